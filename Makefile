@@ -1,0 +1,30 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each makes .venv first, if it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo-data
+STORE := demo-store
+
+.PHONY: demo test lint install clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed
+	@BIN=$(BIN) DEMO=$(DEMO) STORE=$(STORE) sh examples/demo.sh
+
+test: $(VENV)/installed lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) $(DEMO) $(STORE) *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""Image to vector: decoding, the backbone protocol, and the backbones."""

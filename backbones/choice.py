@@ -1,0 +1,41 @@
+"""A backbone that was asked for, matched with its weights on this machine and with what a store remembers of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from backbones.loading import load_backbone
+from backbones.protocol import Backbone, Precision
+from backbones.spec import Library, Spec
+from backbones.weights import Location, locate, signature
+from schema.catalog import BackboneRow
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A backbone whose weights were found, not loaded yet. Equal signatures load to equal fingerprints."""
+
+    spec: Spec
+    location: Location | None
+    precision: Precision
+    signature: str
+
+    def load(self, device: str = "auto") -> Backbone:
+        """Load it; WeightsError where its library cannot use the weights."""
+        return load_backbone(self.spec, self.location, device=device, precision=self.precision)
+
+
+def choose(
+    spec: Spec, *, row: BackboneRow | None = None, weights: Path | None = None, precision: Precision | None = None
+) -> Choice:
+    """Find a backbone's weights; what is not asked for is taken as the store's row has it, or else as the default.
+
+    Raises WeightsError, saying where it looked and what to do, where the weights are not on this machine.
+    """
+    remembered = Path(row.location) if row and row.location else None
+    location = locate(spec, weights, remembered=remembered)
+    taken = precision or (Precision(row.precision) if row else Precision.FP32)
+    if spec.library == Library.SCIKIT_IMAGE:
+        taken = Precision.FP32  # it has no weights to cast
+    return Choice(spec, location, taken, signature(spec, location, taken))

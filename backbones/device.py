@@ -1,0 +1,47 @@
+"""Devices: where torch models run, and in which precision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backbones.protocol import Precision
+from schema.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The torch device of a name (`cuda:1` too); `auto` takes cuda, else mps, else cpu. UsageError for one not to be had."""
+    import torch
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name} is not a device; choose from {', '.join(DEVICES)}") from error
+    too_high = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    if not available.get(device.type, False) or too_high:
+        raise UsageError(f"--device {name} is not to be had on this machine; --device auto takes the best that is")
+    return device
+
+
+def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
+    """The torch dtype of a precision; UsageError for fp16 on a CPU, which has no arithmetic for it."""
+    import torch
+
+    if precision == Precision.FP16 and device.type == "cpu":
+        raise UsageError("--precision fp16 needs a GPU; take bf16 or fp32 on a CPU")
+    return {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}[precision]
+
+
+def require_exact_float32() -> None:
+    """Turn TF32 off, which cuDNN has on by default: float32 is to mean float32 on every device."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False

@@ -1,0 +1,73 @@
+"""Backbones from transformers: an image model's pooled output, with the image processor saved beside its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModel
+
+from backbones.protocol import Precision
+from backbones.spec import Spec
+from backbones.torch_backbone import TorchBackbone
+from backbones.weights import Location
+from schema.errors import WeightsError
+
+
+def load(spec: Spec, location: Location, *, device: torch.device, precision: Precision) -> TorchBackbone:
+    """Load a transformers model from a directory; no remote code, safetensors only.
+
+    The processor is the PIL one: the torchvision one, transformers' default, resizes up to 2/255 away from it. The dtype
+    is given because `from_pretrained` would otherwise take the checkpoint's.
+    """
+    directory = str(location.path)
+    processor = AutoImageProcessor.from_pretrained(directory, backend="pil", local_files_only=True)
+    model, loading = AutoModel.from_pretrained(
+        directory, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
+    )
+    _refuse_random_weights(spec, model, loading["missing_keys"])
+
+    def preprocess(picture: Image.Image) -> NDArray[np.float32]:
+        pixels: NDArray[np.float32] = processor(images=picture, return_tensors="np")["pixel_values"][0]
+        return pixels
+
+    return TorchBackbone(
+        spec.name,
+        model,
+        preprocess=preprocess,
+        preprocessing=processor.to_dict(),
+        forward=lambda pixels: _image_vectors(model, pixels),
+        device=device,
+        precision=precision,
+    )
+
+
+def _refuse_random_weights(spec: Spec, model: Any, missing: Collection[str]) -> None:
+    """transformers fills what a checkpoint lacks with random numbers; only a pooler can be done without (CLS instead)."""
+    lacking = sorted(key for key in missing if not key.startswith("pooler."))
+    if lacking:
+        raise WeightsError(
+            f"{spec.name}: the checkpoint lacks {len(lacking)} of the model's weights, {lacking[0]} first"
+        )
+    if missing:
+        model.pooler = None
+
+
+def _image_vectors(model: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """The model's own image features where it has text as well; else its pooled output; else its first (CLS) token.
+
+    DINOv2's pooled output is the CLS token after the final layer norm.
+    """
+    dual = hasattr(model, "get_image_features")
+    output = model.get_image_features(pixel_values=pixels) if dual else model(pixel_values=pixels)
+    if isinstance(output, torch.Tensor):
+        return output.flatten(1)
+    pooled: torch.Tensor | None = getattr(output, "pooler_output", None)
+    if pooled is not None:
+        return pooled.flatten(1)
+    first: torch.Tensor = output.last_hidden_state[:, 0]
+    return first

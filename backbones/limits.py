@@ -1,0 +1,7 @@
+"""The limits on what is read into memory; apart from the decoder, so that the command line need not import Pillow."""
+
+MAX_PIXELS = 178_956_970
+"""The default cap on width x height: 512 MiB of RGB, where Pillow itself speaks of a decompression bomb."""
+
+MAX_BYTES = 1 << 30
+"""No file larger than this is read."""

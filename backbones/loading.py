@@ -1,0 +1,58 @@
+"""From a spec to a backbone that is ready to encode."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from backbones.hog import HogBackbone
+from backbones.protocol import Backbone, Precision
+from backbones.spec import Library, Spec
+from backbones.weights import Location
+from schema.errors import NearshotError, WeightsError
+
+
+def load_backbone(spec: Spec, location: Location | None, *, device: str = "auto", precision: Precision) -> Backbone:
+    """Load a backbone whose weights were located; WeightsError where the library cannot use them. Never random weights."""
+    if spec.library == Library.SCIKIT_IMAGE or location is None:
+        return HogBackbone()
+    from backbones.device import choose_device, dtype_of
+
+    place = choose_device(device)
+    dtype_of(precision, place)
+    try:
+        with _quiet_libraries():
+            if spec.library == Library.OPEN_CLIP:
+                from backbones.openclip import load
+            elif spec.library == Library.TORCHVISION:
+                from backbones.torchvision_models import load
+            else:
+                from backbones.huggingface import load
+            return load(spec, location, device=place, precision=precision)
+    except NearshotError:
+        raise
+    except Exception as error:  # each library has its own exceptions for weights that do not fit
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise WeightsError(
+            f"{spec.name}: the weights at {location.path} cannot be used: {reason}; replace them, "
+            f"or fetch them anew with `nearshot backbones pull {spec.name}`"
+        ) from error
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep the libraries' notes on loading (progress bars, log lines) away from standard error, their errors not."""
+    import os
+
+    loud = [logging.getLogger(name) for name in ("transformers", "open_clip", "timm", "root")]
+    before = [(logger, logger.level) for logger in loud]
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for logger in loud:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in before:
+            logger.setLevel(level)

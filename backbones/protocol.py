@@ -1,0 +1,65 @@
+"""What a backbone is: an RGB picture in, a vector out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from backbones.decode import RULES
+
+Prepared = NDArray[Any]
+"""One picture as a backbone wants it: an array whose shape and dtype are the backbone's own affair."""
+
+
+class Precision(StrEnum):
+    """The number format of a backbone's weights and activations. Vectors are float32 whichever it is."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What tells one backbone from another. Vectors of different fingerprints are never compared."""
+
+    name: str
+    dimension: int
+    precision: Precision
+    fingerprint: str
+
+
+class Backbone(Protocol):
+    """A picture encoder.
+
+    `prepare` may be called from any number of threads at once and touches no device; `encode` from one thread at a time.
+    Neither keeps anything of what it was given: memory does not grow with the number of pictures.
+    """
+
+    @property
+    def description(self) -> Description:
+        """What it is."""
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures it encodes at once with ease, on the device that it is on."""
+
+    def prepare(self, picture: Image.Image) -> Prepared:
+        """Preprocess an upright RGB picture exactly as the library that the weights come from does."""
+
+    def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+        """The vectors (n, dimension), not normalised, of n >= 1 prepared pictures, in host memory."""
+
+
+def fingerprint(*, weights: str, preprocessing: Any, precision: Precision) -> str:
+    """SHA-256 over all that decides a vector: a digest of the weights, the preprocessing, precision and decoder rules."""
+    facts = {"weights": weights, "preprocessing": preprocessing, "precision": precision, "decoder": RULES}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,70 @@
+"""Specs: what a backbone's name stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from schema.errors import UsageError
+
+
+class Library(StrEnum):
+    """Where a backbone's model and preprocessing come from; the value is the prefix of its specs."""
+
+    SCIKIT_IMAGE = "scikit-image"
+    OPEN_CLIP = "open_clip"
+    TORCHVISION = "torchvision"
+    HUGGING_FACE = "hf"
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A backbone by name: the library, its name for the model, and which of the model's weights.
+
+    `dimension` and `licence` are None where only the library knows them.
+    """
+
+    name: str
+    library: Library
+    model: str
+    tag: str | None = None
+    dimension: int | None = None
+    licence: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The spec as the library's prefix, model and tag."""
+        return f"{self.library}:{self.model}" + (f"/{self.tag}" if self.tag else "")
+
+    @property
+    def directory_name(self) -> str:
+        """The directory under `--weights DIR` that is looked for."""
+        return self.name.partition(":")[2].rpartition("/")[0 if self.tag else 2] if ":" in self.name else self.name
+
+
+NAMED = {
+    spec.name: spec
+    for spec in (
+        Spec("dinov2", Library.HUGGING_FACE, "facebook/dinov2-base", None, 768, "Apache-2.0"),
+        Spec("clip", Library.OPEN_CLIP, "ViT-B-32-quickgelu", "openai", 512, "MIT"),
+        Spec("resnet50", Library.TORCHVISION, "resnet50", "IMAGENET1K_V1", 2048, "BSD-3-Clause"),
+        Spec("hog", Library.SCIKIT_IMAGE, "hog", None, 708, "BSD-3-Clause"),
+    )
+}
+"""The backbones with a name of their own, best first: the order in which `query` prefers them."""
+
+
+def parse_spec(text: str) -> Spec:
+    """The spec that a name, `open_clip:ARCH/TAG`, `torchvision:NAME/WEIGHTS` or `hf:REPO_OR_DIR` stands for (UsageError)."""
+    if text in NAMED:
+        return NAMED[text]
+    prefix, _, rest = text.partition(":")
+    if prefix == Library.HUGGING_FACE and rest:
+        return Spec(text, Library.HUGGING_FACE, rest)
+    model, _, tag = rest.rpartition("/")
+    if prefix in (Library.OPEN_CLIP, Library.TORCHVISION) and model and tag:
+        return Spec(text, Library(prefix), model, tag)
+    raise UsageError(
+        f"no backbone is called '{text}'; there are {', '.join(NAMED)}, "
+        "and open_clip:ARCH/TAG, torchvision:NAME/WEIGHTS and hf:REPO_OR_DIR"
+    )

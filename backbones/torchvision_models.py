@@ -1,0 +1,56 @@
+"""Backbones from torchvision: a classifier without its last linear layer, with the transforms of its weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torchvision
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import load_file
+
+from backbones.protocol import Precision
+from backbones.spec import Spec
+from backbones.torch_backbone import TorchBackbone
+from backbones.weights import Location, torchvision_weights
+from schema.errors import WeightsError
+
+
+def load(spec: Spec, location: Location, *, device: torch.device, precision: Precision) -> TorchBackbone:
+    """Load a torchvision model from a state dict, a safetensors file or a pickle that is read with `weights_only`.
+
+    Weights and transforms travel together: IMAGENET1K_V1 resizes to 256 where V2 resizes to 232.
+    """
+    transform = torchvision_weights(spec).transforms()
+    model = torchvision.models.get_model(spec.model, weights=None)
+    model.load_state_dict(_read_state(location))
+    _take_off_classifier(model, spec)
+
+    def preprocess(picture: Image.Image) -> NDArray[np.float32]:
+        pixels: NDArray[np.float32] = transform(picture).numpy()
+        return pixels
+
+    return TorchBackbone(
+        spec.name,
+        model,
+        preprocess=preprocess,
+        preprocessing=repr(transform),
+        forward=lambda pixels: model(pixels).flatten(1),
+        device=device,
+        precision=precision,
+    )
+
+
+def _read_state(location: Location) -> dict[str, torch.Tensor]:
+    if location.path.suffix == ".safetensors":
+        return load_file(location.path)
+    state: dict[str, torch.Tensor] = torch.load(location.path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _take_off_classifier(model: torch.nn.Module, spec: Spec) -> None:
+    """Put the identity in the place of the last linear layer, which maps features to classes."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    if not linear:
+        raise WeightsError(f"{spec.name}: this model has no linear classifier to take off; choose another")
+    model.set_submodule(linear[-1], torch.nn.Identity())

@@ -1,0 +1,24 @@
+"""nearshot's command line: the group; each command lies in a file of its own under commands/."""
+
+from __future__ import annotations
+
+import click
+
+from commands.backbones import backbones
+from commands.index import index
+from commands.query import query
+from commands.status import status
+from commands.verify import verify
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="nearshot")
+def main() -> None:
+    """Recognise images from a few labelled shots, say Unknown when it should, and find images by example."""
+
+
+for command in (index, query, status, verify, backbones):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

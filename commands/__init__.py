@@ -1,0 +1,1 @@
+"""Command line: one file a command; each parses, calls one library function and prints."""

@@ -1,0 +1,100 @@
+"""`nearshot backbones`: which there are, which can be used here, and fetching their weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commands.common import json_option, output, reports_errors, store_option, weights_option
+
+
+@click.group(invoke_without_command=True)
+@weights_option
+@json_option
+@store_option
+@click.pass_context
+@reports_errors
+def backbones(context: click.Context, store_directory: Path, weights: Path | None, *, as_json: bool) -> None:
+    """List the backbones, and whether their weights are on this machine.
+
+    Besides these, any model of three libraries goes by spec: open_clip:ARCH/TAG, torchvision:NAME/WEIGHTS and
+    hf:REPO_OR_DIR.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    rows = _rows(store_directory, weights)
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("name", "dimension", "source", "licence", "weights", "indexed"):
+        table.add_column(heading, justify="right" if heading == "dimension" else "left", no_wrap=True)
+    for row in rows:
+        here = "here" if row["weights"] else "none needed" if row["available"] else "missing"
+        table.add_row(
+            row["name"],
+            str(row["dimension"] or "?"),
+            row["source"],
+            row["licence"] or "?",
+            here,
+            "yes" if row["indexed"] else "",
+        )
+    console = output()
+    console.print(table)
+    if missing := [row["name"] for row in rows if not row["available"]]:
+        console.print(
+            f"fetch weights with `nearshot backbones pull {' '.join(missing)}`, or give --weights DIR", markup=False
+        )
+
+
+@backbones.command()
+@click.argument("names", nargs=-1, required=True)
+@store_option
+@reports_errors
+def pull(names: tuple[str, ...], store_directory: Path) -> None:
+    """Fetch the weights of backbones into their libraries' caches; needs a network."""
+    from backbones.spec import parse_spec
+    from backbones.weights import pull as fetch
+
+    specs = [parse_spec(name) for name in names]
+    for spec in specs:
+        location = fetch(spec)
+        click.echo(f"{spec.name}: {location.path if location else 'needs no weights'}")
+
+
+def _rows(store_directory: Path, weights: Path | None) -> list[dict[str, Any]]:
+    from backbones.spec import NAMED, parse_spec
+    from backbones.weights import locate
+    from schema.errors import WeightsError
+    from schema.store import DATABASE_FILE, Store
+
+    known = {}
+    if (store_directory / DATABASE_FILE).is_file():
+        with Store(store_directory) as store, store.reading() as catalog:
+            known = {row.name: row for row in catalog.backbones()}
+    rows = []
+    for name in dict.fromkeys([*NAMED, *known]):
+        spec, row = parse_spec(name), known.get(name)
+        try:
+            location = locate(spec, weights, remembered=Path(row.location) if row and row.location else None)
+            available, problem = True, None
+        except WeightsError as error:
+            location, available, problem = None, False, str(error)
+        rows.append(
+            {
+                "name": name,
+                "dimension": row.dimension if row else spec.dimension,
+                "source": spec.source,
+                "licence": spec.licence,
+                "available": available,
+                "weights": str(location.path) if location else None,
+                "problem": problem,
+                "indexed": row is not None,
+            }
+        )
+    return rows

@@ -1,0 +1,156 @@
+"""`nearshot query`: recognise images, or say Unknown."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from commands.common import (
+    device_option,
+    json_option,
+    max_pixels_option,
+    reports_errors,
+    store_option,
+    weights_option,
+)
+from schema.errors import UsageError
+
+if TYPE_CHECKING:
+    from retriever.answer import Answer, Unreadable
+    from retriever.decision import Decision
+
+COLOURS = {"match": "green", "ambiguous": "yellow", "unknown": "red", "no_support": "red"}
+CSV_COLUMNS = (
+    *("path", "backbone", "category", "verdict", "label", "nearest", "score", "runner_up", "runner_up_score", "margin"),
+    *("threshold", "margin_floor", "calibrated", "nearest_path", "error"),
+)
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--backbone", help="Search with this backbone. Default: the best one indexed.")
+@click.option("--category", help="Search this category only. Default: all.")
+@click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Hits to list.")
+@click.option(
+    "--threshold", type=click.FloatRange(-1, 1), help="Least score of a match. Default: the backbone's prior."
+)
+@click.option(
+    "--margin",
+    "margin_floor",
+    type=click.FloatRange(0, 2),
+    help="Least lead over the best other label. Default: the backbone's prior.",
+)
+@click.option(
+    "--against",
+    type=click.Choice(["support", "query", "all"]),
+    default="support",
+    show_default=True,
+    help="Where the hits come from; the verdict always rests on support.",
+)
+@click.option("--hits/--no-hits", default=None, help="List the hits of each image. Default: for a single image.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a row an image.")
+@device_option
+@weights_option
+@max_pixels_option
+@json_option
+@store_option
+@reports_errors
+def query(
+    images: tuple[Path, ...], store_directory: Path, *, as_json: bool, as_csv: bool, hits: bool | None, **chosen: Any
+) -> None:
+    """Recognise IMAGES: files, directories, or - for an image on standard input.
+
+    The verdict is match, ambiguous (the lead over the best other label is below the margin), unknown (the score is below
+    the threshold) or no_support. With --json, one object a line. Exit status 1 if an image could not be read.
+    """
+    from retriever.retriever import STANDARD_INPUT, Against, QueryOptions, Retriever, read_queries
+    from schema.store import Store
+
+    if as_json and as_csv:
+        raise UsageError("--json and --csv exclude each other")
+    chosen["against"] = Against(chosen["against"])
+    options = QueryOptions(**chosen)
+    standard_input = sys.stdin.buffer.read() if any(str(path) == STANDARD_INPUT for path in images) else None
+    with Store(store_directory) as store:
+        retriever = Retriever(store, options)
+        single = len(images) == 1 and not images[0].is_dir()
+        show = _printer(retriever.label_width, as_json=as_json, as_csv=as_csv, hits=single if hits is None else hits)
+        answered = unread = 0
+        for answer in retriever.answer(read_queries(images, standard_input)):
+            show(answer)
+            answered += 1
+            unread += "error" in answer.as_json()
+    if not answered:
+        raise UsageError(f"no images in {', '.join(map(str, images))}")
+    if not (as_json or as_csv):
+        click.echo(
+            _policy_note(
+                retriever.row.name, retriever.policy_is_prior, retriever.policy.threshold, retriever.policy.margin_floor
+            )
+        )
+    if unread:
+        sys.exit(1)
+
+
+def _printer(width: int, *, as_json: bool, as_csv: bool, hits: bool) -> Callable[[Answer | Unreadable], None]:
+    if as_json:
+        return lambda answer: click.echo(json.dumps(answer.as_json()))
+    if as_csv:
+        writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        return lambda answer: writer.writerow(_csv_row(answer.as_json()))
+    width = max(width + 2, len("label"))
+    click.echo(f"{'verdict':<10} {'label':<{width}} {'score':>6}  {'runner-up':<{width + 6}} {'margin':>6}  image")
+    return lambda answer: _print_answer(answer, width, hits=hits)
+
+
+def _csv_row(facts: dict[str, Any]) -> dict[str, Any]:
+    first = next(iter(facts.get("hits", [])), None)
+    return facts | {"nearest_path": first["path"] if first else ""}
+
+
+def _print_answer(answer: Answer | Unreadable, width: int, *, hits: bool) -> None:
+    from retriever.answer import Unreadable
+
+    if isinstance(answer, Unreadable):
+        click.echo(f"{click.style('error', fg='red'):<10} {answer.path}: {answer.reason}")
+        return
+    decision = answer.decision
+    verdict = click.style(f"{decision.verdict:<10}", fg=COLOURS[decision.verdict])
+    score = f"{decision.nearest.score:.3f}" if decision.nearest else "-"
+    margin = f"{decision.margin:.3f}" if decision.margin is not None else "-"
+    click.echo(
+        f"{verdict} {_label(decision):<{width}} {score:>6}  {_runner_up(decision):<{width + 6}} {margin:>6}  {answer.path}"
+    )
+    if hits:
+        for hit in answer.hits:
+            shot = "/".join(part for part in (hit.image.category, hit.image.label, hit.image.shot) if part)
+            click.echo(f"    {hit.score:.3f}  {shot}  {_near(hit.image.path)}")
+
+
+def _label(decision: Decision) -> str:
+    """The label recognised; in parentheses the nearest one, where none was."""
+    if decision.nearest is None:
+        return "-"
+    return decision.label or f"({decision.nearest.label})"
+
+
+def _runner_up(decision: Decision) -> str:
+    return f"{decision.runner_up.label} {decision.runner_up.score:.3f}" if decision.runner_up else "-"
+
+
+def _near(path: str) -> str:
+    """A path as seen from the working directory, where it lies below it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+
+
+def _policy_note(backbone: str, is_prior: bool, threshold: float, margin_floor: float) -> str:
+    origin = "uncalibrated priors: check them on your own images" if is_prior else "as given"
+    return f"{backbone}, threshold {threshold:g}, margin {margin_floor:g} ({origin})"

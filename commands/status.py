@@ -1,0 +1,84 @@
+"""`nearshot status`: what is indexed, what is stale or failed, and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from commands.common import json_option, output, reports_errors, store_option
+
+if TYPE_CHECKING:
+    from indexer.survey import BackboneState, RootState, Survey
+
+SHOWN = 20
+
+
+@click.command()
+@json_option
+@store_option
+@reports_errors
+def status(store_directory: Path, *, as_json: bool) -> None:
+    """Show what is indexed, per category and backbone, and what is stale or failed."""
+    from indexer.survey import survey
+    from schema.store import Store
+
+    with Store(store_directory) as store:
+        taken = survey(store)
+    if as_json:
+        click.echo(json.dumps(taken.as_json()))
+    else:
+        _print(taken)
+
+
+def _print(taken: Survey) -> None:
+    from rich.table import Table
+
+    console = output()
+    console.print(f"store {taken.store}, revision {taken.revision}", markup=False)
+    for root in taken.roots:
+        console.print(f"data {root.path}: {_root_in_words(root)}", markup=False)
+    if taken.last_run:
+        outcome = taken.last_run.outcome or "did not end: it runs still, or was killed"
+        console.print(f"last index run {taken.last_run.started}: {outcome}")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("category", "role"):
+        table.add_column(heading)
+    for heading in ("images", "labels", "shots", "failed"):
+        table.add_column(heading, justify="right")
+    for row in taken.backbones:
+        table.add_column(row.name)
+    for category in taken.categories:
+        support = category.role == "support"
+        cells = [category.images, *((category.labels, category.shots) if support else ("", "")), category.failed or ""]
+        states = [_state_in_words(category.backbones.get(row.name), category.images) for row in taken.backbones]
+        table.add_row(category.category, category.role, *map(str, cells), *states)
+    console.print(table)
+    if taken.failures:
+        console.print("failed:")
+        for failure in taken.failures[:SHOWN]:
+            console.print(f"  {failure.path}: {failure.reason}", markup=False)
+        if len(taken.failures) > SHOWN:
+            console.print(f"  ... and {len(taken.failures) - SHOWN} more; --json lists all")
+
+
+def _root_in_words(root: RootState) -> str:
+    if not root.there:
+        return "not there"
+    counts = {"new": root.new, "changed": root.changed, "moved": root.moved, "removed": root.removed}
+    pending = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return f"{pending} since it was indexed; run `nearshot index {root.path}`" if pending else "up to date"
+
+
+def _state_in_words(state: BackboneState | None, images: int) -> str:
+    if state is None:
+        return "-"
+    notes = [f"{state.lacking} lacking"] if state.lacking else []
+    notes += [f"{state.failed} failed"] if state.failed else []
+    if state.behind is None and images:
+        notes.append("no snapshot")
+    elif state.behind:
+        notes.append(f"snapshot {state.behind} behind")
+    return f"{state.vectors} vectors" + (f" ({', '.join(notes)})" if notes else "")

@@ -1,0 +1,43 @@
+"""`nearshot verify`: files against rows against snapshots."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from commands.common import json_option, reports_errors, store_option
+
+
+@click.command()
+@click.option("--repair", is_flag=True, help="Rebuild what can be rebuilt from the database.")
+@json_option
+@store_option
+@reports_errors
+def verify(store_directory: Path, *, repair: bool, as_json: bool) -> None:
+    """Check the database, every indexed file, every vector and every snapshot.
+
+    Reads all files. Repair never deletes what cannot be rebuilt. Exit status 1 while something remains wrong.
+    """
+    from indexer.verify import verify as check
+    from schema.store import Store
+
+    found = []
+    with Store(store_directory) as store:
+        for finding in check(store, repair=repair):
+            found.append(finding)
+            if not as_json:
+                remedy = "repaired" if finding.repaired else f"remedy: {finding.remedy}"
+                click.echo(f"{finding.subject}: {finding.problem} ({remedy})")
+    left = sum(not finding.repaired for finding in found)
+    if as_json:
+        click.echo(json.dumps({"ok": not left, "findings": [asdict(finding) for finding in found]}))
+    elif not found:
+        click.echo("all is well: files, rows, vectors and snapshots agree")
+    else:
+        click.echo(f"{len(found)} found, {len(found) - left} repaired")
+    if left:
+        sys.exit(1)

@@ -1,0 +1,31 @@
+#!/bin/sh
+# `make demo`: write the demo's photographs, index them, query them, and say what to type next. Needs no network.
+set -eu
+
+say() { printf '\n$ %s\n' "$*"; }
+run() { say "$@"; "$@"; }
+
+PATH="$PWD/$BIN:$PATH"
+rm -rf "$DEMO" "$STORE"
+python examples/make_demo.py "$DEMO"
+run nearshot index "$DEMO" --store "$STORE" --backbone hog
+for category in objects science textures; do
+    run nearshot query "$DEMO/$category/6.preprocessed" --store "$STORE" --backbone hog --category "$category"
+done
+run nearshot query "$DEMO/objects/6.preprocessed/motorcycle/motorcycle-1.png" --store "$STORE" --backbone hog
+run nearshot status --store "$STORE"
+
+cat <<END
+
+Unknown/ holds photographs that show none of their category's labels; both/ one that shows two.
+Now yours. Put a few shots of each label, and what you want recognised, into
+
+    data/<category>/2.support-set/<label>/shot1.jpg, shot2.jpg, ...
+    data/<category>/6.preprocessed/...
+
+and type
+
+    $BIN/nearshot index data/
+    $BIN/nearshot query some-image.jpg
+    $BIN/nearshot backbones             (better eyes: dinov2, clip, resnet50, and how to fetch them)
+END

@@ -1,0 +1,106 @@
+"""Write a small data set in nearshot's directory contract from the photographs that scikit-image ships in its wheel.
+
+    python examples/make_demo.py DIRECTORY
+
+Shots are crops of a photograph (of the left one of a stereo pair, for the motorcycle); queries are other crops (of the
+right one), photographs that show none of the labels, and one that shows two.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import skimage.data
+from PIL import Image
+
+PHOTOGRAPHS = Path(skimage.data.__file__).parent
+
+Box = tuple[float, float, float, float]
+SHOTS: tuple[Box, ...] = ((0.0, 0.0, 0.8, 0.8), (0.2, 0.0, 1.0, 0.8), (0.0, 0.2, 0.8, 1.0), (0.2, 0.2, 1.0, 1.0))
+QUERIES: tuple[Box, ...] = ((0.1, 0.1, 0.9, 0.9), (0.05, 0.1, 0.8, 0.85))
+
+
+@dataclass(frozen=True)
+class Category:
+    """Labels with the photograph that their shots are cut from; labels with another one for their queries; strangers."""
+
+    labels: dict[str, str]
+    query_photographs: dict[str, str]
+    strangers: tuple[str, ...]
+    mixed: tuple[str, str] | None = None
+
+
+CATEGORIES = {
+    "objects": Category(
+        labels={
+            "astronaut": "astronaut.png",
+            "cat": "chelsea.png",
+            "coffee": "coffee.png",
+            "motorcycle": "motorcycle_left.png",
+            "rocket": "rocket.jpg",
+        },
+        query_photographs={"motorcycle": "motorcycle_right.png"},
+        strangers=("hubble_deep_field.jpg", "ihc.png"),
+    ),
+    "science": Category(
+        labels={"galaxies": "hubble_deep_field.jpg", "retina": "retina.jpg", "tissue": "ihc.png"},
+        query_photographs={},
+        strangers=("rocket.jpg", "page.png"),
+    ),
+    "textures": Category(
+        labels={"brick": "brick.png", "grass": "grass.png", "gravel": "gravel.png"},
+        query_photographs={},
+        strangers=("coffee.png", "chelsea.png"),
+        mixed=("grass", "gravel"),
+    ),
+}
+
+
+def main(directory: Path) -> None:
+    """Write the data set."""
+    for name, category in CATEGORIES.items():
+        _write_category(directory / name, category)
+    images = sum(path.is_file() for path in directory.rglob("*"))
+    print(f"wrote {images} images in {len(CATEGORIES)} categories to {directory}")
+
+
+def _write_category(root: Path, category: Category) -> None:
+    support, queries = root / "2.support-set", root / "6.preprocessed"
+    for label, photograph in category.labels.items():
+        for number, box in enumerate(SHOTS, start=1):
+            _save(_crop(_open(photograph), box), support / label / f"shot{number}.png")
+        asked = _open(category.query_photographs.get(label, photograph))
+        for number, box in enumerate(QUERIES, start=1):
+            _save(_crop(asked, box), queries / label / f"{label}-{number}.png")
+    for photograph in category.strangers:
+        stem = Path(photograph).stem
+        _save(_open(photograph), queries / "Unknown" / f"{stem}.png")
+    if category.mixed:
+        left, right = (_open(category.labels[label]) for label in category.mixed)
+        half = left.width // 2
+        left.paste(right.crop((half, 0, right.width, right.height)), (half, 0))
+        _save(left, queries / "both" / f"{'-and-'.join(category.mixed)}.png")
+
+
+def _open(name: str) -> Image.Image:
+    with Image.open(PHOTOGRAPHS / name) as image:
+        return image.convert("RGB")
+
+
+def _crop(image: Image.Image, box: Box) -> Image.Image:
+    left, top, right, bottom = box
+    width, height = image.size
+    return image.crop((round(left * width), round(top * height), round(right * width), round(bottom * height)))
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]))

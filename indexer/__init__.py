@@ -1,0 +1,1 @@
+"""Disk to database: discover, compare, load, embed, commit, verify."""

@@ -1,0 +1,244 @@
+"""Discovery: what lies in a data directory, by names and one `stat` a file; nothing is opened but labels.csv."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import os
+import stat
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from schema.contract import (
+    LABELS_FILE,
+    NOT_A_SECTION,
+    NOT_IN_A_CATEGORY,
+    QUERY_DIRECTORY,
+    SUPPORT_DIRECTORY,
+    Breach,
+    has_image_suffix,
+    is_ignored,
+    place_file,
+    true_label,
+)
+from schema.errors import UsageError
+from schema.images import NO_FILE, UNKNOWN, FileState, FoundImage, Role
+
+NOT_UTF8 = "its name is not UTF-8; rename it"
+DIRECTORY_NAMED_IMAGE = "a directory with an image's name; rename it"
+DANGLING_LINK = "a link to nothing"
+LINK_LOOP = "a link that leads back to itself"
+NOT_A_FILE = "neither a file nor a directory"
+
+
+@dataclass(slots=True)
+class Discovery:
+    """What was found: images in the contract, what lies outside it, and directories that could not be read."""
+
+    categories: list[str] = field(default_factory=list)
+    images: list[FoundImage] = field(default_factory=list)
+    breaches: list[Breach] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+
+    def hides(self, path: str) -> bool:
+        """Whether a path lies in a directory that could not be read, so that its absence proves nothing."""
+        return any(path.startswith(f"{directory}/") for directory in self.unread)
+
+
+def discover(root: Path, categories: Collection[str] = ()) -> Discovery:
+    """Walk a data directory (or only some categories of it), in the order of names.
+
+    Raises UsageError where it is no data directory, or has no such category.
+    """
+    if not root.is_dir():
+        raise UsageError(
+            f"{root} is not a directory; give the data directory that holds <category>/{SUPPORT_DIRECTORY}/"
+        )
+    if (root / SUPPORT_DIRECTORY).is_dir() or (root / QUERY_DIRECTORY).is_dir():
+        raise UsageError(f"{root} is a category, not the data directory; give {root.resolve().parent}")
+    found = Discovery()
+    walk = _Walk(str(root), found)
+    names = walk.top()
+    if missing := sorted(set(categories) - set(names)):
+        raise UsageError(f"no category '{missing[0]}' in {root}; there are {', '.join(names) or 'none'}")
+    for name in names:
+        if not categories or name in categories:
+            walk.category(name)
+    return found
+
+
+class _Walk:
+    """One walk over a data directory; it fills in a Discovery."""
+
+    def __init__(self, root: str, found: Discovery) -> None:
+        self._root = root
+        self._found = found
+        self._elsewhere: Counter[str] = Counter()
+
+    def top(self) -> list[str]:
+        """The names of the categories; files beside them are outside the contract."""
+        names = []
+        for entry in self._entries(()):
+            if not _is_utf8(entry.name) or not _is_directory(entry):
+                self._breach((_shown(entry.name),), NOT_IN_A_CATEGORY)
+            else:
+                names.append(entry.name)
+        return names
+
+    def category(self, name: str) -> None:
+        """Everything in one category, its queries labelled."""
+        found = self._found
+        found.categories.append(name)
+        before = len(found.images)
+        self._elsewhere.clear()
+        self._directory((name,), frozenset())
+        found.breaches.extend(
+            Breach(f"{path}/", NOT_A_SECTION, files) for path, files in sorted(self._elsewhere.items())
+        )
+        images = found.images[before:]
+        labels = {image.label for image in images if image.role == Role.SUPPORT and image.label and not image.failure}
+        listed = self._listed_labels(name, labels)
+        found.images[before:] = [_with_true_label(image, labels, listed) for image in images]
+
+    def _directory(self, parts: tuple[str, ...], above: frozenset[tuple[int, int]]) -> None:
+        try:
+            here = Path(self._path(parts)).stat()
+        except OSError:
+            here = None
+        inside = above | {(here.st_dev, here.st_ino)} if here else above
+        for entry in self._entries(parts):
+            place = (*parts, entry.name)
+            if not _is_utf8(entry.name):
+                self._fail((*parts, _shown(entry.name)), NOT_UTF8)
+            elif len(place) in (2, 3) and entry.name == LABELS_FILE and place[1] in (LABELS_FILE, QUERY_DIRECTORY):
+                continue
+            elif self._is_link_loop(entry, inside):
+                self._fail(place, LINK_LOOP)
+            elif not _is_directory(entry):
+                self._file(place, entry)
+            elif len(place) > 2 and place[1] in (SUPPORT_DIRECTORY, QUERY_DIRECTORY) and has_image_suffix(entry.name):
+                self._fail(place, DIRECTORY_NAMED_IMAGE)
+            else:
+                self._directory(place, inside)
+
+    def _file(self, parts: tuple[str, ...], entry: os.DirEntry[str]) -> None:
+        place = place_file(parts)
+        if isinstance(place, str):
+            self._breach(parts, place)
+            return
+        failure, state = None, NO_FILE
+        try:
+            facts = entry.stat()
+        except FileNotFoundError:
+            if not entry.is_symlink():
+                return  # it vanished since the directory was read
+            failure = DANGLING_LINK
+        except OSError as error:
+            failure = LINK_LOOP if error.errno == errno.ELOOP else _reason(error)
+        else:
+            state = FileState(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+            failure = None if stat.S_ISREG(facts.st_mode) else NOT_A_FILE
+        path = "/".join(parts)
+        self._found.images.append(FoundImage(path, place.category, place.role, place.label, place.shot, state, failure))
+
+    def _entries(self, parts: tuple[str, ...]) -> Iterator[os.DirEntry[str]]:
+        try:
+            with os.scandir(self._path(parts)) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            if not parts:
+                raise UsageError(f"{self._root} cannot be read: {error.strerror}") from error
+            self._found.unread.append("/".join(parts))
+            self._fail(parts, f"the directory cannot be read: {error.strerror}")
+            return
+        yield from (entry for entry in entries if not is_ignored(entry.name))
+
+    def _fail(self, parts: tuple[str, ...], reason: str) -> None:
+        """Take what cannot be used as an image that failed where images lie, and as outside the contract elsewhere."""
+        section = parts[1] if len(parts) > 1 else None
+        if section not in (SUPPORT_DIRECTORY, QUERY_DIRECTORY):
+            self._found.breaches.append(Breach("/".join(parts), reason))
+            return
+        role = Role.QUERY if section == QUERY_DIRECTORY else Role.SUPPORT
+        place = place_file(parts)
+        label, shot = (None, None) if isinstance(place, str) else (place.label, place.shot)
+        self._found.images.append(FoundImage("/".join(parts), parts[0], role, label, shot, NO_FILE, reason))
+
+    def _breach(self, parts: tuple[str, ...], rule: str) -> None:
+        if len(parts) > 2 and rule == NOT_A_SECTION:
+            self._elsewhere["/".join(parts[:2])] += 1  # a whole directory elsewhere is one line
+        else:
+            self._found.breaches.append(Breach("/".join(parts), rule))
+
+    def _is_link_loop(self, entry: os.DirEntry[str], inside: frozenset[tuple[int, int]]) -> bool:
+        if not entry.is_symlink():
+            return False
+        try:
+            facts = entry.stat()
+        except OSError as error:
+            return error.errno == errno.ELOOP
+        return (facts.st_dev, facts.st_ino) in inside
+
+    def _path(self, parts: tuple[str, ...]) -> str:
+        return os.path.join(self._root, *parts)  # noqa: PTH118 (a hot path)
+
+    def _listed_labels(self, category: str, labels: set[str]) -> dict[str, str]:
+        """Labels by path from labels.csv beside or in 6.preprocessed/; a row that names no image or label is a breach."""
+        listed: dict[str, str] = {}
+        for directory in (category, f"{category}/{QUERY_DIRECTORY}"):
+            relative = f"{directory}/{LABELS_FILE}"
+            try:
+                text = Path(self._root, relative).read_text(encoding="utf-8-sig")
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError) as error:
+                self._found.breaches.append(Breach(relative, f"cannot be read: {error}"))
+                continue
+            queries = {
+                image.path for image in self._found.images if image.category == category and image.role == Role.QUERY
+            }
+            for number, row in enumerate(csv.reader(text.splitlines()), start=1):
+                if not row or (number == 1 and [cell.strip().lower() for cell in row] == ["path", "label"]):
+                    continue
+                path, label = f"{directory}/{row[0].strip()}", row[-1].strip()
+                if len(row) != 2 or path not in queries:
+                    rule = "a row is path,label, the path that of a query, relative to the file's directory"
+                elif label not in labels and label != UNKNOWN:
+                    rule = f"'{label}' is neither a label of the support set nor {UNKNOWN}"
+                else:
+                    listed[path] = label
+                    continue
+                self._found.breaches.append(Breach(f"{relative} line {number}", rule, files=0))
+        return listed
+
+
+def _with_true_label(image: FoundImage, labels: set[str], listed: dict[str, str]) -> FoundImage:
+    if image.role != Role.QUERY:
+        return image
+    label = true_label(image.path.split("/"), labels) or listed.get(image.path)
+    return image if label == image.label else replace(image, label=label)
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -1,0 +1,58 @@
+"""Embedding: the vectors of one batch of loaded files, each content and backbone once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.load import Loaded
+from indexer.selection import Selection
+from schema.catalog import Catalog
+from schema.editor import Embedding
+from vectors.normalise import find_faults, normalise
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A batch's unit vectors, and the reasons where there is none: backbone's name to SHA-256 to either."""
+
+    vectors: Mapping[str, Mapping[str, NDArray[np.float32]]] = field(default_factory=dict)
+    faults: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def rows(self, content_ids: Mapping[str, int], backbone_ids: Mapping[str, int]) -> Iterable[Embedding]:
+        """What is to be recorded, given the ids of contents by SHA-256 and of backbones by name."""
+        for name, vectors in self.vectors.items():
+            for sha256, vector in vectors.items():
+                yield Embedding(content_ids[sha256], backbone_ids[name], vector)
+        for name, faults in self.faults.items():
+            for sha256, reason in faults.items():
+                yield Embedding(content_ids[sha256], backbone_ids[name], None, reason)
+
+
+def embed(batch: Iterable[Loaded], catalog: Catalog, selection: Selection) -> Embedded:
+    """Encode and normalise what a batch's contents still lack.
+
+    A content that came twice, in the batch or since it was loaded, is encoded once.
+    """
+    pictures = {loaded.sha256: loaded.picture for loaded in batch if loaded.picture}
+    contents = {sha256: catalog.content(sha256) for sha256 in pictures}
+    vectors: dict[str, dict[str, NDArray[np.float32]]] = {}
+    faults: dict[str, dict[str, str]] = {}
+    for name, row in selection.rows.items():
+        prepared = {
+            sha256: picture.prepared[name]
+            for sha256, picture in pictures.items()
+            if name in picture.prepared and row.id not in (known[1] if (known := contents[sha256]) else ())
+        }
+        if not prepared:
+            continue
+        encoded = selection.backbone(name).encode(list(prepared.values()))
+        bad = find_faults(encoded)
+        good = [index for index in range(len(encoded)) if index not in bad]
+        hashes = list(prepared)
+        vectors[name] = dict(zip((hashes[index] for index in good), normalise(encoded[good]), strict=True))
+        faults[name] = {hashes[index]: reason for index, reason in bad.items()}
+    return Embedded(vectors, faults)

@@ -1,0 +1,120 @@
+"""Loading: a file's bytes read once, hashed, and, where a vector is wanted, decoded and prepared for every backbone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from backbones.decode import decode
+from backbones.limits import MAX_BYTES
+from backbones.protocol import Backbone, Prepared
+from schema.errors import ImageError
+from schema.images import NO_FILE, FileState
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+CHANGED_WHILE_READ = "it changed while it was read; the next run takes it up"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What was seen on decoding: width and height in pixels, upright, and the picture prepared for some backbones."""
+
+    width: int
+    height: int
+    image_format: str
+    prepared: Mapping[str, Prepared]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A file that was read. `picture` is None where the store needs nothing but the hash."""
+
+    state: FileState
+    sha256: str
+    picture: Picture | None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that cannot be used, and why."""
+
+    state: FileState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """Loads files on any number of threads.
+
+    `wanted` says by name which backbones still need a content, by its SHA-256; `backbone` gives one by name.
+    """
+
+    backbone: Callable[[str], Backbone]
+    wanted: Callable[[str], Collection[str]]
+    max_pixels: int
+
+    def load(self, path: Path) -> Loaded | Skipped:
+        """Read one file; whatever is wrong with it becomes a Skipped."""
+        state = NO_FILE
+        try:
+            with path.open("rb") as file:
+                state = _state(file.fileno())
+                if state.size > MAX_BYTES:
+                    return Skipped(state, f"{state.size:,} bytes are more than the cap of {MAX_BYTES:,}")
+                data = file.read()
+                if len(data) != state.size or _state(file.fileno()) != state:
+                    return Skipped(NO_FILE, CHANGED_WHILE_READ)
+            sha256 = hashlib.sha256(data).hexdigest()
+            names = self.wanted(sha256)
+            return Loaded(state, sha256, self._picture(data, names) if names else None)
+        except FileNotFoundError:
+            return Skipped(state, "it vanished before it could be read")
+        except OSError as error:
+            return Skipped(_state_of(path), f"cannot be read: {error.strerror or error}")
+        except ImageError as error:
+            return Skipped(state, str(error))
+
+    def _picture(self, data: bytes, names: Collection[str]) -> Picture:
+        picture, image_format = decode(data, max_pixels=self.max_pixels)
+        prepared = {name: self.backbone(name).prepare(picture) for name in names}
+        return Picture(picture.width, picture.height, image_format, prepared)
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int
+) -> Iterator[tuple[Item, Result]]:
+    """Apply a function on threads, at most `ahead` items before the one that is taken; results in the items' order."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="load") as pool:
+        pending: deque[tuple[Item, Future[Result]]] = deque()
+        try:
+            for item in items:
+                pending.append((item, pool.submit(function, item)))
+                if len(pending) > ahead:
+                    first, future = pending.popleft()
+                    yield first, future.result()
+            while pending:
+                first, future = pending.popleft()
+                yield first, future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _state(descriptor: int) -> FileState:
+    facts = os.fstat(descriptor)
+    return FileState(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+
+
+def _state_of(path: Path) -> FileState:
+    try:
+        facts = path.stat()
+    except OSError:
+        return NO_FILE
+    return FileState(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)

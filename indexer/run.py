@@ -1,0 +1,212 @@
+"""The index run: brings a store up to date with a data directory, one small transaction at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+
+from indexer.commit import Committer
+from indexer.compare import Changes, compare
+from indexer.discover import Discovery, discover
+from indexer.embed import embed
+from indexer.load import Loaded, Loader, Skipped, in_order
+from indexer.options import IndexOptions
+from indexer.report import BackboneCount, Failure, Report
+from indexer.selection import Selection, select_backbones
+from indexer.tasks import Task, changed_tasks, lacking_tasks
+from schema.catalog import Catalog
+from schema.images import FoundImage, KnownImage, Role
+from schema.store import Store, utc_now
+from vectors.snapshots import Scope, write_snapshots
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run has come, in files that must be read; `failed` images could not be used."""
+
+    done: int
+    total: int
+    failed: int
+
+
+class IndexRun:
+    """One index run. Iterate over it to make it go; `report` is complete when the iteration ends.
+
+    A batch's images and vectors are committed together: whenever the process dies, what was committed is whole, and the
+    next run goes on from there. `should_stop` is asked between files; when it says yes, what is in hand is committed.
+    """
+
+    def __init__(
+        self, store: Store, root: Path, options: IndexOptions, *, should_stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.report = Report()
+        self._store = store
+        self._root = root.resolve()
+        self._options = options
+        self._should_stop = should_stop
+
+    def __iter__(self) -> Iterator[Progress]:
+        """Run, yielding after every batch. Raises UsageError, WeightsError, StoreBusyError and StoreError."""
+        started = time.monotonic()
+        with self._store.held(f"nearshot index {self._root}"):
+            found = discover(self._root, self._options.categories)
+            selection = select_backbones(self._store, self._options)
+            run_facts = {"started": utc_now(), "version": version("nearshot")}
+            with self._store.writing() as editor:
+                root_id = editor.add_root(str(self._root))
+                run_id = editor.begin_run(root_id, arguments=self._options.as_json(), **run_facts)
+            outcome = "failed"
+            try:
+                yield from self._run(found, root_id, selection)
+                outcome = "interrupted" if self.report.interrupted else "finished"
+            finally:
+                self.report.seconds = time.monotonic() - started
+                with self._store.writing() as editor:
+                    editor.end_run(run_id, finished=utc_now(), outcome=outcome, report=self.report.as_json())
+
+    def _run(self, found: Discovery, root_id: int, selection: Selection) -> Iterator[Progress]:
+        report = self.report
+        report.breaches, report.skipped_backbones = found.breaches, selection.skipped
+        report.backbones = {name: BackboneCount() for name in selection.names}
+        committer = Committer(self._store, root_id, report, decoder=self._options.decoder)
+        if found.images:
+            selection.identify()
+        with self._store.reading() as catalog:
+            known = catalog.known_images(root_id, self._options.categories or None)
+            changes = compare(found, known, decoder=self._options.decoder)
+            committer.expect_moves(changes.gone, elsewhere=_moved_away(catalog, root_id))
+            lacking = lacking_tasks(catalog, selection.rows.values(), changes, root_id, found.categories)
+        report.unchanged = len(changes.unchanged) - len(lacking)
+        committer.commit_discovered(changes)
+        if tasks := [*changed_tasks(changes), *lacking]:
+            yield from self._read(tasks, committer, selection)
+        if not report.interrupted:
+            committer.commit_removals()
+        self._write_snapshots(selection, [*found.categories, *(image.category for image in changes.gone)])
+        with self._store.reading() as catalog:
+            for name, row in selection.rows.items():
+                count = report.backbones[name]
+                count.reused = catalog.count_vectors(row.id, root_id, found.categories) - count.embedded
+
+    def _read(self, tasks: Sequence[Task], committer: Committer, selection: Selection) -> Iterator[Progress]:
+        """Load on threads; embed and commit batch after batch; write snapshots now and then."""
+        yield Progress(0, len(tasks), self.report.failed)
+        size = self._options.batch_size or selection.batch_size
+        threads = self._options.threads
+        loader = Loader(selection.backbone, self._backbones_lacking(selection), self._options.max_pixels)
+        loaded = in_order(
+            lambda task: loader.load(self._root / task.found.path),
+            self._until_stopped(tasks),
+            workers=threads,
+            ahead=size + threads,
+        )
+        backbone_ids = {name: row.id for name, row in selection.rows.items()}
+        done = unsaved = 0
+        for batch in _batches(loaded, size):
+            with self._store.reading() as catalog:
+                embedded = embed((result for _, result in batch if isinstance(result, Loaded)), catalog, selection)
+            committer.commit_batch(batch, embedded, backbone_ids)
+            done += len(batch)
+            unsaved += len(batch)
+            if unsaved >= self._options.snapshot_interval:
+                self._write_snapshots(selection, {task.found.category for task in tasks[:done]})
+                unsaved = 0
+            yield Progress(done, len(tasks), self.report.failed)
+
+    def _backbones_lacking(self, selection: Selection) -> Callable[[str], list[str]]:
+        """The question that a loader asks of every file: which backbones have not dealt with this SHA-256?"""
+
+        def lacking(sha256: str) -> list[str]:
+            with self._store.reading() as catalog:
+                content = catalog.content(sha256)
+            return [name for name, row in selection.rows.items() if content is None or row.id not in content[1]]
+
+        return lacking
+
+    def _until_stopped(self, tasks: Iterable[Task]) -> Iterator[Task]:
+        for task in tasks:
+            if self._should_stop():
+                self.report.interrupted = True
+                return
+            yield task
+
+    def _write_snapshots(self, selection: Selection, categories: Iterable[str]) -> None:
+        wanted = sorted(set(categories))
+        rows = selection.rows.values()
+        write_snapshots(
+            self._store, [Scope(row, category, role) for row in rows for category in wanted for role in Role]
+        )
+
+
+def dry_run(store: Store | None, root: Path, options: IndexOptions) -> Report:
+    """What a run would do; nothing is loaded or written. Only files that may have moved are read, to compare bytes.
+
+    A touched file counts as changed, and a new one as added, though reading may show that it is the same or broken.
+    """
+    resolved = root.resolve()
+    found = discover(resolved, options.categories)
+    if store is None:
+        return _foreseen(found, compare(found, {}, decoder=options.decoder), moved=0)
+    with store.reading() as catalog:
+        root_id = catalog.root_id(str(resolved))
+        known = catalog.known_images(root_id, options.categories or None) if root_id is not None else {}
+        changes = compare(found, known, decoder=options.decoder)
+        gone = Counter(known.content_id for known in changes.gone if known.content_id is not None)
+        contents = catalog.all_contents() if gone else {}
+    origins = Counter({contents[content_id]: count for content_id, count in gone.items()})
+    return _foreseen(found, changes, moved=_count_moved(resolved, changes.new, origins))
+
+
+def _count_moved(root: Path, new: Iterable[FoundImage], origins: Counter[tuple[int, str]]) -> int:
+    """How many new files have the bytes of one that is gone; `origins` counts those by size and SHA-256."""
+    sizes = {size for size, _ in origins}
+    arrived: Counter[tuple[int, str]] = Counter()
+    for image in new:
+        if image.state.size in sizes:
+            try:
+                with (root / image.path).open("rb") as file:
+                    arrived[image.state.size, hashlib.file_digest(file, "sha256").hexdigest()] += 1
+            except OSError:
+                continue
+    return (arrived & origins).total()
+
+
+def _foreseen(found: Discovery, changes: Changes, *, moved: int) -> Report:
+    failing = [Failure(image.path, image.failure) for image in changes.failing if image.failure]
+    still = [Failure(known.path, known.failure) for known in changes.still_failed if known.failure]
+    retried = sum(known.content_id is None for _, known in changes.touched)
+    return Report(
+        added=len(changes.new) + retried - moved,
+        changed=len(changes.touched) - retried,
+        moved=moved,
+        removed=sum(known.content_id is not None for known in changes.gone) - moved,
+        unchanged=len(changes.unchanged),
+        failures=[*still, *failing],
+        breaches=found.breaches,
+    )
+
+
+def _moved_away(catalog: Catalog, root_id: int) -> list[KnownImage]:
+    """The images of data directories that are not there any more: renamed, perhaps, to the one that is indexed now."""
+    lost = [other for other, path in catalog.roots().items() if other != root_id and not Path(path).is_dir()]
+    images = chain.from_iterable(catalog.known_images(other).values() for other in lost)
+    return [image for image in images if image.present]
+
+
+def _batches(
+    loaded: Iterator[tuple[Task, Loaded | Skipped]], size: int
+) -> Iterator[list[tuple[Task, Loaded | Skipped]]]:
+    batch = []
+    for item in loaded:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

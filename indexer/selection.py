@@ -1,0 +1,96 @@
+"""Selection: which backbones a run uses, each loaded when it is first needed and not before."""
+
+from __future__ import annotations
+
+import threading
+
+from backbones.choice import Choice, choose
+from backbones.protocol import Backbone
+from backbones.spec import NAMED, parse_spec
+from indexer.options import IndexOptions
+from schema.catalog import BackboneRow, Catalog
+from schema.errors import WeightsError
+from schema.store import Store
+
+
+class Selection:
+    """The backbones of a run, and those that it goes without (`skipped`: name to reason).
+
+    A backbone whose signature the store knows has a row, and need not be loaded to tell what it has dealt with.
+    """
+
+    def __init__(self, store: Store, device: str, choices: dict[str, Choice], skipped: dict[str, str]) -> None:
+        self.skipped = skipped
+        self.rows: dict[str, BackboneRow] = {}
+        self._store, self._device, self._choices = store, device, choices
+        self._loaded: dict[str, Backbone] = {}
+        self._loading = threading.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the backbones that the run uses."""
+        return list(self._choices)
+
+    def remember(self, catalog: Catalog) -> None:
+        """Take the rows of the backbones whose signatures the store knows."""
+        signatures = {name: choice.signature for name, choice in self._choices.items()}
+        self.rows = {row.name: row for row in catalog.backbones() if signatures.get(row.name) == row.signature}
+
+    def identify(self) -> None:
+        """Load the backbones that have no row yet, to learn their fingerprints, and record them as the ones in use."""
+        for name in self._choices:
+            if name not in self.rows:
+                self.backbone(name)
+
+    def backbone(self, name: str) -> Backbone:
+        """A backbone, loaded at the first call. Safe from any thread; raises WeightsError."""
+        with self._loading:
+            if name not in self._loaded:
+                self._loaded[name] = self._load(name)
+            return self._loaded[name]
+
+    @property
+    def batch_size(self) -> int:
+        """The largest batch that a loaded backbone takes with ease."""
+        return max((backbone.batch_size for backbone in self._loaded.values()), default=16)
+
+    def _load(self, name: str) -> Backbone:
+        choice = self._choices[name]
+        backbone = choice.load(self._device)
+        described = backbone.description
+        if name in self.rows:
+            if self.rows[name].fingerprint != described.fingerprint:
+                raise WeightsError(
+                    f"{name}: its weights changed, but not their size and time; `touch` them and run again"
+                )
+            return backbone
+        with self._store.writing() as editor:
+            self.rows[name] = editor.use_backbone(
+                name=name,
+                fingerprint=described.fingerprint,
+                dimension=described.dimension,
+                precision=described.precision,
+                source=choice.spec.source,
+                location=str(choice.location.path.absolute()) if choice.location else None,
+                signature=choice.signature,
+            )
+        return backbone
+
+
+def select_backbones(store: Store, options: IndexOptions) -> Selection:
+    """Take the backbones asked for (WeightsError where one is not to be had), or else every one whose weights are here."""
+    with store.reading() as catalog:
+        rows = {row.name: row for row in catalog.backbones()}
+        choices, skipped = {}, {}
+        for name in dict.fromkeys(options.backbones or [*NAMED, *rows]):
+            try:
+                choices[name] = choose(
+                    parse_spec(name), row=rows.get(name), weights=options.weights, precision=options.precision
+                )
+            except WeightsError as error:
+                if options.backbones:
+                    raise
+                skipped[name] = str(error)
+        selection = Selection(store, options.device, choices, skipped)
+        selection.remember(catalog)
+    return selection

@@ -1,0 +1,128 @@
+"""The survey: what a store holds, what it lacks, and how far it lies behind the disk. Reads, and writes nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from indexer.options import IndexOptions
+from indexer.report import Failure
+from indexer.run import dry_run
+from schema.catalog import BackboneRow, Catalog, RunRow
+from schema.errors import UsageError
+from schema.images import Role
+from schema.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class RootState:
+    """A data directory against the disk: what `index` would find. `there` is False where the directory is not."""
+
+    path: str
+    there: bool
+    new: int = 0
+    changed: int = 0
+    moved: int = 0
+    removed: int = 0
+
+    @property
+    def current(self) -> bool:
+        """Whether the store is up to date with it."""
+        return self.there and not (self.new or self.changed or self.moved or self.removed)
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneState:
+    """A backbone's vectors for one category and role.
+
+    `lacking` usable images were not dealt with yet, `failed` gave no usable vector; `behind` counts the images changed
+    since the snapshot, which queries take from the rows. None: no snapshot yet.
+    """
+
+    vectors: int
+    lacking: int
+    failed: int
+    behind: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryState:
+    """A category's images of one role, and its vectors by backbone's name."""
+
+    category: str
+    role: str
+    images: int
+    failed: int
+    labels: int
+    shots: int
+    backbones: dict[str, BackboneState]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All of it."""
+
+    store: str
+    revision: int
+    roots: list[RootState]
+    backbones: list[BackboneRow]
+    categories: list[CategoryState]
+    failures: list[Failure]
+    last_run: RunRow | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `status --json` prints."""
+        hidden = {"id", "signature"}
+        run = self.last_run._asdict() if self.last_run else None
+        if run:
+            run["report"] = json.loads(run["report"]) if run["report"] else None
+        return {
+            "store": self.store,
+            "revision": self.revision,
+            "roots": [asdict(root) for root in self.roots],
+            "backbones": [
+                {name: value for name, value in row._asdict().items() if name not in hidden} for row in self.backbones
+            ],
+            "categories": [asdict(category) for category in self.categories],
+            "failures": [asdict(failure) for failure in self.failures],
+            "last_run": run,
+        }
+
+
+def survey(store: Store) -> Survey:
+    """Take stock of a store and of the data directories it was made from."""
+    with store.reading() as catalog:
+        backbones = catalog.backbones()
+        states = {row.name: _backbone_states(catalog, row) for row in backbones}
+        categories = [
+            CategoryState(
+                *count,
+                backbones={name: state for name in states if (state := states[name].get((count.category, count.role)))},
+            )
+            for count in catalog.count_images()
+        ]
+        roots = list(catalog.roots().values())
+        failures = [Failure(path, reason) for path, reason in catalog.failures()]
+        revision, last_run = catalog.revision(), catalog.last_run()
+    roots_now = [_root_state(store, root) for root in roots]
+    return Survey(str(store.directory), revision, roots_now, backbones, categories, failures, last_run)
+
+
+def _backbone_states(catalog: Catalog, row: BackboneRow) -> dict[tuple[str, str], BackboneState]:
+    states = {}
+    for count in catalog.count_vectors_by_category(row.id):
+        role = Role(count.role)
+        snapshot = catalog.snapshot(row.id, count.category, role)
+        behind = len(catalog.delta(row, count.category, role, snapshot.revision).touched) if snapshot else None
+        states[count.category, count.role] = BackboneState(count.vectors, count.lacking, count.failed, behind)
+    return states
+
+
+def _root_state(store: Store, root: str) -> RootState:
+    try:
+        report = dry_run(store, Path(root), IndexOptions())
+    except UsageError:
+        return RootState(root, there=False)
+    return RootState(root, True, report.added, report.changed, report.moved, report.removed)

@@ -1,0 +1,46 @@
+"""Tasks: the files that a run must read, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from indexer.compare import Changes
+from schema.catalog import BackboneRow, Catalog
+from schema.images import FoundImage, KnownImage, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A file to read; `known` is the image that the store has at its path, None for a new one."""
+
+    found: FoundImage
+    known: KnownImage | None = None
+
+
+def lacking_tasks(
+    catalog: Catalog, rows: Iterable[BackboneRow], changes: Changes, root_id: int, categories: Iterable[str]
+) -> list[Task]:
+    """Unchanged images whose contents some backbone has not dealt with; one image a content."""
+    wanted = list(categories)
+    lacking: set[int] = set()
+    for row in rows:
+        lacking |= set(catalog.contents_lacking(row.id, root_id, wanted))
+    first: dict[int, KnownImage] = {}
+    for known in changes.unchanged:
+        if known.content_id in lacking:
+            first.setdefault(known.content_id, known)
+    return [Task(_as_found(known, changes), known) for known in first.values()]
+
+
+def changed_tasks(changes: Changes) -> list[Task]:
+    """Images that are new, or not as they were."""
+    return [
+        *(Task(found) for found in changes.new),
+        *(Task(found, known) for found, known in changes.touched),
+    ]
+
+
+def _as_found(known: KnownImage, changes: Changes) -> FoundImage:
+    label = changes.relabelled.get(known.id, known.label)
+    return FoundImage(known.path, known.category, Role(known.role), label, known.shot, known.state)

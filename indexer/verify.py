@@ -1,0 +1,152 @@
+"""Verification: the files, the rows and the snapshots, held against each other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+from schema.catalog import BackboneRow, Catalog, SnapshotRow
+from schema.errors import StoreError
+from schema.images import KnownImage, Role
+from schema.store import Store
+from vectors.snapshots import Scope, damage, open_vectors, read_rows, sweep, write_snapshots
+
+
+class Remedy(StrEnum):
+    """What mends a finding."""
+
+    REPAIR = "nearshot verify --repair"
+    INDEX = "nearshot index"
+    NONE = "nothing here; restore the store or the file from a backup"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that does not agree: where, what, and what mends it. `repaired` once it has been."""
+
+    subject: str
+    problem: str
+    remedy: Remedy
+    repaired: bool = False
+
+
+def verify(store: Store, *, repair: bool = False) -> Iterator[Finding]:
+    """Check the database, every indexed file's bytes, every vector and every snapshot; reads all of them.
+
+    Holds the store meanwhile (StoreBusyError), so that no run changes what is being compared.
+
+    With `repair`, snapshots are written anew from the rows, files that no record names are deleted, and unusable vectors
+    are dropped where the file is there to compute them again. Nothing that cannot be rebuilt is ever deleted.
+    """
+    with store.held("nearshot verify"):
+        yield from _verify(store, repair=repair)
+
+
+def _verify(store: Store, *, repair: bool) -> Iterator[Finding]:
+    with store.reading() as catalog:
+        for problem in catalog.integrity_problems():
+            yield Finding("database", problem, Remedy.NONE)
+        intact: set[int] = set()
+        for root_id, root in catalog.roots().items():
+            yield from _check_files(catalog, root_id, Path(root), intact)
+        for row in catalog.all_backbones():
+            yield from _check_vectors(store, catalog, row, intact, repair=repair)
+    yield from _check_snapshots(store, repair=repair)
+
+
+def _check_files(catalog: Catalog, root_id: int, root: Path, intact: set[int]) -> Iterator[Finding]:
+    """Compare every file with the content that its row names; `intact` collects the contents that are still there."""
+    known = [
+        image for image in catalog.known_images(root_id).values() if image.present and image.content_id is not None
+    ]
+    if known and not root.is_dir():
+        yield Finding(str(root), f"the data directory is not there, with {len(known)} images", Remedy.INDEX)
+        return
+    hashes = {content_id: sha256 for content_id, (_, sha256) in catalog.all_contents().items()}
+    for image in known:
+        problem = _file_problem(root / image.path, image, hashes)
+        if problem:
+            yield Finding(str(root / image.path), problem, Remedy.INDEX)
+        elif image.content_id is not None:
+            intact.add(image.content_id)
+
+
+def _file_problem(path: Path, image: KnownImage, hashes: dict[int, str]) -> str | None:
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None if sha256 == hashes.get(image.content_id or 0) else "has changed since it was indexed"
+
+
+def _check_vectors(
+    store: Store, catalog: Catalog, row: BackboneRow, intact: set[int], *, repair: bool
+) -> Iterator[Finding]:
+    for content_id, blob in catalog.vector_blobs(row.id):
+        problem = _vector_problem(blob, row.dimension)
+        if problem is None:
+            continue
+        rebuildable = content_id in intact
+        if repair and rebuildable:
+            with store.writing() as editor:
+                editor.drop_embedding(content_id, row.id)
+        subject = f"vector of content {content_id} by {row.name}"
+        remedy = Remedy.NONE if not rebuildable else Remedy.INDEX if repair else Remedy.REPAIR
+        yield Finding(subject, problem, remedy, repaired=repair and rebuildable)
+
+
+def _vector_problem(blob: bytes, dimension: int) -> str | None:
+    if len(blob) != 4 * dimension:
+        return f"has {len(blob)} bytes where {4 * dimension} belong"
+    vector = np.frombuffer(blob, dtype="<f4")
+    if not np.isfinite(vector).all():
+        return "has values that are not finite"
+    return None if abs(float(np.linalg.norm(vector)) - 1) < 1e-3 else "has not length 1"
+
+
+def _check_snapshots(store: Store, *, repair: bool) -> Iterator[Finding]:
+    with store.reading() as catalog:
+        rows = {row.id: row for row in catalog.all_backbones()}
+        records = catalog.snapshots()
+        scopes = {
+            record.file: Scope(rows[record.backbone_id], record.category, Role(record.role)) for record in records
+        }
+        problems = {
+            record: problem
+            for record in records
+            if (problem := damage(store, record) or _differs(store, catalog, scopes[record.file]))
+        }
+    for record, problem in problems.items():
+        repaired = repair and _rebuild(store, record, scopes[record.file])
+        yield Finding(f"snapshot {record.file}", problem, Remedy.REPAIR, repaired)
+    recorded = {record.file for record in records if record not in problems or not repair}
+    orphans = [path for path in sorted(store.snapshot_directory.iterdir()) if path.name not in recorded]
+    for path in sweep(store) if repair else orphans:
+        yield Finding(f"snapshot {path.name}", "is named by no record", Remedy.REPAIR, repair)
+
+
+def _rebuild(store: Store, record: SnapshotRow, scope: Scope) -> bool:
+    with store.writing() as editor:
+        editor.forget_snapshot(record.backbone_id, record.category, record.role)
+    try:
+        write_snapshots(store, [scope])
+    except StoreError:
+        return False  # a damaged row, which is a finding of its own
+    return True
+
+
+def _differs(store: Store, catalog: Catalog, scope: Scope) -> str | None:
+    """Whether the snapshot, brought up to date, holds other vectors than the rows."""
+    try:
+        opened, truth = open_vectors(store, catalog, scope), read_rows(catalog, scope)
+    except StoreError:
+        return None  # a damaged row, which is a finding of its own
+    ids = truth.ids()
+    same = np.array_equal(opened.ids(), ids) and np.array_equal(opened.vectors(ids), truth.vectors(ids))
+    return None if same else "holds other vectors than the database"

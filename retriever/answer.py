@@ -1,0 +1,70 @@
+"""The answer to one query: the decision and the hits, as programs and people read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from retriever.decision import Decision, Verdict
+from retriever.rank import Hit
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was found for one image. `category` is the one asked for, None where all were searched."""
+
+    path: str
+    backbone: str
+    category: str | None
+    decision: Decision
+    hits: tuple[Hit, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `query --json` prints; scores are cosines, rounded to 6 decimals (float32 carries no more)."""
+        decision = self.decision
+        nearest, runner_up = decision.nearest, decision.runner_up
+        matched = nearest if decision.verdict == Verdict.MATCH else None
+        return {
+            "path": self.path,
+            "backbone": self.backbone,
+            "category": self.category or (matched.category if matched else None),
+            "verdict": decision.verdict.value,
+            "label": decision.label,
+            "nearest": nearest.label if nearest else None,
+            "nearest_category": nearest.category if nearest else None,
+            "score": _rounded(nearest.score) if nearest else None,
+            "runner_up": runner_up.label if runner_up else None,
+            "runner_up_category": runner_up.category if runner_up else None,
+            "runner_up_score": _rounded(runner_up.score) if runner_up else None,
+            "margin": _rounded(decision.margin) if decision.margin is not None else None,
+            "threshold": decision.policy.threshold,
+            "margin_floor": decision.policy.margin_floor,
+            "calibrated": decision.policy.calibrated,
+            "hits": [
+                {
+                    "label": hit.image.label,
+                    "category": hit.image.category,
+                    "role": hit.image.role.value,
+                    "path": hit.image.path,
+                    "shot": hit.image.shot,
+                    "score": _rounded(hit.score),
+                }
+                for hit in self.hits
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A query image that could not be read, and why."""
+
+    path: str
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `query --json` prints."""
+        return {"path": self.path, "error": self.reason}
+
+
+def _rounded(score: float) -> float:
+    return round(score, 6)

@@ -1,0 +1,326 @@
+"""The catalog: every question that is asked of the database, within one read transaction."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from itertools import starmap
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, select
+
+from schema import tables
+from schema.errors import StoreError
+from schema.images import KnownImage, Role, Shown
+
+images, contents, embeddings = tables.images.c, tables.contents.c, tables.embeddings.c
+backbones, snapshots = tables.backbones.c, tables.snapshots.c
+
+USABLE = and_(images.present, images.content_id.is_not(None))
+CHUNK = 4096
+
+
+class BackboneRow(NamedTuple):
+    """A backbone that has been used on this store."""
+
+    id: int
+    name: str
+    fingerprint: str
+    dimension: int
+    precision: str
+    source: str
+    location: str | None
+    signature: str
+
+
+class SnapshotRow(NamedTuple):
+    """The record of a snapshot file: bytes, SHA-256, number of vectors, and the revision it reflects."""
+
+    backbone_id: int
+    category: str
+    role: str
+    file: str
+    size: int
+    sha256: str
+    vectors: int
+    revision: int
+
+
+class ImageCount(NamedTuple):
+    """Present images of a category and role: usable, failed; labels and shots among the usable."""
+
+    category: str
+    role: str
+    images: int
+    failed: int
+    labels: int
+    shots: int
+
+
+class VectorCount(NamedTuple):
+    """Usable images of a category and role: with a vector, not dealt with yet, and without a usable vector."""
+
+    category: str
+    role: str
+    vectors: int
+    lacking: int
+    failed: int
+
+
+class RunRow(NamedTuple):
+    """An index run; times are UTC in ISO 8601, `report` is JSON. No outcome: it still runs, or was killed."""
+
+    started: str
+    finished: str | None
+    outcome: str | None
+    report: str | None
+
+
+class Vectors(NamedTuple):
+    """Image ids (n,) int64 in ascending order, and their vectors (n, dimension) float32."""
+
+    ids: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+
+class Delta(NamedTuple):
+    """What changed since a revision: ids (m,) int64 that may no longer be as they were, and the vectors that now hold."""
+
+    touched: NDArray[np.int64]
+    current: Vectors
+
+
+class Catalog:
+    """Reads the database. All of one catalog's answers belong to the same state of it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def revision(self) -> int:
+        """The number of the last change."""
+        return int(self.connection.execute(select(tables.revision.c.value)).scalar_one())
+
+    # Images
+
+    def roots(self) -> dict[int, str]:
+        """Data directories by id."""
+        return {row.id: row.path for row in self.connection.execute(select(tables.roots))}
+
+    def root_id(self, path: str) -> int | None:
+        """The id of a data directory, if it was ever indexed."""
+        query = select(tables.roots.c.id).where(tables.roots.c.path == path)
+        return self.connection.execute(query).scalar_one_or_none()
+
+    def known_images(self, root_id: int, categories: Collection[str] | None = None) -> dict[str, KnownImage]:
+        """Every image ever seen under a root (in some categories of it), by path."""
+        query = select(*(images[name] for name in KnownImage._fields)).where(images.root_id == root_id)
+        if categories is not None:
+            query = query.where(images.category.in_(sorted(categories)))
+        rows = starmap(KnownImage, self.connection.execute(query).tuples())
+        return {known.path: known for known in rows}
+
+    def shown(self, ids: Collection[int]) -> dict[int, Shown]:
+        """What to show of some images, by id."""
+        query = (
+            select(images.id, tables.roots.c.path, images.path, images.category, images.role, images.label, images.shot)
+            .join(tables.roots, tables.roots.c.id == images.root_id)
+            .where(images.id.in_(bindparam("ids", expanding=True)))
+        )
+        return {
+            row[0]: Shown(row[0], os.path.join(row[1], row[2]), row[3], Role(row[4]), row[5], row[6])  # noqa: PTH118
+            for row in self.connection.execute(query, {"ids": list(ids)})
+        }
+
+    def categories(self, role: Role) -> list[str]:
+        """The categories that hold usable images of a role, in order."""
+        query = select(images.category).where(USABLE, images.role == role).distinct().order_by(images.category)
+        return list(self.connection.execute(query).scalars())
+
+    def support_labels(self, category: str) -> dict[str, int]:
+        """How many usable support images each label of a category has."""
+        query = (
+            select(images.label, func.count())
+            .where(USABLE, images.category == category, images.role == Role.SUPPORT)
+            .group_by(images.label)
+            .order_by(images.label)
+        )
+        return dict(row._tuple() for row in self.connection.execute(query))
+
+    def content(self, sha256: str) -> tuple[int, set[int]] | None:
+        """A content's id and the backbones that have dealt with it, or None for a content never seen."""
+        content_id = self.connection.execute(select(contents.id).where(contents.sha256 == sha256)).scalar()
+        if content_id is None:
+            return None
+        done = select(embeddings.backbone_id).where(embeddings.content_id == content_id)
+        return content_id, set(self.connection.execute(done).scalars())
+
+    def all_contents(self) -> dict[int, tuple[int, str]]:
+        """Size in bytes and SHA-256 of every content, by id."""
+        query = select(contents.id, contents.size, contents.sha256)
+        return {content_id: (size, sha256) for content_id, size, sha256 in self.connection.execute(query)}
+
+    def count_images(self) -> list[ImageCount]:
+        """How many present images each category and role has, and of how many labels and shots."""
+        shots = func.count((images.label + "/" + images.shot).distinct())
+        query = (
+            select(
+                images.category,
+                images.role,
+                func.count().filter(images.content_id.is_not(None)),
+                func.count().filter(images.failure.is_not(None)),
+                func.count(images.label.distinct()).filter(images.content_id.is_not(None)),
+                shots.filter(images.content_id.is_not(None)),
+            )
+            .where(images.present)
+            .group_by(images.category, images.role)
+            .order_by(images.category, images.role.desc())
+        )
+        return list(starmap(ImageCount, self.connection.execute(query).tuples()))
+
+    def count_vectors_by_category(self, backbone_id: int) -> list[VectorCount]:
+        """How many usable images each category and role has with and without a vector of a backbone, and why not."""
+        embedded = and_(embeddings.content_id == images.content_id, embeddings.backbone_id == backbone_id)
+        query = (
+            select(
+                images.category,
+                images.role,
+                func.count(embeddings.vector),
+                func.count().filter(embeddings.content_id.is_(None)),
+                func.count(embeddings.failure),
+            )
+            .select_from(tables.images.outerjoin(tables.embeddings, embedded))
+            .where(USABLE)
+            .group_by(images.category, images.role)
+            .order_by(images.category, images.role.desc())
+        )
+        return list(starmap(VectorCount, self.connection.execute(query).tuples()))
+
+    def failures(self) -> list[tuple[str, str]]:
+        """Present images that could not be used: absolute path and reason, by path."""
+        query = (
+            select(tables.roots.c.path, images.path, images.failure)
+            .join(tables.roots, tables.roots.c.id == images.root_id)
+            .where(images.present, images.failure.is_not(None))
+            .order_by(tables.roots.c.path, images.path)
+        )
+        return [(f"{root}/{path}", failure) for root, path, failure in self.connection.execute(query)]
+
+    def last_run(self) -> RunRow | None:
+        """The newest index run."""
+        table = tables.runs.c
+        query = select(*(table[name] for name in RunRow._fields)).order_by(table.id.desc()).limit(1)
+        return next(starmap(RunRow, self.connection.execute(query).tuples()), None)
+
+    def integrity_problems(self) -> list[str]:
+        """What the database engine's own checks find wrong with its file."""
+        if self.connection.dialect.name != "sqlite":
+            return []
+        checks = self.connection.exec_driver_sql("PRAGMA integrity_check").scalars()
+        problems = [line for line in checks if line != "ok"]
+        dangling = self.connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        return problems + [f"{row[0]} row {row[1]} refers to a {row[2]} that is not there" for row in dangling]
+
+    # Backbones
+
+    def backbones(self) -> list[BackboneRow]:
+        """The backbones in use: of each name the row used last, by name."""
+        query = select(*(backbones[name] for name in BackboneRow._fields)).order_by(backbones.name, backbones.revision)
+        latest = {row.name: row for row in starmap(BackboneRow, self.connection.execute(query).tuples())}
+        return list(latest.values())
+
+    def all_backbones(self) -> list[BackboneRow]:
+        """Every backbone ever used, those superseded included, oldest first."""
+        query = select(*(backbones[name] for name in BackboneRow._fields)).order_by(backbones.id)
+        return list(starmap(BackboneRow, self.connection.execute(query).tuples()))
+
+    # Vectors
+
+    def contents_lacking(self, backbone_id: int, root_id: int, categories: Collection[str]) -> dict[int, int]:
+        """Contents of usable images that a backbone has not dealt with: the least image id of each, by content id."""
+        dealt_with = (
+            select(embeddings.content_id)
+            .where(embeddings.content_id == images.content_id, embeddings.backbone_id == backbone_id)
+            .exists()
+        )
+        query = (
+            select(images.content_id, func.min(images.id))
+            .where(USABLE, images.root_id == root_id, images.category.in_(sorted(categories)), ~dealt_with)
+            .group_by(images.content_id)
+        )
+        return dict(row._tuple() for row in self.connection.execute(query))
+
+    def count_vectors(self, backbone_id: int, root_id: int, categories: Collection[str]) -> int:
+        """How many usable images under a root have a vector of a backbone."""
+        query = (
+            select(func.count())
+            .select_from(tables.images.join(tables.embeddings, embeddings.content_id == images.content_id))
+            .where(USABLE, images.root_id == root_id, images.category.in_(sorted(categories)))
+            .where(embeddings.backbone_id == backbone_id, embeddings.vector.is_not(None))
+        )
+        return int(self.connection.execute(query).scalar_one())
+
+    def vectors(self, backbone: BackboneRow, category: str, role: Role) -> Iterator[Vectors]:
+        """Vectors of the usable images of a category and role, by ascending image id, in chunks."""
+        query = _vector_rows(backbone.id, category, role).where(USABLE, embeddings.vector.is_not(None))
+        result = self.connection.execution_options(yield_per=CHUNK).execute(query.order_by(images.id))
+        for rows in result.partitions():
+            yield _as_vectors([tuple(row) for row in rows], backbone.dimension)
+
+    def vector_blobs(self, backbone_id: int) -> Iterator[tuple[int, bytes]]:
+        """Content id and stored bytes of every vector of a backbone, unchecked."""
+        query = select(embeddings.content_id, embeddings.vector).where(
+            embeddings.backbone_id == backbone_id, embeddings.vector.is_not(None)
+        )
+        for row in self.connection.execution_options(yield_per=CHUNK).execute(query):
+            yield row.content_id, row.vector
+
+    def delta(self, backbone: BackboneRow, category: str, role: Role, since: int) -> Delta:
+        """What changed among a category's vectors after a revision."""
+        empty = _as_vectors([], backbone.dimension)
+        if self.revision() == since:
+            return Delta(empty.ids, empty)
+        rows: dict[int, tuple[int, bytes | None]] = {}
+        for condition in (images.revision > since, embeddings.revision > since):  # one index serves each
+            for row in self.connection.execute(_vector_rows(backbone.id, category, role, condition)):
+                usable = row.present and row.vector is not None
+                rows[row.id] = (row.id, row.vector if usable else None)
+        touched = np.array(sorted(rows), dtype=np.int64)
+        current = [rows[image_id] for image_id in touched.tolist() if rows[image_id][1] is not None]
+        return Delta(touched, _as_vectors(current, backbone.dimension))
+
+    def snapshot(self, backbone_id: int, category: str, role: Role) -> SnapshotRow | None:
+        """The record of a snapshot, if one was written."""
+        return next(iter(self.snapshots(backbone_id, category, role)), None)
+
+    def snapshots(
+        self, backbone_id: int | None = None, category: str | None = None, role: Role | None = None
+    ) -> list[SnapshotRow]:
+        """The records of all snapshots, or of those that match."""
+        query = select(*(snapshots[name] for name in SnapshotRow._fields))
+        wanted = {"backbone_id": backbone_id, "category": category, "role": role}
+        query = query.filter_by(**{name: value for name, value in wanted.items() if value is not None})
+        query = query.order_by(snapshots.backbone_id, snapshots.category, snapshots.role)
+        return list(starmap(SnapshotRow, self.connection.execute(query).tuples()))
+
+
+def _vector_rows(
+    backbone_id: int, category: str, role: Role, condition: ColumnElement[bool] | None = None
+) -> Select[Any]:
+    """Images of a category and role with their vectors (null where there is none)."""
+    embedded = and_(embeddings.content_id == images.content_id, embeddings.backbone_id == backbone_id)
+    query = (
+        select(images.id, embeddings.vector, images.present)
+        .select_from(tables.images.outerjoin(tables.embeddings, embedded))
+        .where(images.category == category, images.role == role)
+    )
+    return query if condition is None else query.where(condition)
+
+
+def _as_vectors(rows: Sequence[tuple[Any, ...]], dimension: int) -> Vectors:
+    ids = np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
+    buffer = b"".join(row[1] for row in rows)
+    if any(len(row[1]) != 4 * dimension for row in rows):
+        raise StoreError("a stored vector is damaged; `nearshot verify --repair` finds it and makes room for a new one")
+    return Vectors(ids, np.frombuffer(buffer, dtype="<f4").reshape(len(rows), dimension).astype(np.float32, copy=False))

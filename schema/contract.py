@@ -1,0 +1,108 @@
+"""The directory contract: which place in a data directory means what. Pure: it looks at names, never at the disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from schema.images import UNKNOWN, Role
+
+SUPPORT_DIRECTORY = "2.support-set"
+QUERY_DIRECTORY = "6.preprocessed"
+LABELS_FILE = "labels.csv"
+
+IMAGE_SUFFIXES = frozenset(
+    {
+        ".apng",
+        ".avif",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".ico",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+    }
+    | {".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+)
+SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+
+_SHOT = re.compile(r"shot[0-9]+", re.IGNORECASE)
+
+NOT_IN_A_CATEGORY = "a file straight in the data directory; images belong under <category>/"
+NOT_A_SECTION = f"neither {SUPPORT_DIRECTORY}/ nor {QUERY_DIRECTORY}/"
+NOT_A_SHOT = "not a shot; a shot is an image file shotN, or a directory shotN holding images"
+NOT_AN_IMAGE = "not an image file"
+RESERVED_LABEL = f"'{UNKNOWN}' is reserved for queries that show no label; rename this directory"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a place in the contract says of the image that lies there."""
+
+    category: str
+    role: Role
+    label: str | None
+    shot: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A path outside the contract (`files` of them, for a directory) and the rule that it breaks."""
+
+    path: str
+    rule: str
+    files: int = 1
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a name is never looked at: hidden files, and what desktop systems leave behind."""
+    return name.startswith(".") or name.lower() in SYSTEM_FILES
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether a file name ends like an image's."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name may be an image's: an image suffix, or no suffix at all."""
+    return has_image_suffix(name) or "." not in name
+
+
+def place_file(parts: Sequence[str]) -> Place | str:
+    """Place a file by its path under the data directory, split at the slashes; a string is the rule that it breaks."""
+    if len(parts) == 1:
+        return NOT_IN_A_CATEGORY
+    category, section, *rest = parts
+    if section not in (SUPPORT_DIRECTORY, QUERY_DIRECTORY) or not rest:
+        return NOT_A_SECTION
+    if not is_image_name(rest[-1]):
+        return NOT_AN_IMAGE
+    if section == QUERY_DIRECTORY:
+        return Place(category, Role.QUERY, None, None)
+    if shot := _shot_name(rest[0], is_file=len(rest) == 1):
+        return Place(category, Role.SUPPORT, category, shot)
+    if len(rest) > 1 and rest[0] == UNKNOWN:
+        return RESERVED_LABEL
+    if len(rest) > 1 and (shot := _shot_name(rest[1], is_file=len(rest) == 2)):
+        return Place(category, Role.SUPPORT, rest[0], shot)
+    return NOT_A_SHOT
+
+
+def true_label(query_parts: Sequence[str], labels: Iterable[str]) -> str | None:
+    """The label that a query's own path tells, if any: its first directory under 6.preprocessed/ that names one."""
+    known = {*labels, UNKNOWN}
+    return next((part for part in query_parts[2:-1] if part in known), None)
+
+
+def _shot_name(name: str, *, is_file: bool) -> str | None:
+    stem = PurePosixPath(name).stem if is_file else name
+    return stem if _SHOT.fullmatch(stem) else None

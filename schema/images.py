@@ -1,0 +1,82 @@
+"""What an image is to nearshot: its role, its place in the directory contract, its state on disk and in the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+UNKNOWN = "Unknown"
+"""The true label of a query that shows none of its category's labels."""
+
+
+class Role(StrEnum):
+    """Whether an image is an example to recognise by (support) or something to be recognised (query)."""
+
+    SUPPORT = "support"
+    QUERY = "query"
+
+
+class FileState(NamedTuple):
+    """What one `stat` says of a file: bytes, and nanoseconds since the epoch. Equal states mean an unchanged file.
+
+    ctime is part of it because copying tools restore mtime, and because a permission that was mended changes ctime alone.
+    """
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+NO_FILE = FileState(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundImage:
+    """An image (or what should be one) found in a data directory.
+
+    `path` is relative to the root, with forward slashes. `failure` is a reason known without reading the file.
+    """
+
+    path: str
+    category: str
+    role: Role
+    label: str | None
+    shot: str | None
+    state: FileState
+    failure: str | None = None
+
+
+class KnownImage(NamedTuple):
+    """An image as the store knows it. `failure` is set when it could not be used, by the decoder named."""
+
+    id: int
+    path: str
+    category: str
+    role: str
+    label: str | None
+    shot: str | None
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    content_id: int | None
+    failure: str | None
+    decoder: str | None
+    present: bool
+
+    @property
+    def state(self) -> FileState:
+        """The file's state when it was last read."""
+        return FileState(self.size, self.mtime_ns, self.ctime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An indexed image as a result shows it; `path` is absolute, so that it can be opened from anywhere."""
+
+    id: int
+    path: str
+    category: str
+    role: Role
+    label: str | None
+    shot: str | None

@@ -1,0 +1,113 @@
+"""A store: the directory that holds the database and the snapshots, and the lock that lets one process write at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from schema.catalog import Catalog
+from schema.database import Database
+from schema.editor import Editor
+from schema.errors import StoreBusyError, StoreError, UsageError
+
+DATABASE_FILE = "nearshot.db"
+SNAPSHOT_DIRECTORY = "snapshots"
+
+
+class Store:
+    """An open store. Reading needs no lock and goes on while another process writes."""
+
+    def __init__(self, directory: Path, *, create: bool = False) -> None:
+        """Open a store, upgrading it to this version's schema.
+
+        Raises UsageError where there is none (unless `create`), StoreError where it cannot be opened.
+        """
+        self.directory = directory.absolute()
+        database = self.directory / DATABASE_FILE
+        if not create and not database.is_file():
+            raise UsageError(f"no store at {directory}; make one with `nearshot index DATA`, or name it with --store")
+        try:
+            self.snapshot_directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"cannot make the store {directory}: {error.strerror}; choose another with --store"
+            ) from error
+        self._database = Database(f"sqlite:///{database}")
+
+    @property
+    def snapshot_directory(self) -> Path:
+        """Where the snapshots lie. Everything in it is derived from the database."""
+        return self.directory / SNAPSHOT_DIRECTORY
+
+    @contextmanager
+    def reading(self) -> Iterator[Catalog]:
+        """A catalog that sees one state of the store, whatever is written meanwhile. Safe from any thread."""
+        with self._database.reading() as connection:
+            yield Catalog(connection)
+
+    @contextmanager
+    def writing(self) -> Iterator[Editor]:
+        """An editor whose changes are committed together, or not at all. Safe from any thread; writers take turns."""
+        with self._database.writing() as connection:
+            yield Editor(connection)
+
+    @contextmanager
+    def held(self, purpose: str) -> Iterator[None]:
+        """Hold the store for a long job; raises StoreBusyError, naming the holder, where another process does.
+
+        The lock is the operating system's, so a killed process never leaves one behind.
+        """
+        holder = self.directory / "holder.json"
+        lock = FileLock(self.directory / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise StoreBusyError(f"{self.directory} is in use by {_describe(holder)}; wait for it to end") from error
+        except OSError as error:
+            raise StoreError(f"cannot lock {self.directory}: {error.strerror}") from error
+        try:
+            facts = {"pid": os.getpid(), "host": platform.node(), "purpose": purpose, "since": utc_now()}
+            with _disk_errors(holder):
+                holder.write_text(json.dumps(facts))
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def close(self) -> None:
+        """Close the store's connections."""
+        self._database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def utc_now() -> str:
+    """The time now, UTC, in ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _describe(holder: Path) -> str:
+    try:
+        facts = json.loads(holder.read_text())
+        return f"`{facts['purpose']}`, process {facts['pid']} on {facts['host']}, since {facts['since']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}") from error

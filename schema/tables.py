@@ -1,0 +1,131 @@
+"""The tables, for writing queries against. The migrations alone create them; a test holds the two together."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+revision = Table(
+    "revision",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True),
+    Column("value", Integer, nullable=False),
+    comment="One row: the number of the last change. Every changed row carries the number of its change.",
+)
+
+roots = Table(
+    "roots",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("path", String, nullable=False, unique=True),
+    comment="Data directories, absolute.",
+)
+
+contents = Table(
+    "contents",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("size", Integer, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("format", String, nullable=False),
+    Column("revision", Integer, nullable=False),
+    comment="Distinct file contents that could be decoded; width and height in pixels after EXIF orientation.",
+)
+
+images = Table(
+    "images",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("root_id", Integer, ForeignKey("roots.id"), nullable=False),
+    Column("path", String, nullable=False),
+    Column("category", String, nullable=False),
+    Column("role", String, nullable=False),
+    Column("label", String),
+    Column("shot", String),
+    Column("size", Integer, nullable=False),
+    Column("mtime_ns", Integer, nullable=False),
+    Column("ctime_ns", Integer, nullable=False),
+    Column("content_id", Integer, ForeignKey("contents.id")),
+    Column("failure", String),
+    Column("decoder", String),
+    Column("present", Boolean, nullable=False),
+    Column("revision", Integer, nullable=False),
+    UniqueConstraint("root_id", "path", name="uq_images_root_path"),
+    Index("ix_images_category_role_revision", "category", "role", "revision"),
+    Index("ix_images_content", "content_id"),
+    sqlite_autoincrement=True,
+    comment="A row a path; ids are never reused. A removed image keeps its row, a failed one has a reason and no content.",
+)
+
+backbones = Table(
+    "backbones",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("fingerprint", String(64), nullable=False, unique=True),
+    Column("dimension", Integer, nullable=False),
+    Column("precision", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("location", String),
+    Column("signature", String(64), nullable=False),
+    Column("revision", Integer, nullable=False),
+    comment="A row a fingerprint. Of one name, the row with the highest revision is the one in use.",
+)
+
+embeddings = Table(
+    "embeddings",
+    metadata,
+    Column("content_id", Integer, ForeignKey("contents.id"), nullable=False),
+    Column("backbone_id", Integer, ForeignKey("backbones.id"), nullable=False),
+    Column("vector", LargeBinary),
+    Column("failure", String),
+    Column("revision", Integer, nullable=False),
+    PrimaryKeyConstraint("content_id", "backbone_id"),
+    Index("ix_embeddings_backbone_revision", "backbone_id", "revision"),
+    comment="L2-normalised little-endian float32; null with a reason where a backbone gave no usable vector.",
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("backbone_id", Integer, ForeignKey("backbones.id"), nullable=False),
+    Column("category", String, nullable=False),
+    Column("role", String, nullable=False),
+    Column("file", String, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("vectors", Integer, nullable=False),
+    Column("revision", Integer, nullable=False),
+    PrimaryKeyConstraint("backbone_id", "category", "role"),
+    comment="The FAISS file that reflects the rows up to a revision.",
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("root_id", Integer, ForeignKey("roots.id"), nullable=False),
+    Column("arguments", String, nullable=False),
+    Column("started", String, nullable=False),
+    Column("finished", String),
+    Column("outcome", String),
+    Column("report", String),
+    Column("version", String, nullable=False),
+    comment="Index runs; arguments and report are JSON, times UTC in ISO 8601. No outcome: still running, or killed.",
+)

@@ -1,0 +1,106 @@
+"""The FAISS vector store: IndexIDMap2 over IndexFlatIP, in memory or mapped from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from vectors.protocol import Neighbours, check_new_ids, check_unit_vectors, in_order
+
+
+class FlatStore:
+    """Exact search by inner product. A mapped store reads its file as it needs it, and moves to memory to change."""
+
+    def __init__(self, dimension: int) -> None:
+        self._index = faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
+        self._mapped: Path | None = None
+
+    @classmethod
+    def open(cls, path: Path) -> FlatStore:
+        """Map a file that `save` wrote. Raises ValueError where it is not one, OSError where it cannot be read."""
+        store = cls.__new__(cls)
+        store._index = _read(path, faiss.IO_FLAG_MMAP_IFC)
+        store._mapped = path
+        return store
+
+    def save(self, path: Path) -> None:
+        """Write to a file; OSError where that fails."""
+        try:
+            faiss.write_index(self._index, str(path))
+        except RuntimeError as error:  # FAISS knows no other exception
+            raise OSError(str(error)) from error
+
+    @property
+    def dimension(self) -> int:
+        """The length of its vectors."""
+        return int(self._index.d)
+
+    def __len__(self) -> int:
+        """How many vectors it holds."""
+        return int(self._index.ntotal)
+
+    def ids(self) -> NDArray[np.int64]:
+        """All ids, ascending."""
+        return np.sort(self._id_map())
+
+    def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Add vectors under new ids."""
+        check_unit_vectors(vectors, self.dimension)
+        check_new_ids(ids, vectors, self._id_map())
+        self._own()
+        self._index.add_with_ids(np.ascontiguousarray(vectors), ids)
+
+    def remove(self, ids: NDArray[np.int64]) -> int:
+        """Remove some ids."""
+        if not len(ids) or not np.isin(ids, self._id_map()).any():
+            return 0
+        self._own()
+        return int(self._index.remove_ids(faiss.IDSelectorBatch(np.ascontiguousarray(ids))))
+
+    def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors under some ids."""
+        if missing := set(ids.tolist()) - set(self._id_map().tolist()):
+            raise KeyError(min(missing))
+        found = np.empty((len(ids), self.dimension), dtype=np.float32)
+        for row, image_id in enumerate(ids.tolist()):
+            self._index.reconstruct(image_id, found[row])
+        return found
+
+    def search(self, queries: NDArray[np.float32], k: int) -> list[Neighbours]:
+        """The nearest vectors of each query."""
+        check_unit_vectors(queries, self.dimension)
+        if k < 1 or not len(self):
+            return [Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in queries]
+        # FAISS leaves the order of ties open, and with it which of several that tie with the k-th are among the k.
+        # So ask for more until the score of the last differs from the k-th (or all are in), then cut.
+        asked = min(len(self), k + 1)
+        while True:
+            scores, ids = self._index.search(np.ascontiguousarray(queries), asked)
+            if asked == len(self) or (scores[:, -1] < scores[:, min(k, asked) - 1]).all():
+                return [in_order(*row, k) for row in zip(ids, scores, strict=True)]
+            asked = min(len(self), asked * 2)
+
+    def _id_map(self) -> NDArray[np.int64]:
+        ids: NDArray[np.int64] = faiss.vector_to_array(self._index.id_map)
+        return ids
+
+    def _own(self) -> None:
+        """Leave the mapped file: a mapped FAISS index must not be changed (it crashes the process)."""
+        if self._mapped is not None:
+            self._index = _read(self._mapped, 0)
+            self._mapped = None
+
+
+def _read(path: Path, flags: int) -> faiss.IndexIDMap2:
+    if not path.is_file():
+        raise FileNotFoundError(str(path))
+    try:
+        index = faiss.read_index(str(path), flags)
+    except RuntimeError as error:
+        raise ValueError(f"{path} is not a FAISS index, or is torn: {error}") from error
+    if not isinstance(index, faiss.IndexIDMap2) or not isinstance(faiss.downcast_index(index.index), faiss.IndexFlatIP):
+        raise ValueError(f"{path} holds another kind of FAISS index")
+    return index

@@ -1,0 +1,70 @@
+"""What a vector store is: unit vectors under image ids, searched by cosine."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Neighbours(NamedTuple):
+    """The nearest vectors of one query: ids (k,) int64 and cosines (k,) float32, descending; ties by ascending id."""
+
+    ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+class VectorStore(Protocol):
+    """Unit vectors under unique ids.
+
+    Every store gives the same answers as `vectors.exact.ExactStore`, up to rounding of the scores. Any number of threads
+    may search at once while none adds or removes. A vector that is not finite or not of length 1 (within 1e-3), a
+    dimension that differs and an id twice are a ValueError, and change nothing.
+    """
+
+    @property
+    def dimension(self) -> int:
+        """The length of its vectors."""
+
+    def __len__(self) -> int:
+        """How many vectors it holds."""
+
+    def ids(self) -> NDArray[np.int64]:
+        """All ids, ascending."""
+
+    def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Add vectors (n, dimension) under new ids (n,)."""
+
+    def remove(self, ids: NDArray[np.int64]) -> int:
+        """Remove some ids; those it does not hold are passed over. Returns how many were removed."""
+
+    def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors (n, dimension) under some ids; KeyError for an id that it does not hold."""
+
+    def search(self, queries: NDArray[np.float32], k: int) -> list[Neighbours]:
+        """The min(k, len) nearest vectors of each of the unit queries (n, dimension); scores lie within [-1, 1]."""
+
+
+def check_unit_vectors(vectors: NDArray[np.float32], dimension: int) -> None:
+    """Raise ValueError unless vectors are (n, dimension), finite and of length 1."""
+    if vectors.ndim != 2 or vectors.shape[1] != dimension:
+        raise ValueError(f"expected vectors of dimension {dimension}, got an array of shape {vectors.shape}")
+    lengths = np.linalg.norm(vectors, axis=1)
+    if not np.all(np.abs(lengths - 1.0) < 1e-3):  # written so that a NaN fails too
+        raise ValueError("expected finite vectors of length 1")
+
+
+def check_new_ids(ids: NDArray[np.int64], vectors: NDArray[np.float32], held: NDArray[np.int64]) -> None:
+    """Raise ValueError unless there is one id a vector, each once and none held already."""
+    if ids.shape != (len(vectors),):
+        raise ValueError(f"expected {len(vectors)} ids, got an array of shape {ids.shape}")
+    if len(np.unique(ids)) != len(ids) or np.isin(ids, held).any():
+        raise ValueError("an id may be added once only")
+
+
+def in_order(ids: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Neighbours:
+    """The k best of one query's neighbours: clipped to [-1, 1] (rounding passes 1), best first, ties by ascending id."""
+    clipped = np.clip(scores, -1.0, 1.0)
+    order = np.lexsort((ids, -clipped))[:k]
+    return Neighbours(ids[order], clipped[order])

@@ -1,0 +1,149 @@
+"""Snapshots: vector stores on disk that follow the database's rows, and are rebuilt from them when lost."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+from schema.catalog import BackboneRow, Catalog, SnapshotRow, Vectors
+from schema.errors import StoreError
+from schema.images import Role
+from schema.store import Store
+from vectors.flat import FlatStore
+from vectors.protocol import VectorStore
+
+log = logging.getLogger(__name__)
+
+
+class Scope(NamedTuple):
+    """What one snapshot holds: the vectors of a backbone for a category and a role."""
+
+    backbone: BackboneRow
+    category: str
+    role: Role
+
+
+def open_vectors(store: Store, catalog: Catalog, scope: Scope) -> VectorStore:
+    """The vectors of a scope as the catalog's state has them: the snapshot, mapped, with what changed since applied.
+
+    A snapshot that is missing, torn or of another kind is passed over, and the rows are read instead.
+    """
+    row = catalog.snapshot(scope.backbone.id, scope.category, scope.role)
+    vectors = _from_snapshot(store, row, scope) if row else None
+    if row is None or vectors is None:
+        return read_rows(catalog, scope)
+    delta = catalog.delta(*scope, since=row.revision)
+    vectors.remove(delta.touched)
+    if len(delta.current.ids):
+        _add(vectors, delta.current)
+    return vectors
+
+
+def write_snapshots(store: Store, scopes: list[Scope]) -> int:
+    """Bring the snapshots of some scopes up to the newest revision; returns how many were written.
+
+    Each file has a name of its own, is written aside, synced, renamed, and only then recorded: a reader holds either the
+    old file or the new one, and a crash leaves a file that nobody names, which the next writer sweeps away.
+    """
+    written = sum(_write_snapshot(store, scope) for scope in scopes)
+    sweep(store)
+    return written
+
+
+def sweep(store: Store) -> list[Path]:
+    """Delete the files that no record names; returns them. Only for the holder of the store."""
+    with store.reading() as catalog:
+        recorded = {row.file for row in catalog.snapshots()}
+    orphans = [path for path in sorted(store.snapshot_directory.iterdir()) if path.name not in recorded]
+    for path in orphans:
+        path.unlink(missing_ok=True)
+    return orphans
+
+
+def damage(store: Store, row: SnapshotRow) -> str | None:
+    """What is wrong with a snapshot's file, if anything. Reads the whole file."""
+    path = store.snapshot_directory / row.file
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None if digest == row.sha256 else "its bytes are not those that were written"
+
+
+def _from_snapshot(store: Store, row: SnapshotRow, scope: Scope) -> FlatStore | None:
+    path = store.snapshot_directory / row.file
+    try:
+        if path.stat().st_size != row.size:
+            raise ValueError(f"{path} is torn: it should have {row.size} bytes")
+        vectors = FlatStore.open(path)
+        if (vectors.dimension, len(vectors)) != (scope.backbone.dimension, row.vectors):
+            raise ValueError(f"{path} does not hold what its record says")
+    except (OSError, ValueError) as error:
+        log.warning("snapshot passed over, reading the database instead: %s", error)
+        return None
+    return vectors
+
+
+def read_rows(catalog: Catalog, scope: Scope) -> FlatStore:
+    """The vectors of a scope from the rows alone; StoreError where one is damaged."""
+    vectors = FlatStore(scope.backbone.dimension)
+    for chunk in catalog.vectors(*scope):
+        _add(vectors, chunk)
+    return vectors
+
+
+def _add(vectors: VectorStore, rows: Vectors) -> None:
+    try:
+        vectors.add(*rows)
+    except ValueError as error:
+        raise StoreError(f"a stored vector is damaged ({error}); run `nearshot verify --repair`") from error
+
+
+def _write_snapshot(store: Store, scope: Scope) -> bool:
+    with store.reading() as catalog:
+        revision = catalog.revision()
+        row = catalog.snapshot(scope.backbone.id, scope.category, scope.role)
+        intact = row is not None and _is_whole(store, row)
+        if row and intact and not len(catalog.delta(*scope, since=row.revision).touched):
+            return False
+        vectors = read_rows(catalog, scope)
+    name = f"{scope.backbone.name.replace('/', '-').replace(':', '-')[:40]}-{scope.role}-{uuid.uuid4().hex}.faiss"
+    path = store.snapshot_directory / name
+    size, sha256 = _write(vectors, path)
+    count = len(vectors)
+    with store.writing() as editor:
+        editor.record_snapshot(
+            SnapshotRow(scope.backbone.id, scope.category, scope.role, name, size, sha256, count, revision)
+        )
+    return True
+
+
+def _is_whole(store: Store, row: SnapshotRow) -> bool:
+    try:
+        return (store.snapshot_directory / row.file).stat().st_size == row.size
+    except OSError:
+        return False
+
+
+def _write(vectors: FlatStore, path: Path) -> tuple[int, str]:
+    """Write a file that is whole and on the disk before it has its name; its size in bytes and SHA-256."""
+    partial = path.with_suffix(".partial")
+    try:
+        vectors.save(partial)
+        with partial.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+        size = partial.stat().st_size
+        partial.rename(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StoreError(
+            f"cannot write the snapshot {path}: {error}; all vectors are safe in the database: "
+            "free some space and run `nearshot index` again"
+        ) from error
+    return size, sha256
