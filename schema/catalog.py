@@ -118,7 +118,7 @@ class Catalog:
         query = select(*(images[name] for name in KnownImage._fields)).where(images.root_id == root_id)
         if categories is not None:
             query = query.where(images.category.in_(sorted(categories)))
-        rows = starmap(KnownImage, self.connection.execute(query).tuples())
+        rows = starmap(KnownImage, self.connection.execute(query))
         return {known.path: known for known in rows}
 
     def shown(self, ids: Collection[int]) -> dict[int, Shown]:
@@ -146,7 +146,7 @@ class Catalog:
             .group_by(images.label)
             .order_by(images.label)
         )
-        return dict(row._tuple() for row in self.connection.execute(query))
+        return dict(map(tuple, self.connection.execute(query)))
 
     def content(self, sha256: str) -> tuple[int, set[int]] | None:
         """A content's id and the backbones that have dealt with it, or None for a content never seen."""
@@ -177,7 +177,7 @@ class Catalog:
             .group_by(images.category, images.role)
             .order_by(images.category, images.role.desc())
         )
-        return list(starmap(ImageCount, self.connection.execute(query).tuples()))
+        return list(starmap(ImageCount, self.connection.execute(query)))
 
     def count_vectors_by_category(self, backbone_id: int) -> list[VectorCount]:
         """How many usable images each category and role has with and without a vector of a backbone, and why not."""
@@ -195,7 +195,7 @@ class Catalog:
             .group_by(images.category, images.role)
             .order_by(images.category, images.role.desc())
         )
-        return list(starmap(VectorCount, self.connection.execute(query).tuples()))
+        return list(starmap(VectorCount, self.connection.execute(query)))
 
     def failures(self) -> list[tuple[str, str]]:
         """Present images that could not be used: absolute path and reason, by path."""
@@ -211,7 +211,7 @@ class Catalog:
         """The newest index run."""
         table = tables.runs.c
         query = select(*(table[name] for name in RunRow._fields)).order_by(table.id.desc()).limit(1)
-        return next(starmap(RunRow, self.connection.execute(query).tuples()), None)
+        return next(starmap(RunRow, self.connection.execute(query)), None)
 
     def integrity_problems(self) -> list[str]:
         """What the database engine's own checks find wrong with its file."""
@@ -227,13 +227,13 @@ class Catalog:
     def backbones(self) -> list[BackboneRow]:
         """The backbones in use: of each name the row used last, by name."""
         query = select(*(backbones[name] for name in BackboneRow._fields)).order_by(backbones.name, backbones.revision)
-        latest = {row.name: row for row in starmap(BackboneRow, self.connection.execute(query).tuples())}
+        latest = {row.name: row for row in starmap(BackboneRow, self.connection.execute(query))}
         return list(latest.values())
 
     def all_backbones(self) -> list[BackboneRow]:
         """Every backbone ever used, those superseded included, oldest first."""
         query = select(*(backbones[name] for name in BackboneRow._fields)).order_by(backbones.id)
-        return list(starmap(BackboneRow, self.connection.execute(query).tuples()))
+        return list(starmap(BackboneRow, self.connection.execute(query)))
 
     # Vectors
 
@@ -249,7 +249,7 @@ class Catalog:
             .where(USABLE, images.root_id == root_id, images.category.in_(sorted(categories)), ~dealt_with)
             .group_by(images.content_id)
         )
-        return dict(row._tuple() for row in self.connection.execute(query))
+        return dict(map(tuple, self.connection.execute(query)))
 
     def count_vectors(self, backbone_id: int, root_id: int, categories: Collection[str]) -> int:
         """How many usable images under a root have a vector of a backbone."""
@@ -281,8 +281,12 @@ class Catalog:
         empty = _as_vectors([], backbone.dimension)
         if self.revision() == since:
             return Delta(empty.ids, empty)
+        # Asked of the embeddings alone, and joined afterwards: a planner may otherwise scan the category for each of them.
+        embedded = select(embeddings.content_id).where(
+            embeddings.backbone_id == backbone.id, embeddings.revision > since
+        )
         rows: dict[int, tuple[int, bytes | None]] = {}
-        for condition in (images.revision > since, embeddings.revision > since):  # one index serves each
+        for condition in (images.revision > since, images.content_id.in_(embedded)):
             for row in self.connection.execute(_vector_rows(backbone.id, category, role, condition)):
                 usable = row.present and row.vector is not None
                 rows[row.id] = (row.id, row.vector if usable else None)
@@ -302,7 +306,7 @@ class Catalog:
         wanted = {"backbone_id": backbone_id, "category": category, "role": role}
         query = query.filter_by(**{name: value for name, value in wanted.items() if value is not None})
         query = query.order_by(snapshots.backbone_id, snapshots.category, snapshots.role)
-        return list(starmap(SnapshotRow, self.connection.execute(query).tuples()))
+        return list(starmap(SnapshotRow, self.connection.execute(query)))
 
 
 def _vector_rows(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,12 +15,16 @@ class FlatStore:
     """Exact search by inner product. A mapped store reads its file as it needs it, and moves to memory to change."""
 
     def __init__(self, dimension: int) -> None:
-        self._index = faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
+        import faiss  # here and below: a run that finds nothing to do must not wait for FAISS
+
+        self._index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
         self._mapped: Path | None = None
 
     @classmethod
     def open(cls, path: Path) -> FlatStore:
         """Map a file that `save` wrote. Raises ValueError where it is not one, OSError where it cannot be read."""
+        import faiss
+
         store = cls.__new__(cls)
         store._index = _read(path, faiss.IO_FLAG_MMAP_IFC)
         store._mapped = path
@@ -28,6 +32,8 @@ class FlatStore:
 
     def save(self, path: Path) -> None:
         """Write to a file; OSError where that fails."""
+        import faiss
+
         try:
             faiss.write_index(self._index, str(path))
         except RuntimeError as error:  # FAISS knows no other exception
@@ -55,6 +61,8 @@ class FlatStore:
 
     def remove(self, ids: NDArray[np.int64]) -> int:
         """Remove some ids."""
+        import faiss
+
         if not len(ids) or not np.isin(ids, self._id_map()).any():
             return 0
         self._own()
@@ -84,6 +92,8 @@ class FlatStore:
             asked = min(len(self), asked * 2)
 
     def _id_map(self) -> NDArray[np.int64]:
+        import faiss
+
         ids: NDArray[np.int64] = faiss.vector_to_array(self._index.id_map)
         return ids
 
@@ -94,7 +104,9 @@ class FlatStore:
             self._mapped = None
 
 
-def _read(path: Path, flags: int) -> faiss.IndexIDMap2:
+def _read(path: Path, flags: int) -> Any:
+    import faiss
+
     if not path.is_file():
         raise FileNotFoundError(str(path))
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import uuid
 from pathlib import Path
 from typing import NamedTuple
@@ -108,30 +109,25 @@ def _write_snapshot(store: Store, scope: Scope) -> bool:
     with store.reading() as catalog:
         revision = catalog.revision()
         row = catalog.snapshot(scope.backbone.id, scope.category, scope.role)
-        intact = row is not None and _is_whole(store, row)
-        if row and intact and not len(catalog.delta(*scope, since=row.revision).touched):
-            return False
-        vectors = read_rows(catalog, scope)
-    name = f"{scope.backbone.name.replace('/', '-').replace(':', '-')[:40]}-{scope.role}-{uuid.uuid4().hex}.faiss"
-    path = store.snapshot_directory / name
-    size, sha256 = _write(vectors, path)
-    count = len(vectors)
-    with store.writing() as editor:
-        editor.record_snapshot(
-            SnapshotRow(scope.backbone.id, scope.category, scope.role, name, size, sha256, count, revision)
-        )
-    return True
-
-
-def _is_whole(store: Store, row: SnapshotRow) -> bool:
-    try:
-        return (store.snapshot_directory / row.file).stat().st_size == row.size
-    except OSError:
+        if row and not _is_whole(store, row):
+            row = None
+        changed = row is None or len(catalog.delta(*scope, since=row.revision).touched) > 0
+        vectors = read_rows(catalog, scope) if changed else None
+    if vectors is not None:
+        record = _save(store, scope, vectors, revision)
+    elif row is not None and row.revision != revision:
+        record = row._replace(revision=revision)  # the next reader need not look through the same revisions again
+    else:
         return False
+    with store.writing() as editor:
+        editor.record_snapshot(record)
+    return vectors is not None
 
 
-def _write(vectors: FlatStore, path: Path) -> tuple[int, str]:
-    """Write a file that is whole and on the disk before it has its name; its size in bytes and SHA-256."""
+def _save(store: Store, scope: Scope, vectors: FlatStore, revision: int) -> SnapshotRow:
+    """Write a file that is whole and on the disk before it has its name."""
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", scope.backbone.name)[-40:]
+    path = store.snapshot_directory / f"{readable}-{scope.role}-{uuid.uuid4().hex}.faiss"
     partial = path.with_suffix(".partial")
     try:
         vectors.save(partial)
@@ -146,4 +142,12 @@ def _write(vectors: FlatStore, path: Path) -> tuple[int, str]:
             f"cannot write the snapshot {path}: {error}; all vectors are safe in the database: "
             "free some space and run `nearshot index` again"
         ) from error
-    return size, sha256
+    key = (scope.backbone.id, scope.category, scope.role)
+    return SnapshotRow(*key, path.name, size, sha256, len(vectors), revision)
+
+
+def _is_whole(store: Store, row: SnapshotRow) -> bool:
+    try:
+        return (store.snapshot_directory / row.file).stat().st_size == row.size
+    except OSError:
+        return False

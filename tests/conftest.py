@@ -1,0 +1,139 @@
+"""What the tests share: data directories of real files, stores, tiny weights, and the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from indexer.options import IndexOptions
+from indexer.report import Report
+from indexer.run import IndexRun
+from schema.store import Store
+from tests.photographs import photograph
+
+HOG = IndexOptions(backbones=("hog",), workers=2)
+
+Writer = Callable[[Mapping[str, str]], Path]
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the tests away from the user's store, weights and caches, and from the network."""
+    monkeypatch.delenv("NEARSHOT_STORE", raising=False)
+    monkeypatch.delenv("NEARSHOT_WEIGHTS", raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no-torch-cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-hub-cache"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A new store."""
+    with Store(tmp_path / "store", create=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def write_data(tmp_path: Path) -> Writer:
+    """Write a data directory: path to the name of a photograph, `NAME:N` for the N-th crop of it."""
+
+    def write(files: Mapping[str, str]) -> Path:
+        root = tmp_path / "data"
+        root.mkdir(exist_ok=True)
+        for path, source in files.items():
+            save_crop(root / path, source)
+        return root
+
+    return write
+
+
+def save_crop(path: Path, source: str) -> None:
+    """Save the N-th crop of a photograph, at most 160 pixels wide."""
+    name, _, number = source.partition(":")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(photograph(name)) as image:
+        offset = 10 * int(number or 0)
+        box = (offset, offset, image.width - 80 + offset, image.height - 80 + offset)
+        crop = image.convert("RGB").crop(box)
+        crop.thumbnail((160, 160))
+        crop.save(path)
+
+
+SMALL = {
+    "things/2.support-set/cat/shot1.png": "chelsea:0",
+    "things/2.support-set/cat/shot2.png": "chelsea:4",
+    "things/2.support-set/coffee/shot1.png": "coffee:0",
+    "things/2.support-set/coffee/shot2.png": "coffee:4",
+    "things/6.preprocessed/cat/a.png": "chelsea:2",
+    "things/6.preprocessed/Unknown/b.png": "hubble_deep_field:1",
+}
+"""A small data set: two labels of two shots, a query of each kind."""
+
+
+@pytest.fixture
+def small(write_data: Writer) -> Path:
+    """The small data set on disk."""
+    return write_data(SMALL)
+
+
+def run_index(store: Store, root: Path, options: IndexOptions = HOG, **more: Any) -> Report:
+    """Index to the end; the report."""
+    run = IndexRun(store, root, options, **more)
+    for _ in run:
+        pass
+    return run.report
+
+
+def counts(report: Report) -> dict[str, int]:
+    """The report's counts that are not zero."""
+    names = ("added", "changed", "moved", "removed", "unchanged", "failed", "outside_contract")
+    return {name: getattr(report, name) for name in names if getattr(report, name)}
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A --weights directory with tiny (ResNet-50: full-size) random models for clip, resnet50 and dinov2."""
+    from tests import tiny
+
+    root = tmp_path_factory.mktemp("weights")
+    tiny.save_clip(root / "clip")
+    tiny.save_resnet50(root / "resnet50")
+    tiny.save_dinov2(root / "dinov2")
+    return root
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command printed, and its exit status."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def objects(self) -> list[Any]:
+        """Standard output as JSON, an object a line."""
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+
+@pytest.fixture
+def nearshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Run the command line in this process, in `tmp_path`."""
+    from cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object, stdin: bytes | None = None) -> Outcome:
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Outcome(result.exit_code, result.stdout, result.stderr)
+
+    return run

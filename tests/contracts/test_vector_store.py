@@ -1,0 +1,157 @@
+"""The contract that every vector store keeps; the exact one is the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from vectors.exact import ExactStore
+from vectors.flat import FlatStore
+from vectors.normalise import normalise
+from vectors.protocol import VectorStore
+
+DIMENSION = 8
+
+
+def unit_vectors(n: int, seed: int = 0) -> NDArray[np.float32]:
+    return normalise(np.random.default_rng(seed).standard_normal((n, DIMENSION)))
+
+
+def make_flat(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> VectorStore:
+    made = FlatStore(DIMENSION)
+    made.add(ids, vectors)
+    return made
+
+
+def make_mapped(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> VectorStore:
+    made = FlatStore(DIMENSION)
+    made.add(ids, vectors)
+    made.save(path / "x.faiss")
+    return FlatStore.open(path / "x.faiss")
+
+
+def make_exact(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> VectorStore:
+    made = ExactStore(DIMENSION)
+    made.add(ids, vectors)
+    return made
+
+
+Maker = Callable[[Path, NDArray[np.int64], NDArray[np.float32]], VectorStore]
+
+
+@pytest.fixture(params=[make_exact, make_flat, make_mapped], ids=["exact", "flat", "mapped"])
+def make(request: pytest.FixtureRequest) -> Maker:
+    maker: Maker = request.param
+    return maker
+
+
+IDS = np.array([7, 3, 11, 5], dtype=np.int64)
+
+
+def test_it_finds_each_vector_nearest_to_itself(make: Maker, tmp_path: Path) -> None:
+    vectors = unit_vectors(4)
+    made = make(tmp_path, IDS, vectors)
+    assert (len(made), made.dimension, made.ids().tolist()) == (4, DIMENSION, [3, 5, 7, 11])
+    for image_id, near in zip(IDS, made.search(vectors, 1), strict=True):
+        assert near.ids.tolist() == [image_id]
+        assert near.scores[0] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_scores_are_cosines_that_never_leave_their_range(make: Maker, tmp_path: Path) -> None:
+    vectors = unit_vectors(50)
+    made = make(tmp_path, np.arange(50), vectors)
+    for near, query in zip(made.search(vectors, 50), vectors, strict=True):
+        assert near.scores.min() >= -1.0
+        assert near.scores.max() <= 1.0
+        assert np.all(np.diff(near.scores) <= 0)
+        np.testing.assert_allclose(near.scores, vectors[near.ids] @ query, atol=1e-6)
+
+
+def test_it_pads_nothing_when_asked_for_more_than_it_holds(make: Maker, tmp_path: Path) -> None:
+    made = make(tmp_path, IDS, unit_vectors(4))
+    assert len(made.search(unit_vectors(1, 9), 100)[0].ids) == 4
+    empty = make(tmp_path, IDS[:0], unit_vectors(0))
+    assert [near.ids.tolist() for near in empty.search(unit_vectors(2), 3)] == [[], []]
+
+
+def test_ties_come_by_ascending_id_even_at_the_cut(make: Maker, tmp_path: Path) -> None:
+    one = unit_vectors(1)
+    ids = np.array([9, 2, 30, 4, 1, 8], dtype=np.int64)
+    made = make(tmp_path, ids, np.repeat(one, 6, axis=0))
+    assert made.search(one, 3)[0].ids.tolist() == [1, 2, 4]
+
+
+def test_what_is_removed_is_found_no_more_and_its_id_is_free(make: Maker, tmp_path: Path) -> None:
+    vectors = unit_vectors(4)
+    made = make(tmp_path, IDS, vectors)
+    assert made.remove(np.array([3, 99], dtype=np.int64)) == 1
+    assert made.ids().tolist() == [5, 7, 11]
+    assert 3 not in made.search(vectors, 4)[1].ids
+    made.add(np.array([3], dtype=np.int64), vectors[:1])
+    np.testing.assert_array_equal(made.vectors(np.array([3, 5], dtype=np.int64)), vectors[[0, 3]])
+
+
+def test_it_refuses_what_an_index_would_take_in_silence(make: Maker, tmp_path: Path) -> None:
+    vectors = unit_vectors(4)
+    made = make(tmp_path, IDS, vectors)
+    new = np.array([100], dtype=np.int64)
+    nan = np.full((1, DIMENSION), np.nan, dtype=np.float32)
+    for ids, bad in [
+        (new, nan),
+        (new, np.zeros((1, DIMENSION), dtype=np.float32)),
+        (new, vectors[:1] * 2),
+        (new, np.ones((1, 3), dtype=np.float32)),
+        (IDS[:1], vectors[:1]),
+        (np.array([100, 100], dtype=np.int64), vectors[:2]),
+        (new, vectors[:2]),
+    ]:
+        with pytest.raises(ValueError, match="expected|once"):
+            made.add(ids, bad)
+    for query in (nan, np.zeros((1, DIMENSION), dtype=np.float32), np.ones((1, 3), dtype=np.float32)):
+        with pytest.raises(ValueError, match="expected"):
+            made.search(query, 1)
+    with pytest.raises(KeyError):
+        made.vectors(np.array([100], dtype=np.int64))
+    assert made.ids().tolist() == [3, 5, 7, 11]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), min_size=1, max_size=30, unique_by=lambda row: row),
+    k=st.integers(1, 40),
+    seed=st.integers(0, 100),
+)
+def test_faiss_answers_as_the_oracle_does_ties_included(
+    rows: list[tuple[int, int]], k: int, seed: int, tmp_path: Path
+) -> None:
+    distinct = unit_vectors(6, seed)
+    vectors = distinct[[row for row, _ in rows]]
+    ids = np.random.default_rng(seed).permutation(len(rows)).astype(np.int64)
+    query = distinct[:1]
+    flat, exact = make_flat(tmp_path, ids, vectors), make_exact(tmp_path, ids, vectors)
+    near, truth = flat.search(query, k)[0], exact.search(query, k)[0]
+    np.testing.assert_allclose(near.scores, truth.scores, atol=1e-6)
+    assert near.ids.tolist() == truth.ids.tolist()
+
+
+def test_a_mapped_store_leaves_its_file_alone(tmp_path: Path) -> None:
+    vectors = unit_vectors(4)
+    mapped = make_mapped(tmp_path, IDS, vectors)
+    before = (tmp_path / "x.faiss").read_bytes()
+    mapped.remove(IDS[:2])
+    mapped.add(np.array([50], dtype=np.int64), unit_vectors(1, 5))
+    assert (tmp_path / "x.faiss").read_bytes() == before
+    assert len(FlatStore.open(tmp_path / "x.faiss")) == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"not an index", b"IxMp" + bytes(60)])
+def test_a_file_that_is_no_index_is_a_value_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.faiss").write_bytes(content)
+    with pytest.raises(ValueError, match="not a FAISS index"):
+        FlatStore.open(tmp_path / "x.faiss")
