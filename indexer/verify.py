@@ -122,12 +122,14 @@ def _check_snapshots(store: Store, *, repair: bool) -> Iterator[Finding]:
             for record in records
             if (problem := damage(store, record) or _differs(store, catalog, scopes[record.file]))
         }
+    recorded = {record.file for record in records}
+    orphans = [path for path in sorted(store.snapshot_directory.iterdir()) if path.name not in recorded]
     for record, problem in problems.items():
         repaired = repair and _rebuild(store, record, scopes[record.file])
         yield Finding(f"snapshot {record.file}", problem, Remedy.REPAIR, repaired)
-    recorded = {record.file for record in records if record not in problems or not repair}
-    orphans = [path for path in sorted(store.snapshot_directory.iterdir()) if path.name not in recorded]
-    for path in sweep(store) if repair else orphans:
+    if repair:
+        sweep(store)
+    for path in orphans:
         yield Finding(f"snapshot {path.name}", "is named by no record", Remedy.REPAIR, repair)
 
 

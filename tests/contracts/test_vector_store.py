@@ -111,7 +111,7 @@ def test_it_refuses_what_an_index_would_take_in_silence(make: Maker, tmp_path: P
         (np.array([100, 100], dtype=np.int64), vectors[:2]),
         (new, vectors[:2]),
     ]:
-        with pytest.raises(ValueError, match="expected|once"):
+        with pytest.raises(ValueError, match=r"expected|once"):
             made.add(ids, bad)
     for query in (nan, np.zeros((1, DIMENSION), dtype=np.float32), np.ones((1, 3), dtype=np.float32)):
         with pytest.raises(ValueError, match="expected"):

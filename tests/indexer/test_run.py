@@ -204,7 +204,7 @@ def test_one_category_can_be_indexed_alone(store: Store, small: Path) -> None:
     shutil.rmtree(small / "things")
     assert counts(run_index(store, small, replace(HOG, categories=("plants",)))) == {"unchanged": 1}
     assert counts(run_index(store, small)) == {"unchanged": 1, "removed": 6}
-    with pytest.raises(UsageError, match="no category 'animals' in .*; there are plants"):
+    with pytest.raises(UsageError, match=r"no category 'animals' in .*; there are plants"):
         run_index(store, small, replace(HOG, categories=("animals",)))
 
 

@@ -1,0 +1,133 @@
+"""Crashes: whatever is killed, cut off or full, the store stays whole and the next run goes on."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from indexer.run import IndexRun
+from indexer.verify import verify
+from retriever.answer import Answer
+from retriever.retriever import QueryOptions, Retriever, read_queries
+from schema.database import Database
+from schema.errors import StoreBusyError, StoreError
+from schema.store import Store
+from tests.conftest import HOG, SMALL, counts, run_index, save_crop
+
+KILLS = 20
+CHILD = """
+import sys
+from pathlib import Path
+from dataclasses import replace
+from skimage.feature import hog
+import faiss
+from tests.conftest import HOG, run_index
+from schema.store import Store
+print("ready", flush=True)
+with Store(Path(sys.argv[1]), create=True) as store:
+    run_index(store, Path(sys.argv[2]), replace(HOG, batch_size=3, snapshot_interval=9))
+"""
+
+
+def contents(store: Store) -> list[tuple[Any, ...]]:
+    """All that a store says, ids apart: images, contents and vectors."""
+    query = sa.text(
+        "SELECT i.path, i.category, i.role, i.label, i.shot, c.sha256, c.width, c.height, e.vector, b.fingerprint "
+        "FROM images i JOIN contents c ON c.id = i.content_id JOIN embeddings e ON e.content_id = c.id "
+        "JOIN backbones b ON b.id = e.backbone_id WHERE i.present ORDER BY i.path"
+    )
+    with store.reading() as catalog:
+        return [tuple(row) for row in catalog.connection.execute(query)]
+
+
+def answers(store: Store, root: Path) -> list[tuple[Any, ...]]:
+    retriever = Retriever(store, QueryOptions(backbone="hog"))
+    found = []
+    for answer in retriever.answer(read_queries([root])):
+        assert isinstance(answer, Answer)
+        hits = sorted((-hit.score, hit.image.path) for hit in answer.hits)
+        found.append((answer.path, answer.decision.verdict, answer.decision.label, hits))
+    return found
+
+
+def change(root: Path, chance: random.Random, step: int) -> None:
+    """Add, move, remove and rewrite some shots."""
+    label = chance.choice(["cat", "coffee", "rocket"])
+    photo = {"cat": "chelsea", "coffee": "coffee", "rocket": "rocket"}[label]
+    for number in range(3):
+        save_crop(
+            root / f"things/2.support-set/{label}/shot{100 * step + number}.png", f"{photo}:{chance.randrange(8)}"
+        )
+    shots = sorted((root / "things/2.support-set").rglob("*.png"))
+    chance.choice(shots).unlink()
+    moved = chance.choice([shot for shot in shots if shot.exists()])
+    moved.rename(moved.with_name(f"shot{100 * step + 50}.png"))
+
+
+def test_runs_killed_at_random_moments_end_in_the_store_of_an_undisturbed_run(small: Path, tmp_path: Path) -> None:
+    chance = random.Random(7)
+    killed = 0
+    for step in range(1, KILLS + 1):
+        change(small, chance, step)
+        command = [sys.executable, "-c", CHILD, str(tmp_path / "killed"), str(small)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"ready\n"
+            time.sleep(chance.uniform(0, 0.12))
+            child.send_signal(signal.SIGKILL)
+            killed += child.wait() == -signal.SIGKILL
+    assert killed >= KILLS * 3 // 4
+    with Store(tmp_path / "killed", create=True) as survivor, Store(tmp_path / "calm", create=True) as calm:
+        run_index(survivor, small)
+        run_index(calm, small)
+        assert contents(survivor) == contents(calm)
+        assert len(contents(calm)) > 30
+        assert answers(survivor, small) == answers(calm, small)
+        assert list(verify(survivor)) == []
+
+
+def test_queries_go_on_while_a_run_holds_the_store_and_a_second_run_is_told(store: Store, small: Path) -> None:
+    run = iter(IndexRun(store, small, replace(HOG, batch_size=2)))
+    next(run)
+    next(run)
+    with Store(store.directory) as other:
+        assert len(answers(other, small)) == len(SMALL)
+        with pytest.raises(StoreBusyError, match="is in use by `nearshot index"):
+            run_index(other, small)
+    for _ in run:
+        pass
+    assert counts(run_index(store, small)) == {"unchanged": 6}
+
+
+def test_a_full_disk_during_commit_is_a_clear_error_and_the_next_run_finishes(store: Store, small: Path) -> None:
+    run_index(store, small)
+    before = contents(store)
+    database: Database = store._database
+    with store.reading() as catalog:
+        pages = catalog.connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+
+    def limit(connection: Any, _record: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+
+    database.engine.dispose()
+    sa.event.listen(database.engine, "connect", limit)
+    for number in range(8):
+        save_crop(small / f"things/2.support-set/rocket/shot{number}.png", f"rocket:{number}")
+    with pytest.raises(StoreError, match="database or disk is full; free some space and run again"):
+        run_index(store, small, replace(HOG, batch_size=2))
+    assert set(before) <= set(contents(store))
+    assert answers(store, small / "things/2.support-set/cat")
+    sa.event.remove(database.engine, "connect", limit)
+    database.engine.dispose()
+    report = run_index(store, small)
+    assert report.added + report.unchanged == len(SMALL) + 8
+    assert list(verify(store)) == []

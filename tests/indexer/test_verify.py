@@ -1,0 +1,114 @@
+"""Verification: what it finds, what it mends, and what it leaves for lack of a way to rebuild it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from indexer.verify import Finding, Remedy, verify
+from schema.errors import StoreError
+from schema.images import Role
+from schema.store import Store
+from tests.conftest import counts, run_index, save_crop
+from vectors.snapshots import Scope, open_vectors
+
+SHOT = "things/2.support-set/cat/shot1.png"
+
+
+def found(store: Store, *, repair: bool = False) -> list[Finding]:
+    return list(verify(store, repair=repair))
+
+
+def test_a_sound_store_has_no_findings(store: Store, small: Path) -> None:
+    run_index(store, small)
+    assert found(store) == []
+
+
+def test_a_file_that_changed_or_went_is_a_case_for_indexing(store: Store, small: Path) -> None:
+    run_index(store, small)
+    save_crop(small / SHOT, "rocket")
+    (small / "things/2.support-set/cat/shot2.png").unlink()
+    problems = {Path(finding.subject).name: finding.problem for finding in found(store, repair=True)}
+    assert problems == {
+        "shot1.png": "has changed since it was indexed",
+        "shot2.png": "cannot be read: No such file or directory",
+    }
+    run_index(store, small)
+    assert found(store) == []
+
+
+def test_a_flipped_bit_in_a_snapshot_is_found_and_mended(store: Store, small: Path) -> None:
+    run_index(store, small)
+    file = next(store.snapshot_directory.glob("*support*"))
+    content = bytearray(file.read_bytes())
+    content[-400] ^= 1
+    file.write_bytes(content)
+    (store.snapshot_directory / "left-over.partial").write_text("")
+    first = found(store)
+    assert [finding.problem for finding in first] == [
+        "its bytes are not those that were written",
+        "is named by no record",
+    ]
+    assert [finding.repaired for finding in found(store, repair=True)] == [True, True]
+    assert found(store) == []
+
+
+def harm_vector(store: Store, blob: bytes) -> None:
+    with store.writing() as editor:
+        editor.connection.execute(sa.text("UPDATE embeddings SET vector = :blob WHERE content_id = 1"), {"blob": blob})
+
+
+@pytest.mark.parametrize(
+    ("blob", "problem"),
+    [
+        (b"1234", "has 4 bytes where 2832 belong"),
+        (np.full(708, np.nan, "<f4").tobytes(), "has values that are not finite"),
+        (np.ones(708, "<f4").tobytes(), "has not length 1"),
+    ],
+)
+def test_a_damaged_vector_is_dropped_and_computed_again(store: Store, small: Path, blob: bytes, problem: str) -> None:
+    run_index(store, small)
+    harm_vector(store, blob)
+    assert (found(store)[0].problem, found(store)[0].remedy) == (problem, Remedy.REPAIR)
+    assert all(finding.repaired for finding in found(store, repair=True))
+    assert run_index(store, small).backbones["hog"].embedded == 1
+    assert found(store) == []
+
+
+def test_a_damaged_vector_whose_file_is_gone_is_left_where_it_is(store: Store, small: Path) -> None:
+    run_index(store, small)
+    harm_vector(store, b"1234")
+    for path in small.rglob("*.png"):
+        path.unlink()
+    findings = [finding for finding in found(store, repair=True) if finding.subject.startswith("vector")]
+    assert [(finding.remedy, finding.repaired) for finding in findings] == [(Remedy.NONE, False)]
+    with store.reading() as catalog:
+        assert (
+            catalog.connection.execute(sa.text("SELECT vector FROM embeddings WHERE content_id = 1")).scalar()
+            == b"1234"
+        )
+
+
+def test_a_damaged_vector_stops_a_query_with_advice(store: Store, small: Path) -> None:
+    run_index(store, small)
+    with store.writing() as editor:
+        editor.connection.execute(sa.text("DELETE FROM snapshots"))
+    harm_vector(store, b"1234" * 708)
+    with store.reading() as catalog:
+        first = catalog.shown([1])[1]
+        with pytest.raises(StoreError, match="nearshot verify --repair"):
+            open_vectors(store, catalog, Scope(catalog.backbones()[0], "things", Role(first.role)))
+
+
+def test_a_row_that_disagrees_with_its_snapshot_is_found(store: Store, small: Path) -> None:
+    run_index(store, small)
+    other = np.zeros(708, "<f4")
+    other[0] = 1
+    harm_vector(store, other.tobytes())
+    assert [finding.problem for finding in found(store)] == ["holds other vectors than the database"]
+    found(store, repair=True)
+    assert found(store) == []
+    assert counts(run_index(store, small)) == {"unchanged": 6}
