@@ -15,7 +15,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/installed
-	@BIN=$(BIN) DEMO=$(DEMO) STORE=$(STORE) sh examples/demo.sh
+	@BIN=$(CURDIR)/$(BIN) DEMO=$(DEMO) STORE=$(STORE) sh examples/demo.sh
 
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from backbones.protocol import Precision
@@ -45,3 +46,14 @@ def require_exact_float32() -> None:
 
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+
+
+def keep_to_one_core() -> None:
+    """Let a helper thread do its tensor arithmetic alone: each would otherwise bring a team of threads of its own.
+
+    Torch keeps the number of OpenMP threads for each thread that asks; the main thread's is left as it is.
+    """
+    import torch
+
+    if threading.current_thread() is not threading.main_thread() and torch.get_num_threads() > 1:
+        torch.set_num_threads(1)

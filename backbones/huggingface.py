@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel
+from transformers.utils.logging import disable_progress_bar
 
 from backbones.protocol import Precision
 from backbones.spec import Spec
@@ -24,6 +25,7 @@ def load(spec: Spec, location: Location, *, device: torch.device, precision: Pre
     The processor is the PIL one: the torchvision one, transformers' default, resizes up to 2/255 away from it. The dtype
     is given because `from_pretrained` would otherwise take the checkpoint's.
     """
+    disable_progress_bar()
     directory = str(location.path)
     processor = AutoImageProcessor.from_pretrained(directory, backend="pil", local_files_only=True)
     model, loading = AutoModel.from_pretrained(

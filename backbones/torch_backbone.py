@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from backbones.device import dtype_of, require_exact_float32
+from backbones.device import dtype_of, keep_to_one_core, require_exact_float32
 from backbones.protocol import Description, Precision, Prepared, fingerprint
 from schema.errors import WeightsError
 
@@ -55,6 +55,7 @@ class TorchBackbone:
 
     def prepare(self, picture: Image.Image) -> Prepared:
         """The picture as float32 (C, H, W), by the library's own preprocessing."""
+        keep_to_one_core()
         return self._preprocess(picture)
 
     def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ set -eu
 say() { printf '\n$ %s\n' "$*"; }
 run() { say "$@"; "$@"; }
 
-PATH="$PWD/$BIN:$PATH"
+PATH="$BIN:$PATH"
 rm -rf "$DEMO" "$STORE"
 python examples/make_demo.py "$DEMO"
 run nearshot index "$DEMO" --store "$STORE" --backbone hog
@@ -25,7 +25,7 @@ Now yours. Put a few shots of each label, and what you want recognised, into
 
 and type
 
-    $BIN/nearshot index data/
-    $BIN/nearshot query some-image.jpg
-    $BIN/nearshot backbones             (better eyes: dinov2, clip, resnet50, and how to fetch them)
+    .venv/bin/nearshot index data/
+    .venv/bin/nearshot query some-image.jpg
+    .venv/bin/nearshot backbones             (better eyes: dinov2, clip, resnet50, and how to fetch them)
 END

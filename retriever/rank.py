@@ -31,8 +31,8 @@ class Candidate:
 
 
 def rank_hits(hits: Iterable[Hit]) -> list[Hit]:
-    """Hits by descending score; ties by ascending image id, so that the order never depends on how they were found."""
-    return sorted(hits, key=lambda hit: (-hit.score, hit.image.id))
+    """Hits by descending score; ties by path, so that the order never depends on how or when they were indexed."""
+    return sorted(hits, key=lambda hit: (-hit.score, hit.image.path))
 
 
 def rank_candidates(hits: Iterable[Hit]) -> list[Candidate]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vectors.protocol import Neighbours, check_new_ids, check_unit_vectors, in_order
+from vectors.protocol import Neighbours, check_new_ids, check_unit_vectors, nearest
 
 
 class ExactStore:
-    """Unit vectors in one array, searched by a full product in float64."""
+    """Unit vectors in one array, every one of them scored for every query."""
 
     def __init__(self, dimension: int) -> None:
         self._ids = np.empty(0, dtype=np.int64)
@@ -49,5 +49,4 @@ class ExactStore:
     def search(self, queries: NDArray[np.float32], k: int) -> list[Neighbours]:
         """The nearest vectors of each query."""
         check_unit_vectors(queries, self.dimension)
-        products = queries.astype(np.float64) @ self._vectors.astype(np.float64).T
-        return [in_order(self._ids, scores.astype(np.float32), k) for scores in products]
+        return [nearest(query, self._ids, self._vectors, k) for query in queries]

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vectors.protocol import Neighbours, check_new_ids, check_unit_vectors, in_order
+from vectors.protocol import Neighbours, check_new_ids, check_unit_vectors, nearest
+
+ROUNDING = 1e-5
+"""More than float32 sums of a unit vector's few thousand products can be off."""
 
 
 class FlatStore:
@@ -82,13 +85,14 @@ class FlatStore:
         check_unit_vectors(queries, self.dimension)
         if k < 1 or not len(self):
             return [Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in queries]
-        # FAISS leaves the order of ties open, and with it which of several that tie with the k-th are among the k.
-        # So ask for more until the score of the last differs from the k-th (or all are in), then cut.
+        # FAISS sums in float32, in an order that depends on a vector's place, and leaves ties open. So take its word for
+        # who is near, with enough behind the k-th that rounding cannot have kept one out, and score those exactly.
         asked = min(len(self), k + 1)
         while True:
             scores, ids = self._index.search(np.ascontiguousarray(queries), asked)
-            if asked == len(self) or (scores[:, -1] < scores[:, min(k, asked) - 1]).all():
-                return [in_order(*row, k) for row in zip(ids, scores, strict=True)]
+            if asked == len(self) or (scores[:, -1] < scores[:, min(k, asked) - 1] - ROUNDING).all():
+                rows = zip(queries, ids, strict=True)
+                return [nearest(query, found, self._index.reconstruct_batch(found), k) for query, found in rows]
             asked = min(len(self), asked * 2)
 
     def _id_map(self) -> NDArray[np.int64]:

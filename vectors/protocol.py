@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Neighbours(NamedTuple):
-    """The nearest vectors of one query: ids (k,) int64 and cosines (k,) float32, descending; ties by ascending id."""
+    """The nearest vectors of one query: ids (n,) int64 and cosines (n,) float32, descending; ties by ascending id."""
 
     ids: NDArray[np.int64]
     scores: NDArray[np.float32]
@@ -18,9 +18,10 @@ class Neighbours(NamedTuple):
 class VectorStore(Protocol):
     """Unit vectors under unique ids.
 
-    Every store gives the same answers as `vectors.exact.ExactStore`, up to rounding of the scores. Any number of threads
-    may search at once while none adds or removes. A vector that is not finite or not of length 1 (within 1e-3), a
-    dimension that differs and an id twice are a ValueError, and change nothing.
+    Every store gives the very answers of `vectors.exact.ExactStore`, whatever the order in which the vectors came: a
+    score depends on its two vectors alone. Any number of threads may search at once while none adds or removes. A vector
+    that is not finite or not of length 1 (within 1e-3), a dimension that differs and an id twice are a ValueError, and
+    change nothing.
     """
 
     @property
@@ -43,7 +44,10 @@ class VectorStore(Protocol):
         """The vectors (n, dimension) under some ids; KeyError for an id that it does not hold."""
 
     def search(self, queries: NDArray[np.float32], k: int) -> list[Neighbours]:
-        """The min(k, len) nearest vectors of each of the unit queries (n, dimension); scores lie within [-1, 1]."""
+        """The k nearest vectors of each of the unit queries (n, dimension), and all that tie with the last of them.
+
+        Fewer where there are fewer. Scores lie within [-1, 1].
+        """
 
 
 def check_unit_vectors(vectors: NDArray[np.float32], dimension: int) -> None:
@@ -63,8 +67,14 @@ def check_new_ids(ids: NDArray[np.int64], vectors: NDArray[np.float32], held: ND
         raise ValueError("an id may be added once only")
 
 
-def in_order(ids: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Neighbours:
-    """The k best of one query's neighbours: clipped to [-1, 1] (rounding passes 1), best first, ties by ascending id."""
-    clipped = np.clip(scores, -1.0, 1.0)
-    order = np.lexsort((ids, -clipped))[:k]
-    return Neighbours(ids[order], clipped[order])
+def nearest(query: NDArray[np.float32], ids: NDArray[np.int64], vectors: NDArray[np.float32], k: int) -> Neighbours:
+    """Score vectors (n, dimension) under ids (n,) against a query (dimension,), and keep the k best and their ties.
+
+    Products are summed in float64, row by row: no other row, and no order of rows, can change a score. Rounding may pass
+    1, so scores are clipped.
+    """
+    exact = (vectors.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
+    scores = np.clip(exact, -1.0, 1.0).astype(np.float32)
+    order = np.lexsort((ids, -scores))
+    kept = order[: int(np.count_nonzero(scores >= scores[order[k - 1]]))] if k < len(order) else order
+    return Neighbours(ids[kept], scores[kept])

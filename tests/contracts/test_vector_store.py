@@ -80,11 +80,25 @@ def test_it_pads_nothing_when_asked_for_more_than_it_holds(make: Maker, tmp_path
     assert [near.ids.tolist() for near in empty.search(unit_vectors(2), 3)] == [[], []]
 
 
-def test_ties_come_by_ascending_id_even_at_the_cut(make: Maker, tmp_path: Path) -> None:
-    one = unit_vectors(1)
+def test_all_that_tie_at_the_cut_come_by_ascending_id(make: Maker, tmp_path: Path) -> None:
+    one, other = unit_vectors(2)[:1], unit_vectors(2)[1:]
     ids = np.array([9, 2, 30, 4, 1, 8], dtype=np.int64)
-    made = make(tmp_path, ids, np.repeat(one, 6, axis=0))
-    assert made.search(one, 3)[0].ids.tolist() == [1, 2, 4]
+    made = make(tmp_path, ids, np.concatenate([np.repeat(one, 4, axis=0), other, other]))
+    assert made.search(one, 3)[0].ids.tolist() == [2, 4, 9, 30]
+    assert made.search(one, 4)[0].ids.tolist() == [2, 4, 9, 30]
+    assert made.search(one, 5)[0].ids.tolist() == [2, 4, 9, 30, 1, 8]
+
+
+def test_a_score_does_not_depend_on_where_its_vector_lies(make: Maker, tmp_path: Path) -> None:
+    vectors, query = unit_vectors(301), unit_vectors(1, 8)
+    ids = np.arange(301)
+    order = np.random.default_rng(1).permutation(301)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one = make(tmp_path / "a", ids, vectors).search(query, 301)[0]
+    other = make(tmp_path / "b", ids[order], vectors[order]).search(query, 301)[0]
+    np.testing.assert_array_equal(one.ids, other.ids)
+    np.testing.assert_array_equal(one.scores, other.scores)
 
 
 def test_what_is_removed_is_found_no_more_and_its_id_is_free(make: Maker, tmp_path: Path) -> None:
@@ -136,7 +150,7 @@ def test_faiss_answers_as_the_oracle_does_ties_included(
     query = distinct[:1]
     flat, exact = make_flat(tmp_path, ids, vectors), make_exact(tmp_path, ids, vectors)
     near, truth = flat.search(query, k)[0], exact.search(query, k)[0]
-    np.testing.assert_allclose(near.scores, truth.scores, atol=1e-6)
+    np.testing.assert_array_equal(near.scores, truth.scores)
     assert near.ids.tolist() == truth.ids.tolist()
 
 

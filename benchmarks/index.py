@@ -1,0 +1,137 @@
+"""Indexing speed: images a second, and the ratio to a bare forward loop over prepared tensors in the same run.
+
+    python -m benchmarks.index [--images 500] [--rounds 3] [--backbone clip ...] [--device cpu] [--precision fp32]
+
+Each round times, for each backbone, the bare loop and then an index run into a new store; and last an index run with all
+of them, against the sum of the bare loops. Models are loaded before the clock starts, in both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+import indexer.run
+from backbones.choice import choose
+from backbones.decode import decode
+from backbones.device import choose_device
+from backbones.protocol import Backbone, Precision
+from backbones.spec import parse_spec
+from backbones.torch_backbone import TorchBackbone
+from benchmarks.material import machine, save_jpegs, save_weights, spread
+from indexer.options import IndexOptions
+from indexer.run import IndexRun
+from schema.store import Store
+
+NAMES = ("clip", "resnet50", "dinov2")
+
+
+def bare_seconds(backbone: Backbone, batches: list[torch.Tensor]) -> float:
+    """Forward passes over prepared batches that lie on the device already; results come to the host."""
+    assert isinstance(backbone, TorchBackbone)
+    started = time.perf_counter()
+    with torch.inference_mode():
+        for batch in batches:
+            backbone._forward(batch).float().cpu()
+    return time.perf_counter() - started
+
+
+def index_seconds(root: Path, weights: Path, names: list[str], arguments: argparse.Namespace) -> float:
+    """An index run into a new store, from the first file to the last snapshot."""
+    options = IndexOptions(
+        backbones=tuple(names),
+        weights=weights,
+        device=arguments.device,
+        precision=Precision(arguments.precision),
+        workers=arguments.workers,
+    )
+    with tempfile.TemporaryDirectory() as directory, Store(Path(directory), create=True) as store:
+        run = iter(IndexRun(store, root, options))
+        next(run)  # models are loaded now
+        started = time.perf_counter()
+        for _ in run:
+            pass
+        return time.perf_counter() - started
+
+
+def prepare(backbone: Backbone, root: Path, device: torch.device) -> list[torch.Tensor]:
+    """All images as the batches that the run would make of them."""
+    assert isinstance(backbone, TorchBackbone)
+    paths = sorted((root / "photos/6.preprocessed").iterdir())
+    tensors = [torch.from_numpy(backbone.prepare(decode(path.read_bytes()).picture)) for path in paths]
+    batches = [
+        torch.stack(tensors[at : at + backbone.batch_size]) for at in range(0, len(tensors), backbone.batch_size)
+    ]
+    return [batch.to(device, backbone._dtype, memory_format=torch.channels_last) for batch in batches]
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--backbone", action="append", choices=NAMES)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="fp32", choices=[precision.value for precision in Precision])
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--weights", type=Path, help="keep the random weights here for the next time")
+    arguments = parser.parse_args()
+    names = arguments.backbone or list(NAMES)
+    device = choose_device(arguments.device)
+    if find_spec("faiss") is None:
+        print("FAISS is not installed: snapshots are left out")
+        indexer.run.write_snapshots = lambda *_: 0  # type: ignore[attr-defined]
+    print(f"{machine()}; device {device}, {arguments.precision}, {arguments.images} JPEGs of 500 x 375")
+    with tempfile.TemporaryDirectory() as directory:
+        weights, root = arguments.weights or Path(directory, "weights"), Path(directory, "data")
+        if not weights.exists():
+            save_weights(weights)
+        save_jpegs(root, arguments.images)
+        rates: dict[str, list[float]] = {}
+        ratios: dict[str, list[float]] = {}
+        for _ in range(arguments.rounds):
+            total = 0.0
+            for name in names:
+                choice = choose(parse_spec(name), weights=weights, precision=Precision(arguments.precision))
+                backbone = choice.load(arguments.device)
+                batches = prepare(backbone, root, device)
+                bare_seconds(backbone, batches[:2])
+                bare = bare_seconds(backbone, batches)
+                total += bare
+                del backbone, batches
+                note(rates, ratios, name, bare, index_seconds(root, weights, [name], arguments), arguments.images)
+            if len(names) > 1:
+                note(
+                    rates,
+                    ratios,
+                    "all in one pass",
+                    total,
+                    index_seconds(root, weights, names, arguments),
+                    arguments.images,
+                )
+    print(f"{'backbone':16} {'images/s':24} ratio to the bare loop: median (range) of {arguments.rounds}")
+    for name, values in ratios.items():
+        print(f"{name:16} {spread(rates[name]):24} {spread(values)}")
+    print(f"lowest median ratio {min(statistics.median(values) for values in ratios.values()):.3f}, target 0.90")
+
+
+def note(
+    rates: dict[str, list[float]], ratios: dict[str, list[float]], name: str, bare: float, indexed: float, images: int
+) -> None:
+    """Keep one measurement."""
+    rates.setdefault(name, []).append(images / indexed)
+    ratios.setdefault(name, []).append(bare / indexed)
+    print(
+        f"  {name}: bare {images / bare:.1f}, indexed {images / indexed:.1f} images/s, ratio {bare / indexed:.3f}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

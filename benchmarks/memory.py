@@ -1,0 +1,73 @@
+"""Memory of a long index run: resident memory after 100 images, and how much it grows over the next ones.
+
+    python -m benchmarks.memory [--images 2100] [--backbone hog ...] [--device auto] [--weights DIR]
+
+On a GPU, the memory that torch has allocated there as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import torch
+
+import indexer.run
+from benchmarks.material import machine, save_jpegs, save_weights
+from indexer.options import IndexOptions
+from indexer.run import IndexRun
+from schema.store import Store
+
+WARM_UP = 100
+MIB = 1 << 20
+
+
+def main() -> None:
+    """Print resident (and allocated) memory now and then, and the growth after the warm-up."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=2100)
+    parser.add_argument("--backbone", action="append")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--weights", type=Path, help="keep the random weights here for the next time")
+    arguments = parser.parse_args()
+    names = tuple(arguments.backbone or ("hog", "clip", "resnet50", "dinov2"))
+    if find_spec("faiss") is None:
+        print("FAISS is not installed: snapshots are left out")
+        indexer.run.write_snapshots = lambda *_: 0  # type: ignore[attr-defined]
+    print(f"{machine()}; {arguments.images} JPEGs of 500 x 375, {', '.join(names)}")
+    with tempfile.TemporaryDirectory() as directory:
+        weights, root = arguments.weights or Path(directory, "weights"), Path(directory, "data")
+        if not weights.exists():
+            save_weights(weights)
+        save_jpegs(root, arguments.images)
+        options = IndexOptions(backbones=names, weights=weights, device=arguments.device)
+        with Store(Path(directory, "store"), create=True) as store:
+            resident, allocated = watch(IndexRun(store, root, options))
+    grew = (max(resident) - resident[0]) / MIB
+    print(f"resident after {WARM_UP} images {resident[0] / MIB:.1f} MiB; most it grew {grew:+.1f} MiB, target 20 MB")
+    if torch.cuda.is_available():
+        grew = (max(allocated) - allocated[0]) / MIB
+        print(f"allocated on the GPU {allocated[0] / MIB:.1f} MiB; most it grew {grew:+.1f} MiB, target 0")
+
+
+def watch(run: IndexRun) -> tuple[list[int], list[int]]:
+    """Resident and allocated bytes after each batch past the warm-up, and after the snapshots."""
+    process = psutil.Process()
+    resident: list[int] = []
+    allocated: list[int] = []
+    for progress in run:
+        if progress.done >= WARM_UP:
+            resident.append(process.memory_info().rss)
+            allocated.append(torch.cuda.memory_allocated() if torch.cuda.is_available() else 0)
+            if len(resident) % 20 == 1:
+                print(f"  {progress.done:6} images: {resident[-1] / MIB:.1f} MiB", flush=True)
+    resident.append(process.memory_info().rss)
+    print(f"  with the snapshots written: {resident[-1] / MIB:.1f} MiB")
+    return resident, allocated
+
+
+if __name__ == "__main__":
+    main()

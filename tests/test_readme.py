@@ -1,0 +1,57 @@
+"""The README's sessions are what the commands print."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+
+
+def session(name: str) -> str:
+    """A session's text as the README has it, without its indentation."""
+    [block] = re.findall(rf"<!-- session: {name} -->\n\n(.*?)\n\n<!-- end -->", README.read_text(), flags=re.DOTALL)
+    return re.sub(r"^    ", "", block, flags=re.MULTILINE)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "BIN": str(Path(sys.executable).parent),
+        "DEMO": "demo-data",
+        "STORE": "demo-store",
+        "HF_HUB_CACHE": str(tmp_path / "empty"),
+        "TORCH_HOME": str(tmp_path / "empty"),
+    }
+
+
+def test_the_demo_prints_the_session_in_the_readme(tmp_path: Path, environment: dict[str, str]) -> None:
+    for name in ("examples", "cli.py"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    done = subprocess.run(
+        ["sh", "examples/demo.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    printed = done.stdout.partition("$ nearshot status")[0].strip()
+    assert re.sub(r" +$", "", printed, flags=re.MULTILINE) == session("demo")
+    assert {"match", "ambiguous", "unknown"} <= set(printed.split())
+    assert "    data/<category>/2.support-set/<label>/shot1.jpg" in done.stdout
+    truth = re.findall(r"^(match|ambiguous|unknown) +(\S+) .*6\.preprocessed/([^/]+)/", printed, flags=re.MULTILINE)
+    assert len(truth) == 30
+    for verdict, label, directory in truth:
+        expected = {"Unknown": "unknown", "both": "ambiguous"}.get(directory, "match")
+        assert verdict == expected
+        assert label == directory or verdict != "match"
+
+
+def test_the_list_of_backbones_is_the_one_in_the_readme(tmp_path: Path, environment: dict[str, str]) -> None:
+    command = [sys.executable, str(ROOT / "cli.py"), "backbones"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    printed = f"$ nearshot backbones\n{done.stdout.strip()}"
+    assert re.sub(r" +$", "", printed, flags=re.MULTILINE) == session("backbones")
