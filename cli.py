@@ -5,8 +5,11 @@ from __future__ import annotations
 import click
 
 from commands.backbones import backbones
+from commands.caption import caption
+from commands.forget import forget
 from commands.index import index
 from commands.query import query
+from commands.search import search
 from commands.status import status
 from commands.verify import verify
 
@@ -14,10 +17,10 @@ from commands.verify import verify
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="nearshot")
 def main() -> None:
-    """Recognise images from a few labelled shots, say Unknown when it should, and find images by example."""
+    """Recognise images from a few labelled shots, say Unknown when it should, and find images by example or by words."""
 
 
-for command in (index, query, status, verify, backbones):
+for command in (index, query, search, caption, status, verify, forget, backbones):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from backbones.limits import MAX_PIXELS
+from backbones.limits import MAX_ASPECT, MAX_PIXELS
 from schema.errors import ImageError
 
 RULES = 1
@@ -37,7 +37,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
 
     The first frame of an animation; EXIF orientation applied; transparency laid over white; 16-bit grey scaled by 1/257;
     CMYK by Pillow's own conversion. Colour profiles are not applied: the backbones were trained without them.
-    Raises ImageError with the reason for anything else. Safe from any thread.
+    Raises ImageError with the reason for anything else, MemoryError where memory fails now. Safe from any thread.
     """
     if not data:
         raise ImageError("the file is empty")
@@ -49,14 +49,14 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
                     f"{image.width} x {image.height} pixels are more than the cap of {max_pixels:,}; "
                     "raise --max-pixels to read it"
                 )
+            if max(image.size) > MAX_ASPECT * min(image.size):
+                raise ImageError(f"{image.width} x {image.height} is too long a strip: more than {MAX_ASPECT} to 1")
             image_format = image.format or "unknown"
             picture = _to_rgb(ImageOps.exif_transpose(image))
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise ImageError("not an image in any known format") from error
-    except MemoryError as error:
-        raise ImageError("not enough memory to decode it") from error
     except Exception as error:  # decoders fail on damaged bytes with exceptions of every kind
         raise ImageError(f"cannot be decoded: {error or type(error).__name__}") from error
     return Decoded(picture, image_format)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from typing import TYPE_CHECKING
 
 from backbones.protocol import Precision
@@ -48,12 +49,22 @@ def require_exact_float32() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
+@cache
+def all_cores() -> int:
+    """How many threads torch takes by itself, asked once and before any helper thread keeps to one core."""
+    import torch
+
+    return torch.get_num_threads()
+
+
 def keep_to_one_core() -> None:
     """Let a helper thread do its tensor arithmetic alone: each would otherwise bring a team of threads of its own.
 
-    Torch keeps the number of OpenMP threads for each thread that asks; the main thread's is left as it is.
+    OpenMP keeps the number for each thread, but torch also makes it the default of threads that have not asked yet:
+    whoever encodes must ask for all cores again.
     """
     import torch
 
+    all_cores()
     if threading.current_thread() is not threading.main_thread() and torch.get_num_threads() > 1:
         torch.set_num_threads(1)

@@ -5,3 +5,6 @@ MAX_PIXELS = 178_956_970
 
 MAX_BYTES = 1 << 30
 """No file larger than this is read."""
+
+MAX_ASPECT = 50
+"""The longest side over the shortest. Resizing the shortest to 224 would blow a longer strip up beyond all bounds."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from backbones.captioner import Captioner
 from backbones.hog import HogBackbone
 from backbones.protocol import Backbone, Precision
-from backbones.spec import Library, Spec
-from backbones.weights import Location
+from backbones.spec import FLORENCE2, Library, Spec
+from backbones.weights import Location, locate
 from schema.errors import NearshotError, WeightsError
 
 
@@ -17,19 +19,37 @@ def load_backbone(spec: Spec, location: Location | None, *, device: str = "auto"
     """Load a backbone whose weights were located; WeightsError where the library cannot use them. Never random weights."""
     if spec.library == Library.SCIKIT_IMAGE or location is None:
         return HogBackbone()
-    from backbones.device import choose_device, dtype_of
+    with _one_clear_error(spec, location):
+        from backbones.device import choose_device, dtype_of
 
-    place = choose_device(device)
-    dtype_of(precision, place)
+        place = choose_device(device)
+        dtype_of(precision, place)
+        if spec.library == Library.OPEN_CLIP:
+            from backbones.openclip import load
+        elif spec.library == Library.TORCHVISION:
+            from backbones.torchvision_models import load
+        else:
+            from backbones.huggingface import load
+        return load(spec, location, device=place, precision=precision)
+
+
+def load_captioner(weights: Path | None, *, device: str = "auto", precision: Precision) -> Captioner:
+    """Find and load Florence-2; WeightsError where its weights are not on this machine or cannot be used."""
+    location = locate(FLORENCE2, weights)
+    assert location is not None
+    with _one_clear_error(FLORENCE2, location):
+        from backbones.device import choose_device
+        from backbones.florence2 import Florence2
+
+        return Florence2(location, device=choose_device(device), precision=precision)
+
+
+@contextmanager
+def _one_clear_error(spec: Spec, location: Location) -> Iterator[None]:
+    """Turn whatever a library raises over weights that it cannot use into one WeightsError, and keep its notes to itself."""
     try:
         with _quiet_libraries():
-            if spec.library == Library.OPEN_CLIP:
-                from backbones.openclip import load
-            elif spec.library == Library.TORCHVISION:
-                from backbones.torchvision_models import load
-            else:
-                from backbones.huggingface import load
-            return load(spec, location, device=place, precision=precision)
+            yield
     except NearshotError:
         raise
     except Exception as error:  # each library has its own exceptions for weights that do not fit

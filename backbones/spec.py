@@ -39,7 +39,12 @@ class Spec:
     @property
     def directory_name(self) -> str:
         """The directory under `--weights DIR` that is looked for."""
-        return self.name.partition(":")[2].rpartition("/")[0 if self.tag else 2] if ":" in self.name else self.name
+        own = (
+            self.name
+            if self.name in NAMED or self.name == FLORENCE2.name
+            else "-".join(filter(None, (self.model, self.tag)))
+        )
+        return own.replace("/", "-")
 
 
 NAMED = {
@@ -54,10 +59,15 @@ NAMED = {
 """The backbones with a name of their own, best first: the order in which `query` prefers them."""
 
 
+FLORENCE2 = Spec("florence2", Library.HUGGING_FACE, "florence-community/Florence-2-base", None, None, "MIT")
+"""The captioner. It is no backbone: it makes words, not vectors."""
+
+
 def parse_spec(text: str) -> Spec:
     """The spec that a name, `open_clip:ARCH/TAG`, `torchvision:NAME/WEIGHTS` or `hf:REPO_OR_DIR` stands for (UsageError)."""
-    if text in NAMED:
-        return NAMED[text]
+    for spec in NAMED.values():
+        if text in (spec.name, spec.source):
+            return spec
     prefix, _, rest = text.partition(":")
     if prefix == Library.HUGGING_FACE and rest:
         return Spec(text, Library.HUGGING_FACE, rest)

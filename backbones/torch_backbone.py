@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from backbones.device import dtype_of, keep_to_one_core, require_exact_float32
+from backbones.device import all_cores, dtype_of, keep_to_one_core, require_exact_float32
 from backbones.protocol import Description, Precision, Prepared, fingerprint
-from schema.errors import WeightsError
+from schema.errors import IndexingError, WeightsError
 
 
 class TorchBackbone:
@@ -37,9 +38,10 @@ class TorchBackbone:
         gives anything else.
         """
         require_exact_float32()
+        self._threads = all_cores()
         self._device, self._dtype = device, dtype_of(precision, device)
         self._preprocess, self._forward = preprocess, forward
-        digest = _digest(model)
+        digest = digest_weights(model)
         model.eval().requires_grad_(False)
         model.to(device=device, dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         trial = self.encode([self.prepare(Image.new("RGB", (320, 240), "grey"))])
@@ -60,7 +62,9 @@ class TorchBackbone:
 
     def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
         """The vectors (n, dimension) of n prepared pictures."""
-        with torch.inference_mode():
+        if torch.get_num_threads() != self._threads:  # helper threads that keep to one core change the default
+            torch.set_num_threads(self._threads)
+        with torch.inference_mode(), _out_of_memory_explained(len(batch)):
             host = torch.from_numpy(np.stack(batch))
             if self._device.type == "cuda":
                 host = host.pin_memory()
@@ -69,7 +73,17 @@ class TorchBackbone:
         return vectors
 
 
-def _digest(model: torch.nn.Module) -> str:
+@contextmanager
+def _out_of_memory_explained(images: int) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise IndexingError(
+            f"not enough GPU memory for {images} images at once; give a smaller --batch-size, or --device cpu"
+        ) from error
+
+
+def digest_weights(model: torch.nn.Module) -> str:
     """SHA-256 over the names, shapes and values of all weights and buffers, whatever file they came from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

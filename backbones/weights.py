@@ -1,4 +1,7 @@
-"""Weights: where they lie on this machine, and how they are fetched. Looking never touches the network or imports torch."""
+"""Weights: where they lie on this machine, and how they are fetched.
+
+Looking never touches the network, nor, for a backbone with a name of its own, imports torch.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +25,8 @@ from schema.errors import UsageError, WeightsError
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 HUGGING_FACE_FILES = ("model.safetensors", "model.safetensors.index.json")
-HUGGING_FACE_CONFIGS = ("config.json", "preprocessor_config.json")
+MODEL_CONFIG = "config.json"
+PROCESSOR_CONFIGS = ("preprocessor_config.json", "processor_config.json")  # the second where it is for text as well
 CLIP_REPOSITORY = "timm/vit_base_patch32_clip_224.openai"  # open_clip's own mapping of ViT-B-32-quickgelu/openai
 RESNET50_FILE = "resnet50-0676ba61.pth"  # ResNet50_Weights.IMAGENET1K_V1.url; the name carries the SHA-256's start
 TORCH_SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -58,7 +62,7 @@ def locate(spec: Spec, weights: Path | None = None, *, remembered: Path | None =
     found = found or _in_cache(spec)
     if found is None:
         raise WeightsError(_missing(spec, weights))
-    return Location(found)
+    return Location(found.absolute())
 
 
 def signature(spec: Spec, location: Location | None, precision: Precision) -> str:
@@ -134,21 +138,24 @@ def _roots(spec: Spec, weights: Path | None) -> Iterator[Path]:
         yield Path(spec.model)
     if weights is not None:
         yield weights / spec.directory_name
-        yield weights
 
 
 def _in_directory(spec: Spec, root: Path) -> Path | None:
     if not root.is_dir():
         return None
     if spec.library == Library.TORCHVISION:
-        inside = root.name == spec.directory_name
-        files = (file for file in sorted(root.iterdir()) if file.suffix in TORCH_SUFFIXES)
-        return next((file for file in files if inside or file.name.startswith(spec.model)), None)
-    clip = spec.library == Library.OPEN_CLIP
-    configs = (OPEN_CLIP_CONFIG,) if clip else HUGGING_FACE_CONFIGS
-    tensors = OPEN_CLIP_FILES if clip else HUGGING_FACE_FILES
-    whole = all((root / name).is_file() for name in configs) and any((root / name).is_file() for name in tensors)
-    return root if whole else None
+        return next((file for file in sorted(root.iterdir()) if file.suffix in TORCH_SUFFIXES), None)
+    held = {file.name for file in root.iterdir()}
+    return root if _is_whole(spec, held) else None
+
+
+def _is_whole(spec: Spec, held: Collection[str]) -> bool:
+    """Whether the files of a directory are all that the library needs: a configuration of each kind, and tensors."""
+    if spec.library == Library.OPEN_CLIP:
+        kinds: tuple[tuple[str, ...], ...] = ((OPEN_CLIP_CONFIG,), OPEN_CLIP_FILES)
+    else:
+        kinds = ((MODEL_CONFIG,), PROCESSOR_CONFIGS, HUGGING_FACE_FILES)
+    return all(any(name in held for name in kind) for kind in kinds)
 
 
 def _in_cache(spec: Spec) -> Path | None:
@@ -158,10 +165,10 @@ def _in_cache(spec: Spec) -> Path | None:
         return file if file.is_file() else None
     if spec.library == Library.OPEN_CLIP:
         repository = CLIP_REPOSITORY if spec.name == "clip" else open_clip_files(spec)[0]
-        return next((cached for name in OPEN_CLIP_FILES if (cached := _hub_file(repository, name))), None)
-    whole = all(_hub_file(spec.model, name) for name in HUGGING_FACE_CONFIGS)
-    tensors = next((cached for name in HUGGING_FACE_FILES if (cached := _hub_file(spec.model, name))), None)
-    return tensors.parent if whole and tensors else None
+        return next((found for name in OPEN_CLIP_FILES if (found := _hub_file(repository, name))), None)
+    names = (MODEL_CONFIG, *PROCESSOR_CONFIGS, *HUGGING_FACE_FILES)
+    there = {name: place for name in names if (place := _hub_file(spec.model, name))}
+    return there[MODEL_CONFIG].parent if _is_whole(spec, there) else None
 
 
 def _hub_file(repository: str | None, name: str) -> Path | None:
@@ -196,9 +203,9 @@ def _missing(spec: Spec, weights: Path | None) -> str:
             f"{RESNET50_FILE if spec.name == 'resnet50' else 'a .pth or .safetensors file'}",
             str(_torch_cache()),
         ),
-        Library.HUGGING_FACE: (f"{', '.join(HUGGING_FACE_CONFIGS)} with {HUGGING_FACE_FILES[0]}", _hub_cache()),
+        Library.HUGGING_FACE: (f"{MODEL_CONFIG}, {PROCESSOR_CONFIGS[0]} and {HUGGING_FACE_FILES[0]}", _hub_cache()),
     }[spec.library]
-    looked = " and ".join([*([f"{weights / name}", f"{weights}"] if weights else []), cache])
+    looked = " and ".join([*([f"{weights / name}"] if weights else []), cache])
     return (
         f"{spec.name}: the weights of {spec.source} are not on this machine (looked in {looked}); "
         f"fetch them with `nearshot backbones pull {spec.name}`, or give --weights DIR where DIR/{name}/ has {wanted}"

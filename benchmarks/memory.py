@@ -8,6 +8,7 @@ On a GPU, the memory that torch has allocated there as well.
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,11 +47,18 @@ def main() -> None:
         options = IndexOptions(backbones=names, weights=weights, device=arguments.device)
         with Store(Path(directory, "store"), create=True) as store:
             resident, allocated = watch(IndexRun(store, root, options))
-    grew = (max(resident) - resident[0]) / MIB
-    print(f"resident after {WARM_UP} images {resident[0] / MIB:.1f} MiB; most it grew {grew:+.1f} MiB, target 20 MB")
+    report("resident", resident, "20 MB")
     if torch.cuda.is_available():
-        grew = (max(allocated) - allocated[0]) / MIB
-        print(f"allocated on the GPU {allocated[0] / MIB:.1f} MiB; most it grew {grew:+.1f} MiB, target 0")
+        report("allocated on the GPU", allocated, "0")
+
+
+def report(what: str, samples: list[int], target: str) -> None:
+    """Growth between the medians of the first and the last fifth: one sample tells what was in flight, not what stays."""
+    window = max(1, len(samples) // 5)
+    first, last = (statistics.median(part) / MIB for part in (samples[:window], samples[-window:]))
+    spread = (max(samples) - min(samples)) / MIB
+    print(f"{what}: {first:.1f} MiB, then {last:.1f} MiB: {last - first:+.1f} MiB, target {target}")
+    print(f"  (what is in flight varies by {spread:.1f} MiB)")
 
 
 def watch(run: IndexRun) -> tuple[list[int], list[int]]:

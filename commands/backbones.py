@@ -18,7 +18,7 @@ from commands.common import json_option, output, reports_errors, store_option, w
 @click.pass_context
 @reports_errors
 def backbones(context: click.Context, store_directory: Path, weights: Path | None, *, as_json: bool) -> None:
-    """List the backbones, and whether their weights are on this machine.
+    """List the backbones and the captioner, and whether their weights are on this machine.
 
     Besides these, any model of three libraries goes by spec: open_clip:ARCH/TAG, torchvision:NAME/WEIGHTS and
     hf:REPO_OR_DIR.
@@ -38,7 +38,7 @@ def backbones(context: click.Context, store_directory: Path, weights: Path | Non
         here = "here" if row["weights"] else "none needed" if row["available"] else "missing"
         table.add_row(
             row["name"],
-            str(row["dimension"] or "?"),
+            str(row["dimension"] or ("captions" if row["kind"] == "captioner" else "?")),
             row["source"],
             row["licence"] or "?",
             here,
@@ -57,18 +57,18 @@ def backbones(context: click.Context, store_directory: Path, weights: Path | Non
 @store_option
 @reports_errors
 def pull(names: tuple[str, ...], store_directory: Path) -> None:
-    """Fetch the weights of backbones into their libraries' caches; needs a network."""
-    from backbones.spec import parse_spec
+    """Fetch the weights of backbones, or of the captioner florence2, into their libraries' caches; needs a network."""
+    from backbones.spec import FLORENCE2, parse_spec
     from backbones.weights import pull as fetch
 
-    specs = [parse_spec(name) for name in names]
+    specs = [FLORENCE2 if name == FLORENCE2.name else parse_spec(name) for name in names]
     for spec in specs:
         location = fetch(spec)
         click.echo(f"{spec.name}: {location.path if location else 'needs no weights'}")
 
 
 def _rows(store_directory: Path, weights: Path | None) -> list[dict[str, Any]]:
-    from backbones.spec import NAMED, parse_spec
+    from backbones.spec import FLORENCE2, NAMED, parse_spec
     from backbones.weights import locate
     from schema.errors import WeightsError
     from schema.store import DATABASE_FILE, Store
@@ -78,8 +78,8 @@ def _rows(store_directory: Path, weights: Path | None) -> list[dict[str, Any]]:
         with Store(store_directory) as store, store.reading() as catalog:
             known = {row.name: row for row in catalog.backbones()}
     rows = []
-    for name in dict.fromkeys([*NAMED, *known]):
-        spec, row = parse_spec(name), known.get(name)
+    for name in dict.fromkeys([*NAMED, *known, FLORENCE2.name]):
+        spec, row = FLORENCE2 if name == FLORENCE2.name else parse_spec(name), known.get(name)
         try:
             location = locate(spec, weights, remembered=Path(row.location) if row and row.location else None)
             available, problem = True, None
@@ -88,6 +88,7 @@ def _rows(store_directory: Path, weights: Path | None) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
+                "kind": "captioner" if spec == FLORENCE2 else "backbone",
                 "dimension": row.dimension if row else spec.dimension,
                 "source": spec.source,
                 "licence": spec.licence,

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -80,6 +84,11 @@ def reports_errors(function: Function) -> Function:
         except NearshotError as error:
             click.echo(f"nearshot: {error}", err=True)
             sys.exit(error.exit_status)
+        except BrokenPipeError:
+            raise  # click ends quietly when the reader of a pipe has gone
+        except OSError as error:
+            click.echo(f"nearshot: {error.filename or ''}: {error.strerror or error}", err=True)
+            sys.exit(1)
         except KeyboardInterrupt:
             click.echo("nearshot: interrupted", err=True)
             sys.exit(INTERRUPTED)
@@ -94,8 +103,59 @@ def output() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 500)
 
 
-def progress_console() -> Console:
-    """The console of standard error."""
+@contextmanager
+def progress_bar(verb: str, noun: str) -> Iterator[Callable[[int, int, int], None]]:
+    """A bar on standard error with rate and time left, to be told (done, total, failed); away from a terminal, nothing."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total, _failed: None
+        return
     from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    return Console(stderr=True, highlight=False)
+    columns = (
+        TextColumn(verb),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(f"{{task.fields[rate]}} {noun}/s"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+    )
+    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bars:
+        bar = bars.add_task(verb, total=None, rate="-", failed=0)
+
+        def advance(done: int, total: int, failed: int) -> None:
+            elapsed = bars.tasks[0].elapsed or 0.0
+            rate = f"{done / elapsed:.1f}" if done and elapsed else "-"
+            bars.update(bar, completed=done, total=total, failed=failed, rate=rate)
+
+        yield advance
+
+
+@contextmanager
+def stopping_politely() -> Iterator[Callable[[], bool]]:
+    """Make the first Ctrl-C (or SIGTERM) a wish to stop, and the second an interrupt."""
+    wish = threading.Event()
+
+    def stop(_number: int, _frame: object) -> None:
+        if wish.is_set():
+            raise KeyboardInterrupt
+        wish.set()
+        click.echo("nearshot: committing what is done; press Ctrl-C again to drop it", err=True)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield wish.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def printable(path: str) -> str:
+    """A path whose bytes are no UTF-8 with those bytes escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def near(path: str) -> str:
+    """A path as seen from the working directory, where it lies below it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path

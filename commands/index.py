@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from commands.caption import watch as watch_captions
 from commands.common import (
     INTERRUPTED,
     device_option,
     json_option,
     max_pixels_option,
-    progress_console,
+    progress_bar,
     reports_errors,
+    stopping_politely,
     store_option,
     weights_option,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from indexer.captions import CaptionReport
+    from indexer.options import IndexOptions
     from indexer.report import Report
     from indexer.run import IndexRun
+    from schema.store import Store
 
 SHOWN = 10
 
@@ -41,12 +44,15 @@ SHOWN = 10
 )
 @click.option("--category", "categories", multiple=True, help="Only this category (repeatable).")
 @click.option(
-    "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Number format of the weights. Default: fp32."
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    help="Number format of the weights. Default: what the store has, else fp32.",
 )
 @click.option(
     "--batch-size", type=click.IntRange(min=1), help="Images a forward pass. Default: 16 on a CPU, 64 on a GPU."
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Threads that read and decode. Default: one a core.")
+@click.option("--no-captions", is_flag=True, help="Leave captions for later (nearshot caption).")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @device_option
 @weights_option
@@ -54,12 +60,13 @@ SHOWN = 10
 @json_option
 @store_option
 @reports_errors
-def index(data: Path, store_directory: Path, *, dry_run: bool, as_json: bool, **chosen: Any) -> None:
+def index(data: Path, store_directory: Path, *, dry_run: bool, no_captions: bool, as_json: bool, **chosen: Any) -> None:
     """Index the images of DATA, or what changed there since the last time.
 
     DATA holds a directory a category: DATA/<category>/2.support-set/[<label>/]shotN... are the labelled shots,
     DATA/<category>/6.preprocessed/... the queries. Files that have not changed cost one look; a file that moved is not
-    embedded again. Ctrl-C commits what is done.
+    embedded again. Ctrl-C commits what is done. When all vectors are committed, Florence-2 captions what lacks a caption,
+    if its weights are here.
     """
     from indexer.options import IndexOptions
     from indexer.run import IndexRun
@@ -68,17 +75,24 @@ def index(data: Path, store_directory: Path, *, dry_run: bool, as_json: bool, **
 
     precision = _precision(chosen.pop("precision"))
     options = IndexOptions(**chosen, precision=precision)
+    captions: CaptionReport | str | None = None
     if dry_run:
         exists = (store_directory / DATABASE_FILE).is_file()
         report = foresee(Store(store_directory) if exists else None, data, options)
     else:
-        _require_directory(data)
-        with Store(store_directory, create=True) as store, _stopping_politely() as should_stop:
+        _require_sense(data, options)
+        with Store(store_directory, create=True) as store, stopping_politely() as should_stop:
             run = IndexRun(store, data, options, should_stop=should_stop)
             _watch(run)
             report = run.report
-    click.echo(json.dumps(report.as_json()) if as_json else _in_words(report, data, store_directory, dry_run=dry_run))
-    if report.interrupted:
+            if not (no_captions or report.interrupted):
+                captions = _caption(store, options, should_stop)
+    if as_json:
+        written = {"skipped": captions} if isinstance(captions, str) else captions.as_json() if captions else None
+        click.echo(json.dumps({**report.as_json(), "captions": written}))
+    else:
+        click.echo(_in_words(report, captions, data, store_directory, dry_run=dry_run))
+    if report.interrupted or (captions and not isinstance(captions, str) and captions.interrupted):
         sys.exit(INTERRUPTED)
 
 
@@ -88,58 +102,54 @@ def _precision(name: str | None) -> Any:
     return Precision(name) if name else None
 
 
-def _require_directory(data: Path) -> None:
-    """Refuse a wrong path before a store is made for it."""
+def _require_sense(data: Path, options: IndexOptions) -> None:
+    """Refuse a wrong path or name before a store is made for it."""
+    from backbones.spec import parse_spec
     from schema.errors import UsageError
 
     if not data.is_dir():
         raise UsageError(f"{data} is not a directory; give the data directory that holds <category>/2.support-set/")
-
-
-@contextmanager
-def _stopping_politely() -> Iterator[Callable[[], bool]]:
-    """Make the first Ctrl-C (or SIGTERM) a wish to stop, and the second an interrupt."""
-    wish = threading.Event()
-
-    def stop(_number: int, _frame: object) -> None:
-        if wish.is_set():
-            raise KeyboardInterrupt
-        wish.set()
-        click.echo("nearshot: committing what is done; press Ctrl-C again to drop it", err=True)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield wish.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for name in options.backbones:
+        parse_spec(name)
 
 
 def _watch(run: IndexRun) -> None:
     """Make a run go, with a progress bar on a terminal."""
-    if not sys.stderr.isatty():
-        for _ in run:
-            pass
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("indexing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]} images/s"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[failed]} failed"),
-    )
-    with Progress(*columns, console=progress_console(), transient=True) as bars:
-        bar = bars.add_task("indexing", total=None, rate="-", failed=0)
+    with progress_bar("indexing", "images") as advance:
         for progress in run:
-            elapsed = bars.tasks[0].elapsed or 0.0
-            rate = f"{progress.done / elapsed:.1f}" if progress.done and elapsed else "-"
-            bars.update(bar, completed=progress.done, total=progress.total, failed=progress.failed, rate=rate)
+            advance(progress.done, progress.total, progress.failed)
 
 
-def _in_words(report: Report, data: Path, store: Path, *, dry_run: bool) -> str:
+def _caption(store: Store, options: IndexOptions, should_stop: Callable[[], bool]) -> CaptionReport | str | None:
+    """Caption what lacks a caption; the reason, where there is no captioner; None where nothing lacks one."""
+    from backbones.captioner import Task
+    from backbones.loading import load_captioner
+    from backbones.protocol import Precision
+    from backbones.spec import FLORENCE2
+    from backbones.weights import locate
+    from indexer.captions import CaptionOptions, CaptionRun
+    from schema.captions import ImageFilter, uncaptioned
+    from schema.errors import WeightsError
+
+    with store.reading() as catalog:
+        if not uncaptioned(catalog.connection, Task.CAPTION, ImageFilter(), limit=1):
+            return None
+    try:
+        locate(FLORENCE2, options.weights)
+    except WeightsError as error:
+        return str(error)
+    precision = options.precision or Precision.FP32
+    run = CaptionRun(
+        store,
+        lambda: load_captioner(options.weights, device=options.device, precision=precision),
+        CaptionOptions(workers=options.threads, max_pixels=options.max_pixels),
+        should_stop=should_stop,
+    )
+    watch_captions(run)
+    return run.report
+
+
+def _in_words(report: Report, captions: CaptionReport | str | None, data: Path, store: Path, *, dry_run: bool) -> str:
     done = [
         f"{getattr(report, name)} {name}"
         for name in ("added", "changed", "moved", "removed", "unchanged", "failed")
@@ -155,6 +165,10 @@ def _in_words(report: Report, data: Path, store: Path, *, dry_run: bool) -> str:
         lines.append(
             f"  without {names.replace(' ', ', ')}: no weights on this machine; `nearshot backbones pull {names}` fetches them"
         )
+    if isinstance(captions, str):
+        lines.append("  without captions: no weights on this machine; `nearshot backbones pull florence2` fetches them")
+    elif captions:
+        lines.append(f"  captions: {captions.written} written, {len(captions.failures)} failed")
     lines += _listed("failed", [f"{failure.path}: {failure.reason}" for failure in report.failures])
     outside = [
         f"{breach.path}{f' ({breach.files} files)' if breach.files > 1 else ''}: {breach.rule}"

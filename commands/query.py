@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ from commands.common import (
     device_option,
     json_option,
     max_pixels_option,
+    near,
+    printable,
     reports_errors,
     store_option,
     weights_option,
@@ -24,6 +28,8 @@ from schema.errors import UsageError
 if TYPE_CHECKING:
     from retriever.answer import Answer, Unreadable
     from retriever.decision import Decision
+    from retriever.rank import Candidate
+    from retriever.retriever import Retriever
 
 COLOURS = {"match": "green", "ambiguous": "yellow", "unknown": "red", "no_support": "red"}
 CSV_COLUMNS = (
@@ -69,6 +75,7 @@ def query(
     The verdict is match, ambiguous (the lead over the best other label is below the margin), unknown (the score is below
     the threshold) or no_support. With --json, one object a line. Exit status 1 if an image could not be read.
     """
+    from retriever.answer import Unreadable
     from retriever.retriever import STANDARD_INPUT, Against, QueryOptions, Retriever, read_queries
     from schema.store import Store
 
@@ -79,13 +86,21 @@ def query(
     standard_input = sys.stdin.buffer.read() if any(str(path) == STANDARD_INPUT for path in images) else None
     with Store(store_directory) as store:
         retriever = Retriever(store, options)
-        single = len(images) == 1 and not images[0].is_dir()
-        show = _printer(retriever.label_width, as_json=as_json, as_csv=as_csv, hits=single if hits is None else hits)
+        single = len(images) == 1 and not os.path.isdir(images[0])  # noqa: PTH112 (Path.is_dir may raise)
+        layout = _Layout.of(retriever, hits=single if hits is None else hits)
+        show = _printer(layout, as_json=as_json, as_csv=as_csv)
         answered = unread = 0
         for answer in retriever.answer(read_queries(images, standard_input)):
             show(answer)
             answered += 1
-            unread += "error" in answer.as_json()
+            unread += isinstance(answer, Unreadable)
+    if retriever.coverage.lacking:
+        total = retriever.coverage.covered + retriever.coverage.lacking
+        click.echo(
+            f"nearshot: {retriever.row.name} has not seen {retriever.coverage.lacking} of {total} support images yet; "
+            f"run `nearshot index DATA --backbone {retriever.row.name}`",
+            err=True,
+        )
     if not answered:
         raise UsageError(f"no images in {', '.join(map(str, images))}")
     if not (as_json or as_csv):
@@ -98,57 +113,80 @@ def query(
         sys.exit(1)
 
 
-def _printer(width: int, *, as_json: bool, as_csv: bool, hits: bool) -> Callable[[Answer | Unreadable], None]:
+@dataclass(frozen=True)
+class _Layout:
+    """How answers are laid out: the width of the label column, and whether labels need their category."""
+
+    width: int
+    with_category: bool
+    hits: bool
+
+    @classmethod
+    def of(cls, retriever: Retriever, *, hits: bool) -> _Layout:
+        """The layout for what a retriever searches."""
+        categories = [category for category, labels in retriever.labels.items() if labels]
+        with_category = len(categories) > 1
+        names = [
+            f"{category}/{label}" if with_category else label
+            for category in categories
+            for label in retriever.labels[category]
+        ]
+        return cls(max([len(name) + 2 for name in names] + [len("label")]), with_category, hits)
+
+
+def _printer(layout: _Layout, *, as_json: bool, as_csv: bool) -> Callable[[Answer | Unreadable], None]:
     if as_json:
         return lambda answer: click.echo(json.dumps(answer.as_json()))
     if as_csv:
         writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         return lambda answer: writer.writerow(_csv_row(answer.as_json()))
-    width = max(width + 2, len("label"))
+    width = layout.width
     click.echo(f"{'verdict':<10} {'label':<{width}} {'score':>6}  {'runner-up':<{width + 6}} {'margin':>6}  image")
-    return lambda answer: _print_answer(answer, width, hits=hits)
+    return lambda answer: _print_answer(answer, layout)
 
 
 def _csv_row(facts: dict[str, Any]) -> dict[str, Any]:
     first = next(iter(facts.get("hits", [])), None)
-    return facts | {"nearest_path": first["path"] if first else ""}
+    return facts | {"path": printable(facts["path"]), "nearest_path": first["path"] if first else ""}
 
 
-def _print_answer(answer: Answer | Unreadable, width: int, *, hits: bool) -> None:
+def _print_answer(answer: Answer | Unreadable, layout: _Layout) -> None:
     from retriever.answer import Unreadable
 
     if isinstance(answer, Unreadable):
-        click.echo(f"{click.style('error', fg='red'):<10} {answer.path}: {answer.reason}")
+        click.echo(f"{click.style('error', fg='red'):<10} {printable(answer.path)}: {answer.reason}")
         return
     decision = answer.decision
+    label = _label(decision, with_category=layout.with_category)
+    runner_up = _runner_up(decision, with_category=layout.with_category)
+    width = layout.width
     verdict = click.style(f"{decision.verdict:<10}", fg=COLOURS[decision.verdict])
     score = f"{decision.nearest.score:.3f}" if decision.nearest else "-"
     margin = f"{decision.margin:.3f}" if decision.margin is not None else "-"
-    click.echo(
-        f"{verdict} {_label(decision):<{width}} {score:>6}  {_runner_up(decision):<{width + 6}} {margin:>6}  {answer.path}"
-    )
-    if hits:
+    click.echo(f"{verdict} {label:<{width}} {score:>6}  {runner_up:<{width + 6}} {margin:>6}  {printable(answer.path)}")
+    if layout.hits:
         for hit in answer.hits:
             shot = "/".join(part for part in (hit.image.category, hit.image.label, hit.image.shot) if part)
-            click.echo(f"    {hit.score:.3f}  {shot}  {_near(hit.image.path)}")
+            click.echo(f"    {hit.score:.3f}  {shot}  {near(hit.image.path)}")
 
 
-def _label(decision: Decision) -> str:
+def _name(candidate: Candidate, *, with_category: bool) -> str:
+    return f"{candidate.category}/{candidate.label}" if with_category else candidate.label
+
+
+def _label(decision: Decision, *, with_category: bool) -> str:
     """The label recognised; in parentheses the nearest one, where none was."""
     if decision.nearest is None:
         return "-"
-    return decision.label or f"({decision.nearest.label})"
+    name = _name(decision.nearest, with_category=with_category)
+    return name if decision.label else f"({name})"
 
 
-def _runner_up(decision: Decision) -> str:
-    return f"{decision.runner_up.label} {decision.runner_up.score:.3f}" if decision.runner_up else "-"
-
-
-def _near(path: str) -> str:
-    """A path as seen from the working directory, where it lies below it."""
-    here = Path.cwd()
-    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+def _runner_up(decision: Decision, *, with_category: bool) -> str:
+    if decision.runner_up is None:
+        return "-"
+    return f"{_name(decision.runner_up, with_category=with_category)} {decision.runner_up.score:.3f}"
 
 
 def _policy_note(backbone: str, is_prior: bool, threshold: float, margin_floor: float) -> str:

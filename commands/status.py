@@ -35,6 +35,7 @@ def status(store_directory: Path, *, as_json: bool) -> None:
 
 def _print(taken: Survey) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     console = output()
     console.print(f"store {taken.store}, revision {taken.revision}", markup=False)
@@ -49,12 +50,12 @@ def _print(taken: Survey) -> None:
     for heading in ("images", "labels", "shots", "failed"):
         table.add_column(heading, justify="right")
     for row in taken.backbones:
-        table.add_column(row.name)
+        table.add_column(Text(row.name))
     for category in taken.categories:
         support = category.role == "support"
         cells = [category.images, *((category.labels, category.shots) if support else ("", "")), category.failed or ""]
         states = [_state_in_words(category.backbones.get(row.name), category.images) for row in taken.backbones]
-        table.add_row(category.category, category.role, *map(str, cells), *states)
+        table.add_row(*(Text(str(cell)) for cell in (category.category, category.role, *cells, *states)))
     console.print(table)
     if taken.failures:
         console.print("failed:")

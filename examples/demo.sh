@@ -6,7 +6,14 @@ say() { printf '\n$ %s\n' "$*"; }
 run() { say "$@"; "$@"; }
 
 PATH="$BIN:$PATH"
-rm -rf "$DEMO" "$STORE"
+for directory in "$DEMO" "$STORE"; do
+    if [ -e "$directory" ] && [ ! -e "$directory/.demo" ]; then
+        echo "$directory is not the demo's own: remove it, or run make demo elsewhere" >&2
+        exit 1
+    fi
+    rm -rf "$directory"
+    mkdir -p "$directory" && touch "$directory/.demo"
+done
 python examples/make_demo.py "$DEMO"
 run nearshot index "$DEMO" --store "$STORE" --backbone hog
 for category in objects science textures; do

@@ -27,7 +27,8 @@ class Committer:
     def expect_moves(self, gone: Collection[KnownImage], *, elsewhere: Collection[KnownImage] = ()) -> None:
         """Take the images that are not where they were: of this root, and of roots that are themselves not there.
 
-        Those of another root may have moved here, but are never taken for removed: its disk may only be away.
+        Those of another root may have moved here with it, keeping their paths; they are never taken for removed, since
+        its disk may only be away.
         """
         for known in (*gone, *elsewhere):
             if known.content_id is not None and known.present:
@@ -57,7 +58,8 @@ class Committer:
         with self._store.writing() as editor:
             for task, result in batch:
                 if isinstance(result, Skipped):
-                    self._put_failure(editor, replace(task.found, state=result.state), result.reason)
+                    if not task.is_unchanged:  # what other backbones made of an unchanged image stays
+                        self._put_failure(editor, replace(task.found, state=result.state), result.reason)
                     counted.failures.append(Failure(task.found.path, result.reason))
                     continue
                 content_id = content_ids[result.sha256] = _content_id(editor, result)
@@ -66,7 +68,7 @@ class Committer:
                 if before is not None:
                     counted.unchanged += before == content_id
                     counted.changed += before != content_id
-                elif origin := self._origin(content_id, moved_from):
+                elif origin := self._origin(content_id, task.found.path, moved_from):
                     moved_from.append(origin)
                     counted.moved += 1
                 else:
@@ -85,8 +87,10 @@ class Committer:
                 editor.remove_images(gone)
         self._report.removed = len(gone)
 
-    def _origin(self, content_id: int, taken: Sequence[KnownImage]) -> KnownImage | None:
-        return next((known for known in self._gone.get(content_id, ()) if known not in taken), None)
+    def _origin(self, content_id: int, path: str, taken: Sequence[KnownImage]) -> KnownImage | None:
+        """The image that a new one may have been: one that is gone, of another root only by the same path."""
+        candidates = (known for known in self._gone.get(content_id, ()) if known not in taken)
+        return next((known for known in candidates if known.id not in self._kept or known.path == path), None)
 
     def _put_failure(self, editor: Editor, image: FoundImage, reason: str) -> None:
         editor.put_failure(self._root_id, image, reason=reason, decoder=self._decoder)

@@ -14,7 +14,8 @@ class Changes:
     """What a run has to deal with.
 
     `new` and `touched` (another state than before, or a failure whose decoder changed) must be read. `failing` cannot be
-    read; `still_failed` were tried before and have not changed. `gone` are known images that were not found.
+    read; `still_failed` were tried before and have not changed. `gone` are known images that were not found; `hidden`
+    ones lie in directories that could not be read, and are left as they are.
     """
 
     new: list[FoundImage] = field(default_factory=list)
@@ -23,6 +24,7 @@ class Changes:
     failing: list[FoundImage] = field(default_factory=list)
     still_failed: list[KnownImage] = field(default_factory=list)
     gone: list[KnownImage] = field(default_factory=list)
+    hidden: list[KnownImage] = field(default_factory=list)
     relabelled: dict[int, str | None] = field(default_factory=dict)
 
 
@@ -52,5 +54,5 @@ def compare(found: Discovery, known: Mapping[str, KnownImage], *, decoder: str) 
                 changes.relabelled[before.id] = image.label
     for path, before in known.items():
         if before.present and path not in seen:
-            (changes.unchanged if found.hides(path) and not before.failure else changes.gone).append(before)
+            (changes.hidden if found.hides(path) and not before.failure else changes.gone).append(before)
     return changes

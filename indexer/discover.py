@@ -81,8 +81,10 @@ class _Walk:
         """The names of the categories; files beside them are outside the contract."""
         names = []
         for entry in self._entries(()):
-            if not _is_utf8(entry.name) or not _is_directory(entry):
-                self._breach((_shown(entry.name),), NOT_IN_A_CATEGORY)
+            if not _is_utf8(entry.name):
+                self._breach((_shown(entry.name),), NOT_UTF8)
+            elif not _is_directory(entry):
+                self._breach((entry.name,), NOT_IN_A_CATEGORY)
             else:
                 names.append(entry.name)
         return names
@@ -190,16 +192,17 @@ class _Walk:
         for directory in (category, f"{category}/{QUERY_DIRECTORY}"):
             relative = f"{directory}/{LABELS_FILE}"
             try:
-                text = Path(self._root, relative).read_text(encoding="utf-8-sig")
+                with Path(self._root, relative).open(encoding="utf-8-sig", newline="") as file:
+                    rows = list(csv.reader(file))
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, csv.Error) as error:
                 self._found.breaches.append(Breach(relative, f"cannot be read: {error}"))
                 continue
             queries = {
                 image.path for image in self._found.images if image.category == category and image.role == Role.QUERY
             }
-            for number, row in enumerate(csv.reader(text.splitlines()), start=1):
+            for number, row in enumerate(rows, start=1):
                 if not row or (number == 1 and [cell.strip().lower() for cell in row] == ["path", "label"]):
                     continue
                 path, label = f"{directory}/{row[0].strip()}", row[-1].strip()

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from backbones.decode import decode
 from backbones.limits import MAX_BYTES
+from backbones.preparation import prepare_safely
 from backbones.protocol import Backbone, Prepared
 from schema.errors import ImageError
 from schema.images import NO_FILE, FileState
@@ -62,7 +63,10 @@ class Loader:
     max_pixels: int
 
     def load(self, path: Path) -> Loaded | Skipped:
-        """Read one file; whatever is wrong with it becomes a Skipped."""
+        """Read one file; whatever is wrong with it becomes a Skipped.
+
+        What a later run may find otherwise, with the file as it is, has no state: it is tried again.
+        """
         state = NO_FILE
         try:
             with path.open("rb") as file:
@@ -76,15 +80,17 @@ class Loader:
             names = self.wanted(sha256)
             return Loaded(state, sha256, self._picture(data, names) if names else None)
         except FileNotFoundError:
-            return Skipped(state, "it vanished before it could be read")
+            return Skipped(NO_FILE, "it vanished before it could be read")
         except OSError as error:
-            return Skipped(_state_of(path), f"cannot be read: {error.strerror or error}")
+            return Skipped(NO_FILE, f"cannot be read: {error.strerror or error}")
+        except MemoryError:
+            return Skipped(NO_FILE, "not enough memory to decode it")
         except ImageError as error:
             return Skipped(state, str(error))
 
     def _picture(self, data: bytes, names: Collection[str]) -> Picture:
         picture, image_format = decode(data, max_pixels=self.max_pixels)
-        prepared = {name: self.backbone(name).prepare(picture) for name in names}
+        prepared = {name: prepare_safely(self.backbone(name), picture) for name in names}
         return Picture(picture.width, picture.height, image_format, prepared)
 
 
@@ -109,12 +115,4 @@ def in_order(
 
 def _state(descriptor: int) -> FileState:
     facts = os.fstat(descriptor)
-    return FileState(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-
-
-def _state_of(path: Path) -> FileState:
-    try:
-        facts = path.stat()
-    except OSError:
-        return NO_FILE
     return FileState(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)

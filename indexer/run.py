@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain
@@ -24,6 +24,9 @@ from schema.catalog import Catalog
 from schema.images import FoundImage, KnownImage, Role
 from schema.store import Store, utc_now
 from vectors.snapshots import Scope, write_snapshots
+
+Content = tuple[int, str]
+"""A file's bytes by their number and SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,12 @@ class IndexRun:
             changes = compare(found, known, decoder=self._options.decoder)
             committer.expect_moves(changes.gone, elsewhere=_moved_away(catalog, root_id))
             lacking = lacking_tasks(catalog, selection.rows.values(), changes, root_id, found.categories)
-        report.unchanged = len(changes.unchanged) - len(lacking)
+        report.unchanged = len(changes.unchanged) + len(changes.hidden) - len(lacking)
         committer.commit_discovered(changes)
         if tasks := [*changed_tasks(changes), *lacking]:
-            yield from self._read(tasks, committer, selection)
+            # Where no more files came than went, they may all have moved: then no model is needed, nor loaded.
+            must_load = len(lacking) > 0 or len(tasks) > len(changes.gone)
+            yield from self._read(tasks, committer, selection, must_load=must_load)
         if not report.interrupted:
             committer.commit_removals()
         self._write_snapshots(selection, [*found.categories, *(image.category for image in changes.gone)])
@@ -94,8 +99,12 @@ class IndexRun:
                 count = report.backbones[name]
                 count.reused = catalog.count_vectors(row.id, root_id, found.categories) - count.embedded
 
-    def _read(self, tasks: Sequence[Task], committer: Committer, selection: Selection) -> Iterator[Progress]:
+    def _read(
+        self, tasks: Sequence[Task], committer: Committer, selection: Selection, *, must_load: bool
+    ) -> Iterator[Progress]:
         """Load on threads; embed and commit batch after batch; write snapshots now and then."""
+        if must_load:
+            selection.load()
         yield Progress(0, len(tasks), self.report.failed)
         size = self._options.batch_size or selection.batch_size
         threads = self._options.threads
@@ -152,47 +161,58 @@ def dry_run(store: Store | None, root: Path, options: IndexOptions) -> Report:
     resolved = root.resolve()
     found = discover(resolved, options.categories)
     if store is None:
-        return _foreseen(found, compare(found, {}, decoder=options.decoder), moved=0)
+        return _foreseen(found, compare(found, {}, decoder=options.decoder))
     with store.reading() as catalog:
         root_id = catalog.root_id(str(resolved))
         known = catalog.known_images(root_id, options.categories or None) if root_id is not None else {}
         changes = compare(found, known, decoder=options.decoder)
-        gone = Counter(known.content_id for known in changes.gone if known.content_id is not None)
-        contents = catalog.all_contents() if gone else {}
-    origins = Counter({contents[content_id]: count for content_id, count in gone.items()})
-    return _foreseen(found, changes, moved=_count_moved(resolved, changes.new, origins))
+        away = _moved_away(catalog, root_id)
+        contents = catalog.all_contents() if changes.gone or away else {}
+    here = Counter(contents[image.content_id] for image in changes.gone if image.content_id is not None)
+    elsewhere = {image.path: contents[image.content_id] for image in away if image.content_id is not None}
+    moved_here, moved_in = _count_moved(resolved, changes.new, here, elsewhere)
+    return _foreseen(found, changes, moved_here=moved_here, moved_in=moved_in)
 
 
-def _count_moved(root: Path, new: Iterable[FoundImage], origins: Counter[tuple[int, str]]) -> int:
-    """How many new files have the bytes of one that is gone; `origins` counts those by size and SHA-256."""
-    sizes = {size for size, _ in origins}
-    arrived: Counter[tuple[int, str]] = Counter()
+def _count_moved(
+    root: Path, new: Iterable[FoundImage], here: Counter[Content], elsewhere: Mapping[str, Content]
+) -> tuple[int, int]:
+    """How many new files have the bytes of one that is gone from here, or of the same path in a root that is not there."""
+    sizes = {size for size, _ in here}
+    arrived: Counter[Content] = Counter()
+    moved_in = 0
     for image in new:
-        if image.state.size in sizes:
-            try:
-                with (root / image.path).open("rb") as file:
-                    arrived[image.state.size, hashlib.file_digest(file, "sha256").hexdigest()] += 1
-            except OSError:
-                continue
-    return (arrived & origins).total()
+        other = elsewhere.get(image.path)
+        if image.state.size not in sizes and not (other and other[0] == image.state.size):
+            continue
+        try:
+            with (root / image.path).open("rb") as file:
+                content = (image.state.size, hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError:
+            continue
+        if arrived[content] < here[content]:
+            arrived[content] += 1
+        elif other == content:
+            moved_in += 1
+    return arrived.total(), moved_in
 
 
-def _foreseen(found: Discovery, changes: Changes, *, moved: int) -> Report:
+def _foreseen(found: Discovery, changes: Changes, *, moved_here: int = 0, moved_in: int = 0) -> Report:
     failing = [Failure(image.path, image.failure) for image in changes.failing if image.failure]
     still = [Failure(known.path, known.failure) for known in changes.still_failed if known.failure]
     retried = sum(known.content_id is None for _, known in changes.touched)
     return Report(
-        added=len(changes.new) + retried - moved,
+        added=len(changes.new) + retried - moved_here - moved_in,
         changed=len(changes.touched) - retried,
-        moved=moved,
-        removed=sum(known.content_id is not None for known in changes.gone) - moved,
-        unchanged=len(changes.unchanged),
+        moved=moved_here + moved_in,
+        removed=sum(known.content_id is not None for known in changes.gone) - moved_here,
+        unchanged=len(changes.unchanged) + len(changes.hidden),
         failures=[*still, *failing],
         breaches=found.breaches,
     )
 
 
-def _moved_away(catalog: Catalog, root_id: int) -> list[KnownImage]:
+def _moved_away(catalog: Catalog, root_id: int | None) -> list[KnownImage]:
     """The images of data directories that are not there any more: renamed, perhaps, to the one that is indexed now."""
     lost = [other for other, path in catalog.roots().items() if other != root_id and not Path(path).is_dir()]
     images = chain.from_iterable(catalog.known_images(other).values() for other in lost)

@@ -42,6 +42,11 @@ class Selection:
             if name not in self.rows:
                 self.backbone(name)
 
+    def load(self) -> None:
+        """Load every backbone now."""
+        for name in self._choices:
+            self.backbone(name)
+
     def backbone(self, name: str) -> Backbone:
         """A backbone, loaded at the first call. Safe from any thread; raises WeightsError."""
         with self._loading:

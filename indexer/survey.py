@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from backbones.limits import MAX_PIXELS
 from indexer.options import IndexOptions
 from indexer.report import Failure
 from indexer.run import dry_run
@@ -26,11 +27,6 @@ class RootState:
     changed: int = 0
     moved: int = 0
     removed: int = 0
-
-    @property
-    def current(self) -> bool:
-        """Whether the store is up to date with it."""
-        return self.there and not (self.new or self.changed or self.moved or self.removed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +74,7 @@ class Survey:
         run = self.last_run._asdict() if self.last_run else None
         if run:
             run["report"] = json.loads(run["report"]) if run["report"] else None
+            run["arguments"] = json.loads(run["arguments"])
         return {
             "store": self.store,
             "revision": self.revision,
@@ -103,10 +100,12 @@ def survey(store: Store) -> Survey:
             )
             for count in catalog.count_images()
         ]
-        roots = list(catalog.roots().values())
+        roots = [path for root_id, path in catalog.roots().items() if catalog.has_images(root_id)]
         failures = [Failure(path, reason) for path, reason in catalog.failures()]
         revision, last_run = catalog.revision(), catalog.last_run()
-    roots_now = [_root_state(store, root) for root in roots]
+    # A failure under another cap on pixels counts as new; so look with the cap of the last run.
+    cap = json.loads(last_run.arguments)["max_pixels"] if last_run else MAX_PIXELS
+    roots_now = [_root_state(store, root, IndexOptions(max_pixels=cap)) for root in roots]
     return Survey(str(store.directory), revision, roots_now, backbones, categories, failures, last_run)
 
 
@@ -115,14 +114,14 @@ def _backbone_states(catalog: Catalog, row: BackboneRow) -> dict[tuple[str, str]
     for count in catalog.count_vectors_by_category(row.id):
         role = Role(count.role)
         snapshot = catalog.snapshot(row.id, count.category, role)
-        behind = len(catalog.delta(row, count.category, role, snapshot.revision).touched) if snapshot else None
+        behind = len(catalog.touched(row, count.category, role, snapshot.revision)) if snapshot else None
         states[count.category, count.role] = BackboneState(count.vectors, count.lacking, count.failed, behind)
     return states
 
 
-def _root_state(store: Store, root: str) -> RootState:
+def _root_state(store: Store, root: str, options: IndexOptions) -> RootState:
     try:
-        report = dry_run(store, Path(root), IndexOptions())
+        report = dry_run(store, Path(root), options)
     except UsageError:
         return RootState(root, there=False)
     return RootState(root, True, report.added, report.changed, report.moved, report.removed)

@@ -17,6 +17,11 @@ class Task:
     found: FoundImage
     known: KnownImage | None = None
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether it is read for a backbone's sake alone, the file being as it was."""
+        return self.known is not None and self.known.content_id is not None and self.known.state == self.found.state
+
 
 def lacking_tasks(
     catalog: Catalog, rows: Iterable[BackboneRow], changes: Changes, root_id: int, categories: Iterable[str]
@@ -25,7 +30,7 @@ def lacking_tasks(
     wanted = list(categories)
     lacking: set[int] = set()
     for row in rows:
-        lacking |= set(catalog.contents_lacking(row.id, root_id, wanted))
+        lacking |= catalog.contents_lacking(row.id, root_id, wanted)
     first: dict[int, KnownImage] = {}
     for known in changes.unchanged:
         if known.content_id in lacking:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from schema.captions import full_text_problem, rebuild_full_text
 from schema.catalog import BackboneRow, Catalog, SnapshotRow
 from schema.errors import StoreError
 from schema.images import KnownImage, Role
@@ -22,6 +23,7 @@ class Remedy(StrEnum):
 
     REPAIR = "nearshot verify --repair"
     INDEX = "nearshot index"
+    FORGET = "mount it again, or nearshot forget"
     NONE = "nothing here; restore the store or the file from a backup"
 
 
@@ -49,8 +51,11 @@ def verify(store: Store, *, repair: bool = False) -> Iterator[Finding]:
 
 def _verify(store: Store, *, repair: bool) -> Iterator[Finding]:
     with store.reading() as catalog:
-        for problem in catalog.integrity_problems():
-            yield Finding("database", problem, Remedy.NONE)
+        problems = catalog.integrity_problems()
+    for problem in problems:
+        yield Finding("database", problem, Remedy.NONE)
+    yield from _check_full_text(store, repair=repair)
+    with store.reading() as catalog:
         intact: set[int] = set()
         for root_id, root in catalog.roots().items():
             yield from _check_files(catalog, root_id, Path(root), intact)
@@ -59,13 +64,24 @@ def _verify(store: Store, *, repair: bool) -> Iterator[Finding]:
     yield from _check_snapshots(store, repair=repair)
 
 
+def _check_full_text(store: Store, *, repair: bool) -> Iterator[Finding]:
+    with store.writing() as editor:
+        problem = full_text_problem(editor)
+    if problem is None:
+        return
+    if repair:
+        with store.writing() as editor:
+            rebuild_full_text(editor)
+    yield Finding("captions", problem, Remedy.REPAIR, repair)
+
+
 def _check_files(catalog: Catalog, root_id: int, root: Path, intact: set[int]) -> Iterator[Finding]:
     """Compare every file with the content that its row names; `intact` collects the contents that are still there."""
     known = [
         image for image in catalog.known_images(root_id).values() if image.present and image.content_id is not None
     ]
     if known and not root.is_dir():
-        yield Finding(str(root), f"the data directory is not there, with {len(known)} images", Remedy.INDEX)
+        yield Finding(str(root), f"the data directory is not there, with {len(known)} images", Remedy.FORGET)
         return
     hashes = {content_id: sha256 for content_id, (_, sha256) in catalog.all_contents().items()}
     for image in known:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,13 +13,15 @@ from numpy.typing import NDArray
 
 from backbones.choice import choose
 from backbones.decode import decode
-from backbones.limits import MAX_PIXELS
+from backbones.limits import MAX_BYTES, MAX_PIXELS
+from backbones.preparation import prepare_safely
 from backbones.protocol import Backbone
 from backbones.spec import NAMED, parse_spec
 from retriever.answer import Answer, Unreadable
 from retriever.decision import decide, prior_policy
 from retriever.rank import Hit, rank_candidates, rank_hits
 from schema.catalog import BackboneRow, Catalog
+from schema.contract import is_ignored, is_image_name
 from schema.errors import ImageError, UsageError, WeightsError
 from schema.images import Role
 from schema.store import Store
@@ -27,6 +30,9 @@ from vectors.protocol import Neighbours, VectorStore
 from vectors.snapshots import Scope, open_vectors
 
 STANDARD_INPUT = "-"
+
+LAST_RESORT = "hog"
+"""The backbone that is taken only where there is no other: it sees shapes and colours, not things."""
 
 
 class Against(StrEnum):
@@ -53,6 +59,14 @@ class QueryOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many support images a backbone has dealt with, and how many it has not."""
+
+    covered: int
+    lacking: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Searched:
     """The vectors of one category and role, and how many of the best to ask for."""
 
@@ -62,23 +76,36 @@ class _Searched:
 
 
 class Retriever:
-    """Answers queries from one state of a store, with one backbone."""
+    """Answers queries with one backbone, from the vectors that the store had when it was made.
+
+    `labels` are those searched: category to label to number of images. `coverage` tells whether the backbone has seen all
+    support images. `policy_is_prior` unless the user set both parts of the policy.
+    """
 
     def __init__(self, store: Store, options: QueryOptions) -> None:
         """Choose the backbone, load it and open the vectors; raises UsageError, WeightsError and StoreError."""
         self._store = store
         self._options = options
         with store.reading() as catalog:
-            self.row = _choose_row(catalog, options)
             categories = _choose_categories(catalog, options)
+            self.row, self.coverage = _choose_row(catalog, options, categories)
+            self.labels = {category: catalog.support_labels(category) for category in categories}
+            roles = [Role.SUPPORT] if options.against == Against.SUPPORT else list(Role)
+            scopes = [Scope(self.row, category, role) for role in roles for category in categories]
             self._searched = [
-                _open(store, catalog, Scope(self.row, category, role), options) for category, role in categories
+                _Searched(scope.role, open_vectors(store, catalog, scope), self._depth(scope)) for scope in scopes
             ]
-            labels = [label for category, _ in categories for label in catalog.support_labels(category)]
-        self.label_width = max(map(len, labels), default=0)
         self.policy = prior_policy(self.row.name, threshold=options.threshold, margin_floor=options.margin_floor)
         self.policy_is_prior = options.threshold is None or options.margin_floor is None
         self._backbone = _load(self.row, options)
+
+    def _depth(self, scope: Scope) -> int:
+        """How many of the nearest to ask for.
+
+        As many as the largest label has images, and one more: so a second label, if there is one, is among them.
+        """
+        largest = max(self.labels[scope.category].values(), default=0) if scope.role == Role.SUPPORT else 0
+        return max(self._options.top_k, largest + 1)
 
     def answer(self, queries: Iterable[tuple[str, bytes | OSError]]) -> Iterator[Answer | Unreadable]:
         """Answer images given by name and encoded bytes (or the error met on reading them), one by one, in order."""
@@ -88,14 +115,14 @@ class Retriever:
                 continue
             try:
                 vector = self._embed(data)
-            except ImageError as error:
-                yield Unreadable(name, str(error))
+            except (ImageError, MemoryError) as error:
+                yield Unreadable(name, str(error) or "not enough memory to decode it")
                 continue
             yield self._answer(name, vector)
 
     def _embed(self, data: bytes) -> NDArray[np.float32]:
         picture = decode(data, max_pixels=self._options.max_pixels).picture
-        encoded = self._backbone.encode([self._backbone.prepare(picture)])
+        encoded = self._backbone.encode([prepare_safely(self._backbone, picture)])
         for reason in find_faults(encoded).values():
             raise ImageError(f"{self.row.name} gave no usable vector: {reason}")
         return normalise(encoded)
@@ -124,58 +151,75 @@ def read_queries(paths: Iterable[Path], standard_input: bytes | None = None) -> 
     for path in paths:
         if str(path) == STANDARD_INPUT:
             yield STANDARD_INPUT, standard_input or b""
-        elif path.is_dir():
+        elif os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where permission is missing)
             yield from ((str(image), _read(image)) for image in images_below(path))
         else:
             yield str(path), _read(path)
 
 
 def images_below(directory: Path) -> list[Path]:
-    """All files below a directory that are named like images, in the order of their paths."""
-    from schema.contract import has_image_suffix, is_ignored
-
-    inside = (path for path in directory.rglob("*") if has_image_suffix(path.name) and path.is_file())
-    return sorted(path for path in inside if not any(is_ignored(part) for part in path.relative_to(directory).parts))
+    """All files below a directory that are named as images may be, in the order of their paths; broken links too."""
+    found = []
+    for parent, directories, names in os.walk(directory):
+        directories[:] = [name for name in directories if not is_ignored(name)]
+        found += [Path(parent, name) for name in names if is_image_name(name) and not is_ignored(name)]
+    return sorted(found)
 
 
 def _read(path: Path) -> bytes | OSError:
     try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            return OSError(f"{size:,} bytes are more than the cap of {MAX_BYTES:,}")
         return path.read_bytes()
     except OSError as error:
         return error
 
 
-def _choose_row(catalog: Catalog, options: QueryOptions) -> BackboneRow:
-    rows = {row.name: row for row in catalog.backbones()}
-    if options.backbone is None:
-        if not rows:
-            raise UsageError("nothing is indexed yet; run `nearshot index DATA`")
-        best = next((name for name in NAMED if name in rows), None)
-        return rows[best or next(iter(rows))]
-    if options.backbone not in rows:
-        parse_spec(options.backbone)
-        raise UsageError(
-            f"nothing is indexed with {options.backbone}; run `nearshot index DATA --backbone {options.backbone}`, "
-            f"or take {' or '.join(rows) or 'another'}"
-        )
-    return rows[options.backbone]
+def _choose_row(catalog: Catalog, options: QueryOptions, categories: Collection[str]) -> tuple[BackboneRow, Coverage]:
+    """The backbone to search with, and how much of the support of some categories it covers.
+
+    Of those asked for, or of all by preference, the first that covers all of it; an older row of a name counts where the
+    newest is not complete. Where none is, the one that covers most.
+    """
+    rows = sorted(catalog.all_backbones(), key=lambda row: -row.revision)
+    names = list(dict.fromkeys(row.name for row in rows))
+    if not names:
+        raise UsageError("nothing is indexed yet; run `nearshot index DATA`")
+    if options.backbone is not None:
+        name = parse_spec(options.backbone).name
+        if name not in names:
+            raise UsageError(
+                f"nothing is indexed with {name}; run `nearshot index DATA --backbone {name}`, "
+                f"or take {' or '.join(sorted(names))}"
+            )
+        names = [name]
+    preferred = (
+        [name for name in NAMED if name != LAST_RESORT] + [name for name in names if name not in NAMED] + [LAST_RESORT]
+    )
+    choices = [row for name in preferred if name in names for row in rows if row.name == name]
+    coverages = {row: _coverage(catalog, row, categories) for row in choices}
+    whole = next((row for row in choices if coverages[row].lacking == 0), None)
+    chosen = whole or max(choices, key=lambda row: coverages[row].covered)
+    return chosen, coverages[chosen]
 
 
-def _choose_categories(catalog: Catalog, options: QueryOptions) -> list[tuple[str, Role]]:
-    roles = [Role.SUPPORT] if options.against == Against.SUPPORT else list(Role)
-    there = {role: catalog.categories(role) for role in roles}
-    names = sorted({category for categories in there.values() for category in categories})
-    if options.category is not None and options.category not in names:
+def _coverage(catalog: Catalog, row: BackboneRow, categories: Collection[str]) -> Coverage:
+    counts = [
+        count
+        for count in catalog.count_vectors_by_category(row.id)
+        if count.role == Role.SUPPORT and count.category in categories
+    ]
+    return Coverage(sum(count.vectors + count.failed for count in counts), sum(count.lacking for count in counts))
+
+
+def _choose_categories(catalog: Catalog, options: QueryOptions) -> list[str]:
+    names = sorted({category for role in Role for category in catalog.categories(role)})
+    if options.category is None:
+        return names
+    if options.category not in names:
         raise UsageError(f"no category '{options.category}' is indexed; there are {', '.join(names) or 'none'}")
-    wanted = names if options.category is None else [options.category]
-    return [(category, role) for role in roles for category in there[role] if category in wanted]
-
-
-def _open(store: Store, catalog: Catalog, scope: Scope, options: QueryOptions) -> _Searched:
-    vectors = open_vectors(store, catalog, scope)
-    # As many as the largest label has images, and one more: so a second label, if there is one, is always among them.
-    largest = max(catalog.support_labels(scope.category).values(), default=0) if scope.role == Role.SUPPORT else 0
-    return _Searched(scope.role, vectors, max(options.top_k, largest + 1))
+    return [options.category]
 
 
 def _load(row: BackboneRow, options: QueryOptions) -> Backbone:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Sequence
 from itertools import starmap
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, select
+from sqlalchemy import Connection, Select, and_, func, select
 
 from schema import tables
 from schema.errors import StoreError
@@ -33,6 +32,7 @@ class BackboneRow(NamedTuple):
     source: str
     location: str | None
     signature: str
+    revision: int
 
 
 class SnapshotRow(NamedTuple):
@@ -70,12 +70,13 @@ class VectorCount(NamedTuple):
 
 
 class RunRow(NamedTuple):
-    """An index run; times are UTC in ISO 8601, `report` is JSON. No outcome: it still runs, or was killed."""
+    """An index run; times are UTC in ISO 8601, `report` and `arguments` JSON. No outcome: it still runs, or was killed."""
 
     started: str
     finished: str | None
     outcome: str | None
     report: str | None
+    arguments: str
 
 
 class Vectors(NamedTuple):
@@ -113,6 +114,11 @@ class Catalog:
         query = select(tables.roots.c.id).where(tables.roots.c.path == path)
         return self.connection.execute(query).scalar_one_or_none()
 
+    def has_images(self, root_id: int) -> bool:
+        """Whether a data directory has images that are present."""
+        query = select(images.id).where(images.root_id == root_id, images.present).limit(1)
+        return self.connection.execute(query).scalar() is not None
+
     def known_images(self, root_id: int, categories: Collection[str] | None = None) -> dict[str, KnownImage]:
         """Every image ever seen under a root (in some categories of it), by path."""
         query = select(*(images[name] for name in KnownImage._fields)).where(images.root_id == root_id)
@@ -123,15 +129,15 @@ class Catalog:
 
     def shown(self, ids: Collection[int]) -> dict[int, Shown]:
         """What to show of some images, by id."""
-        query = (
-            select(images.id, tables.roots.c.path, images.path, images.category, images.role, images.label, images.shot)
-            .join(tables.roots, tables.roots.c.id == images.root_id)
-            .where(images.id.in_(bindparam("ids", expanding=True)))
-        )
-        return {
-            row[0]: Shown(row[0], os.path.join(row[1], row[2]), row[3], Role(row[4]), row[5], row[6])  # noqa: PTH118
-            for row in self.connection.execute(query, {"ids": list(ids)})
-        }
+        columns = (images.id, tables.roots.c.path, images.path, images.category, images.role, images.label, images.shot)
+        joined = select(*columns).join(tables.roots, tables.roots.c.id == images.root_id)
+        wanted = sorted(ids)
+        found: dict[int, Shown] = {}
+        for start in range(0, len(wanted), CHUNK):
+            query = joined.where(images.id.in_(wanted[start : start + CHUNK]))
+            for image_id, root, path, category, role, label, shot in self.connection.execute(query):
+                found[image_id] = Shown(image_id, f"{root}/{path}", category, Role(role), label, shot)
+        return found
 
     def categories(self, role: Role) -> list[str]:
         """The categories that hold usable images of a role, in order."""
@@ -237,34 +243,36 @@ class Catalog:
 
     # Vectors
 
-    def contents_lacking(self, backbone_id: int, root_id: int, categories: Collection[str]) -> dict[int, int]:
-        """Contents of usable images that a backbone has not dealt with: the least image id of each, by content id."""
+    def contents_lacking(self, backbone_id: int, root_id: int, categories: Collection[str]) -> set[int]:
+        """Contents of usable images that a backbone has not dealt with."""
         dealt_with = (
             select(embeddings.content_id)
             .where(embeddings.content_id == images.content_id, embeddings.backbone_id == backbone_id)
             .exists()
         )
         query = (
-            select(images.content_id, func.min(images.id))
+            select(images.content_id)
             .where(USABLE, images.root_id == root_id, images.category.in_(sorted(categories)), ~dealt_with)
-            .group_by(images.content_id)
+            .distinct()
         )
-        return dict(map(tuple, self.connection.execute(query)))
+        return set(self.connection.execute(query).scalars())
 
     def count_vectors(self, backbone_id: int, root_id: int, categories: Collection[str]) -> int:
         """How many usable images under a root have a vector of a backbone."""
-        query = (
+        dealt_with = (
             select(func.count())
             .select_from(tables.images.join(tables.embeddings, embeddings.content_id == images.content_id))
             .where(USABLE, images.root_id == root_id, images.category.in_(sorted(categories)))
-            .where(embeddings.backbone_id == backbone_id, embeddings.vector.is_not(None))
+            .where(embeddings.backbone_id == backbone_id)
         )
-        return int(self.connection.execute(query).scalar_one())
+        # Both are answered from indexes: looking at the vectors themselves would read a page of the file for each.
+        total = self.connection.execute(dealt_with).scalar_one()
+        return int(total - self.connection.execute(dealt_with.where(embeddings.vector.is_(None))).scalar_one())
 
     def vectors(self, backbone: BackboneRow, category: str, role: Role) -> Iterator[Vectors]:
         """Vectors of the usable images of a category and role, by ascending image id, in chunks."""
         query = _vector_rows(backbone.id, category, role).where(USABLE, embeddings.vector.is_not(None))
-        result = self.connection.execution_options(yield_per=CHUNK).execute(query.order_by(images.id))
+        result = self.connection.execute(query.order_by(images.id), execution_options={"yield_per": CHUNK})
         for rows in result.partitions():
             yield _as_vectors([tuple(row) for row in rows], backbone.dimension)
 
@@ -273,26 +281,32 @@ class Catalog:
         query = select(embeddings.content_id, embeddings.vector).where(
             embeddings.backbone_id == backbone_id, embeddings.vector.is_not(None)
         )
-        for row in self.connection.execution_options(yield_per=CHUNK).execute(query):
+        for row in self.connection.execute(query, execution_options={"yield_per": CHUNK}):
             yield row.content_id, row.vector
 
-    def delta(self, backbone: BackboneRow, category: str, role: Role, since: int) -> Delta:
-        """What changed among a category's vectors after a revision."""
-        empty = _as_vectors([], backbone.dimension)
+    def touched(self, backbone: BackboneRow, category: str, role: Role, since: int) -> list[int]:
+        """Ids, ascending, of the images of a category and role that changed, or whose vectors did, after a revision."""
         if self.revision() == since:
-            return Delta(empty.ids, empty)
+            return []
         # Asked of the embeddings alone, and joined afterwards: a planner may otherwise scan the category for each of them.
         embedded = select(embeddings.content_id).where(
             embeddings.backbone_id == backbone.id, embeddings.revision > since
         )
-        rows: dict[int, tuple[int, bytes | None]] = {}
+        ids: set[int] = set()
         for condition in (images.revision > since, images.content_id.in_(embedded)):
-            for row in self.connection.execute(_vector_rows(backbone.id, category, role, condition)):
-                usable = row.present and row.vector is not None
-                rows[row.id] = (row.id, row.vector if usable else None)
-        touched = np.array(sorted(rows), dtype=np.int64)
-        current = [rows[image_id] for image_id in touched.tolist() if rows[image_id][1] is not None]
-        return Delta(touched, _as_vectors(current, backbone.dimension))
+            query = select(images.id).where(images.category == category, images.role == role, condition)
+            ids |= set(self.connection.execute(query).scalars())
+        return sorted(ids)
+
+    def delta(self, backbone: BackboneRow, category: str, role: Role, since: int) -> Delta:
+        """What changed among a category's vectors after a revision."""
+        touched = self.touched(backbone, category, role, since)
+        current: list[tuple[Any, ...]] = []
+        for start in range(0, len(touched), CHUNK):
+            query = _vector_rows(backbone.id, category, role).where(images.id.in_(touched[start : start + CHUNK]))
+            usable = query.where(USABLE, embeddings.vector.is_not(None)).order_by(images.id)
+            current += [tuple(row) for row in self.connection.execute(usable)]
+        return Delta(np.array(touched, dtype=np.int64), _as_vectors(current, backbone.dimension))
 
     def snapshot(self, backbone_id: int, category: str, role: Role) -> SnapshotRow | None:
         """The record of a snapshot, if one was written."""
@@ -309,17 +323,14 @@ class Catalog:
         return list(starmap(SnapshotRow, self.connection.execute(query)))
 
 
-def _vector_rows(
-    backbone_id: int, category: str, role: Role, condition: ColumnElement[bool] | None = None
-) -> Select[Any]:
-    """Images of a category and role with their vectors (null where there is none)."""
+def _vector_rows(backbone_id: int, category: str, role: Role) -> Select[Any]:
+    """Images of a category and role with their vectors."""
     embedded = and_(embeddings.content_id == images.content_id, embeddings.backbone_id == backbone_id)
-    query = (
-        select(images.id, embeddings.vector, images.present)
-        .select_from(tables.images.outerjoin(tables.embeddings, embedded))
+    return (
+        select(images.id, embeddings.vector)
+        .select_from(tables.images.join(tables.embeddings, embedded))
         .where(images.category == category, images.role == role)
     )
-    return query if condition is None else query.where(condition)
 
 
 def _as_vectors(rows: Sequence[tuple[Any, ...]], dimension: int) -> Vectors:

@@ -63,6 +63,12 @@ class Editor(Catalog):
             changes = statement.values(present=False, revision=self.stamp)
             self.connection.execute(changes, [{"image_id": image_id} for image_id in ids])
 
+    def forget_root(self, root_id: int) -> int:
+        """Mark all images of a data directory as no longer there; how many."""
+        present = (tables.images.c.root_id == root_id, tables.images.c.present)
+        statement = update(tables.images).where(*present).values(present=False, revision=self.stamp)
+        return int(self.connection.execute(statement).rowcount)
+
     def relabel_images(self, labels: Mapping[int, str | None]) -> None:
         """Set the labels of images, by id."""
         if labels:
@@ -85,17 +91,19 @@ class Editor(Catalog):
         table = tables.backbones
         facts = {"precision": precision, "source": source, "location": location, "signature": signature}
         in_use = next((row for row in self.backbones() if row.name == name), None)
-        if in_use and in_use.fingerprint == fingerprint and in_use[4:] == tuple(facts.values()):
+        if in_use and in_use.fingerprint == fingerprint and in_use[4:-1] == tuple(facts.values()):
             return in_use
-        known = select(table.c.id).where(table.c.fingerprint == fingerprint)
+        known = select(table.c.id).where(table.c.name == name, table.c.fingerprint == fingerprint)
         backbone_id = self.connection.execute(known).scalar()
         if backbone_id is None:
             new = {"name": name, "fingerprint": fingerprint, "dimension": dimension}
             backbone_id = self._insert(table, **new, **facts, revision=self.stamp)
         else:
-            changes = update(table).where(table.c.id == backbone_id).values(**facts, name=name, revision=self.stamp)
+            changes = update(table).where(table.c.id == backbone_id).values(**facts, revision=self.stamp)
             self.connection.execute(changes)
-        return BackboneRow(backbone_id, name, fingerprint, dimension, precision, source, location, signature)
+        return BackboneRow(
+            backbone_id, name, fingerprint, dimension, precision, source, location, signature, self.stamp
+        )
 
     def put_embeddings(self, embeddings: Iterable[Embedding]) -> None:
         """Record what backbones made of contents: L2-normalised vectors, or the reasons why there is none."""

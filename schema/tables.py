@@ -15,6 +15,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
@@ -78,14 +79,15 @@ backbones = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("name", String, nullable=False),
-    Column("fingerprint", String(64), nullable=False, unique=True),
+    Column("fingerprint", String(64), nullable=False),
     Column("dimension", Integer, nullable=False),
     Column("precision", String, nullable=False),
     Column("source", String, nullable=False),
     Column("location", String),
     Column("signature", String(64), nullable=False),
     Column("revision", Integer, nullable=False),
-    comment="A row a fingerprint. Of one name, the row with the highest revision is the one in use.",
+    UniqueConstraint("name", "fingerprint", name="uq_backbones_name_fingerprint"),
+    comment="A row a name and fingerprint. Of one name, the row with the highest revision is the one in use.",
 )
 
 embeddings = Table(
@@ -98,7 +100,29 @@ embeddings = Table(
     Column("revision", Integer, nullable=False),
     PrimaryKeyConstraint("content_id", "backbone_id"),
     Index("ix_embeddings_backbone_revision", "backbone_id", "revision"),
+    Index(
+        "ix_embeddings_failed",
+        "backbone_id",
+        "content_id",
+        sqlite_where=text("vector IS NULL"),
+        postgresql_where=text("vector IS NULL"),
+    ),
     comment="L2-normalised little-endian float32; null with a reason where a backbone gave no usable vector.",
+)
+
+captions = Table(
+    "captions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("content_id", Integer, ForeignKey("contents.id"), nullable=False),
+    Column("task", String, nullable=False),
+    Column("text", String, nullable=False),
+    Column("bigrams", String, nullable=False),
+    Column("fingerprint", String(64)),
+    Column("created", String, nullable=False),
+    Column("revision", Integer, nullable=False),
+    UniqueConstraint("content_id", "task", name="uq_captions_content_task"),
+    comment="What a task wrote of a content (no fingerprint: a person did); bigrams are those of its ideographs.",
 )
 
 snapshots = Table(

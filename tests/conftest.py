@@ -109,6 +109,16 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def florence2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A --weights directory with a tiny random Florence-2."""
+    from tests import tiny
+
+    root = tmp_path_factory.mktemp("captioner")
+    tiny.save_florence2(root / "florence2")
+    return root
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command printed, and its exit status."""

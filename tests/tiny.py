@@ -59,3 +59,80 @@ def save_dinov2(directory: Path, *, seed: int = 3) -> None:
         image_mean=[0.485, 0.456, 0.406],
         image_std=[0.229, 0.224, 0.225],
     ).save_pretrained(directory)
+
+
+def save_florence2(directory: Path) -> None:
+    """A Florence-2 of 127 thousand parameters whose captions depend on the picture (the weights are drawn wide)."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import (
+        BartTokenizer,
+        CLIPImageProcessor,
+        Florence2Config,
+        Florence2ForConditionalGeneration,
+        Florence2Processor,
+        GenerationConfig,
+    )
+
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words.decoder = decoders.ByteLevel()
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    words.train_from_iterator(["a red car on a road", "what does the image describe"], trainer)
+    learned = json.loads(words.to_str())["model"]
+    merges = [tuple(pair) for pair in learned["merges"]]
+    tokenizer = BartTokenizer(vocab=learned["vocab"], merges=merges, extra_special_tokens={"image_token": "<image>"})
+    tokenizer.add_tokens(
+        [*(f"<loc_{place}>" for place in range(1000)), "<poly>", "</poly>", "<sep>", "<od>", "</od>", "<ground>"]
+    )
+    pictures = CLIPImageProcessor(size={"height": 64, "width": 64}, do_center_crop=False)
+    pictures.image_seq_length = 5
+    kinds = (
+        *("ocr", "phrase_grounding", "pure_text", "description_with_bboxes", "description_with_polygons", "polygons"),
+        *("bboxes", "description_with_bboxes_or_polygons"),
+    )
+    parsing = {kind: {"PATTERN": "", "AREA_THRESHOLD": 0.0} for kind in kinds}
+    processor = Florence2Processor(image_processor=pictures, tokenizer=tokenizer, post_processor_config=parsing)
+    text = {
+        "model_type": "bart",
+        "vocab_size": len(tokenizer),
+        "d_model": 32,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 32,
+        "decoder_ffn_dim": 32,
+        "max_position_embeddings": 600,
+        "init_std": 0.6,
+    }
+    vision = {
+        "depths": [1] * 4,
+        "embed_dim": [8, 16, 16, 32],
+        "num_heads": [1, 2, 2, 4],
+        "num_groups": [1, 2, 2, 4],
+        "window_size": 4,
+        "projection_dim": 32,
+        "drop_path_rate": 0.0,
+        "initializer_range": 0.3,
+    }
+    torch.manual_seed(5)
+    config = Florence2Config(text_config=text, vision_config=vision, image_token_id=tokenizer.image_token_id)
+    model = Florence2ForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(
+        num_beams=3,
+        no_repeat_ngram_size=3,
+        bos_token_id=0,
+        pad_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=2,
+        forced_bos_token_id=0,
+        forced_eos_token_id=2,
+    )
+    model.save_pretrained(directory)
+    processor.save_pretrained(directory)

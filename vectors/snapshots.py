@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -38,9 +39,12 @@ def open_vectors(store: Store, catalog: Catalog, scope: Scope) -> VectorStore:
     if row is None or vectors is None:
         return read_rows(catalog, scope)
     delta = catalog.delta(*scope, since=row.revision)
-    vectors.remove(delta.touched)
-    if len(delta.current.ids):
-        _add(vectors, delta.current)
+    try:
+        vectors.remove(delta.touched)
+        if len(delta.current.ids):
+            _add(vectors, delta.current)
+    except OSError:  # a writer has replaced the file since it was mapped
+        return read_rows(catalog, scope)
     return vectors
 
 
@@ -61,7 +65,8 @@ def sweep(store: Store) -> list[Path]:
         recorded = {row.file for row in catalog.snapshots()}
     orphans = [path for path in sorted(store.snapshot_directory.iterdir()) if path.name not in recorded]
     for path in orphans:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # harmless where it is, and tried again by the next writer
+            path.unlink()
     return orphans
 
 
@@ -111,8 +116,10 @@ def _write_snapshot(store: Store, scope: Scope) -> bool:
         row = catalog.snapshot(scope.backbone.id, scope.category, scope.role)
         if row and not _is_whole(store, row):
             row = None
-        changed = row is None or len(catalog.delta(*scope, since=row.revision).touched) > 0
+        changed = row is None or len(catalog.touched(*scope, since=row.revision)) > 0
         vectors = read_rows(catalog, scope) if changed else None
+        if row is None and not vectors:
+            return False
     if vectors is not None:
         record = _save(store, scope, vectors, revision)
     elif row is not None and row.revision != revision:

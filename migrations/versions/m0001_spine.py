@@ -58,13 +58,14 @@ def upgrade() -> None:
         "backbones",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("name", sa.String, nullable=False),
-        sa.Column("fingerprint", sa.String(64), nullable=False, unique=True),
+        sa.Column("fingerprint", sa.String(64), nullable=False),
         sa.Column("dimension", sa.Integer, nullable=False),
         sa.Column("precision", sa.String, nullable=False),
         sa.Column("source", sa.String, nullable=False),
         sa.Column("location", sa.String),
         sa.Column("signature", sa.String(64), nullable=False),
         sa.Column("revision", sa.Integer, nullable=False),
+        sa.UniqueConstraint("name", "fingerprint", name="uq_backbones_name_fingerprint"),
     )
     op.create_table(
         "embeddings",
@@ -76,6 +77,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("content_id", "backbone_id"),
     )
     op.create_index("ix_embeddings_backbone_revision", "embeddings", ["backbone_id", "revision"])
+    none = sa.text("vector IS NULL")
+    op.create_index(
+        "ix_embeddings_failed", "embeddings", ["backbone_id", "content_id"], sqlite_where=none, postgresql_where=none
+    )
     op.create_table(
         "snapshots",
         sa.Column("backbone_id", sa.Integer, sa.ForeignKey("backbones.id"), nullable=False),

@@ -118,7 +118,8 @@ def test_other_weights_or_other_preprocessing_have_another_fingerprint(tmp_path:
 def test_models_by_spec_load_from_their_own_directories(weights: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = torchvision.models.resnet18()
-    torch.save(model.state_dict(), tmp_path / "resnet18-f37072fd.pth")
+    (tmp_path / "resnet18-IMAGENET1K_V1").mkdir()
+    torch.save(model.state_dict(), tmp_path / "resnet18-IMAGENET1K_V1/resnet18-f37072fd.pth")
     backbone = load("torchvision:resnet18/IMAGENET1K_V1", tmp_path)
     assert backbone.description.dimension == 512
     by_directory = load(f"hf:{weights / 'dinov2'}", tmp_path)
@@ -146,3 +147,26 @@ def test_torn_weights_are_one_clear_error(name: str, weights: Path, tmp_path: Pa
     ) as caught:
         load(name, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_two_names_of_the_same_model_are_one_backbone() -> None:
+    assert parse_spec("torchvision:resnet50/IMAGENET1K_V1") == parse_spec("resnet50")
+    assert parse_spec("hf:facebook/dinov2-base") == parse_spec("dinov2")
+
+
+def test_helper_threads_leave_all_cores_to_whoever_encodes(weights: Path) -> None:
+    """Torch takes the number of threads that a helper set for itself as the default of threads that ask later."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    cores = torch.get_num_threads()
+    backbone = load("dinov2", weights)
+    with ThreadPoolExecutor(1) as pool:
+        prepared = pool.submit(backbone.prepare, PICTURES[0]).result()
+        assert pool.submit(torch.get_num_threads).result() == 1
+
+        def encode_elsewhere() -> int:
+            backbone.encode([prepared])
+            return torch.get_num_threads()
+
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(encode_elsewhere).result() == cores

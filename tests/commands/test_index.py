@@ -213,3 +213,15 @@ def test_a_run_with_nothing_to_do_imports_neither_torch_nor_faiss(
     )
     assert "6 unchanged" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_wrong_name_leaves_no_store_behind(nearshot: Run, small: Path) -> None:
+    assert nearshot("index", "data", "--backbone", "vgg").status == 2
+    assert not Path(".nearshot").exists()
+
+
+def test_a_labels_file_that_is_no_csv_is_reported(nearshot: Run, small: Path) -> None:
+    (small / "things/labels.csv").write_text('"' + "x" * 200_000)
+    [report] = nearshot("index", "data", "--backbone", "hog", "--json").objects
+    assert report["added"] == 6
+    assert "cannot be read" in report["outside"][0]["rule"]

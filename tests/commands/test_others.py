@@ -69,6 +69,7 @@ def test_backbones_lists_where_weights_come_from_and_whether_they_are_here(nears
         "clip": False,
         "resnet50": False,
         "hog": True,
+        "florence2": False,
     }
     assert (rows["clip"]["dimension"], rows["clip"]["source"]) == (512, "open_clip:ViT-B-32-quickgelu/openai")
     here = {row["name"]: row for row in nearshot("backbones", "--json", "--weights", weights).objects[0]}
@@ -112,3 +113,27 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=README.parent)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_data_directory_can_be_forgotten_and_comes_back_at_no_cost(nearshot: Run, indexed: Path) -> None:
+    gone = indexed.rename(indexed.with_name("gone"))
+    assert "mount it again, or nearshot forget" in nearshot("verify").stdout
+    assert nearshot("forget", "data").stdout == f"forgot 6 images of {indexed}\n"
+    assert nearshot("verify").status == 0
+    assert nearshot("query", gone / "things/6.preprocessed/cat/a.png", "--json").objects[0]["verdict"] == "no_support"
+    gone.rename(indexed)
+    [report] = nearshot("index", "data", "--backbone", "hog", "--json").objects
+    assert (report["added"], report["backbones"]["hog"]["embedded"]) == (6, 0)
+    assert nearshot("forget", "nowhere").status == 2
+
+
+def test_status_knows_a_store_indexed_under_another_cap_as_current(nearshot: Run, indexed: Path) -> None:
+    (indexed / "things/2.support-set/cat/shot9.png").write_bytes(b"")
+    nearshot("index", "data", "--backbone", "hog", "--max-pixels", 10**6)
+    assert "up to date" in nearshot("status").stdout
+
+
+def test_names_in_brackets_survive(nearshot: Run, indexed: Path) -> None:
+    save_crop(indexed / "mugs [old]/2.support-set/:cat:/shot1.png", "coffee")
+    nearshot("index", "data", "--backbone", "hog")
+    assert "mugs [old]" in nearshot("status").stdout

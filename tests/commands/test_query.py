@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Outcome
+from tests.conftest import Outcome, save_crop
 
 Run = Callable[..., Outcome]
 KEYS = {
@@ -114,3 +116,27 @@ def test_a_wrong_request_is_exit_2_and_says_what_is_right(
     outcome = nearshot("query", *arguments)
     assert outcome.status == 2
     assert message in outcome.stderr
+
+
+def test_a_label_is_reported_with_its_category_where_several_are_searched(nearshot: Run, indexed: Path) -> None:
+    save_crop(indexed / "pets/2.support-set/cat/shot1.png", "chelsea:0")
+    nearshot("index", "data", "--backbone", "hog")
+    printed = nearshot("query", "data/things/2.support-set/cat/shot1.png").stdout
+    assert "ambiguous  (pets/cat)" in printed
+    assert "things/cat 1.000" in printed
+    assert "(things/cat)" not in nearshot("query", CAT, "--category", "things").stdout
+
+
+def test_odd_names_and_unreadable_files_are_lines_too(nearshot: Run, indexed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(indexed.parent / CAT, folder / "no-suffix")
+    shutil.copy(os.fsencode(indexed.parent / CAT), os.fsencode(folder) + b"/caf\xe9.png")
+    (folder / "dangling.png").symlink_to("nowhere.png")
+    outcome = nearshot("query", "folder")
+    assert outcome.status == 1
+    assert "folder/caf\\xe9.png" in outcome.stdout
+    assert "folder/no-suffix" in outcome.stdout
+    assert "dangling.png: cannot be read: No such file or directory" in outcome.stdout
+    assert len(nearshot("query", "folder", "--json").objects) == 3
+    assert nearshot("query", "folder", "--csv").status == 1

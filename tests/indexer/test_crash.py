@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,15 +24,32 @@ from tests.conftest import HOG, SMALL, counts, run_index, save_crop
 
 KILLS = 20
 CHILD = """
-import sys
+import os, random, signal, sys
 from pathlib import Path
 from dataclasses import replace
-from skimage.feature import hog
-import faiss
-from tests.conftest import HOG, run_index
+from schema.editor import Editor
 from schema.store import Store
-print("ready", flush=True)
-with Store(Path(sys.argv[1]), create=True) as store:
+from tests.conftest import HOG, run_index
+
+chance = random.Random(int(sys.argv[3]))
+steps = chance.randrange(1, 24)
+
+def deadly(function):
+    def call(*arguments, **named):
+        global steps
+        steps -= 1
+        if steps == 0 and chance.random() < 0.5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = function(*arguments, **named)
+        if steps == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return call
+
+for name in ("add_content", "put_image", "put_embeddings", "remove_images", "record_snapshot", "begin_run", "end_run"):
+    setattr(Editor, name, deadly(getattr(Editor, name)))
+Path.rename = deadly(Path.rename)
+with Store(Path(sys.argv[1])) as store:
     run_index(store, Path(sys.argv[2]), replace(HOG, batch_size=3, snapshot_interval=9))
 """
 
@@ -63,7 +79,7 @@ def change(root: Path, chance: random.Random, step: int) -> None:
     """Add, move, remove and rewrite some shots."""
     label = chance.choice(["cat", "coffee", "rocket"])
     photo = {"cat": "chelsea", "coffee": "coffee", "rocket": "rocket"}[label]
-    for number in range(3):
+    for number in range(6):
         save_crop(
             root / f"things/2.support-set/{label}/shot{100 * step + number}.png", f"{photo}:{chance.randrange(8)}"
         )
@@ -74,19 +90,20 @@ def change(root: Path, chance: random.Random, step: int) -> None:
 
 
 def test_runs_killed_at_random_moments_end_in_the_store_of_an_undisturbed_run(small: Path, tmp_path: Path) -> None:
+    """Each run is killed by SIGKILL before or after a random step: within transactions, between them, around snapshots."""
     chance = random.Random(7)
-    killed = 0
+    killed = half_way = 0
+    Store(tmp_path / "killed", create=True).close()
     for step in range(1, KILLS + 1):
         change(small, chance, step)
-        command = [sys.executable, "-c", CHILD, str(tmp_path / "killed"), str(small)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as child:
-            assert child.stdout is not None
-            assert child.stdout.readline() == b"ready\n"
-            time.sleep(chance.uniform(0, 0.12))
-            child.send_signal(signal.SIGKILL)
-            killed += child.wait() == -signal.SIGKILL
+        command = [sys.executable, "-c", CHILD, str(tmp_path / "killed"), str(small), str(step)]
+        died = subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode == -signal.SIGKILL
+        killed += died
+        with Store(tmp_path / "killed") as store:
+            half_way += died and 0 < len(contents(store)) < sum(1 for _ in small.rglob("*.png"))
     assert killed >= KILLS * 3 // 4
-    with Store(tmp_path / "killed", create=True) as survivor, Store(tmp_path / "calm", create=True) as calm:
+    assert half_way >= KILLS // 3
+    with Store(tmp_path / "killed") as survivor, Store(tmp_path / "calm", create=True) as calm:
         run_index(survivor, small)
         run_index(calm, small)
         assert contents(survivor) == contents(calm)

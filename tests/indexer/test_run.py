@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from backbones.hog import HogBackbone
 from indexer.options import IndexOptions
@@ -43,7 +44,8 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def support(store: Store, category: str = "things") -> dict[str, tuple[int, bytes]]:
     """Image id and vector of each support image, by its path under the category."""
     with store.reading() as catalog:
-        vectors = open_vectors(store, catalog, Scope(catalog.backbones()[0], category, Role.SUPPORT))
+        hog = next(row for row in catalog.backbones() if row.name == "hog")
+        vectors = open_vectors(store, catalog, Scope(hog, category, Role.SUPPORT))
         shown = catalog.shown(vectors.ids().tolist())
     return {
         "/".join(Path(image.path).parts[-2:]): (image_id, vectors.vectors(np.array([image_id]))[0].tobytes())
@@ -364,3 +366,64 @@ def test_everything_in_the_contract_is_counted_once(store: Store, small: Path) -
         report = run_index(store, small)
         assert report.added + report.unchanged == len(SMALL)
         assert (report.failed, report.outside_contract) == (1, 3)
+
+
+def test_a_copy_of_an_absent_directorys_shot_is_no_move(store: Store, small: Path, tmp_path: Path) -> None:
+    run_index(store, small)
+    other = tmp_path / "other/pets/2.support-set/tabby/shot1.png"
+    other.parent.mkdir(parents=True)
+    shutil.copy(small / SHOT, other)
+    small.rename(small.with_name("unplugged"))
+    assert counts(run_index(store, tmp_path / "other")) == {"added": 1}
+    assert len(support(store)) == 4
+
+
+def test_an_unchanged_image_that_cannot_be_read_for_a_new_backbone_stays_in_the_old_one(
+    store: Store, small: Path, weights: Path
+) -> None:
+    run_index(store, small)
+    dinov2 = IndexOptions(backbones=("dinov2",), weights=weights, device="cpu", max_pixels=10)
+    report = run_index(store, small, dinov2)
+    assert counts(report) == {"failed": 6}
+    assert len(support(store)) == 4
+    assert counts(run_index(store, small)) == {"unchanged": 6}
+
+
+def test_a_failure_to_read_is_not_held_against_the_file(
+    store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.open
+
+    def fail(self: Path, *arguments: object, **named: object) -> object:
+        if self.name == "shot1.png":
+            raise OSError(24, "Too many open files")
+        return real(self, *arguments, **named)  # type: ignore[call-overload]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", fail)
+        assert counts(run_index(store, small)) == {"added": 4, "failed": 2}
+    assert counts(run_index(store, small)) == {"added": 2, "unchanged": 4}
+
+
+def test_a_picture_that_a_backbone_cannot_prepare_fails_alone(
+    store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = HogBackbone.prepare
+
+    def prepare(self: HogBackbone, picture: Image.Image) -> object:
+        if picture.width > picture.height * 1.2:
+            raise ValueError("height and width must be > 0")
+        return real(self, picture)
+
+    monkeypatch.setattr(HogBackbone, "prepare", prepare)
+    report = run_index(store, small)
+    assert 0 < report.failed < 6
+    assert {failure.reason for failure in report.failures} == {
+        "cannot be prepared for hog: height and width must be > 0"
+    }
+
+
+def test_a_dry_run_foresees_a_renamed_data_directory(store: Store, small: Path) -> None:
+    run_index(store, small)
+    renamed = small.rename(small.with_name("renamed"))
+    assert counts(dry_run(store, renamed, HOG)) == {"moved": 6}

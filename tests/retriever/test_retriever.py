@@ -78,7 +78,9 @@ def test_hits_come_from_where_they_are_asked_and_the_verdict_from_support(store:
 def test_a_category_without_support_says_so(store: Store, small: Path) -> None:
     save_crop(small / "bare/6.preprocessed/x.png", "rocket")
     run_index(store, small)
-    answer = ask(store, small / "bare/6.preprocessed/x.png", replace(OPTIONS, category="bare", against=Against.ALL))
+    bare = replace(OPTIONS, category="bare")
+    assert ask(store, small / "bare/6.preprocessed/x.png", bare).decision.verdict == Verdict.NO_SUPPORT
+    answer = ask(store, small / "bare/6.preprocessed/x.png", replace(bare, against=Against.ALL))
     assert answer.decision.verdict == Verdict.NO_SUPPORT
     assert [hit.image.role.value for hit in answer.hits] == ["query"]
 
@@ -136,3 +138,30 @@ def test_the_answer_follows_the_support_set_without_delay(store: Store, small: P
     shutil.rmtree(small / "things/2.support-set/galaxies")
     run_index(store, small, HOG)
     assert ask(store, stranger).decision.verdict == Verdict.UNKNOWN
+
+
+def test_a_backbone_that_has_not_seen_all_shots_is_passed_over_and_named(
+    store: Store, small: Path, weights: Path
+) -> None:
+    run_index(store, small)
+    dinov2 = IndexOptions(backbones=("dinov2",), weights=weights, device="cpu", batch_size=1)
+    wishes = iter([False, False, True])
+    run_index(store, small, dinov2, should_stop=lambda: next(wishes))
+    assert Retriever(store, QueryOptions()).row.name == "hog"
+    partial = Retriever(store, QueryOptions(backbone="dinov2"))
+    assert (partial.coverage.covered, partial.coverage.lacking) == (2, 2)
+    run_index(store, small, dinov2)
+    assert Retriever(store, QueryOptions()).row.name == "dinov2"
+
+
+def test_an_older_complete_index_of_a_backbone_serves_until_the_new_one_is(
+    store: Store, small: Path, weights: Path
+) -> None:
+    from backbones.protocol import Precision
+
+    save_crop(small / "space/2.support-set/galaxies/shot1.png", "hubble_deep_field:0")
+    full = IndexOptions(backbones=("dinov2",), weights=weights, device="cpu")
+    run_index(store, small, full)
+    run_index(store, small, replace(full, precision=Precision.BF16, categories=("space",)))
+    assert Retriever(store, QueryOptions(backbone="dinov2")).row.precision == "fp32"
+    assert Retriever(store, QueryOptions(backbone="dinov2", category="space")).row.precision == "bf16"

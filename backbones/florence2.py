@@ -1,0 +1,109 @@
+"""Captions by Florence-2, in transformers' own implementation: no remote code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoProcessor, Florence2ForConditionalGeneration
+from transformers.utils.logging import disable_progress_bar
+
+from backbones.captioner import Task
+from backbones.device import dtype_of, keep_to_one_core, require_exact_float32
+from backbones.protocol import Precision, Prepared, fingerprint
+from backbones.torch_backbone import digest_weights
+from backbones.weights import Location
+from schema.errors import WeightsError
+
+PROMPTS = {
+    Task.CAPTION: "<CAPTION>",
+    Task.DETAILED: "<DETAILED_CAPTION>",
+    Task.MORE_DETAILED: "<MORE_DETAILED_CAPTION>",
+    Task.OCR: "<OCR>",
+    Task.REGIONS: "<DENSE_REGION_CAPTION>",
+}
+LENGTHS = {Task.CAPTION: 64, Task.DETAILED: 128, Task.MORE_DETAILED: 256, Task.OCR: 512, Task.REGIONS: 512}
+"""The most tokens that a task may take. Without a length of its own, generation stops after 21."""
+
+_LOCATIONS = re.compile(r"(?:<loc_\d+>|</?poly>)+")
+_TOKENS = re.compile(r"</?[a-z_]+(?:_\d+)?>")
+
+
+class Florence2:
+    """A Florence-2 in eval mode on a device; beams, lengths and penalties as its own generation configuration has them."""
+
+    def __init__(self, location: Location, *, device: torch.device, precision: Precision) -> None:
+        """Load a checkpoint directory; WeightsError where it lacks weights. Never random ones."""
+        disable_progress_bar()
+        require_exact_float32()
+        directory = str(location.path)
+        self._device, self._dtype = device, dtype_of(precision, device)
+        self._processor: Any = AutoProcessor.from_pretrained(directory, local_files_only=True)
+        self._model, loading = Florence2ForConditionalGeneration.from_pretrained(
+            directory, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+        if missing := sorted(loading["missing_keys"]):
+            raise WeightsError(
+                f"florence2: the checkpoint lacks {len(missing)} of the model's weights, {missing[0]} first"
+            )
+        facts = {
+            "processor": self._processor.image_processor.to_dict(),
+            "generation": self._model.generation_config.to_dict(),
+            "lengths": LENGTHS,
+        }
+        self.fingerprint = fingerprint(weights=digest_weights(self._model), preprocessing=facts, precision=precision)
+        self._model.eval().requires_grad_(False).to(device=device, dtype=self._dtype)
+        self._prompts = {task: self._prompt(prompt) for task, prompt in PROMPTS.items()}
+
+    @property
+    def batch_size(self) -> int:
+        """4 on a CPU, where each picture takes seconds; 16 on a GPU."""
+        return 4 if self._device.type == "cpu" else 16
+
+    def prepare(self, picture: Image.Image) -> Prepared:
+        """The picture as float32 (3, H, W), by the checkpoint's own image processor."""
+        keep_to_one_core()
+        pixels: Prepared = np.asarray(
+            self._processor.image_processor(images=picture, return_tensors="np")["pixel_values"][0]
+        )
+        return pixels
+
+    def caption(self, batch: Sequence[Prepared], task: Task) -> list[str]:
+        """The captions of n prepared pictures."""
+        prompt = self._prompts[task].expand(len(batch), -1)
+        with torch.inference_mode():
+            tokens = self._model.generate(
+                input_ids=prompt,
+                attention_mask=torch.ones_like(prompt),
+                pixel_values=torch.from_numpy(np.stack(batch)).to(self._device, self._dtype),
+                max_new_tokens=LENGTHS[task],
+                do_sample=False,
+            ).cpu()
+        # Florence's own post-processing leaves <pad> at the ends of a batch's shorter texts; skipping all special tokens
+        # leaves nothing but words, and, for regions, the locations between them.
+        texts = self._processor.batch_decode(tokens, skip_special_tokens=True)
+        return [clean(text, task) for text in texts]
+
+    def _prompt(self, prompt: str) -> torch.Tensor:
+        """The token ids (1, n) of a prompt, image places included. They are the same for every picture: nothing is padded."""
+        blank = Image.new("RGB", (8, 8))
+        ids: torch.Tensor = self._processor(text=[prompt], images=[blank], return_tensors="pt")["input_ids"]
+        return ids.to(self._device)
+
+
+def clean(text: str, task: Task) -> str:
+    """A caption as it is stored: one line of plain words; the distinct regions' descriptions, separated by semicolons."""
+    if task == Task.REGIONS:
+        regions = (part.strip() for part in _LOCATIONS.split(_without_tokens(text, keep_locations=True)))
+        return "; ".join(dict.fromkeys(region for region in regions if region))
+    return _without_tokens(text, keep_locations=False)
+
+
+def _without_tokens(text: str, *, keep_locations: bool) -> str:
+    plain = text if keep_locations else _LOCATIONS.sub(" ", text)
+    kept = _TOKENS.sub(lambda match: match[0] if keep_locations and _LOCATIONS.fullmatch(match[0]) else " ", plain)
+    return " ".join(kept.split())

@@ -1,0 +1,33 @@
+"""`nearshot forget`: take a data directory out of the store."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from commands.common import json_option, reports_errors, store_option
+from schema.errors import UsageError
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@json_option
+@store_option
+@reports_errors
+def forget(data: Path, store_directory: Path, *, as_json: bool) -> None:
+    """Take the images of DATA out of the index, whether the directory is still there or not.
+
+    No file of yours is touched, and vectors stay in the store: indexing DATA again costs no embedding.
+    """
+    from schema.store import Store
+
+    root = os.path.realpath(data)
+    with Store(store_directory) as store, store.held(f"nearshot forget {root}"), store.writing() as editor:
+        root_id = editor.root_id(root)
+        if root_id is None:
+            raise UsageError(f"{root} is not indexed; there are {', '.join(editor.roots().values()) or 'none'}")
+        removed = editor.forget_root(root_id)
+    click.echo(json.dumps({"removed": removed}) if as_json else f"forgot {removed} images of {root}")

@@ -1,0 +1,73 @@
+"""Words: how captions are split for the full-text index, and how a person's query becomes one for it. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+
+# Scripts whose words stand in a run without spaces (or, in Hangul, with endings attached): kana, ideographs, Hangul.
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f"
+_RUN = re.compile(f"[{_UNSPACED}]+")
+_TOKEN = re.compile(r'"([^"]*)"?|([^\s"]+)')
+_OPERATORS = {"AND", "OR", "NOT"}
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A word, a phrase or the start of a word, as the full-text index asks for it; or an operator between two."""
+
+    expression: str
+    operator: bool = False
+
+
+def bigrams(text: str) -> str:
+    """Every two neighbouring characters of unspaced script, and the last one of each run, separated by spaces.
+
+    A word inside a run is then a phrase of its own bigrams; one character is the start of a bigram, or a last one.
+    """
+    return " ".join(
+        part for run in _RUN.findall(text) for part in (*("".join(pair) for pair in pairwise(run)), run[-1])
+    )
+
+
+def match_expression(query: str) -> str | None:
+    """An FTS5 expression for what a person typed; None where it holds nothing that can be searched for.
+
+    Words must all occur; "quoted words" in that order; AND, OR and NOT (in capitals) and prefix* mean what they say, as
+    far as they make sense where they stand. Whatever is typed, the expression is valid: each word is quoted.
+    A prefix is compared with stems (those of English, by Porter's rules), as every word is: car* finds carrying, while
+    bicy* is stemmed to bici and misses bicycle.
+    """
+    terms: list[Term] = []
+    for phrase, word in _TOKEN.findall(query):
+        if word in _OPERATORS:
+            terms.append(Term(word, operator=True))
+        elif expression := _expression(phrase or word, prefix=word.endswith("*")):
+            terms.append(Term(expression))
+    return _joined(terms)
+
+
+def _expression(words: str, *, prefix: bool) -> str | None:
+    """One term: its unspaced runs as bigrams, the rest as a phrase of words; all of them."""
+    parts = []
+    for run in _RUN.findall(words):
+        pairs = " ".join("".join(pair) for pair in pairwise(run))
+        parts.append(f'bigrams : "{pairs}"' if pairs else f'bigrams : "{run}" *')
+    spaced = " ".join(re.findall(r"\w+", _RUN.sub(" ", words)))
+    if spaced:
+        parts.append(f'text : "{spaced}"' + (" *" if prefix else ""))
+    return f"({' AND '.join(parts)})" if parts else None
+
+
+def _joined(terms: list[Term]) -> str | None:
+    """Terms with the operators that stand between two of them; AND where none does; others are passed over."""
+    joined = ""
+    pending: str | None = None
+    for term in terms:
+        if term.operator:
+            pending = term.expression if joined else None
+        else:
+            joined = f"({joined} {pending or 'AND'} {term.expression})" if joined else term.expression
+            pending = None
+    return joined or None

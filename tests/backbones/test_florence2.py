@@ -1,0 +1,77 @@
+"""The captioner, loaded by the real code from a tiny checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from backbones.captioner import Captioner, Task
+from backbones.decode import decode
+from backbones.florence2 import clean
+from backbones.loading import load_captioner
+from backbones.protocol import Precision
+from schema.errors import WeightsError
+from tests.backbones.test_decode import encoded
+from tests.photographs import NAMES, photograph
+
+
+@pytest.fixture(scope="module")
+def captioner(florence2: Path) -> Captioner:
+    return load_captioner(florence2, device="cpu", precision=Precision.FP32)
+
+
+@pytest.mark.parametrize("task", Task)
+def test_a_caption_does_not_depend_on_its_batch(captioner: Captioner, task: Task) -> None:
+    prepared = [captioner.prepare(decode(photograph(name).read_bytes()).picture) for name in NAMES[:8]]
+    together = captioner.caption(prepared, task)
+    assert together == [captioner.caption([one], task)[0] for one in prepared]
+    assert together == captioner.caption(prepared, task)
+
+
+def test_captions_depend_on_the_picture_and_hold_no_token(captioner: Captioner) -> None:
+    prepared = [captioner.prepare(decode(photograph(name).read_bytes()).picture) for name in NAMES]
+    captions = captioner.caption(prepared, Task.CAPTION)
+    assert len(set(captions)) > len(NAMES) // 2
+    for task in Task:
+        for caption in captioner.caption(prepared[:4], task):
+            assert not any(token in caption for token in ("<pad>", "<s>", "</s>", "<loc_", "<poly>", "\n"))
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
+def test_pictures_of_every_mode_are_captioned(captioner: Captioner, mode: str) -> None:
+    image = Image.open(photograph("coffee")).convert("RGB").convert(mode)
+    picture = decode(encoded(image, "JPEG" if mode == "CMYK" else "PNG")).picture
+    assert isinstance(captioner.caption([captioner.prepare(picture)], Task.CAPTION)[0], str)
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "expected"),
+    [
+        ("a cat<pad><pad>", Task.CAPTION, "a cat"),
+        ("<s>two\n cats </s>", Task.DETAILED, "two cats"),
+        ("a cat<loc_1><loc_2><loc_3><loc_4>a cup<loc_5><loc_6>", Task.REGIONS, "a cat; a cup"),
+        ("a cat<loc_1><loc_2>a cat<loc_3><loc_4>", Task.REGIONS, "a cat"),
+        ("x < y and 3 > 2", Task.OCR, "x < y and 3 > 2"),
+        ("<loc_9><loc_8>", Task.OCR, ""),
+    ],
+)
+def test_what_is_stored_is_plain_words(text: str, task: Task, expected: str) -> None:
+    assert clean(text, task) == expected
+
+
+def test_other_precisions_have_other_fingerprints(captioner: Captioner, florence2: Path) -> None:
+    assert load_captioner(florence2, device="cpu", precision=Precision.FP32).fingerprint == captioner.fingerprint
+    assert load_captioner(florence2, device="cpu", precision=Precision.BF16).fingerprint != captioner.fingerprint
+
+
+def test_missing_and_torn_weights_are_one_clear_line(florence2: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"florence2: the weights of .* `nearshot backbones pull florence2`"):
+        load_captioner(None, device="cpu", precision=Precision.FP32)
+    shutil.copytree(florence2 / "florence2", tmp_path / "florence2")
+    file = tmp_path / "florence2/model.safetensors"
+    file.write_bytes(file.read_bytes()[:3000])
+    with pytest.raises(WeightsError, match=r"florence2: the weights at .* cannot be used"):
+        load_captioner(tmp_path, device="cpu", precision=Precision.FP32)

@@ -1,0 +1,68 @@
+"""`nearshot caption` and `nearshot search`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Outcome
+
+Run = Callable[..., Outcome]
+CAT = "data/things/2.support-set/cat/shot1.png"
+
+
+@pytest.fixture
+def indexed(nearshot: Run, small: Path) -> Path:
+    assert nearshot("index", "data", "--backbone", "hog").status == 0
+    return small
+
+
+def test_index_captions_what_it_indexed_where_it_can(nearshot: Run, small: Path, florence2: Path) -> None:
+    [without] = nearshot("index", "data", "--backbone", "hog", "--no-captions", "--json").objects
+    assert without["captions"] is None
+    printed = nearshot("index", "data", "--backbone", "hog").stdout
+    assert "without captions: no weights on this machine; `nearshot backbones pull florence2`" in printed
+    [report] = nearshot(
+        "index", "data", "--backbone", "hog", "--weights", florence2, "--device", "cpu", "--json"
+    ).objects
+    assert (report["captions"]["written"], report["unchanged"]) == (6, 6)
+    assert "captions" not in nearshot("index", "data", "--backbone", "hog").stdout
+
+
+def test_a_caption_by_hand_is_found_by_its_words(nearshot: Run, indexed: Path) -> None:
+    assert (
+        nearshot("caption", CAT, "--set", "Ein Café mit roter Katze, 一只红色的猫").stdout
+        == f"captioned by hand: {CAT}\n"
+    )
+    for words in (["cafe"], ["rote*"], ["红色"], ['"roter Katze"'], ["katze", "cafe"]):
+        [hit] = nearshot("search", *words, "--json").objects
+        assert Path(hit["path"]).name == "shot1.png"
+        assert (hit["rank"], hit["category"], hit["label"], hit["role"]) == (1, "things", "cat", "support")
+    printed = nearshot("search", "cafe").stdout
+    assert f"  1  things/cat  {CAT}" in printed
+    assert "[Café]" in printed
+    assert nearshot("search", "dog").stdout.startswith("nothing found")
+    assert nearshot("search", "cafe", "--role", "query", "--json").objects == []
+
+
+@pytest.mark.parametrize("words", ['"', "AND", "a:b ^ (", "'; DROP TABLE captions", "*"])
+def test_no_search_is_an_error(nearshot: Run, indexed: Path, words: str) -> None:
+    assert nearshot("search", "--", words).status == 0
+
+
+def test_wrong_requests_say_what_is_right(nearshot: Run, indexed: Path) -> None:
+    alone = nearshot("caption", CAT)
+    assert (alone.status, "IMAGE and --set TEXT go together" in alone.stderr) == (2, True)
+    missing = nearshot("caption")
+    assert missing.status == 2
+    assert "florence2: the weights of hf:florence-community/Florence-2-base are not on this machine" in missing.stderr
+    assert nearshot("caption", "none.png", "--set", "x").status == 2
+
+
+def test_caption_generates_what_lacks(nearshot: Run, indexed: Path, florence2: Path) -> None:
+    arguments = ("caption", "--weights", florence2, "--device", "cpu")
+    assert nearshot(*arguments, "--limit", 2).stdout == "captions: 2 written, 0 failed\n"
+    assert nearshot(*arguments, "--json").objects == [{"written": 4, "failed": 0, "failures": [], "interrupted": False}]
+    assert nearshot(*arguments, "--task", "ocr").stdout == "captions: 6 written, 0 failed\n"

@@ -1,0 +1,189 @@
+"""The captioning run, with a captioner that writes what it is told to, and the tiny Florence-2."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from PIL import Image
+
+from backbones.captioner import Captioner, Task
+from backbones.loading import load_captioner
+from backbones.protocol import Precision, Prepared
+from indexer.captions import CaptionOptions, CaptionReport, CaptionRun, set_caption
+from indexer.verify import verify
+from retriever.search import search_by_caption
+from schema.captions import ImageFilter, captions_of, full_text_problem
+from schema.errors import UsageError
+from schema.images import Role
+from schema.store import Store
+from tests.conftest import run_index, save_crop
+
+CAT = "things/2.support-set/cat/shot1.png"
+
+
+class ByColour:
+    """A captioner that names a picture's strongest channel, and keeps count."""
+
+    fingerprint = "0" * 64
+    batch_size = 2
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def prepare(self, picture: Image.Image) -> Prepared:
+        return np.asarray(picture.resize((1, 1)), dtype=np.float32)
+
+    def caption(self, batch: Sequence[Prepared], task: Task) -> list[str]:
+        self.batches.append(len(batch))
+        return [f"{task} of something {('red', 'green', 'blue')[int(one.argmax() % 3)]}" for one in batch]
+
+
+def run(
+    store: Store, captioner: Captioner, options: CaptionOptions | None = None, *, stop_after: int = 10**6
+) -> CaptionReport:
+    asked = iter(range(10**6))
+    made = CaptionRun(
+        store, lambda: captioner, options or CaptionOptions(), should_stop=lambda: next(asked) >= stop_after
+    )
+    for _ in made:
+        pass
+    return made.report
+
+
+def rows(store: Store) -> dict[tuple[int, str], str]:
+    with store.reading() as catalog:
+        found = catalog.connection.execute(sa.text("SELECT content_id, task, text FROM captions"))
+        return {(row[0], row[1]): row[2] for row in found}
+
+
+def find(store: Store, words: str, wanted: ImageFilter = ImageFilter()) -> list[str]:  # noqa: B008
+    return [Path(found.image.path).name for found in search_by_caption(store, words, wanted, limit=20)]
+
+
+def assert_full_text_is_whole(store: Store) -> None:
+    with store.writing() as editor:
+        assert full_text_problem(editor) is None
+
+
+def test_each_content_is_captioned_once_and_copies_and_renames_cost_nothing(store: Store, small: Path) -> None:
+    captioner = ByColour()
+    shutil.copy(small / CAT, small / "things/6.preprocessed/copy.png")
+    run_index(store, small)
+    assert run(store, captioner).written == 6
+    assert captioner.batches == [2, 2, 2]
+    (small / CAT).rename(small / "things/2.support-set/cat/shot9.png")
+    run_index(store, small)
+    assert run(store, captioner).written == 0
+    assert captioner.batches == [2, 2, 2]
+    assert_full_text_is_whole(store)
+
+
+def test_a_stopped_run_goes_on_with_the_newest_images_first(store: Store, small: Path) -> None:
+    run_index(store, small)
+    first = run(store, ByColour(), stop_after=2)
+    assert (first.written, first.interrupted) == (2, True)
+    with store.reading() as catalog:
+        newest = catalog.connection.execute(sa.text("SELECT content_id FROM images ORDER BY id DESC LIMIT 2")).scalars()
+        assert {content_id for content_id, _ in rows(store)} == set(newest)
+    assert run(store, ByColour()).written == 4
+
+
+@pytest.mark.parametrize("place", range(1, 7))
+def test_a_run_that_dies_in_a_commit_loses_that_batch_only(
+    store: Store, small: Path, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, small)
+    steps = iter(range(1, 100))
+
+    def dying(text: str) -> str:
+        if next(steps) == place:
+            raise KeyboardInterrupt
+        return ""
+
+    with monkeypatch.context() as patch:
+        patch.setattr("schema.captions.bigrams", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run(store, ByColour())
+    assert len(rows(store)) == (place - 1) // 2 * 2
+    run(store, ByColour())
+    assert len(rows(store)) == 6
+    assert_full_text_is_whole(store)
+
+
+def test_a_caption_by_hand_wins_and_survives(store: Store, small: Path) -> None:
+    run_index(store, small)
+    run(store, ByColour())
+    set_caption(store, small / CAT, "  my own\ncat ")
+    assert run(store, ByColour(), CaptionOptions(redo=True)).written == 5
+    sha256 = hashlib.sha256((small / CAT).read_bytes()).hexdigest()
+    with store.reading() as catalog:
+        content = catalog.content(sha256)
+        assert content is not None
+        assert captions_of(catalog.connection, [content[0]]) == {content[0]: "my own cat"}
+    assert find(store, "own cat") == ["shot1.png"]
+    assert "shot1.png" not in [
+        Path(found.image.path).name
+        for found in search_by_caption(store, "something", ImageFilter(label="cat", role=Role.SUPPORT), limit=20)
+    ]
+    set_caption(store, small / CAT, "another")
+    assert find(store, "own") == []
+    with pytest.raises(UsageError, match="needs words"):
+        set_caption(store, small / CAT, " \n")
+    save_crop(small / "new.png", "rocket")
+    with pytest.raises(UsageError, match="not indexed as it is now"):
+        set_caption(store, small / "new.png", "rocket")
+
+
+def test_filters_tasks_and_limits(store: Store, small: Path) -> None:
+    run_index(store, small)
+    assert run(store, ByColour(), CaptionOptions(wanted=ImageFilter(role=Role.QUERY))).written == 2
+    assert run(store, ByColour(), CaptionOptions(task=Task.DETAILED, limit=3)).written == 3
+    assert run(store, ByColour(), CaptionOptions(wanted=ImageFilter(category="none"))).written == 0
+    assert len(find(store, "detailed")) == 3
+    assert find(store, "caption", ImageFilter(label="Unknown")) == ["b.png"]
+
+
+def test_a_file_that_changed_or_went_is_a_failure_of_its_own(store: Store, small: Path) -> None:
+    run_index(store, small)
+    save_crop(small / CAT, "rocket")
+    (small / "things/2.support-set/cat/shot2.png").unlink()
+    report = run(store, ByColour())
+    assert report.written == 4
+    assert sorted(failure.reason for failure in report.failures) == [
+        "cannot be read: No such file or directory",
+        "it changed since it was indexed; run `nearshot index`",
+    ]
+
+
+def test_the_index_follows_removals_and_verify_mends_it(store: Store, small: Path) -> None:
+    run_index(store, small)
+    run(store, ByColour())
+    assert len(find(store, "something")) == 6
+    (small / CAT).unlink()
+    run_index(store, small)
+    assert len(find(store, "something")) == 5
+    with store.writing() as editor:
+        editor.connection.exec_driver_sql("INSERT INTO captions_fts(captions_fts) VALUES ('delete-all')")
+    assert [finding.problem for finding in verify(store)] == ["the full-text index differs from the captions"]
+    assert [finding.repaired for finding in verify(store, repair=True)] == [True]
+    assert len(find(store, "something")) == 5
+    assert list(verify(store)) == []
+
+
+def test_florence2_captions_a_store(store: Store, small: Path, florence2: Path) -> None:
+    run_index(store, small)
+    captioner = load_captioner(florence2, device="cpu", precision=Precision.FP32)
+    assert run(store, captioner).written == 6
+    together = rows(store)
+    run(store, captioner, replace(CaptionOptions(), redo=True, batch_size=1))
+    assert rows(store) == together
+    with store.reading() as catalog:
+        prints = catalog.connection.execute(sa.text("SELECT DISTINCT fingerprint FROM captions")).scalars().all()
+    assert prints == [captioner.fingerprint]

@@ -1,0 +1,92 @@
+"""Words: any query whatever is valid, and those who know the operators have them."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schema.words import bigrams, match_expression
+
+CAPTIONS = {
+    1: "A red car parked on a wet street",
+    2: "A blue car and a red bicycle",
+    3: "Café with two cats sleeping",
+    4: "一只红色的汽车停在路边",
+    5: "赤い自転車に乗る猫",
+    6: "고양이가 의자에 앉아 있다",
+    7: "the car's door, a car-lot",
+}
+
+
+@pytest.fixture(scope="module")
+def index() -> sqlite3.Connection:
+    made = sqlite3.connect(":memory:")
+    made.execute("CREATE VIRTUAL TABLE f USING fts5(text, bigrams, tokenize = 'porter unicode61 remove_diacritics 2')")
+    made.executemany(
+        "INSERT INTO f(rowid, text, bigrams) VALUES (?, ?, ?)", [(i, t, bigrams(t)) for i, t in CAPTIONS.items()]
+    )
+    return made
+
+
+def find(index: sqlite3.Connection, query: str) -> set[int]:
+    expression = match_expression(query)
+    if expression is None:
+        return set()
+    return {row[0] for row in index.execute("SELECT rowid FROM f WHERE f MATCH ?", (expression,))}
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("car", {1, 2, 7}),
+        ("cars red", {1, 2}),
+        ('"red car"', {1}),
+        ("red NOT bicycle", {1}),
+        ("street OR bicycle", {1, 2}),
+        ("street OR bicycle red", {1, 2}),
+        ("bicyc*", {2}),
+        ("cafe", {3}),
+        ("CAFÉ", {3}),
+        ("sleep cat", {3}),
+        ("car's", {7}),
+        ("car-lot", {7}),
+        ("汽车", {4}),
+        ("红色", {4}),
+        ("车", {4}),
+        ("边", {4}),
+        ("猫", {5}),
+        ("自転車", {5}),
+        ("고양이", {6}),
+        ("의자", {6}),
+        ("汽车 red", set()),
+        ("NOT", set()),
+        ("AND car", {1, 2, 7}),
+        ("car OR", {1, 2, 7}),
+        ("", set()),
+        ('* " ( ) : ^ -', set()),
+        ('"unclosed red', set()),
+        ('"red car', {1}),
+    ],
+)
+def test_queries_find_what_they_mean(index: sqlite3.Connection, query: str, found: set[int]) -> None:
+    assert find(index, query) == found
+
+
+@given(
+    st.text()
+    | st.lists(st.sampled_from(['"', "AND", "NOT", "OR", "car", "*", "(", "红色", "'", "a:b", "^", "NEAR("])).map(
+        " ".join
+    )
+)
+def test_no_query_whatever_is_an_error(index: sqlite3.Connection, query: str) -> None:
+    find(index, query)
+
+
+@given(st.text())
+def test_every_character_of_unspaced_script_begins_a_bigram(text: str) -> None:
+    parts = bigrams(text).split()
+    assert all(1 <= len(part) <= 2 for part in parts)
+    assert "".join(part[0] for part in parts) == "".join(ch for ch in text if bigrams(ch))
