@@ -12,7 +12,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from backbones.device import all_cores, dtype_of, keep_to_one_core, require_exact_float32
+from backbones.device import (
+    all_cores,
+    dtype_of,
+    give_way,
+    keep_freed_memory,
+    keep_to_one_core,
+    require_exact_float32,
+)
 from backbones.protocol import Description, Precision, Prepared, fingerprint
 from schema.errors import IndexingError, WeightsError
 
@@ -41,6 +48,8 @@ class TorchBackbone:
         self._threads = all_cores()
         self._device, self._dtype = device, dtype_of(precision, device)
         self._preprocess, self._forward = preprocess, forward
+        if device.type == "cpu":
+            keep_freed_memory()
         digest = digest_weights(model)
         model.eval().requires_grad_(False)
         model.to(device=device, dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -58,6 +67,8 @@ class TorchBackbone:
     def prepare(self, picture: Image.Image) -> Prepared:
         """The picture as float32 (C, H, W), by the library's own preprocessing."""
         keep_to_one_core()
+        if self._device.type == "cpu":
+            give_way()
         return self._preprocess(picture)
 
     def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
