@@ -13,7 +13,8 @@ from transformers import AutoProcessor, Florence2ForConditionalGeneration
 from transformers.utils.logging import disable_progress_bar
 
 from backbones.captioner import Task
-from backbones.device import dtype_of, keep_to_one_core, require_exact_float32
+from backbones.device import dtype_of
+from backbones.forward import forward_pass, prepare_for_forward_passes, stand_back
 from backbones.protocol import Precision, Prepared, fingerprint
 from backbones.torch_backbone import digest_weights
 from backbones.weights import Location
@@ -39,7 +40,7 @@ class Florence2:
     def __init__(self, location: Location, *, device: torch.device, precision: Precision) -> None:
         """Load a checkpoint directory; WeightsError where it lacks weights. Never random ones."""
         disable_progress_bar()
-        require_exact_float32()
+        prepare_for_forward_passes(device)
         directory = str(location.path)
         self._device, self._dtype = device, dtype_of(precision, device)
         self._processor: Any = AutoProcessor.from_pretrained(directory, local_files_only=True)
@@ -66,7 +67,7 @@ class Florence2:
 
     def prepare(self, picture: Image.Image) -> Prepared:
         """The picture as float32 (3, H, W), by the checkpoint's own image processor."""
-        keep_to_one_core()
+        stand_back()
         pixels: Prepared = np.asarray(
             self._processor.image_processor(images=picture, return_tensors="np")["pixel_values"][0]
         )
@@ -75,7 +76,7 @@ class Florence2:
     def caption(self, batch: Sequence[Prepared], task: Task) -> list[str]:
         """The captions of n prepared pictures."""
         prompt = self._prompts[task].expand(len(batch), -1)
-        with torch.inference_mode():
+        with forward_pass(self._device, len(batch)):
             tokens = self._model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),

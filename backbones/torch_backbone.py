@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,16 +11,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from backbones.device import (
-    all_cores,
-    dtype_of,
-    give_way,
-    keep_freed_memory,
-    keep_to_one_core,
-    require_exact_float32,
-)
+from backbones.device import dtype_of
+from backbones.forward import forward_pass, prepare_for_forward_passes, stand_back
 from backbones.protocol import Description, Precision, Prepared, fingerprint
-from schema.errors import IndexingError, WeightsError
+from schema.errors import WeightsError
 
 
 class TorchBackbone:
@@ -44,12 +37,9 @@ class TorchBackbone:
         maps a batch (n, C, H, W) to vectors (n, dimension) by means of the model. Raises WeightsError where the model
         gives anything else.
         """
-        require_exact_float32()
-        self._threads = all_cores()
+        prepare_for_forward_passes(device)
         self._device, self._dtype = device, dtype_of(precision, device)
         self._preprocess, self._forward = preprocess, forward
-        if device.type == "cpu":
-            keep_freed_memory()
         digest = digest_weights(model)
         model.eval().requires_grad_(False)
         model.to(device=device, dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -66,32 +56,18 @@ class TorchBackbone:
 
     def prepare(self, picture: Image.Image) -> Prepared:
         """The picture as float32 (C, H, W), by the library's own preprocessing."""
-        keep_to_one_core()
-        if self._device.type == "cpu":
-            give_way()
+        stand_back()
         return self._preprocess(picture)
 
     def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
         """The vectors (n, dimension) of n prepared pictures."""
-        if torch.get_num_threads() != self._threads:  # helper threads that keep to one core change the default
-            torch.set_num_threads(self._threads)
-        with torch.inference_mode(), _out_of_memory_explained(len(batch)):
+        with forward_pass(self._device, len(batch)):
             host = torch.from_numpy(np.stack(batch))
             if self._device.type == "cuda":
                 host = host.pin_memory()
             pixels = host.to(self._device, non_blocking=True).to(self._dtype, memory_format=torch.channels_last)
             vectors: NDArray[np.float32] = self._forward(pixels).float().cpu().numpy()
         return vectors
-
-
-@contextmanager
-def _out_of_memory_explained(images: int) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise IndexingError(
-            f"not enough GPU memory for {images} images at once; give a smaller --batch-size, or --device cpu"
-        ) from error
 
 
 def digest_weights(model: torch.nn.Module) -> str:

@@ -11,7 +11,7 @@ from indexer.embed import Embedded
 from indexer.load import Loaded, Picture, Skipped
 from indexer.report import Failure, Report
 from indexer.tasks import Task
-from schema.editor import Editor
+from schema.editor import Editor, NewContent, SeenImage
 from schema.images import FoundImage, KnownImage
 from schema.store import Store
 
@@ -44,8 +44,9 @@ class Committer:
             with self._store.writing() as editor:
                 editor.relabel_images(changes.relabelled)
                 editor.remove_images(lost)
-                for image in changes.failing:
-                    self._put_failure(editor, image, image.failure or "")
+                editor.put_images(
+                    self._root_id, [self._failed(image, image.failure or "") for image in changes.failing]
+                )
         report.failures += [Failure(image.path, image.failure) for image in changes.failing if image.failure]
 
     def commit_batch(
@@ -53,17 +54,18 @@ class Committer:
     ) -> None:
         """Commit a batch's images and vectors together."""
         counted = Report()
-        content_ids: dict[str, int] = {}
+        seen: list[SeenImage] = []
         moved_from: list[KnownImage] = []
         with self._store.writing() as editor:
+            content_ids = _content_ids(editor, [result for _, result in batch if isinstance(result, Loaded)])
             for task, result in batch:
                 if isinstance(result, Skipped):
                     if not task.is_unchanged:  # what other backbones made of an unchanged image stays
-                        self._put_failure(editor, replace(task.found, state=result.state), result.reason)
+                        seen.append(self._failed(replace(task.found, state=result.state), result.reason))
                     counted.failures.append(Failure(task.found.path, result.reason))
                     continue
-                content_id = content_ids[result.sha256] = _content_id(editor, result)
-                editor.put_image(self._root_id, replace(task.found, state=result.state), content_id=content_id)
+                content_id = content_ids[result.sha256]
+                seen.append(SeenImage(replace(task.found, state=result.state), content_id))
                 before = task.known.content_id if task.known else None
                 if before is not None:
                     counted.unchanged += before == content_id
@@ -73,6 +75,7 @@ class Committer:
                     counted.moved += 1
                 else:
                     counted.added += 1
+            editor.put_images(self._root_id, seen)
             editor.remove_images([known.id for known in moved_from])
             editor.put_embeddings(embedded.rows(content_ids, backbone_ids))
         for known in moved_from:
@@ -92,8 +95,8 @@ class Committer:
         candidates = (known for known in self._gone.get(content_id, ()) if known not in taken)
         return next((known for known in candidates if known.id not in self._kept or known.path == path), None)
 
-    def _put_failure(self, editor: Editor, image: FoundImage, reason: str) -> None:
-        editor.put_failure(self._root_id, image, reason=reason, decoder=self._decoder)
+    def _failed(self, image: FoundImage, reason: str) -> SeenImage:
+        return SeenImage(image, None, reason, self._decoder)
 
     def _count(self, counted: Report, embedded: Embedded) -> None:
         report = self._report
@@ -108,16 +111,14 @@ class Committer:
             report.backbones[name].failed += len(faults)
 
 
-def _content_id(editor: Editor, loaded: Loaded) -> int:
-    known = editor.content(loaded.sha256)
-    if known is not None:
-        return known[0]
-    picture = loaded.picture
-    assert isinstance(picture, Picture), "a content that is new was decoded"
-    return editor.add_content(
-        sha256=loaded.sha256,
-        size=loaded.state.size,
-        width=picture.width,
-        height=picture.height,
-        image_format=picture.image_format,
-    )
+def _content_ids(editor: Editor, batch: Sequence[Loaded]) -> dict[str, int]:
+    """The ids of all contents of a batch, by SHA-256; those that are new are recorded."""
+    known = {sha256: content_id for sha256, (content_id, _) in editor.contents(each.sha256 for each in batch).items()}
+    new = []
+    for loaded in batch:
+        if loaded.sha256 not in known:
+            picture = loaded.picture
+            assert isinstance(picture, Picture), "a content that is new was decoded"
+            facts = (loaded.sha256, loaded.state.size, picture.width, picture.height, picture.image_format)
+            new.append(NewContent(*facts))
+    return known | editor.add_contents(new) if new else known

@@ -38,14 +38,14 @@ def embed(batch: Iterable[Loaded], catalog: Catalog, selection: Selection) -> Em
     A content that came twice, in the batch or since it was loaded, is encoded once.
     """
     pictures = {loaded.sha256: loaded.picture for loaded in batch if loaded.picture}
-    contents = {sha256: catalog.content(sha256) for sha256 in pictures}
+    known = catalog.contents(pictures)
     vectors: dict[str, dict[str, NDArray[np.float32]]] = {}
     faults: dict[str, dict[str, str]] = {}
     for name, row in selection.rows.items():
         prepared = {
             sha256: picture.prepared[name]
             for sha256, picture in pictures.items()
-            if name in picture.prepared and row.id not in (known[1] if (known := contents[sha256]) else ())
+            if name in picture.prepared and not (sha256 in known and row.id in known[sha256][1])
         }
         if not prepared:
             continue

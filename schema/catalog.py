@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import starmap
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, and_, func, select
+from sqlalchemy import Connection, Select, and_, bindparam, func, select
 
 from schema import tables
 from schema.errors import StoreError
@@ -156,11 +156,21 @@ class Catalog:
 
     def content(self, sha256: str) -> tuple[int, set[int]] | None:
         """A content's id and the backbones that have dealt with it, or None for a content never seen."""
-        content_id = self.connection.execute(select(contents.id).where(contents.sha256 == sha256)).scalar()
-        if content_id is None:
-            return None
-        done = select(embeddings.backbone_id).where(embeddings.content_id == content_id)
-        return content_id, set(self.connection.execute(done).scalars())
+        return self.contents([sha256]).get(sha256)
+
+    def contents(self, hashes: Iterable[str]) -> dict[str, tuple[int, set[int]]]:
+        """The ids of those of some contents that were seen before, and the backbones that have dealt with them, by SHA-256."""
+        query = (
+            select(contents.sha256, contents.id, embeddings.backbone_id)
+            .select_from(tables.contents.outerjoin(tables.embeddings, embeddings.content_id == contents.id))
+            .where(contents.sha256.in_(bindparam("hashes", expanding=True)))
+        )
+        found: dict[str, tuple[int, set[int]]] = {}
+        for sha256, content_id, backbone_id in self.connection.execute(query, {"hashes": list(hashes)}):
+            _, dealt_with = found.setdefault(sha256, (content_id, set()))
+            if backbone_id is not None:
+                dealt_with.add(backbone_id)
+        return found
 
     def all_contents(self) -> dict[int, tuple[int, str]]:
         """Size in bytes and SHA-256 of every content, by id."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from schema import tables
-from schema.catalog import BackboneRow, Catalog, SnapshotRow
+from schema.catalog import CHUNK, BackboneRow, Catalog, SnapshotRow
 from schema.images import FoundImage
 
 
@@ -23,6 +23,25 @@ class Embedding(NamedTuple):
     backbone_id: int
     vector: NDArray[np.float32] | None
     failure: str | None = None
+
+
+class NewContent(NamedTuple):
+    """A content that was decoded; width and height in pixels, upright."""
+
+    sha256: str
+    size: int
+    width: int
+    height: int
+    format: str
+
+
+class SeenImage(NamedTuple):
+    """An image as it was found, and the content that it shows; or the reason why it could not be used, by which decoder."""
+
+    found: FoundImage
+    content_id: int | None
+    failure: str | None = None
+    decoder: str | None = None
 
 
 class Editor(Catalog):
@@ -40,21 +59,35 @@ class Editor(Catalog):
         known = self.root_id(path)
         return known if known is not None else self._insert(tables.roots, path=path)
 
-    def add_content(self, *, sha256: str, size: int, width: int, height: int, image_format: str) -> int:
-        """Record a content; the id, new or known."""
-        known = self.content(sha256)
-        if known is not None:
-            return known[0]
-        facts = {"sha256": sha256, "size": size, "width": width, "height": height, "format": image_format}
-        return self._insert(tables.contents, **facts, revision=self.stamp)
+    def add_contents(self, seen: Iterable[NewContent]) -> dict[str, int]:
+        """Record contents that are new; the ids of all, by SHA-256."""
+        wanted = {content.sha256: content for content in seen}
+        known = self.contents(wanted)
+        rows = [{**wanted[sha256]._asdict(), "revision": self.stamp} for sha256 in wanted if sha256 not in known]
+        if rows:
+            self.connection.execute(insert(tables.contents), rows)
+            known = self.contents(wanted)
+        return {sha256: known[sha256][0] for sha256 in wanted}
 
-    def put_image(self, root_id: int, found: FoundImage, *, content_id: int) -> int:
-        """Record that a path now shows a content."""
-        return self._put_image(root_id, found, content_id=content_id, failure=None, decoder=None)
-
-    def put_failure(self, root_id: int, found: FoundImage, *, reason: str, decoder: str) -> int:
-        """Record that a path could not be used, why, and by which decoder."""
-        return self._put_image(root_id, found, content_id=None, failure=reason, decoder=decoder)
+    def put_images(self, root_id: int, seen: Iterable[SeenImage]) -> None:
+        """Record what paths show now, or why they could not be used. Each path once."""
+        table = tables.images.c
+        rows = {image.found.path: self._image_row(root_id, image) for image in seen}
+        paths = list(rows)
+        known: dict[str, int] = {}
+        for start in range(0, len(paths), CHUNK):
+            query = select(table.path, table.id).where(
+                table.root_id == root_id, table.path.in_(bindparam("paths", expanding=True))
+            )
+            known |= dict(map(tuple, self.connection.execute(query, {"paths": paths[start : start + CHUNK]})))
+        if new := [row for path, row in rows.items() if path not in known]:
+            self.connection.execute(insert(tables.images), new)
+        if known:
+            changes = update(tables.images).where(table.id == bindparam("image_id"))
+            values: dict[str, Any] = {name: bindparam(name) for name in next(iter(rows.values()))}
+            self.connection.execute(
+                changes.values(values), [{"image_id": image_id, **rows[path]} for path, image_id in known.items()]
+            )
 
     def remove_images(self, ids: Collection[int]) -> None:
         """Mark images as no longer there. Their rows and vectors stay."""
@@ -150,28 +183,22 @@ class Editor(Catalog):
         facts = {"finished": finished, "outcome": outcome, "report": json.dumps(report)}
         self.connection.execute(update(table).where(table.c.id == run_id).values(facts))
 
-    def _put_image(
-        self, root_id: int, found: FoundImage, *, content_id: int | None, failure: str | None, decoder: str | None
-    ) -> int:
-        table = tables.images
-        facts: dict[str, Any] = {
+    def _image_row(self, root_id: int, image: SeenImage) -> dict[str, Any]:
+        found = image.found
+        return {
+            "root_id": root_id,
+            "path": found.path,
             "category": found.category,
             "role": found.role,
             "label": found.label,
             "shot": found.shot,
             **found.state._asdict(),
-            "content_id": content_id,
-            "failure": failure,
-            "decoder": decoder,
+            "content_id": image.content_id,
+            "failure": image.failure,
+            "decoder": image.decoder,
             "present": True,
             "revision": self.stamp,
         }
-        known = select(table.c.id).where(table.c.root_id == root_id, table.c.path == found.path)
-        image_id = self.connection.execute(known).scalar()
-        if image_id is None:
-            return self._insert(table, root_id=root_id, path=found.path, **facts)
-        self.connection.execute(update(table).where(table.c.id == image_id).values(facts))
-        return int(image_id)
 
     def _insert(self, table: Any, **facts: Any) -> int:
         statement = insert(table).values(facts).returning(table.c.id)

@@ -46,7 +46,7 @@ def deadly(function):
         return result
     return call
 
-for name in ("add_content", "put_image", "put_embeddings", "remove_images", "record_snapshot", "begin_run", "end_run"):
+for name in ("add_contents", "put_images", "put_embeddings", "remove_images", "record_snapshot", "begin_run", "end_run"):
     setattr(Editor, name, deadly(getattr(Editor, name)))
 Path.rename = deadly(Path.rename)
 with Store(Path(sys.argv[1])) as store:

@@ -1,0 +1,88 @@
+"""Forward passes: exact float32, all cores, no memory given away; and loading, which stands back for them."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+
+from schema.errors import IndexingError
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+_KEEP_UP_TO = 1 << 30
+"""Bytes."""
+
+_cores_free = threading.Event()
+_cores_free.set()
+
+
+def prepare_for_forward_passes(device: torch.device) -> None:
+    """Set the process up, before its first forward pass.
+
+    TF32 is turned off, which cuDNN has on by default: float32 is to mean float32 on every device.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    _all_cores()
+    if device.type == "cpu":
+        _keep_freed_memory()
+
+
+@contextmanager
+def forward_pass(device: torch.device, images: int) -> Iterator[None]:
+    """Run a forward pass in inference mode. On a CPU it takes all cores, and loading threads wait.
+
+    A core taken from one thread of a forward pass stops all of them, since they wait for each other. Raises IndexingError
+    where a GPU has not memory enough.
+    """
+    if torch.get_num_threads() != _all_cores():  # loading threads change the default
+        torch.set_num_threads(_all_cores())
+    if device.type == "cpu":
+        _cores_free.clear()
+    try:
+        with torch.inference_mode():
+            yield
+    except torch.OutOfMemoryError as error:
+        raise IndexingError(
+            f"not enough GPU memory for {images} images at once; give a smaller --batch-size, or --device cpu"
+        ) from error
+    finally:
+        _cores_free.set()
+
+
+def stand_back() -> None:
+    """Let a loading thread wait for the end of a forward pass on the CPU, and do its own arithmetic on one core.
+
+    It would otherwise bring a team of threads of its own. OpenMP keeps the number for each thread, but torch also makes it
+    the default of threads that have not asked yet: whoever runs a forward pass must ask for all cores again.
+    """
+    if threading.current_thread() is threading.main_thread():
+        return
+    _all_cores()
+    if torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
+    _cores_free.wait()
+
+
+@cache
+def _all_cores() -> int:
+    """How many threads torch takes by itself, asked once and before any loading thread keeps to one core."""
+    return torch.get_num_threads()
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Have glibc keep what a forward pass frees for the next one.
+
+    It would give activations back to the system and take them again as new pages, which the kernel clears: about a tenth
+    of an index run with CLIP ViT-B/32 (benchmarks/README.md). What is kept is bounded by the largest batch.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        allocator = ctypes.CDLL(None)
+        allocator.mallopt(_M_MMAP_THRESHOLD, _KEEP_UP_TO)
+        allocator.mallopt(_M_TRIM_THRESHOLD, _KEEP_UP_TO)
