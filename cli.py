@@ -6,6 +6,7 @@ import click
 
 from commands.backbones import backbones
 from commands.caption import caption
+from commands.export import export
 from commands.forget import forget
 from commands.index import index
 from commands.query import query
@@ -20,7 +21,7 @@ def main() -> None:
     """Recognise images from a few labelled shots, say Unknown when it should, and find images by example or by words."""
 
 
-for command in (index, query, search, caption, status, verify, forget, backbones):
+for command in (index, query, search, caption, status, verify, forget, export, backbones):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -25,8 +25,10 @@ def load_backbone(spec: Spec, location: Location | None, *, device: str = "auto"
         place = choose_device(device)
         dtype_of(precision, place)
         if spec.library == Library.OPEN_CLIP:
-            from backbones.openclip import load
-        elif spec.library == Library.TORCHVISION:
+            from backbones.openclip import load as load_open_clip
+
+            return load_open_clip(spec, location, device=place, precision=precision)
+        if spec.library == Library.TORCHVISION:
             from backbones.torchvision_models import load
         else:
             from backbones.huggingface import load

@@ -1,6 +1,9 @@
-"""Backbones from open_clip: CLIP's image tower, with the preprocessing that its weights were trained under."""
+"""Backbones from open_clip: CLIP and its kin, images and words in one space, prepared as their weights were trained."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -8,21 +11,62 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from backbones.forward import forward_pass
 from backbones.protocol import Precision
 from backbones.spec import Spec
 from backbones.torch_backbone import TorchBackbone
 from backbones.weights import Location, open_clip_files
+from schema.errors import WeightsError
 
 
-def load(spec: Spec, location: Location, *, device: torch.device, precision: Precision) -> TorchBackbone:
+class OpenClip(TorchBackbone):
+    """A model of two towers, for images and for words."""
+
+    def __init__(self, spec: Spec, model: Any, transform: Any, *, vocabulary: str, **chosen: Any) -> None:
+        """Take over a model; `vocabulary` names its tokenizer as `open_clip.get_tokenizer` wants it."""
+
+        def preprocess(picture: Image.Image) -> NDArray[np.float32]:
+            pixels: NDArray[np.float32] = transform(picture).numpy()
+            return pixels
+
+        self._name, self._model, self._vocabulary = spec.name, model, vocabulary
+        super().__init__(
+            spec.name,
+            model,
+            preprocess=preprocess,
+            preprocessing=model.visual.preprocess_cfg,
+            forward=model.encode_image,
+            **chosen,
+        )
+
+    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors (n, dimension), not normalised, of n >= 1 texts, by the model's own tokenizer and text tower.
+
+        Raises WeightsError where the tokenizer is not on this machine; those of OpenAI's CLIP come with open_clip.
+        """
+        try:
+            tokens = open_clip.get_tokenizer(self._vocabulary)(list(texts))
+        except (OSError, ValueError, ImportError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise WeightsError(
+                f"{self._name}: its tokenizer cannot be had, so words cannot be compared: {reason}"
+            ) from error
+        with forward_pass(self._device, len(texts)):
+            vectors: NDArray[np.float32] = self._model.encode_text(tokens.to(self._device)).float().cpu().numpy()
+        return vectors
+
+
+def load(spec: Spec, location: Location, *, device: torch.device, precision: Precision) -> OpenClip:
     """Load an open_clip model from a directory with its configuration, or from the file in the hub's cache.
 
     `create_model_from_pretrained` raises where weights do not fit; its sister `create_model_and_transforms` would go on
     with random ones.
     """
     if location.path.is_dir():
-        model, transform = open_clip.create_model_from_pretrained(f"local-dir:{location.path}")
+        vocabulary = f"local-dir:{location.path}"
+        model, transform = open_clip.create_model_from_pretrained(vocabulary)
     else:
+        vocabulary = spec.model
         _, facts = open_clip_files(spec)
         # A file carries no preprocessing, and open_clip would assume OpenAI's: pass on what belongs to the tag.
         model, transform = open_clip.create_model_from_pretrained(
@@ -33,17 +77,4 @@ def load(spec: Spec, location: Location, *, device: torch.device, precision: Pre
             image_interpolation=facts.get("interpolation"),
             image_resize_mode=facts.get("resize_mode"),
         )
-
-    def preprocess(picture: Image.Image) -> NDArray[np.float32]:
-        pixels: NDArray[np.float32] = transform(picture).numpy()
-        return pixels
-
-    return TorchBackbone(
-        spec.name,
-        model,
-        preprocess=preprocess,
-        preprocessing=model.visual.preprocess_cfg,
-        forward=model.encode_image,
-        device=device,
-        precision=precision,
-    )
+    return OpenClip(spec, model, transform, vocabulary=vocabulary, device=device, precision=precision)

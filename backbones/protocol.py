@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,17 @@ class Backbone(Protocol):
 
     def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
         """The vectors (n, dimension), not normalised, of n >= 1 prepared pictures, in host memory."""
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """A backbone's other half: words in, vectors beside those of its images out. One thread at a time.
+
+    Cosines between words and images are far lower than those between images, and share no threshold with them.
+    """
+
+    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors (n, dimension), not normalised, of n >= 1 texts; what is longer than the model's context is cut off."""
 
 
 def fingerprint(*, weights: str, preprocessing: Any, precision: Precision) -> str:

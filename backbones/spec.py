@@ -37,6 +37,11 @@ class Spec:
         return f"{self.library}:{self.model}" + (f"/{self.tag}" if self.tag else "")
 
     @property
+    def encodes_text(self) -> bool:
+        """Whether words have vectors beside those of images: CLIP and its kin."""
+        return self.library == Library.OPEN_CLIP
+
+    @property
     def directory_name(self) -> str:
         """The directory under `--weights DIR` that is looked for."""
         own = (

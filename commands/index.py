@@ -165,6 +165,8 @@ def _in_words(report: Report, captions: CaptionReport | str | None, data: Path, 
         lines.append(
             f"  without {names.replace(' ', ', ')}: no weights on this machine; `nearshot backbones pull {names}` fetches them"
         )
+    if report.captions_taken:
+        lines.append(f"  captions: {report.captions_taken} taken from text files")
     if isinstance(captions, str):
         lines.append("  without captions: no weights on this machine; `nearshot backbones pull florence2` fetches them")
     elif captions:

@@ -59,7 +59,16 @@ CSV_COLUMNS = (
     show_default=True,
     help="Where the hits come from; the verdict always rests on support.",
 )
+@click.option("--text", help="Mix these words into each image (with clip): this, but red.")
+@click.option(
+    "--text-weight",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of the words in the mixture; 0 is the image alone, 1 the words alone.",
+)
 @click.option("--hits/--no-hits", default=None, help="List the hits of each image. Default: for a single image.")
+@click.option("--caption", "captions", is_flag=True, help="Show the captions of the hits, and so the hits.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a row an image.")
 @device_option
 @weights_option
@@ -82,12 +91,14 @@ def query(
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other")
     chosen["against"] = Against(chosen["against"])
+    if chosen["text"] is not None and not chosen["text"].strip():
+        raise UsageError("--text needs words")
     options = QueryOptions(**chosen)
     standard_input = sys.stdin.buffer.read() if any(str(path) == STANDARD_INPUT for path in images) else None
     with Store(store_directory) as store:
         retriever = Retriever(store, options)
         single = len(images) == 1 and not os.path.isdir(images[0])  # noqa: PTH112 (Path.is_dir may raise)
-        layout = _Layout.of(retriever, hits=single if hits is None else hits)
+        layout = _Layout.of(retriever, hits=(single or options.captions) if hits is None else hits)
         show = _printer(layout, as_json=as_json, as_csv=as_csv)
         answered = unread = 0
         for answer in retriever.answer(read_queries(images, standard_input)):
@@ -109,6 +120,11 @@ def query(
                 retriever.row.name, retriever.policy_is_prior, retriever.policy.threshold, retriever.policy.margin_floor
             )
         )
+        if options.text is not None:
+            click.echo(
+                f"each image mixed with the words '{options.text}' (weight {options.text_weight:g}): scores are lower than "
+                "between images, for which the threshold is meant"
+            )
     if unread:
         sys.exit(1)
 
@@ -169,6 +185,8 @@ def _print_answer(answer: Answer | Unreadable, layout: _Layout) -> None:
         for hit in answer.hits:
             shot = "/".join(part for part in (hit.image.category, hit.image.label, hit.image.shot) if part)
             click.echo(f"    {hit.score:.3f}  {shot}  {near(hit.image.path)}")
+            if answer.captions is not None:
+                click.echo(f"           {answer.captions.get(hit.image.id, '(no caption)')}")
 
 
 def _name(candidate: Candidate, *, with_category: bool) -> str:

@@ -1,21 +1,41 @@
-"""`nearshot search`: find images by the words of their captions."""
+"""`nearshot search`: find images by words."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.common import json_option, near, reports_errors, store_option
+from commands.common import (
+    device_option,
+    json_option,
+    near,
+    reports_errors,
+    store_option,
+    weights_option,
+)
+
+if TYPE_CHECKING:
+    from retriever.search import Found, Results
 
 
 @click.command()
 @click.argument("words", nargs=-1, required=True)
+@click.option(
+    "--mode",
+    type=click.Choice(["captions", "image", "hybrid", "auto"]),
+    default="auto",
+    show_default=True,
+    help="Compare with captions, with images (by clip), with both, or with what there is.",
+)
 @click.option("--category", help="Only images of this category.")
 @click.option("--label", help="Only images of this label.")
 @click.option("--role", type=click.Choice(["support", "query"]), help="Only images of this role.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Results to list.")
+@device_option
+@weights_option
 @json_option
 @store_option
 @reports_errors
@@ -23,30 +43,46 @@ def search(
     words: tuple[str, ...],
     store_directory: Path,
     *,
+    mode: str,
     category: str | None,
     label: str | None,
     role: str | None,
-    limit: int,
     as_json: bool,
+    **chosen: Any,
 ) -> None:
-    """Find images by WORDS of their captions, best first.
+    """Find images by WORDS, best first: by their captions, by what clip sees in them, or by both.
 
-    All words must occur; "quoted words" in that order; AND, OR, NOT and prefix* are understood. Words that begin with a
-    dash go after --. With --json, one object a line.
+    In captions all words must occur; "quoted words" in that order; AND, OR, NOT and prefix* are understood. Words that begin
+    with a dash go after --. With --json, one object a line.
     """
-    from retriever.search import search_by_caption
+    from retriever.search import Mode, SearchOptions
+    from retriever.search import search as find
     from schema.captions import ImageFilter
     from schema.images import Role
     from schema.store import Store
 
     wanted = ImageFilter(category=category, label=label, role=Role(role) if role else None)
     with Store(store_directory) as store:
-        found = search_by_caption(store, " ".join(words), wanted, limit=limit)
-    for hit in found:
-        if as_json:
-            click.echo(json.dumps(hit.as_json(), ensure_ascii=False))
-        else:
-            where = "/".join(part for part in (hit.image.category, hit.image.label) if part)
-            click.echo(f"{hit.place:>3}  {where}  {near(hit.image.path)}\n     {hit.snippet}")
-    if not found and not as_json:
-        click.echo("nothing found; `nearshot caption` writes captions, if there are none yet")
+        results = find(store, " ".join(words), SearchOptions(mode=Mode(mode), wanted=wanted, **chosen))
+    for found in results.found:
+        click.echo(
+            json.dumps(found.as_json(results.mode), ensure_ascii=False) if as_json else _in_words(found, results)
+        )
+    for reason in results.missing:
+        click.echo(f"nearshot: searched without {reason}", err=True)
+    if not as_json:
+        click.echo(f"{'' if results.found else 'nothing found; '}mode {_mode(results)}")
+
+
+def _in_words(found: Found, results: Results) -> str:
+    image = found.image
+    where = "/".join(part for part in (image.category, image.label) if part)
+    ranks = ", ".join(f"{kind} {rank}" for kind, rank in found.ranks.items()) if results.mode == "hybrid" else ""
+    line = f"{found.place:>3}  {where}  {image.role}  {near(image.path)}" + (f"  ({ranks})" if ranks else "")
+    return f"{line}\n     {found.snippet or found.caption or '(no caption)'}"
+
+
+def _mode(results: Results) -> str:
+    if results.backbone is None:
+        return results.mode.value
+    return f"{results.mode} (images by {results.backbone})"

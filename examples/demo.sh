@@ -20,6 +20,8 @@ for category in objects science textures; do
     run nearshot query "$DEMO/$category/6.preprocessed" --store "$STORE" --backbone hog --category "$category"
 done
 run nearshot query "$DEMO/objects/6.preprocessed/motorcycle/motorcycle-1.png" --store "$STORE" --backbone hog
+run nearshot search orange --store "$STORE" --mode captions
+run nearshot search ginger cats --store "$STORE" --mode captions
 run nearshot status --store "$STORE"
 
 cat <<END
@@ -34,5 +36,6 @@ and type
 
     .venv/bin/nearshot index data/
     .venv/bin/nearshot query some-image.jpg
+    .venv/bin/nearshot search WORDS          (in captions: NAME.txt beside NAME.png, or florence2's)
     .venv/bin/nearshot backbones             (better eyes: dinov2, clip, resnet50, and how to fetch them)
 END

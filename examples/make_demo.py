@@ -32,6 +32,21 @@ class Category:
     mixed: tuple[str, str] | None = None
 
 
+CAPTIONS = {
+    "astronaut": "an astronaut in an orange suit, smiling, with a flag and a model of the shuttle behind her",
+    "cat": "the face of a ginger cat, looking up",
+    "coffee": "a cup of black coffee on a saucer, and a spoon",
+    "motorcycle": "a motorcycle parked in a garage",
+    "rocket": "a rocket standing on its launch pad",
+    "galaxies": "galaxies of many shapes in the dark of deep space",
+    "retina": "the retina of an eye, orange, with its blood vessels",
+    "tissue": "stained tissue under a microscope",
+    "brick": "a wall of bricks",
+    "grass": "grass seen from above",
+    "gravel": "grey gravel",
+}
+"""What a person wrote of the first shot of each label, into a text file beside it."""
+
 CATEGORIES = {
     "objects": Category(
         labels={
@@ -62,7 +77,7 @@ def main(directory: Path) -> None:
     """Write the data set."""
     for name, category in CATEGORIES.items():
         _write_category(directory / name, category)
-    images = sum(path.is_file() for path in directory.rglob("*"))
+    images = sum(1 for _ in directory.rglob("*.png"))
     print(f"wrote {images} images in {len(CATEGORIES)} categories to {directory}")
 
 
@@ -71,6 +86,7 @@ def _write_category(root: Path, category: Category) -> None:
     for label, photograph in category.labels.items():
         for number, box in enumerate(SHOTS, start=1):
             _save(_crop(_open(photograph), box), support / label / f"shot{number}.png")
+        (support / label / "shot1.txt").write_text(f"{CAPTIONS[label]}\n", encoding="utf-8")
         asked = _open(category.query_photographs.get(label, photograph))
         for number, box in enumerate(QUERIES, start=1):
             _save(_crop(asked, box), queries / label / f"{label}-{number}.png")

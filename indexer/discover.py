@@ -9,7 +9,7 @@ import stat
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from schema.contract import (
     LABELS_FILE,
@@ -20,11 +20,12 @@ from schema.contract import (
     Breach,
     has_image_suffix,
     is_ignored,
+    is_sidecar_name,
     place_file,
     true_label,
 )
 from schema.errors import UsageError
-from schema.images import NO_FILE, UNKNOWN, FileState, FoundImage, Role
+from schema.images import NO_FILE, UNKNOWN, FileState, FoundImage, Role, Sidecar
 
 NOT_UTF8 = "its name is not UTF-8; rename it"
 DIRECTORY_NAMED_IMAGE = "a directory with an image's name; rename it"
@@ -35,12 +36,16 @@ NOT_A_FILE = "neither a file nor a directory"
 
 @dataclass(slots=True)
 class Discovery:
-    """What was found: images in the contract, what lies outside it, and directories that could not be read."""
+    """What was found: images in the contract, what lies outside it, and directories that could not be read.
+
+    `sidecars` are the caption files, by the path of the image that they lie beside.
+    """
 
     categories: list[str] = field(default_factory=list)
     images: list[FoundImage] = field(default_factory=list)
     breaches: list[Breach] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    sidecars: dict[str, Sidecar] = field(default_factory=dict)
 
     def hides(self, path: str) -> bool:
         """Whether a path lies in a directory that could not be read, so that its absence proves nothing."""
@@ -110,6 +115,8 @@ class _Walk:
         except OSError:
             here = None
         inside = above | {(here.st_dev, here.st_ino)} if here else above
+        before = len(self._found.images)
+        texts: list[os.DirEntry[str]] = []
         for entry in self._entries(parts):
             place = (*parts, entry.name)
             if not _is_utf8(entry.name):
@@ -119,11 +126,38 @@ class _Walk:
             elif self._is_link_loop(entry, inside):
                 self._fail(place, LINK_LOOP)
             elif not _is_directory(entry):
-                self._file(place, entry)
+                if is_sidecar_name(entry.name) and len(place) > 2 and place[1] in (SUPPORT_DIRECTORY, QUERY_DIRECTORY):
+                    texts.append(entry)
+                else:
+                    self._file(place, entry)
             elif len(place) > 2 and place[1] in (SUPPORT_DIRECTORY, QUERY_DIRECTORY) and has_image_suffix(entry.name):
                 self._fail(place, DIRECTORY_NAMED_IMAGE)
             else:
                 self._directory(place, inside)
+        if texts:
+            self._sidecars(parts, texts, self._found.images[before:])
+
+    def _sidecars(self, parts: tuple[str, ...], texts: list[os.DirEntry[str]], images: list[FoundImage]) -> None:
+        """Give caption files to the images of their names in the same directory."""
+        directory = "/".join(parts)
+        beside: dict[str, list[str]] = {}
+        for image in images:
+            parent, _, name = image.path.rpartition("/")
+            if parent == directory:
+                beside.setdefault(PurePosixPath(name).stem, []).append(image.path)
+        for entry in texts:
+            named = beside.get(PurePosixPath(entry.name).stem)
+            if not named:
+                self._file((*parts, entry.name), entry)
+                continue
+            try:
+                facts = entry.stat()
+            except OSError as error:
+                self._breach((*parts, entry.name), f"a caption file that cannot be read: {_reason(error)}")
+                continue
+            state = FileState(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+            for path in named:
+                self._found.sidecars[path] = Sidecar(f"{directory}/{entry.name}", state)
 
     def _file(self, parts: tuple[str, ...], entry: os.DirEntry[str]) -> None:
         place = place_file(parts)

@@ -28,7 +28,10 @@ class BackboneCount:
 
 @dataclass(slots=True)
 class Report:
-    """What an index run did (or, for a dry run, would do). Every image in the contract is counted in exactly one field."""
+    """What an index run did (or, for a dry run, would do). Every image in the contract is counted in exactly one field.
+
+    `captions_taken` counts the captions by hand that were taken from text files beside images.
+    """
 
     added: int = 0
     changed: int = 0
@@ -39,6 +42,7 @@ class Report:
     breaches: Sequence[Breach] = ()
     backbones: dict[str, BackboneCount] = field(default_factory=dict)
     skipped_backbones: dict[str, str] = field(default_factory=dict)
+    captions_taken: int = 0
     interrupted: bool = False
     seconds: float = 0.0
 
@@ -62,6 +66,7 @@ class Report:
                 for name, count in self.backbones.items()
             },
             "skipped_backbones": self.skipped_backbones,
+            "captions_taken": self.captions_taken,
             "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
             "outside": [{"path": breach.path, "rule": breach.rule, "files": breach.files} for breach in self.breaches],
             "interrupted": self.interrupted,

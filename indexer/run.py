@@ -19,6 +19,7 @@ from indexer.load import Loaded, Loader, Skipped, in_order
 from indexer.options import IndexOptions
 from indexer.report import BackboneCount, Failure, Report
 from indexer.selection import Selection, select_backbones
+from indexer.sidecars import take_up
 from indexer.tasks import Task, changed_tasks, lacking_tasks
 from schema.catalog import Catalog
 from schema.images import FoundImage, KnownImage, Role
@@ -93,6 +94,8 @@ class IndexRun:
             yield from self._read(tasks, committer, selection, must_load=must_load)
         if not report.interrupted:
             committer.commit_removals()
+        report.captions_taken, unusable = take_up(self._store, self._root, root_id, found)
+        report.breaches = [*found.breaches, *unusable]
         self._write_snapshots(selection, [*found.categories, *(image.category for image in changes.gone)])
         with self._store.reading() as catalog:
             for name, row in selection.rows.items():

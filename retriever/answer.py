@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +12,17 @@ from retriever.rank import Hit
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was found for one image. `category` is the one asked for, None where all were searched."""
+    """What was found for one image. `category` is the one asked for, None where all were searched.
+
+    `captions` are those of the hits, by image id; None where they were not asked for.
+    """
 
     path: str
     backbone: str
     category: str | None
     decision: Decision
     hits: tuple[Hit, ...]
+    captions: Mapping[int, str] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The object that `query --json` prints; scores are cosines, rounded to 6 decimals (float32 carries no more)."""
@@ -49,6 +54,7 @@ class Answer:
                     "shot": hit.image.shot,
                     "score": _rounded(hit.score),
                 }
+                | ({} if self.captions is None else {"caption": self.captions.get(hit.image.id)})
                 for hit in self.hits
             ],
         }

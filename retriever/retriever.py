@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -11,18 +11,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.choice import choose
 from backbones.decode import decode
 from backbones.limits import MAX_BYTES, MAX_PIXELS
 from backbones.preparation import prepare_safely
-from backbones.protocol import Backbone
-from backbones.spec import NAMED, parse_spec
 from retriever.answer import Answer, Unreadable
+from retriever.choice import choose_categories, choose_row, load_indexed
 from retriever.decision import decide, prior_policy
 from retriever.rank import Hit, rank_candidates, rank_hits
-from schema.catalog import BackboneRow, Catalog
+from retriever.words import encode_words
+from schema.captions import captions_shown
 from schema.contract import is_ignored, is_image_name
-from schema.errors import ImageError, UsageError, WeightsError
+from schema.errors import ImageError
 from schema.images import Role
 from schema.store import Store
 from vectors.normalise import find_faults, normalise
@@ -30,9 +29,6 @@ from vectors.protocol import Neighbours, VectorStore
 from vectors.snapshots import Scope, open_vectors
 
 STANDARD_INPUT = "-"
-
-LAST_RESORT = "hog"
-"""The backbone that is taken only where there is no other: it sees shapes and colours, not things."""
 
 
 class Against(StrEnum):
@@ -45,7 +41,11 @@ class Against(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryOptions:
-    """Options of a query; None leaves the choice to nearshot (`threshold` and `margin_floor`: the backbone's prior)."""
+    """Options of a query; None leaves the choice to nearshot (`threshold` and `margin_floor`: the backbone's prior).
+
+    `text` is mixed with each image: the unit vector of (1 - text_weight) times the image's plus text_weight times the words'.
+    With `captions`, the hits carry theirs.
+    """
 
     backbone: str | None = None
     category: str | None = None
@@ -53,17 +53,12 @@ class QueryOptions:
     threshold: float | None = None
     margin_floor: float | None = None
     against: Against = Against.SUPPORT
+    text: str | None = None
+    text_weight: float = 0.5
+    captions: bool = False
     device: str = "auto"
     weights: Path | None = None
     max_pixels: int = MAX_PIXELS
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """How many support images a backbone has dealt with, and how many it has not."""
-
-    covered: int
-    lacking: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +82,8 @@ class Retriever:
         self._store = store
         self._options = options
         with store.reading() as catalog:
-            categories = _choose_categories(catalog, options)
-            self.row, self.coverage = _choose_row(catalog, options, categories)
+            categories = choose_categories(catalog, options.category)
+            self.row, self.coverage = choose_row(catalog, options.backbone, categories, words=options.text is not None)
             self.labels = {category: catalog.support_labels(category) for category in categories}
             roles = [Role.SUPPORT] if options.against == Against.SUPPORT else list(Role)
             scopes = [Scope(self.row, category, role) for role in roles for category in categories]
@@ -97,7 +92,8 @@ class Retriever:
             ]
         self.policy = prior_policy(self.row.name, threshold=options.threshold, margin_floor=options.margin_floor)
         self.policy_is_prior = options.threshold is None or options.margin_floor is None
-        self._backbone = _load(self.row, options)
+        self._backbone = load_indexed(self.row, weights=options.weights, device=options.device)
+        self._words = encode_words(self._backbone, options.text) if options.text is not None else None
 
     def _depth(self, scope: Scope) -> int:
         """How many of the nearest to ask for.
@@ -125,7 +121,14 @@ class Retriever:
         encoded = self._backbone.encode([prepare_safely(self._backbone, picture)])
         for reason in find_faults(encoded).values():
             raise ImageError(f"{self.row.name} gave no usable vector: {reason}")
-        return normalise(encoded)
+        image = normalise(encoded)
+        if self._words is None:
+            return image
+        weight = self._options.text_weight
+        mixed = (1 - weight) * image + weight * self._words
+        if find_faults(mixed):
+            raise ImageError("its vector and that of the words cancel each other out; take another --text-weight")
+        return normalise(mixed)
 
     def _answer(self, name: str, vector: NDArray[np.float32]) -> Answer:
         found: dict[Role, list[Neighbours]] = {Role.SUPPORT: [], Role.QUERY: []}
@@ -137,7 +140,12 @@ class Retriever:
         ]
         decision = decide(rank_candidates(support), self.policy)
         hits = tuple(rank_hits(shown)[: self._options.top_k])
-        return Answer(name, self.row.name, self._options.category, decision, hits)
+        captions = self._captions(hits) if self._options.captions else None
+        return Answer(name, self.row.name, self._options.category, decision, hits, captions)
+
+    def _captions(self, hits: Sequence[Hit]) -> dict[int, str]:
+        with self._store.reading() as catalog:
+            return captions_shown(catalog.connection, [hit.image.id for hit in hits])
 
     def _hits(self, found: Sequence[Neighbours]) -> list[Hit]:
         scores = {int(i): float(score) for near in found for i, score in zip(near.ids, near.scores, strict=True)}
@@ -174,60 +182,3 @@ def _read(path: Path) -> bytes | OSError:
         return path.read_bytes()
     except OSError as error:
         return error
-
-
-def _choose_row(catalog: Catalog, options: QueryOptions, categories: Collection[str]) -> tuple[BackboneRow, Coverage]:
-    """The backbone to search with, and how much of the support of some categories it covers.
-
-    Of those asked for, or of all by preference, the first that covers all of it; an older row of a name counts where the
-    newest is not complete. Where none is, the one that covers most.
-    """
-    rows = sorted(catalog.all_backbones(), key=lambda row: -row.revision)
-    names = list(dict.fromkeys(row.name for row in rows))
-    if not names:
-        raise UsageError("nothing is indexed yet; run `nearshot index DATA`")
-    if options.backbone is not None:
-        name = parse_spec(options.backbone).name
-        if name not in names:
-            raise UsageError(
-                f"nothing is indexed with {name}; run `nearshot index DATA --backbone {name}`, "
-                f"or take {' or '.join(sorted(names))}"
-            )
-        names = [name]
-    preferred = (
-        [name for name in NAMED if name != LAST_RESORT] + [name for name in names if name not in NAMED] + [LAST_RESORT]
-    )
-    choices = [row for name in preferred if name in names for row in rows if row.name == name]
-    coverages = {row: _coverage(catalog, row, categories) for row in choices}
-    whole = next((row for row in choices if coverages[row].lacking == 0), None)
-    chosen = whole or max(choices, key=lambda row: coverages[row].covered)
-    return chosen, coverages[chosen]
-
-
-def _coverage(catalog: Catalog, row: BackboneRow, categories: Collection[str]) -> Coverage:
-    counts = [
-        count
-        for count in catalog.count_vectors_by_category(row.id)
-        if count.role == Role.SUPPORT and count.category in categories
-    ]
-    return Coverage(sum(count.vectors + count.failed for count in counts), sum(count.lacking for count in counts))
-
-
-def _choose_categories(catalog: Catalog, options: QueryOptions) -> list[str]:
-    names = sorted({category for role in Role for category in catalog.categories(role)})
-    if options.category is None:
-        return names
-    if options.category not in names:
-        raise UsageError(f"no category '{options.category}' is indexed; there are {', '.join(names) or 'none'}")
-    return [options.category]
-
-
-def _load(row: BackboneRow, options: QueryOptions) -> Backbone:
-    choice = choose(parse_spec(row.name), row=row, weights=options.weights)
-    backbone = choice.load(options.device)
-    if backbone.description.fingerprint != row.fingerprint:
-        raise WeightsError(
-            f"{row.name}: the store was indexed with other weights, preprocessing or precision than those at hand; "
-            f"index again with `nearshot index DATA --backbone {row.name}`"
-        )
-    return backbone

@@ -1,26 +1,68 @@
-"""Text search: images found by the words of their captions."""
+"""Text search: images found by what their captions say, by what a text encoder sees in them, or by both."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
-from schema.captions import ImageFilter, search_captions
-from schema.images import Shown
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.choice import choose_categories, choose_row, load_indexed
+from retriever.fusion import fuse
+from retriever.rank import Hit, rank_hits
+from retriever.words import encode_words
+from schema.captions import ImageFilter, captions_shown, has_captions, search_captions
+from schema.catalog import BackboneRow, Catalog
+from schema.errors import UsageError, WeightsError
+from schema.images import Role, Shown
 from schema.store import Store
-from schema.words import match_expression
+from schema.words import match_expression, plain_words
+from vectors.snapshots import Scope, open_vectors
+
+DEPTH = 200
+"""How many of the best of each ranking are fused, at least."""
+
+
+class Mode(StrEnum):
+    """What words are compared with: captions, images (by a text encoder), or both; `auto` takes what the store can serve."""
+
+    CAPTIONS = "captions"
+    IMAGE = "image"
+    HYBRID = "hybrid"
+    AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """Options of a search."""
+
+    mode: Mode = Mode.AUTO
+    wanted: ImageFilter = field(default_factory=ImageFilter)
+    limit: int = 20
+    device: str = "auto"
+    weights: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An image found by words: its place among the results (1 is best), and the part of the caption that matched."""
+    """An image found by words.
+
+    `place` is its place among the results (1 is best), `ranks` its place by captions and by image, as far as it was among
+    the best there. `snippet` is the part of the caption that matched, in brackets; `score` the cosine with the words.
+    """
 
     place: int
     image: Shown
-    caption: str
-    snippet: str
+    caption: str | None
+    snippet: str | None
+    ranks: Mapping[Mode, int]
+    score: float | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self, mode: Mode) -> dict[str, Any]:
         """The object that `search --json` prints."""
         return {
             "rank": self.place,
@@ -30,15 +72,116 @@ class Found:
             "role": self.image.role.value,
             "caption": self.caption,
             "snippet": self.snippet,
+            "mode": mode.value,
+            "captions_rank": self.ranks.get(Mode.CAPTIONS),
+            "image_rank": self.ranks.get(Mode.IMAGE),
+            "image_score": None if self.score is None else round(self.score, 6),
         }
 
 
-def search_by_caption(store: Store, query: str, wanted: ImageFilter, *, limit: int) -> list[Found]:
-    """The images whose captions hold the words of a query, best first by bm25; none for a query without words."""
-    expression = match_expression(query)
-    if expression is None:
-        return []
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What was found, best first; the mode that was taken; and, where `auto` could not take both, why not."""
+
+    mode: Mode
+    found: list[Found]
+    backbone: str | None = None
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """The words as a unit vector (1, dimension), and the backbone whose vectors it can be compared with."""
+
+    row: BackboneRow
+    vector: NDArray[np.float32]
+
+
+def search(store: Store, query: str, options: SearchOptions) -> Results:
+    """The images that words are about, best first; none for a query without words.
+
+    Raises UsageError for a category that is not there, or for a mode that the store cannot serve, and WeightsError where the
+    text encoder is not to be had; with `auto`, these become reasons.
+    """
+    missing: list[str] = []
     with store.reading() as catalog:
-        hits = search_captions(catalog.connection, expression, wanted, limit=limit)
-        shown = catalog.shown([hit.image_id for hit in hits])
-    return [Found(place, shown[hit.image_id], hit.text, hit.snippet) for place, hit in enumerate(hits, start=1)]
+        categories = choose_categories(catalog, options.wanted.category)
+        captioned = has_captions(catalog.connection)
+    words = None
+    if options.mode != Mode.CAPTIONS and plain_words(query):
+        try:
+            words = _encode(store, plain_words(query), categories, options)
+        except (UsageError, WeightsError) as error:
+            if options.mode != Mode.AUTO:
+                raise
+            missing.append(f"image: {error}")
+    mode = options.mode
+    if mode == Mode.AUTO:
+        mode = Mode.CAPTIONS if words is None else Mode.HYBRID if captioned else Mode.IMAGE
+    if not captioned and options.mode != Mode.IMAGE:
+        missing.append("captions: there are none yet; `nearshot caption` writes them")
+    with store.reading() as catalog:
+        found = _search(store, catalog, query, words, categories, options, mode)
+    return Results(mode, found, words.row.name if words else None, tuple(missing))
+
+
+def _encode(store: Store, words: str, categories: list[str], options: SearchOptions) -> _Words:
+    with store.reading() as catalog:
+        row, _ = choose_row(catalog, None, categories, roles=list(Role), words=True)
+    backbone = load_indexed(row, weights=options.weights, device=options.device)
+    return _Words(row, encode_words(backbone, words))
+
+
+def _search(
+    store: Store,
+    catalog: Catalog,
+    query: str,
+    words: _Words | None,
+    categories: list[str],
+    options: SearchOptions,
+    mode: Mode,
+) -> list[Found]:
+    depth = max(DEPTH, options.limit) if mode == Mode.HYBRID else options.limit
+    match = match_expression(query) if mode in (Mode.CAPTIONS, Mode.HYBRID) else None
+    matches = search_captions(catalog.connection, match, options.wanted, limit=depth) if match else []
+    nearest = _nearest_images(store, catalog, words, categories, options.wanted, depth) if words else []
+    rankings = {Mode.CAPTIONS: [each.image_id for each in matches], Mode.IMAGE: [hit.image.id for hit in nearest]}
+    ranks = {kind: {image: rank for rank, image in enumerate(ids, start=1)} for kind, ids in rankings.items()}
+    fused = fuse((ids, 1.0) for ids in rankings.values())
+    shown = {hit.image.id: hit.image for hit in nearest} | catalog.shown(rankings[Mode.CAPTIONS])
+    best = sorted(fused, key=lambda image: (-fused[image], shown[image].path))[: options.limit]
+    captions = captions_shown(catalog.connection, best)
+    matching = {each.image_id: each for each in matches}
+    scores = {hit.image.id: hit.score for hit in nearest}
+    return [
+        Found(
+            place,
+            shown[image],
+            matching[image].text if image in matching else captions.get(image),
+            matching[image].snippet if image in matching else None,
+            {kind: places[image] for kind, places in ranks.items() if image in places},
+            scores.get(image),
+        )
+        for place, image in enumerate(best, start=1)
+    ]
+
+
+def _nearest_images(
+    store: Store, catalog: Catalog, words: _Words, categories: list[str], wanted: ImageFilter, limit: int
+) -> list[Hit]:
+    """The images of both roles that are nearest to the words, best first."""
+    hits: list[Hit] = []
+    for category in categories:
+        for role in [wanted.role] if wanted.role else list(Role):
+            vectors = open_vectors(store, catalog, Scope(words.row, category, role))
+            k = limit
+            while True:
+                near = vectors.search(words.vector, k)[0]
+                scores = dict(zip(near.ids.tolist(), near.scores.tolist(), strict=True))
+                shown = catalog.shown(scores)
+                kept = [Hit(shown[i], scores[i]) for i in scores if wanted.label in (None, shown[i].label)]
+                if len(kept) >= limit or len(scores) >= len(vectors):
+                    break
+                k *= 4  # a label is not known to the vectors: look further until enough of it is found
+            hits += kept
+    return rank_hits(hits)[:limit]

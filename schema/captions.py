@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, exists, func, insert, select, text, update
 from sqlalchemy.exc import DatabaseError
@@ -13,10 +13,13 @@ from schema import tables
 from schema.catalog import USABLE
 from schema.editor import Editor
 from schema.images import Role
-from schema.words import bigrams
+from schema.words import Match, bigrams
 
 BY_HAND = "by-hand"
 """The task of captions that a person wrote. They win over generated ones, and no captioner touches them."""
+
+CANDIDATES = 500
+"""How many of the shortest captions that hold all the words are ranked."""
 
 images, captions = tables.images.c, tables.captions.c
 
@@ -83,57 +86,84 @@ def uncaptioned(
 def put_captions(
     editor: Editor, rows: Iterable[tuple[int, str]], *, task: str, fingerprint: str | None, created: str
 ) -> None:
-    """Record what a task wrote of contents (id, text), in the place of what it wrote before."""
-    for content_id, caption in rows:
-        facts = {"text": caption, "bigrams": bigrams(caption), "fingerprint": fingerprint, "created": created}
-        key = (captions.content_id == content_id, captions.task == task)
-        known = editor.connection.execute(select(captions.id).where(*key)).scalar()
-        if known is None:
-            new = {"content_id": content_id, "task": task, **facts, "revision": editor.stamp}
-            editor.connection.execute(insert(tables.captions).values(new))
-        else:
-            editor.connection.execute(update(tables.captions).where(*key).values(**facts, revision=editor.stamp))
+    """Record what a task wrote of contents (id, text), in the place of what it wrote before. Of one content the last counts."""
+    written: dict[int, dict[str, Any]] = {
+        content_id: {
+            **{"text": words, "bigrams": bigrams(words), "fingerprint": fingerprint, "created": created},
+            "revision": editor.stamp,
+        }
+        for content_id, words in rows
+    }
+    own = (captions.task == task, captions.content_id.in_(bindparam("ids", expanding=True)))
+    known = set(editor.connection.execute(select(captions.content_id).where(*own), {"ids": list(written)}).scalars())
+    # By length, as the full-text index keeps them: it would write a segment of its own for each that comes out of order.
+    new = sorted(written.keys() - known, key=lambda content_id: (written[content_id]["text"].count(" "), content_id))
+    if new:
+        rows_to_add = [{"content_id": content_id, "task": task, **written[content_id]} for content_id in new]
+        editor.connection.execute(insert(tables.captions), rows_to_add)
+    if known:
+        key = (captions.content_id == bindparam("known_id"), captions.task == task)
+        facts: dict[str, Any] = {name: bindparam(name) for name in next(iter(written.values()))}
+        editor.connection.execute(
+            update(tables.captions).where(*key).values(facts),
+            [{"known_id": content_id, **written[content_id]} for content_id in sorted(known)],
+        )
 
 
-def captions_of(connection: Connection, content_ids: Iterable[int]) -> dict[int, str]:
-    """The caption to show of each content: by hand if there is one, else the newest generated."""
+def has_captions(connection: Connection) -> bool:
+    """Whether anything has a caption."""
+    return connection.execute(select(captions.id).limit(1)).scalar() is not None
+
+
+def captions_shown(connection: Connection, image_ids: Iterable[int]) -> dict[int, str]:
+    """The caption to show of each image that has one: by hand if there is such, else the newest generated."""
     query = (
-        select(captions.content_id, captions.text)
-        .where(captions.content_id.in_(bindparam("ids", expanding=True)))
-        .order_by((captions.task == BY_HAND), captions.id)
+        select(images.id, captions.text)
+        .join(tables.captions, captions.content_id == images.content_id)
+        .where(images.id.in_(bindparam("ids", expanding=True)))
+        .order_by((captions.task == BY_HAND), captions.revision, captions.id)
     )
-    return dict(map(tuple, connection.execute(query, {"ids": list(content_ids)})))
+    return dict(map(tuple, connection.execute(query, {"ids": list(image_ids)})))
 
 
-def search_captions(connection: Connection, expression: str, wanted: ImageFilter, *, limit: int) -> list[CaptionHit]:
-    """Usable images whose captions match an FTS5 expression, best first; ties by image id.
+def search_captions(connection: Connection, match: Match, wanted: ImageFilter, *, limit: int) -> list[CaptionHit]:
+    """Usable images whose captions match, best first by bm25; ties by image id.
 
-    A generated caption is passed over where there is one by hand. Of several matching captions the best counts.
+    A generated caption is passed over where there is one by hand. Of several matching captions the best counts. Where more
+    than 500 captions hold all the words, bm25 ranks the 500 shortest: of captions that hold the same words it puts the
+    shortest first, unless they repeat them. (The index yields the shortest first; ranking 100,000 takes 200 ms.)
     """
     # The clauses are fixed words; every value is a parameter. Of an image's captions, min() picks the best one's row.
+    # CROSS JOIN makes SQLite walk the full-text index in its own order, and stop when it has enough.
+    clauses = " AND ".join(["images.present", *wanted.clauses()])
     best = text(
         f"""
-        WITH matching AS MATERIALIZED (
-            SELECT rowid AS caption_id, bm25(captions_fts) AS score FROM captions_fts WHERE captions_fts MATCH :expression
+        WITH candidates AS MATERIALIZED (
+            SELECT captions_fts.rowid AS place, captions.content_id, captions.text, bm25(captions_fts) AS score
+            FROM captions_fts CROSS JOIN captions ON captions.place = captions_fts.rowid
+            WHERE captions_fts MATCH :expression
+            AND (captions.task = :by_hand OR NOT EXISTS (
+                SELECT 1 FROM captions AS own WHERE own.content_id = captions.content_id AND own.task = :by_hand))
+            AND EXISTS (SELECT 1 FROM images WHERE images.content_id = captions.content_id AND {clauses})
+            ORDER BY captions_fts.rowid LIMIT :candidates
         )
-        SELECT images.id AS image_id, matching.caption_id, captions.text, min(matching.score) AS score
-        FROM matching JOIN captions ON captions.id = matching.caption_id
-        JOIN images ON images.content_id = captions.content_id
-        WHERE {" AND ".join(["images.present", *wanted.clauses()])}
-        AND (captions.task = :by_hand OR NOT EXISTS (
-            SELECT 1 FROM captions AS own WHERE own.content_id = captions.content_id AND own.task = :by_hand))
-        GROUP BY images.id ORDER BY score, images.id LIMIT :limit
+        SELECT images.id AS image_id, candidates.place, candidates.text, min(candidates.score) AS score
+        FROM candidates CROSS JOIN images ON images.content_id = candidates.content_id
+        WHERE {clauses} GROUP BY images.id ORDER BY score, images.id LIMIT :limit
         """
     )
-    values = {"expression": expression, "by_hand": BY_HAND, "limit": limit, **wanted.parameters()}
-    found = connection.execute(best, values).all()
+    candidates = -1 if match.has_choice else max(CANDIDATES, limit)
+    values = {"by_hand": BY_HAND, "limit": limit, "candidates": candidates, **wanted.parameters()}
+    found = connection.execute(best, {"expression": match.expression, **values}).all()
     marked = text(
-        "SELECT rowid, snippet(captions_fts, 0, '[', ']', '...', 16) FROM captions_fts "
-        "WHERE captions_fts MATCH :expression AND rowid IN :ids"
-    ).bindparams(bindparam("ids", expanding=True))
-    ids = {row.caption_id for row in found}
-    snippets = dict(map(tuple, connection.execute(marked, {"expression": expression, "ids": list(ids)})))
-    return [CaptionHit(row.image_id, row.text, snippets[row.caption_id], row.score) for row in found]
+        "SELECT snippet(captions_fts, 0, '[', ']', '...', 16) FROM captions_fts "
+        "WHERE captions_fts MATCH :expression AND rowid = :place"
+    )
+    snippets = {
+        place: connection.execute(marked, {"expression": match.expression, "place": place}).scalar_one()
+        for place in {row.place for row in found}
+    }
+    return [CaptionHit(row.image_id, row.text, snippets[row.place], row.score) for row in found]
 
 
 def full_text_problem(editor: Editor) -> str | None:

@@ -12,6 +12,7 @@ from schema.images import UNKNOWN, Role
 SUPPORT_DIRECTORY = "2.support-set"
 QUERY_DIRECTORY = "6.preprocessed"
 LABELS_FILE = "labels.csv"
+SIDECAR_SUFFIX = ".txt"
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -40,6 +41,7 @@ NOT_IN_A_CATEGORY = "a file straight in the data directory; images belong under 
 NOT_A_SECTION = f"neither {SUPPORT_DIRECTORY}/ nor {QUERY_DIRECTORY}/"
 NOT_A_SHOT = "not a shot; a shot is an image file shotN, or a directory shotN holding images"
 NOT_AN_IMAGE = "not an image file"
+NO_IMAGE_BESIDE = "a caption file NAME.txt belongs beside an image of that NAME; there is none"
 RESERVED_LABEL = f"'{UNKNOWN}' is reserved for queries that show no label; rename this directory"
 
 
@@ -77,6 +79,11 @@ def is_image_name(name: str) -> bool:
     return has_image_suffix(name) or "." not in name
 
 
+def is_sidecar_name(name: str) -> bool:
+    """Whether a file name is that of a caption beside an image."""
+    return PurePosixPath(name).suffix.lower() == SIDECAR_SUFFIX
+
+
 def place_file(parts: Sequence[str]) -> Place | str:
     """Place a file by its path under the data directory, split at the slashes; a string is the rule that it breaks."""
     if len(parts) == 1:
@@ -85,7 +92,7 @@ def place_file(parts: Sequence[str]) -> Place | str:
     if section not in (SUPPORT_DIRECTORY, QUERY_DIRECTORY) or not rest:
         return NOT_A_SECTION
     if not is_image_name(rest[-1]):
-        return NOT_AN_IMAGE
+        return NO_IMAGE_BESIDE if is_sidecar_name(rest[-1]) else NOT_AN_IMAGE
     if section == QUERY_DIRECTORY:
         return Place(category, Role.QUERY, None, None)
     if shot := _shot_name(rest[0], is_file=len(rest) == 1):

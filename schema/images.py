@@ -47,6 +47,14 @@ class FoundImage:
     failure: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """A caption by hand: a text file beside an image, of the same name but for the suffix. `path` is relative to the root."""
+
+    path: str
+    state: FileState
+
+
 class KnownImage(NamedTuple):
     """An image as the store knows it. `failure` is set when it could not be used, by the decoder named."""
 

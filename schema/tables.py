@@ -125,6 +125,19 @@ captions = Table(
     comment="What a task wrote of a content (no fingerprint: a person did); bigrams are those of its ideographs.",
 )
 
+sidecars = Table(
+    "sidecars",
+    metadata,
+    Column("image_id", Integer, ForeignKey("images.id"), primary_key=True),
+    Column("content_id", Integer, ForeignKey("contents.id"), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("mtime_ns", Integer, nullable=False),
+    Column("ctime_ns", Integer, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Index("ix_sidecars_content", "content_id"),
+    comment="Caption files taken up beside images; a caption by hand of the same content and revision came from one.",
+)
+
 snapshots = Table(
     "snapshots",
     metadata,

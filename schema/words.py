@@ -31,7 +31,15 @@ def bigrams(text: str) -> str:
     )
 
 
-def match_expression(query: str) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An FTS5 expression; `has_choice` tells whether captions may match it by different words (OR)."""
+
+    expression: str
+    has_choice: bool = False
+
+
+def match_expression(query: str) -> Match | None:
     """An FTS5 expression for what a person typed; None where it holds nothing that can be searched for.
 
     Words must all occur; "quoted words" in that order; AND, OR and NOT (in capitals) and prefix* mean what they say, as
@@ -48,6 +56,21 @@ def match_expression(query: str) -> str | None:
     return _joined(terms)
 
 
+def plain_words(query: str) -> str:
+    """What a person typed as plain words, for models that know no operators; what follows NOT is left out."""
+    words: list[str] = []
+    unwanted = False
+    for phrase, word in _TOKEN.findall(query):
+        if word in _OPERATORS:
+            unwanted = word == "NOT"
+            continue
+        plain = (phrase or word.rstrip("*")).strip()
+        if not unwanted and re.search(r"\w", plain):
+            words.append(plain)
+        unwanted = False
+    return " ".join(words)
+
+
 def _expression(words: str, *, prefix: bool) -> str | None:
     """One term: its unspaced runs as bigrams, the rest as a phrase of words; all of them."""
     parts = []
@@ -60,14 +83,16 @@ def _expression(words: str, *, prefix: bool) -> str | None:
     return f"({' AND '.join(parts)})" if parts else None
 
 
-def _joined(terms: list[Term]) -> str | None:
+def _joined(terms: list[Term]) -> Match | None:
     """Terms with the operators that stand between two of them; AND where none does; others are passed over."""
     joined = ""
     pending: str | None = None
+    has_choice = False
     for term in terms:
         if term.operator:
             pending = term.expression if joined else None
         else:
             joined = f"({joined} {pending or 'AND'} {term.expression})" if joined else term.expression
+            has_choice |= pending == "OR"
             pending = None
-    return joined or None
+    return Match(joined, has_choice) if joined else None

@@ -20,6 +20,10 @@ def session(name: str) -> str:
     return re.sub(r"^    ", "", block, flags=re.MULTILINE)
 
 
+def tidy(printed: str) -> str:
+    return re.sub(r" +$", "", printed.strip(), flags=re.MULTILINE)
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     return {
@@ -38,8 +42,9 @@ def test_the_demo_prints_the_session_in_the_readme(tmp_path: Path, environment: 
     done = subprocess.run(
         ["sh", "examples/demo.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    printed = done.stdout.partition("$ nearshot status")[0].strip()
-    assert re.sub(r" +$", "", printed, flags=re.MULTILINE) == session("demo")
+    printed, _, rest = done.stdout.partition("\n$ nearshot search")
+    assert tidy(printed) == session("demo")
+    assert tidy("$ nearshot search" + rest.partition("$ nearshot status")[0]) == session("search")
     assert {"match", "ambiguous", "unknown"} <= set(printed.split())
     assert "    data/<category>/2.support-set/<label>/shot1.jpg" in done.stdout
     truth = re.findall(r"^(match|ambiguous|unknown) +(\S+) .*6\.preprocessed/([^/]+)/", printed, flags=re.MULTILINE)
@@ -54,4 +59,4 @@ def test_the_list_of_backbones_is_the_one_in_the_readme(tmp_path: Path, environm
     command = [sys.executable, str(ROOT / "cli.py"), "backbones"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     printed = f"$ nearshot backbones\n{done.stdout.strip()}"
-    assert re.sub(r" +$", "", printed, flags=re.MULTILINE) == session("backbones")
+    assert tidy(printed) == session("backbones")

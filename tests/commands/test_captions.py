@@ -41,10 +41,50 @@ def test_a_caption_by_hand_is_found_by_its_words(nearshot: Run, indexed: Path) -
         assert Path(hit["path"]).name == "shot1.png"
         assert (hit["rank"], hit["category"], hit["label"], hit["role"]) == (1, "things", "cat", "support")
     printed = nearshot("search", "cafe").stdout
-    assert f"  1  things/cat  {CAT}" in printed
+    assert f"  1  things/cat  support  {CAT}" in printed
     assert "[Café]" in printed
     assert nearshot("search", "dog").stdout.startswith("nothing found")
     assert nearshot("search", "cafe", "--role", "query", "--json").objects == []
+
+
+def test_words_are_compared_with_images_where_clip_has_seen_them(nearshot: Run, small: Path, weights: Path) -> None:
+    assert nearshot("index", "data", "--backbone", "clip", "--weights", weights, "--device", "cpu").status == 0
+    nearshot("caption", CAT, "--set", "a ginger cat")
+    lines = nearshot("search", "cat", "--json", "--limit", 3).objects
+    assert [line["rank"] for line in lines] == [1, 2, 3]
+    assert {line["mode"] for line in lines} == {"hybrid"}
+    [captioned] = [line for line in lines if line["captions_rank"]]
+    assert (Path(captioned["path"]).name, captioned["snippet"]) == ("shot1.png", "a ginger [cat]")
+    printed = nearshot("search", "cat", "--limit", 3).stdout
+    assert f"things/cat  support  {CAT}  (captions 1, image {captioned['image_rank']})\n     a ginger [cat]" in printed
+    assert printed.endswith("mode hybrid (images by clip)\n")
+    by_image = nearshot("search", "cat", "--mode", "image", "--role", "query", "--json").objects
+    assert [(line["image_rank"], line["captions_rank"], line["role"]) for line in by_image] == [
+        (1, None, "query"),
+        (2, None, "query"),
+    ]
+    assert by_image[0]["image_score"] >= by_image[1]["image_score"]
+
+
+def test_auto_says_in_a_line_what_it_searched_without(nearshot: Run, indexed: Path) -> None:
+    nothing = nearshot("search", "cat")
+    assert nothing.stdout == "nothing found; mode captions\n"
+    without_image, without_captions = nothing.stderr.splitlines()
+    assert without_image.startswith("nearshot: searched without image: ")
+    assert "--backbone clip" in without_image
+    assert without_captions == (
+        "nearshot: searched without captions: there are none yet; `nearshot caption` writes them"
+    )
+    assert nearshot("search", "cat", "--mode", "image").status == 2
+    assert nearshot("search", "cat", "--category", "dogs").status == 2
+
+
+def test_a_caption_file_beside_an_image_is_taken_up(nearshot: Run, small: Path) -> None:
+    (small.parent / CAT).with_suffix(".txt").write_text("a ginger cat")
+    assert "  captions: 1 taken from text files" in nearshot("index", "data", "--backbone", "hog").stdout
+    assert nearshot("index", "data", "--backbone", "hog", "--json").objects[0]["captions_taken"] == 0
+    [hit] = nearshot("search", "ginger", "--json").objects
+    assert hit["snippet"] == "a [ginger] cat"
 
 
 @pytest.mark.parametrize("words", ['"', "AND", "a:b ^ (", "'; DROP TABLE captions", "*"])

@@ -90,6 +90,42 @@ def test_text_says_verdict_score_shots_and_that_the_thresholds_are_priors(nearsh
     assert "as given" in nearshot("query", CAT, "--threshold", "0.5", "--margin", "0").stdout
 
 
+def test_captions_of_the_hits_are_shown_on_request(nearshot: Run, indexed: Path) -> None:
+    nearshot("caption", "data/things/2.support-set/cat/shot1.png", "--set", "a ginger cat")
+    [line] = nearshot("query", CAT, "--caption", "--json").objects
+    assert {Path(hit["path"]).name: hit["caption"] for hit in line["hits"] if hit["label"] == "cat"} == {
+        "shot1.png": "a ginger cat",
+        "shot2.png": None,
+    }
+    assert "caption" not in nearshot("query", CAT, "--json").objects[0]["hits"][0]
+    printed = nearshot("query", "data/things/6.preprocessed", "--caption").stdout
+    assert "shot1.png\n           a ginger cat\n" in printed
+    assert "(no caption)" in printed
+
+
+def test_words_are_mixed_into_the_image(nearshot: Run, small: Path, weights: Path) -> None:
+    nearshot("index", "data", "--backbone", "clip", "--backbone", "hog", "--weights", weights, "--device", "cpu")
+
+    def scores(*options: object) -> dict[str, float]:
+        [line] = nearshot("query", CAT, "--top-k", 9, "--json", *options).objects
+        assert line["backbone"] == "clip"
+        return {hit["path"]: hit["score"] for hit in line["hits"]}
+
+    image = scores("--backbone", "clip")
+    assert scores("--text", "a red cat", "--text-weight", 0) == pytest.approx(image, abs=1e-5)
+    words = scores("--text", "a red cat", "--text-weight", 1)
+    found = nearshot("search", "a", "red", "cat", "--mode", "image", "--role", "support", "--json").objects
+    assert words == pytest.approx({hit["path"]: hit["image_score"] for hit in found}, abs=1e-5)
+    mixed = scores("--text", "a red cat", "--text-weight", 0.3)
+    parts = {path: 0.7 * image[path] + 0.3 * words[path] for path in image}
+    lengths = [parts[path] / mixed[path] for path in parts]
+    assert lengths == pytest.approx([lengths[0]] * len(lengths), rel=1e-3), "one length for all: the mixture's own"
+    assert "mixed with the words 'a red cat' (weight 0.5)" in nearshot("query", CAT, "--text", "a red cat").stdout
+    refused = nearshot("query", CAT, "--text", "red", "--backbone", "hog")
+    assert (refused.status, "hog cannot compare images with words" in refused.stderr) == (2, True)
+    assert nearshot("query", CAT, "--text", " ").status == 2
+
+
 def test_csv_has_a_header_and_a_row_an_image(nearshot: Run, indexed: Path) -> None:
     outcome = nearshot("query", CAT, "none.jpg", "--csv")
     first, second = csv.DictReader(outcome.stdout.splitlines())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +21,8 @@ from backbones.loading import load_captioner
 from backbones.protocol import Precision, Prepared
 from indexer.captions import CaptionOptions, CaptionReport, CaptionRun, set_caption
 from indexer.verify import verify
-from retriever.search import search_by_caption
-from schema.captions import ImageFilter, captions_of, full_text_problem
+from retriever.search import Mode, SearchOptions, search
+from schema.captions import ImageFilter, captions_shown, full_text_problem
 from schema.errors import UsageError
 from schema.images import Role
 from schema.store import Store
@@ -64,7 +67,8 @@ def rows(store: Store) -> dict[tuple[int, str], str]:
 
 
 def find(store: Store, words: str, wanted: ImageFilter = ImageFilter()) -> list[str]:  # noqa: B008
-    return [Path(found.image.path).name for found in search_by_caption(store, words, wanted, limit=20)]
+    results = search(store, words, SearchOptions(mode=Mode.CAPTIONS, wanted=wanted))
+    return [Path(found.image.path).name for found in results.found]
 
 
 def assert_full_text_is_whole(store: Store) -> None:
@@ -117,6 +121,58 @@ def test_a_run_that_dies_in_a_commit_loses_that_batch_only(
     assert_full_text_is_whole(store)
 
 
+CHILD = """
+import os, random, signal, sys
+from pathlib import Path
+import indexer.captions
+from schema.store import Store
+from tests.indexer.test_captions import ByColour, run
+
+chance = random.Random(int(sys.argv[2]))
+steps, after = chance.randrange(1, 5), chance.random() < 0.5
+
+def deadly(function):
+    def call(*arguments, **named):
+        global steps
+        steps -= 1
+        if steps == 0 and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = function(*arguments, **named)
+        if steps == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return call
+
+indexer.captions.put_captions = deadly(indexer.captions.put_captions)
+ByColour.caption = deadly(ByColour.caption)
+with Store(Path(sys.argv[1])) as store:
+    run(store, ByColour())
+"""
+
+
+def test_a_run_killed_ten_times_captions_every_image_once(store: Store, small: Path) -> None:
+    for number in range(40):
+        save_crop(small / f"things/6.preprocessed/{number}.png", f"{('rocket', 'coffee')[number % 2]}:{number // 2}")
+    run_index(store, small)
+    with store.reading() as catalog:
+        contents = len(catalog.all_contents())
+    written = [0]
+    for seed in range(10):
+        command = [sys.executable, "-c", CHILD, str(store.directory), str(seed)]
+        died = subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode
+        assert died == -signal.SIGKILL
+        written.append(len(rows(store)))
+        assert_full_text_is_whole(store)
+    assert written == sorted(written)
+    assert 3 < written[-1] < contents
+    captioner = ByColour()
+    run(store, captioner)
+    assert sum(captioner.batches) == contents - written[-1], "nothing is captioned twice"
+    assert len(rows(store)) == contents
+    assert list(verify(store)) == []
+    assert_full_text_is_whole(store)
+
+
 def test_a_caption_by_hand_wins_and_survives(store: Store, small: Path) -> None:
     run_index(store, small)
     run(store, ByColour())
@@ -126,12 +182,14 @@ def test_a_caption_by_hand_wins_and_survives(store: Store, small: Path) -> None:
     with store.reading() as catalog:
         content = catalog.content(sha256)
         assert content is not None
-        assert captions_of(catalog.connection, [content[0]]) == {content[0]: "my own cat"}
+        images = (
+            catalog.connection.execute(sa.text(f"SELECT id FROM images WHERE content_id = {content[0]}"))
+            .scalars()
+            .all()
+        )
+        assert captions_shown(catalog.connection, images) == dict.fromkeys(images, "my own cat")
     assert find(store, "own cat") == ["shot1.png"]
-    assert "shot1.png" not in [
-        Path(found.image.path).name
-        for found in search_by_caption(store, "something", ImageFilter(label="cat", role=Role.SUPPORT), limit=20)
-    ]
+    assert "shot1.png" not in find(store, "something", ImageFilter(label="cat", role=Role.SUPPORT))
     set_caption(store, small / CAT, "another")
     assert find(store, "own") == []
     with pytest.raises(UsageError, match="needs words"):

@@ -38,8 +38,8 @@ SUPPORT, QUERY = Role.SUPPORT, Role.QUERY
         ("cats/2.support-set/shotA.png", NOT_A_SHOT),
         ("cats/2.support-set/Class_A/photo.png", NOT_A_SHOT),
         ("cats/2.support-set/Class_A/more/shot1.png", NOT_A_SHOT),
-        ("cats/2.support-set/Class_A/shot1/notes.txt", NOT_AN_IMAGE),
-        ("cats/6.preprocessed/notes.txt", NOT_AN_IMAGE),
+        ("cats/2.support-set/Class_A/shot1/notes.pdf", NOT_AN_IMAGE),
+        ("cats/6.preprocessed/notes.pdf", NOT_AN_IMAGE),
         ("cats/2.support-set/Unknown/shot1.png", RESERVED_LABEL),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.words import bigrams, match_expression
+from schema.words import bigrams, match_expression, plain_words
 
 CAPTIONS = {
     1: "A red car parked on a wet street",
@@ -32,10 +32,10 @@ def index() -> sqlite3.Connection:
 
 
 def find(index: sqlite3.Connection, query: str) -> set[int]:
-    expression = match_expression(query)
-    if expression is None:
+    match = match_expression(query)
+    if match is None:
         return set()
-    return {row[0] for row in index.execute("SELECT rowid FROM f WHERE f MATCH ?", (expression,))}
+    return {row[0] for row in index.execute("SELECT rowid FROM f WHERE f MATCH ?", (match.expression,))}
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,28 @@ def test_every_character_of_unspaced_script_begins_a_bigram(text: str) -> None:
     parts = bigrams(text).split()
     assert all(1 <= len(part) <= 2 for part in parts)
     assert "".join(part[0] for part in parts) == "".join(ch for ch in text if bigrams(ch))
+
+
+@pytest.mark.parametrize(
+    ("query", "plain"),
+    [
+        ("red car", "red car"),
+        ('"red car" AND bicyc* OR dog', "red car bicyc dog"),
+        ("car NOT red wheel", "car wheel"),
+        ('NOT "red car"', ""),
+        ("NOT", ""),
+        ('" * "', ""),
+        ("猫 cat's", "猫 cat's"),
+    ],
+)
+def test_plain_words_are_what_is_wanted_without_operators(query: str, plain: str) -> None:
+    assert plain_words(query) == plain
+
+
+@pytest.mark.parametrize(
+    ("query", "choice"), [("a OR b", True), ("a b", False), ("OR b", False), ("a OR", False), ("a NOT b", False)]
+)
+def test_only_or_gives_a_choice(query: str, choice: bool) -> None:
+    match = match_expression(query)
+    assert match is not None
+    assert match.has_choice == choice

@@ -1,0 +1,63 @@
+"""`nearshot export`: images, labels, captions and vectors for other tools."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from commands.common import reports_errors, store_option
+from schema.errors import UsageError
+
+FORMATS = ("jsonl", "csv", "parquet")
+
+
+@click.command()
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Default: by the name of --output, else jsonl.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here; default: standard output.")
+@click.option("--vectors", "with_vectors", is_flag=True, help="Write the vectors too.")
+@click.option(
+    "--backbone", "backbones", multiple=True, help="Only vectors of this backbone (repeatable). Default: all."
+)
+@click.option("--category", help="Only images of this category.")
+@click.option("--label", help="Only images of this label.")
+@click.option("--role", type=click.Choice(["support", "query"]), help="Only images of this role.")
+@store_option
+@reports_errors
+def export(
+    store_directory: Path,
+    *,
+    form: str | None,
+    output: Path | None,
+    with_vectors: bool,
+    backbones: tuple[str, ...],
+    category: str | None,
+    label: str | None,
+    role: str | None,
+) -> None:
+    """Write what the store knows of every usable image: place, label, content, caption, and which backbones have seen it.
+
+    The same store gives the same file, whatever the order of indexing. A file is replaced only when the new one is whole.
+    """
+    from retriever.export import ExportFormat
+    from retriever.export import export as write
+    from schema.captions import ImageFilter
+    from schema.images import Role
+    from schema.store import Store
+
+    named = output.suffix.lower().removeprefix(".") if output else ""
+    chosen = form or (named if named in FORMATS else "jsonl" if not named or output is None else "")
+    if not chosen:
+        raise UsageError(f"{output} names no format; give --format {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    wanted = ImageFilter(category=category, label=label, role=Role(role) if role else None)
+    with Store(store_directory) as store:
+        count = write(
+            store,
+            output or sys.stdout,
+            ExportFormat(chosen),
+            wanted=wanted,
+            backbones=backbones,
+            with_vectors=with_vectors,
+        )
+    click.echo(f"{count} images written to {output or 'standard output'}", err=True)

@@ -1,0 +1,85 @@
+"""Taking up sidecars: captions that people wrote into text files beside their images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from indexer.discover import Discovery
+from schema.contract import Breach
+from schema.images import Sidecar
+from schema.sidecars import Captioned, drop_sidecars, take_sidecars, taken_sidecars, usable_images
+from schema.store import Store, utc_now
+
+MAX_BYTES = 64 * 1024
+"""A longer file is no caption."""
+
+BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Unusable:
+    reason: str
+
+
+def take_up(store: Store, root: Path, root_id: int, found: Discovery) -> tuple[int, list[Breach]]:
+    """Take the words of new and changed sidecars as captions by hand, and drop those of sidecars that are gone.
+
+    Returns how many were taken, and the files that hold no usable caption, which count as not there. Only files that
+    changed, or whose image did, are read.
+    """
+    with store.reading() as catalog:
+        taken = taken_sidecars(catalog.connection, root_id, found.categories)
+        if not (found.sidecars or taken):
+            return 0, []
+        usable = usable_images(catalog.connection, root_id, found.sidecars)
+    gone = {
+        path: before
+        for path, before in taken.items()
+        if not found.hides(path)
+        and (path not in usable or before.content_id != usable[path][1] or before.state != found.sidecars[path].state)
+    }
+    if gone:
+        with store.writing() as editor:
+            drop_sidecars(editor, gone)
+            taken = taken_sidecars(editor.connection, root_id, found.categories)
+    due = {path: found.sidecars[path] for path in usable if path not in taken}
+    return _take(store, root, due, usable)
+
+
+def _take(
+    store: Store, root: Path, due: Mapping[str, Sidecar], usable: Mapping[str, tuple[int, int]]
+) -> tuple[int, list[Breach]]:
+    breaches: dict[str, Breach] = {}
+    paths = sorted(due)
+    count = 0
+    for start in range(0, len(paths), BATCH):
+        captioned = []
+        for path in paths[start : start + BATCH]:
+            sidecar = due[path]
+            words = _read(root / sidecar.path)
+            if isinstance(words, _Unusable):
+                breaches[sidecar.path] = Breach(sidecar.path, words.reason)
+            else:
+                captioned.append(Captioned(*usable[path], words, sidecar.state))
+        if captioned:
+            with store.writing() as editor:
+                take_sidecars(editor, captioned, utc_now())
+        count += len(captioned)
+    return count, list(breaches.values())
+
+
+def _read(path: Path) -> str | _Unusable:
+    """The words of a text file, on one line."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        words = " ".join(data.decode("utf-8-sig").split())
+    except OSError as error:
+        return _Unusable(f"a caption file that cannot be read: {error.strerror or error}")
+    except UnicodeDecodeError:
+        return _Unusable("a caption file that is not UTF-8 text")
+    if len(data) > MAX_BYTES:
+        return _Unusable(f"a caption file of more than {MAX_BYTES:,} bytes")
+    return words or _Unusable("a caption file without words")

@@ -1,0 +1,104 @@
+"""The choice of what answers: a backbone that the store was indexed with, and the categories that are searched."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from backbones.choice import choose
+from backbones.protocol import Backbone
+from backbones.spec import NAMED, parse_spec
+from schema.catalog import BackboneRow, Catalog
+from schema.errors import UsageError, WeightsError
+from schema.images import Role
+
+LAST_RESORT = "hog"
+"""The backbone that is taken only where there is no other: it sees shapes and colours, not things."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many images a backbone has dealt with, and how many it has not."""
+
+    covered: int
+    lacking: int
+
+
+def choose_row(
+    catalog: Catalog,
+    name: str | None,
+    categories: Collection[str],
+    *,
+    roles: Collection[Role] = (Role.SUPPORT,),
+    words: bool = False,
+) -> tuple[BackboneRow, Coverage]:
+    """The backbone to search with, and how much of some categories' images of some roles it covers.
+
+    The one named, or of all by preference, the first that covers all of them; an older row of a name counts where the
+    newest is not complete. Where none is, the one that covers most. With `words`, only those that can encode text.
+    UsageError where the store has none.
+    """
+    rows = sorted(catalog.all_backbones(), key=lambda row: -row.revision)
+    names = list(dict.fromkeys(row.name for row in rows))
+    if not names:
+        raise UsageError("nothing is indexed yet; run `nearshot index DATA`")
+    if name is not None:
+        wanted = parse_spec(name).name
+        if wanted not in names:
+            raise UsageError(
+                f"nothing is indexed with {wanted}; run `nearshot index DATA --backbone {wanted}`, "
+                f"or take {' or '.join(sorted(names))}"
+            )
+        names = [wanted]
+    if words:
+        able = [known for known in names if parse_spec(known).encodes_text]
+        if not able:
+            reason = (
+                f"{names[0]} cannot compare images with words"
+                if name
+                else "no image is indexed by what words say of it"
+            )
+            raise UsageError(f"{reason}; run `nearshot index DATA --backbone clip`")
+        names = able
+    preferred = (
+        [named for named in NAMED if named != LAST_RESORT]
+        + [other for other in names if other not in NAMED]
+        + [LAST_RESORT]
+    )
+    choices = [row for each in preferred if each in names for row in rows if row.name == each]
+    coverages = {row: _coverage(catalog, row, categories, roles) for row in choices}
+    whole = next((row for row in choices if coverages[row].lacking == 0), None)
+    chosen = whole or max(choices, key=lambda row: coverages[row].covered)
+    return chosen, coverages[chosen]
+
+
+def choose_categories(catalog: Catalog, name: str | None) -> list[str]:
+    """The category named, or all; UsageError for one that holds nothing usable."""
+    names = sorted({category for role in Role for category in catalog.categories(role)})
+    if name is None:
+        return names
+    if name not in names:
+        raise UsageError(f"no category '{name}' is indexed; there are {', '.join(names) or 'none'}")
+    return [name]
+
+
+def load_indexed(row: BackboneRow, *, weights: Path | None, device: str) -> Backbone:
+    """The backbone of a row, loaded; WeightsError where the weights are not here, or are not those of the row."""
+    choice = choose(parse_spec(row.name), row=row, weights=weights)
+    backbone = choice.load(device)
+    if backbone.description.fingerprint != row.fingerprint:
+        raise WeightsError(
+            f"{row.name}: the store was indexed with other weights, preprocessing or precision than those at hand; "
+            f"index again with `nearshot index DATA --backbone {row.name}`"
+        )
+    return backbone
+
+
+def _coverage(catalog: Catalog, row: BackboneRow, categories: Collection[str], roles: Collection[Role]) -> Coverage:
+    counts = [
+        count
+        for count in catalog.count_vectors_by_category(row.id)
+        if count.role in roles and count.category in categories
+    ]
+    return Coverage(sum(count.vectors + count.failed for count in counts), sum(count.lacking for count in counts))

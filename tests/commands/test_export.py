@@ -1,0 +1,48 @@
+"""`nearshot export`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Outcome
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def indexed(nearshot: Run, small: Path) -> Path:
+    assert nearshot("index", "data", "--backbone", "hog").status == 0
+    return small
+
+
+def test_lines_go_to_standard_output_and_files_by_their_names(nearshot: Run, indexed: Path, tmp_path: Path) -> None:
+    printed = nearshot("export")
+    assert [line["label"] for line in printed.objects] == ["cat", "cat", "coffee", "coffee", "Unknown", "cat"]
+    assert printed.stderr == "6 images written to standard output\n"
+    assert nearshot("export", "--output", "all.csv", "--role", "query").stderr == "2 images written to all.csv\n"
+    assert (tmp_path / "all.csv").read_text().startswith("path,category,role,label,shot,sha256,")
+    assert nearshot("export", "--output", "all.parquet", "--vectors").status == 0
+    assert (tmp_path / "all.parquet").read_bytes()[:4] == b"PAR1"
+    assert nearshot("export", "--output", "all.txt", "--format", "jsonl", "--vectors").status == 0
+    first = json.loads((tmp_path / "all.txt").read_text().splitlines()[0])
+    assert len(first["embeddings"]["hog"]["vector"]) == 708
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output", "all.xlsx"], "all.xlsx names no format; give --format jsonl, csv or parquet"),
+        (["--format", "parquet"], "give --output FILE"),
+        (["--backbone", "clip"], "nothing is indexed with clip; take hog"),
+        (["--output", "nowhere/all.csv"], "nowhere/all.csv.part: No such file or directory"),
+        (["--store", "nothing"], "no store at nothing"),
+    ],
+)
+def test_a_wrong_request_says_what_is_right(nearshot: Run, indexed: Path, arguments: list[str], message: str) -> None:
+    outcome = nearshot("export", *arguments)
+    assert outcome.status != 0
+    assert message in outcome.stderr

@@ -1,0 +1,124 @@
+"""Export."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from indexer.captions import set_caption
+from retriever.export import ExportFormat, export
+from schema.captions import ImageFilter
+from schema.errors import UsageError
+from schema.images import Role
+from schema.store import Store
+from tests.conftest import run_index, save_crop
+
+CAT = "things/2.support-set/cat/shot1.png"
+ALL = ImageFilter()
+
+
+def lines(store: Store, wanted: ImageFilter = ALL, **more: Any) -> list[dict[str, Any]]:
+    stream = io.StringIO()
+    count = export(store, stream, ExportFormat.JSONL, wanted=wanted, **more)
+    found = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert len(found) == count
+    return found
+
+
+def stored(store: Store, root: Path) -> dict[str, np.ndarray]:
+    """The vectors of hog, as the catalog has them, by path."""
+    with store.reading() as catalog:
+        [row] = catalog.backbones()
+        vectors: dict[str, np.ndarray] = {}
+        for role in Role:
+            for chunk in catalog.vectors(row, "things", role):
+                shown = catalog.shown(chunk.ids.tolist())
+                vectors |= {shown[i].path: vector for i, vector in zip(chunk.ids.tolist(), chunk.vectors, strict=True)}
+    return vectors
+
+
+def test_all_three_formats_hold_the_same_and_vectors_to_the_last_bit(store: Store, small: Path, tmp_path: Path) -> None:
+    run_index(store, small)
+    set_caption(store, small / CAT, 'a "ginger" cat,\twith, commas; 猫')
+    expected = stored(store, small)
+    objects = lines(store, with_vectors=True)
+    assert [one["path"] for one in objects] == sorted(expected)
+    for one in objects:
+        assert np.array_equal(np.array(one["embeddings"]["hog"]["vector"], dtype=np.float32), expected[one["path"]])
+    table = tmp_path / "out.csv"
+    assert export(store, table, ExportFormat.CSV, wanted=ALL, with_vectors=True) == 6
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = tmp_path / "out.parquet"
+    assert export(store, columns, ExportFormat.PARQUET, wanted=ALL, with_vectors=True) == 6
+    records = parquet.read_table(columns).to_pylist()
+    for one, row, record in zip(objects, rows, records, strict=True):
+        facts = {name: value for name, value in one.items() if name != "embeddings"}
+        assert {name: record[name] for name in facts} == facts
+        assert {name: row[name] for name in facts} == {
+            name: "" if value is None else str(value) for name, value in facts.items()
+        }
+        assert record["hog_fingerprint"] == row["hog_fingerprint"] == one["embeddings"]["hog"]["fingerprint"]
+        assert np.array_equal(np.array(record["hog_vector"], dtype=np.float32), expected[one["path"]])
+        assert np.array_equal(np.array(json.loads(row["hog_vector"]), dtype=np.float32), expected[one["path"]])
+    assert records[0]["caption"] == 'a "ginger" cat, with, commas; 猫'
+    assert records[0]["caption_task"] == "by-hand"
+
+
+def test_the_file_is_the_same_whatever_the_order_of_indexing(small: Path, tmp_path: Path) -> None:
+    written = []
+    for name in ("forwards", "backwards"):
+        with Store(tmp_path / name, create=True) as store:
+            if name == "backwards":
+                images = sorted(small.rglob("*.png"))[1:]
+                aside = [image.rename(image.with_suffix(".aside")) for image in images]
+                run_index(store, small)
+                for image in reversed(aside):
+                    image.rename(image.with_suffix(".png"))
+                    run_index(store, small)
+            else:
+                run_index(store, small)
+            for form in ExportFormat:
+                export(store, tmp_path / f"{name}.{form}", form, wanted=ALL, with_vectors=True)
+        written.append([(tmp_path / f"{name}.{form}").read_bytes() for form in ExportFormat])
+    assert written[0] == written[1]
+
+
+def test_filters_and_images_that_no_backbone_has_seen(store: Store, small: Path) -> None:
+    run_index(store, small)
+    assert [one["label"] for one in lines(store, ImageFilter(role=Role.QUERY))] == ["Unknown", "cat"]
+    assert len(lines(store, ImageFilter(category="none"))) == 0
+    assert all("vector" not in one["embeddings"]["hog"] for one in lines(store))
+    (small / CAT).unlink()
+    save_crop(small / "things/6.preprocessed/broken.png", "rocket")
+    (small / "things/6.preprocessed/broken.png").write_bytes(b"broken")
+    run_index(store, small)
+    assert len(lines(store)) == 5
+
+
+def test_wrong_requests_and_a_full_disk_leave_the_old_file(
+    store: Store, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, small)
+    with pytest.raises(UsageError, match="nothing is indexed with clip; take hog"):
+        lines(store, backbones=["clip"])
+    with pytest.raises(UsageError, match="--output FILE"):
+        export(store, io.StringIO(), ExportFormat.PARQUET, wanted=ALL)
+    target = tmp_path / "out.jsonl"
+    target.write_text("old")
+
+    def full(_record: object) -> dict[str, Any]:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("retriever.export._facts", full)
+    with pytest.raises(OSError, match="No space left"):
+        export(store, target, ExportFormat.JSONL, wanted=ALL)
+    assert target.read_text() == "old"
+    assert list(tmp_path.glob("*.part")) == []
