@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from commands.backbones import backbones
+from commands.calibrate import calibrate
 from commands.caption import caption
+from commands.evaluate import evaluate
 from commands.export import export
 from commands.forget import forget
 from commands.index import index
@@ -21,7 +23,7 @@ def main() -> None:
     """Recognise images from a few labelled shots, say Unknown when it should, and find images by example or by words."""
 
 
-for command in (index, query, search, caption, status, verify, forget, export, backbones):
+for command in (index, query, calibrate, evaluate, search, caption, status, verify, forget, export, backbones):
     main.add_command(command)
 
 if __name__ == "__main__":

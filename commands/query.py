@@ -42,15 +42,20 @@ CSV_COLUMNS = (
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--backbone", help="Search with this backbone. Default: the best one indexed.")
 @click.option("--category", help="Search this category only. Default: all.")
-@click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Hits to list.")
 @click.option(
-    "--threshold", type=click.FloatRange(-1, 1), help="Least score of a match. Default: the backbone's prior."
+    "--score",
+    type=click.Choice(["max_sim", "prototype", "knn_vote"]),
+    default="max_sim",
+    show_default=True,
+    help="What a label is scored by: its best image, the mean of its images, or the votes of the nearest images.",
 )
+@click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Hits to list.")
+@click.option("--threshold", type=click.FloatRange(-1, 1), help="Least score of a match. Default: as calibrated.")
 @click.option(
     "--margin",
     "margin_floor",
     type=click.FloatRange(0, 2),
-    help="Least lead over the best other label. Default: the backbone's prior.",
+    help="Least lead over the best other label. Default: as calibrated.",
 )
 @click.option(
     "--against",
@@ -85,12 +90,14 @@ def query(
     the threshold) or no_support. With --json, one object a line. Exit status 1 if an image could not be read.
     """
     from retriever.answer import Unreadable
-    from retriever.retriever import STANDARD_INPUT, Against, QueryOptions, Retriever, read_queries
+    from retriever.retriever import Against, QueryOptions, Retriever
+    from retriever.scores import Score
+    from retriever.sources import STANDARD_INPUT, read_queries
     from schema.store import Store
 
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other")
-    chosen["against"] = Against(chosen["against"])
+    chosen["against"], chosen["score"] = Against(chosen["against"]), Score(chosen["score"])
     if chosen["text"] is not None and not chosen["text"].strip():
         raise UsageError("--text needs words")
     options = QueryOptions(**chosen)
@@ -112,14 +119,17 @@ def query(
             f"run `nearshot index DATA --backbone {retriever.row.name}`",
             err=True,
         )
+    if retriever.stale:
+        click.echo(
+            f"nearshot: the support set of {', '.join(retriever.stale)} has changed since it was calibrated; "
+            "run `nearshot calibrate`",
+            err=True,
+        )
     if not answered:
         raise UsageError(f"no images in {', '.join(map(str, images))}")
     if not (as_json or as_csv):
-        click.echo(
-            _policy_note(
-                retriever.row.name, retriever.policy_is_prior, retriever.policy.threshold, retriever.policy.margin_floor
-            )
-        )
+        for note in _policy_notes(retriever, options.score):
+            click.echo(note)
         if options.text is not None:
             click.echo(
                 f"each image mixed with the words '{options.text}' (weight {options.text_weight:g}): scores are lower than "
@@ -207,6 +217,14 @@ def _runner_up(decision: Decision, *, with_category: bool) -> str:
     return f"{_name(decision.runner_up, with_category=with_category)} {decision.runner_up.score:.3f}"
 
 
-def _policy_note(backbone: str, is_prior: bool, threshold: float, margin_floor: float) -> str:
-    origin = "uncalibrated priors: check them on your own images" if is_prior else "as given"
-    return f"{backbone}, threshold {threshold:g}, margin {margin_floor:g} ({origin})"
+def _policy_notes(retriever: Retriever, score: str) -> list[str]:
+    """A line for each policy that was applied, and where it comes from."""
+    applied: dict[str, list[str]] = {}
+    for category, policy in retriever.policies.items():
+        line = f"threshold {policy.threshold:g}, margin {policy.margin_floor:g} ({retriever.origins[category]})"
+        applied.setdefault(line, []).append(category)
+    by = retriever.row.name if score == "max_sim" else f"{retriever.row.name}, {score}"
+    return [
+        ", ".join([by, *([" ".join(categories)] if len(applied) > 1 else []), line])
+        for line, categories in applied.items()
+    ]

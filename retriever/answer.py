@@ -8,6 +8,7 @@ from typing import Any
 
 from retriever.decision import Decision, Verdict
 from retriever.rank import Hit
+from retriever.scores import Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Answer:
     decision: Decision
     hits: tuple[Hit, ...]
     captions: Mapping[int, str] | None = None
+    score_by: Score = Score.MAX_SIM
 
     def as_json(self) -> dict[str, Any]:
         """The object that `query --json` prints; scores are cosines, rounded to 6 decimals (float32 carries no more)."""
@@ -38,6 +40,7 @@ class Answer:
             "nearest": nearest.label if nearest else None,
             "nearest_category": nearest.category if nearest else None,
             "score": _rounded(nearest.score) if nearest else None,
+            "score_by": self.score_by.value,
             "runner_up": runner_up.label if runner_up else None,
             "runner_up_category": runner_up.category if runner_up else None,
             "runner_up_score": _rounded(runner_up.score) if runner_up else None,

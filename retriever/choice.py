@@ -73,6 +73,16 @@ def choose_row(
     return chosen, coverages[chosen]
 
 
+def choose_rows(catalog: Catalog, names: Collection[str]) -> list[BackboneRow]:
+    """The backbones in use that are named, or all; UsageError for one that nothing is indexed with."""
+    in_use = {row.name: row for row in catalog.backbones()}
+    wanted = dict.fromkeys(parse_spec(name).name for name in names) or in_use
+    for name in wanted:
+        if name not in in_use:
+            raise UsageError(f"nothing is indexed with {name}; take {' or '.join(in_use) or 'none'}")
+    return [in_use[name] for name in wanted]
+
+
 def choose_categories(catalog: Catalog, name: str | None) -> list[str]:
     """The category named, or all; UsageError for one that holds nothing usable."""
     names = sorted({category for role in Role for category in catalog.categories(role)})

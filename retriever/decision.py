@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from retriever.rank import Candidate
+from retriever.scores import DECIMALS, Score
 
 
 class Verdict(StrEnum):
@@ -39,6 +40,9 @@ how far apart unlike images lie for each backbone, and were never measured. None
 PRIOR = Policy(0.75, 0.03)
 """The policy of a backbone that has no prior of its own."""
 
+VOTE_PRIOR = Policy(0.60, 0.20)
+"""The policy for shares of votes, whatever the backbone: a guess, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -60,13 +64,9 @@ class Decision:
         return self.nearest.label if self.nearest and self.verdict == Verdict.MATCH else None
 
 
-def prior_policy(backbone: str, *, threshold: float | None = None, margin_floor: float | None = None) -> Policy:
-    """A backbone's uncalibrated policy, with what the user set in its place."""
-    prior = PRIORS.get(backbone, PRIOR)
-    return Policy(
-        prior.threshold if threshold is None else threshold,
-        prior.margin_floor if margin_floor is None else margin_floor,
-    )
+def prior_policy(backbone: str, score: Score = Score.MAX_SIM) -> Policy:
+    """A backbone's uncalibrated policy for a score."""
+    return VOTE_PRIOR if score == Score.KNN_VOTE else PRIORS.get(backbone, PRIOR)
 
 
 def decide(candidates: Sequence[Candidate], policy: Policy) -> Decision:
@@ -75,7 +75,7 @@ def decide(candidates: Sequence[Candidate], policy: Policy) -> Decision:
         return Decision(Verdict.NO_SUPPORT, None, None, None, policy)
     nearest = candidates[0]
     runner_up = candidates[1] if len(candidates) > 1 else None
-    margin = nearest.score - runner_up.score if runner_up else None
+    margin = round(nearest.score - runner_up.score, DECIMALS) if runner_up else None
     if nearest.score < policy.threshold:
         verdict = Verdict.UNKNOWN
     elif margin is not None and margin < policy.margin_floor:

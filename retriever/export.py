@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.spec import parse_spec
+from retriever.choice import choose_rows
 from schema.captions import ImageFilter
 from schema.catalog import BackboneRow, Catalog
 from schema.errors import UsageError
@@ -45,11 +45,7 @@ class Export:
 
     def __init__(self, catalog: Catalog, wanted: ImageFilter, names: Sequence[str], *, with_vectors: bool) -> None:
         """Choose the backbones, by default all in use; UsageError for one that was not indexed with."""
-        in_use = {row.name: row for row in catalog.backbones()}
-        chosen = [parse_spec(name).name for name in names] or list(in_use)
-        if unknown := [name for name in chosen if name not in in_use]:
-            raise UsageError(f"nothing is indexed with {unknown[0]}; take {' or '.join(in_use) or 'none'}")
-        self._backbones: list[BackboneRow] = [in_use[name] for name in dict.fromkeys(chosen)]
+        self._backbones = choose_rows(catalog, names)
         self._catalog, self._wanted, self._with_vectors = catalog, wanted, with_vectors
 
     def write_jsonl(self, stream: TextIO) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
+from retriever.scores import DECIMALS, Score, label_scores
 from schema.images import Shown
 
 
@@ -16,18 +19,18 @@ class Hit:
     score: float
 
 
+Label = tuple[str, str]
+"""A category and a label in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A label of a category, with its best hit."""
+    """A label of a category, with its best hit and its score."""
 
     category: str
     label: str
     best: Hit
-
-    @property
-    def score(self) -> float:
-        """The best hit's score (`max_sim`)."""
-        return self.best.score
+    score: float
 
 
 def rank_hits(hits: Iterable[Hit]) -> list[Hit]:
@@ -35,11 +38,27 @@ def rank_hits(hits: Iterable[Hit]) -> list[Hit]:
     return sorted(hits, key=lambda hit: (-hit.score, hit.image.path))
 
 
-def rank_candidates(hits: Iterable[Hit]) -> list[Candidate]:
-    """The labels that the hits carry, each by its best hit, best first. Hits without a label are passed over."""
-    best: dict[tuple[str, str], Candidate] = {}
+def rank_candidates(
+    hits: Iterable[Hit], score: Score = Score.MAX_SIM, lengths: Mapping[Label, float] | None = None
+) -> list[Candidate]:
+    """The labels that the hits carry, best first; ties by the path of the best hit. Hits without a label are passed over.
+
+    `max_sim` needs the best hit of each label, the other scores all of them, and `prototype` the lengths of the labels'
+    means (`retriever.scores.mean_lengths`). The labels of several categories compete only by `max_sim` and `prototype`;
+    votes are shares within a category. Scores are rounded to 6 decimals.
+    """
+    best: dict[Label, Hit] = {}
+    own: dict[str, list[tuple[str, float]]] = {}
     for hit in rank_hits(hits):
         if hit.image.label is not None:
-            category, label = hit.image.category, hit.image.label
-            best.setdefault((category, label), Candidate(category, label, hit))
-    return list(best.values())
+            best.setdefault((hit.image.category, hit.image.label), hit)
+            own.setdefault(hit.image.category, []).append((hit.image.label, round(hit.score, DECIMALS)))
+    scores: dict[Label, float] = {}
+    for category, found in own.items():
+        names = list(dict.fromkeys(label for label, _ in found))
+        numbers = np.array([names.index(label) for label, _ in found])
+        means = np.array([lengths[category, name] if lengths else 1.0 for name in names])
+        row = label_scores(score, np.array([[similarity for _, similarity in found]]), numbers, means)[0]
+        scores |= {(category, name): float(value) for name, value in zip(names, row, strict=True)}
+    candidates = [Candidate(*label, hit, scores[label]) for label, hit in best.items()]
+    return sorted(candidates, key=lambda one: (-one.score, -one.best.score, one.best.image.path))

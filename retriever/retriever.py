@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -12,23 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.decode import decode
-from backbones.limits import MAX_BYTES, MAX_PIXELS
-from backbones.preparation import prepare_safely
+from backbones.limits import MAX_PIXELS
 from retriever.answer import Answer, Unreadable
 from retriever.choice import choose_categories, choose_row, load_indexed
-from retriever.decision import decide, prior_policy
-from retriever.rank import Hit, rank_candidates, rank_hits
-from retriever.words import encode_words
+from retriever.decision import Policy, decide, prior_policy
+from retriever.embedding import embed_picture, encode_words
+from retriever.rank import Hit, Label, rank_candidates, rank_hits
+from retriever.scores import Score, label_numbers
+from schema.calibrations import CalibrationRow, stored_calibrations
 from schema.captions import captions_shown
-from schema.contract import is_ignored, is_image_name
-from schema.errors import ImageError
+from schema.errors import ImageError, UsageError
 from schema.images import Role
+from schema.labelled import labelled_vectors, support_revision
 from schema.store import Store
 from vectors.normalise import find_faults, normalise
 from vectors.protocol import Neighbours, VectorStore
 from vectors.snapshots import Scope, open_vectors
-
-STANDARD_INPUT = "-"
 
 
 class Against(StrEnum):
@@ -41,7 +39,7 @@ class Against(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryOptions:
-    """Options of a query; None leaves the choice to nearshot (`threshold` and `margin_floor`: the backbone's prior).
+    """Options of a query; None leaves the choice to nearshot (`threshold` and `margin_floor`: as calibrated, else priors).
 
     `text` is mixed with each image: the unit vector of (1 - text_weight) times the image's plus text_weight times the words'.
     With `captions`, the hits carry theirs.
@@ -50,6 +48,7 @@ class QueryOptions:
     backbone: str | None = None
     category: str | None = None
     top_k: int = 5
+    score: Score = Score.MAX_SIM
     threshold: float | None = None
     margin_floor: float | None = None
     against: Against = Against.SUPPORT
@@ -74,7 +73,8 @@ class Retriever:
     """Answers queries with one backbone, from the vectors that the store had when it was made.
 
     `labels` are those searched: category to label to number of images. `coverage` tells whether the backbone has seen all
-    support images. `policy_is_prior` unless the user set both parts of the policy.
+    support images. `policies` are those of each category that has support, `origins` where they come from, `stale` the
+    categories whose support set changed after they were calibrated.
     """
 
     def __init__(self, store: Store, options: QueryOptions) -> None:
@@ -90,18 +90,67 @@ class Retriever:
             self._searched = [
                 _Searched(scope.role, open_vectors(store, catalog, scope), self._depth(scope)) for scope in scopes
             ]
-        self.policy = prior_policy(self.row.name, threshold=options.threshold, margin_floor=options.margin_floor)
-        self.policy_is_prior = options.threshold is None or options.margin_floor is None
+            calibrations = stored_calibrations(catalog, self.row.id, options.score)
+            if options.score == Score.KNN_VOTE and sum(bool(labels) for labels in self.labels.values()) > 1:
+                raise UsageError(
+                    "votes are shares within a category; name one with --category, or take --score max_sim or prototype"
+                )
+            supported = [category for category, labels in self.labels.items() if labels]
+            self.policies = {category: self._policy(calibrations.get(category)) for category in supported}
+            self.origins = {category: self._origin(calibrations.get(category)) for category in supported}
+            self.stale = [
+                category
+                for category in self.policies
+                if category in calibrations
+                and calibrations[category].support_revision != support_revision(catalog, category)
+            ]
+        self._lengths = self._mean_lengths()
         self._backbone = load_indexed(self.row, weights=options.weights, device=options.device)
         self._words = encode_words(self._backbone, options.text) if options.text is not None else None
+
+    def _policy(self, calibration: CalibrationRow | None) -> Policy:
+        """What the user set; for the rest what was calibrated, else the backbone's prior."""
+        options = self._options
+        found = prior_policy(self.row.name, options.score)
+        if calibration is not None:
+            found = Policy(calibration.threshold, calibration.margin_floor, calibrated=True)
+        if options.threshold is not None:
+            found = replace(found, threshold=options.threshold, calibrated=False)
+        if options.margin_floor is not None:
+            found = replace(found, margin_floor=options.margin_floor, calibrated=False)
+        return found
+
+    def _origin(self, calibration: CalibrationRow | None) -> str:
+        given = [self._options.threshold is not None, self._options.margin_floor is not None]
+        if all(given):
+            return "as given"
+        if calibration is None:
+            return "uncalibrated priors: check them on your own images"
+        about = calibration.about()
+        found = f"calibrated: {about['target']} {about['rate']:g} by {about['n']} {about['method']}"
+        return f"as given, the rest {found}" if any(given) else found
 
     def _depth(self, scope: Scope) -> int:
         """How many of the nearest to ask for.
 
-        As many as the largest label has images, and one more: so a second label, if there is one, is among them.
+        As many as the largest label has images, and one more: so a second label, if there is one, is among them. Scores
+        that rest on more than the best image of a label need all of them.
         """
+        if scope.role == Role.SUPPORT and self._options.score != Score.MAX_SIM:
+            return max(self._options.top_k, sum(self.labels[scope.category].values()))
         largest = max(self.labels[scope.category].values(), default=0) if scope.role == Role.SUPPORT else 0
         return max(self._options.top_k, largest + 1)
+
+    def _mean_lengths(self) -> dict[Label, float]:
+        """The lengths of the labels' means, where the score asks for them."""
+        found: dict[Label, float] = {}
+        if self._options.score == Score.PROTOTYPE:
+            with self._store.reading() as catalog:
+                for category in self.labels:
+                    support = labelled_vectors(catalog, self.row, category, Role.SUPPORT)
+                    names, _, lengths = label_numbers(support.labels, support.vectors)
+                    found |= {(category, name): float(length) for name, length in zip(names, lengths, strict=True)}
+        return found
 
     def answer(self, queries: Iterable[tuple[str, bytes | OSError]]) -> Iterator[Answer | Unreadable]:
         """Answer images given by name and encoded bytes (or the error met on reading them), one by one, in order."""
@@ -118,10 +167,7 @@ class Retriever:
 
     def _embed(self, data: bytes) -> NDArray[np.float32]:
         picture = decode(data, max_pixels=self._options.max_pixels).picture
-        encoded = self._backbone.encode([prepare_safely(self._backbone, picture)])
-        for reason in find_faults(encoded).values():
-            raise ImageError(f"{self.row.name} gave no usable vector: {reason}")
-        image = normalise(encoded)
+        image = embed_picture(self._backbone, picture)
         if self._words is None:
             return image
         weight = self._options.text_weight
@@ -138,10 +184,14 @@ class Retriever:
         shown = {Against.SUPPORT: support, Against.QUERY: queries, Against.ALL: support + queries}[
             self._options.against
         ]
-        decision = decide(rank_candidates(support), self.policy)
+        candidates = rank_candidates(support, self._options.score, self._lengths)
+        policy = (
+            self.policies[candidates[0].category] if candidates else prior_policy(self.row.name, self._options.score)
+        )
+        decision = decide(candidates, policy)
         hits = tuple(rank_hits(shown)[: self._options.top_k])
         captions = self._captions(hits) if self._options.captions else None
-        return Answer(name, self.row.name, self._options.category, decision, hits, captions)
+        return Answer(name, self.row.name, self._options.category, decision, hits, captions, self._options.score)
 
     def _captions(self, hits: Sequence[Hit]) -> dict[int, str]:
         with self._store.reading() as catalog:
@@ -152,33 +202,3 @@ class Retriever:
         with self._store.reading() as catalog:
             shown = catalog.shown(scores)
         return [Hit(shown[image_id], score) for image_id, score in scores.items()]
-
-
-def read_queries(paths: Iterable[Path], standard_input: bytes | None = None) -> Iterator[tuple[str, bytes | OSError]]:
-    """The images that paths name, with their bytes: `-` is standard input, a directory all images below it, in order."""
-    for path in paths:
-        if str(path) == STANDARD_INPUT:
-            yield STANDARD_INPUT, standard_input or b""
-        elif os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where permission is missing)
-            yield from ((str(image), _read(image)) for image in images_below(path))
-        else:
-            yield str(path), _read(path)
-
-
-def images_below(directory: Path) -> list[Path]:
-    """All files below a directory that are named as images may be, in the order of their paths; broken links too."""
-    found = []
-    for parent, directories, names in os.walk(directory):
-        directories[:] = [name for name in directories if not is_ignored(name)]
-        found += [Path(parent, name) for name in names if is_image_name(name) and not is_ignored(name)]
-    return sorted(found)
-
-
-def _read(path: Path) -> bytes | OSError:
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            return OSError(f"{size:,} bytes are more than the cap of {MAX_BYTES:,}")
-        return path.read_bytes()
-    except OSError as error:
-        return error

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.choice import choose_categories, choose_row, load_indexed
+from retriever.embedding import encode_words
 from retriever.fusion import fuse
 from retriever.rank import Hit, rank_hits
-from retriever.words import encode_words
 from schema.captions import ImageFilter, captions_shown, has_captions, search_captions
 from schema.catalog import BackboneRow, Catalog
 from schema.errors import UsageError, WeightsError

@@ -284,7 +284,7 @@ class Catalog:
         query = _vector_rows(backbone.id, category, role).where(USABLE, embeddings.vector.is_not(None))
         result = self.connection.execute(query.order_by(images.id), execution_options={"yield_per": CHUNK})
         for rows in result.partitions():
-            yield _as_vectors([tuple(row) for row in rows], backbone.dimension)
+            yield as_vectors([tuple(row) for row in rows], backbone.dimension)
 
     def vector_blobs(self, backbone_id: int) -> Iterator[tuple[int, bytes]]:
         """Content id and stored bytes of every vector of a backbone, unchecked."""
@@ -316,7 +316,7 @@ class Catalog:
             query = _vector_rows(backbone.id, category, role).where(images.id.in_(touched[start : start + CHUNK]))
             usable = query.where(USABLE, embeddings.vector.is_not(None)).order_by(images.id)
             current += [tuple(row) for row in self.connection.execute(usable)]
-        return Delta(np.array(touched, dtype=np.int64), _as_vectors(current, backbone.dimension))
+        return Delta(np.array(touched, dtype=np.int64), as_vectors(current, backbone.dimension))
 
     def snapshot(self, backbone_id: int, category: str, role: Role) -> SnapshotRow | None:
         """The record of a snapshot, if one was written."""
@@ -343,7 +343,8 @@ def _vector_rows(backbone_id: int, category: str, role: Role) -> Select[Any]:
     )
 
 
-def _as_vectors(rows: Sequence[tuple[Any, ...]], dimension: int) -> Vectors:
+def as_vectors(rows: Sequence[tuple[Any, ...]], dimension: int) -> Vectors:
+    """Rows of image id and stored bytes as arrays; StoreError for bytes that are no vector of the dimension."""
     ids = np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
     buffer = b"".join(row[1] for row in rows)
     if any(len(row[1]) != 4 * dimension for row in rows):

@@ -6,6 +6,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -136,6 +137,22 @@ sidecars = Table(
     Column("revision", Integer, nullable=False),
     Index("ix_sidecars_content", "content_id"),
     comment="Caption files taken up beside images; a caption by hand of the same content and revision came from one.",
+)
+
+calibrations = Table(
+    "calibrations",
+    metadata,
+    Column("backbone_id", Integer, ForeignKey("backbones.id"), nullable=False),
+    Column("category", String, nullable=False),
+    Column("score", String, nullable=False),
+    Column("threshold", Float, nullable=False),
+    Column("margin_floor", Float, nullable=False),
+    Column("facts", String, nullable=False),
+    Column("support_revision", Integer, nullable=False),
+    Column("created", String, nullable=False),
+    Column("revision", Integer, nullable=False),
+    PrimaryKeyConstraint("backbone_id", "category", "score"),
+    comment="The policy found for a backbone, category and score; facts (method, target, n, rates) are JSON.",
 )
 
 snapshots = Table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,25 @@ def save_dinov2(directory: Path, *, seed: int = 3) -> None:
     ).save_pretrained(directory)
 
 
-def save_florence2(directory: Path) -> None:
-    """A Florence-2 of 127 thousand parameters whose captions depend on the picture (the weights are drawn wide)."""
+TINY_TEXT = {
+    **{"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2},
+    **{"decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "init_std": 0.6},
+}
+TINY_VISION = {
+    **{"depths": [1] * 4, "embed_dim": [8, 16, 16, 32], "num_heads": [1, 2, 2, 4], "num_groups": [1, 2, 2, 4]},
+    **{"window_size": 4, "projection_dim": 32, "drop_path_rate": 0.0, "initializer_range": 0.3},
+}
+
+
+def save_florence2(
+    directory: Path,
+    *,
+    text: Mapping[str, Any] = TINY_TEXT,
+    vision: Mapping[str, Any] = TINY_VISION,
+    side: int = 64,
+    image_tokens: int = 5,
+) -> None:
+    """A Florence-2; by default of 127 thousand parameters, with captions that depend on the picture (the weights are wide)."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import (
         BartTokenizer,
@@ -90,39 +108,19 @@ def save_florence2(directory: Path) -> None:
     tokenizer.add_tokens(
         [*(f"<loc_{place}>" for place in range(1000)), "<poly>", "</poly>", "<sep>", "<od>", "</od>", "<ground>"]
     )
-    pictures = CLIPImageProcessor(size={"height": 64, "width": 64}, do_center_crop=False)
-    pictures.image_seq_length = 5
+    pictures = CLIPImageProcessor(size={"height": side, "width": side}, do_center_crop=False)
+    pictures.image_seq_length = image_tokens
     kinds = (
         *("ocr", "phrase_grounding", "pure_text", "description_with_bboxes", "description_with_polygons", "polygons"),
         *("bboxes", "description_with_bboxes_or_polygons"),
     )
     parsing = {kind: {"PATTERN": "", "AREA_THRESHOLD": 0.0} for kind in kinds}
     processor = Florence2Processor(image_processor=pictures, tokenizer=tokenizer, post_processor_config=parsing)
-    text = {
-        "model_type": "bart",
-        "vocab_size": len(tokenizer),
-        "d_model": 32,
-        "encoder_layers": 1,
-        "decoder_layers": 1,
-        "encoder_attention_heads": 2,
-        "decoder_attention_heads": 2,
-        "encoder_ffn_dim": 32,
-        "decoder_ffn_dim": 32,
-        "max_position_embeddings": 600,
-        "init_std": 0.6,
-    }
-    vision = {
-        "depths": [1] * 4,
-        "embed_dim": [8, 16, 16, 32],
-        "num_heads": [1, 2, 2, 4],
-        "num_groups": [1, 2, 2, 4],
-        "window_size": 4,
-        "projection_dim": 32,
-        "drop_path_rate": 0.0,
-        "initializer_range": 0.3,
-    }
+    words_config = {"model_type": "bart", "vocab_size": len(tokenizer), "max_position_embeddings": 1024, **text}
     torch.manual_seed(5)
-    config = Florence2Config(text_config=text, vision_config=vision, image_token_id=tokenizer.image_token_id)
+    config = Florence2Config(
+        text_config=words_config, vision_config=dict(vision), image_token_id=tokenizer.image_token_id
+    )
     model = Florence2ForConditionalGeneration(config)
     model.generation_config = GenerationConfig(
         num_beams=3,

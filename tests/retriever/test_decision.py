@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retriever.decision import PRIORS, Policy, Verdict, decide, prior_policy
+from retriever.decision import PRIOR, PRIORS, VOTE_PRIOR, Policy, Verdict, decide, prior_policy
 from retriever.rank import Hit, rank_candidates, rank_hits
+from retriever.scores import Score
 from schema.images import Role, Shown
 
 
@@ -69,7 +70,9 @@ def test_hits_rank_the_same_however_they_come(hits: list[Hit]) -> None:
 @given(HITS)
 def test_each_label_is_one_candidate_with_its_best_score(hits: list[Hit]) -> None:
     candidates = rank_candidates(hits)
-    best = {label: max(h.score for h in hits if h.image.label == label) for h in hits if (label := h.image.label)}
+    best = {
+        label: round(max(h.score for h in hits if h.image.label == label), 6) for h in hits if (label := h.image.label)
+    }
     assert {candidate.label: candidate.score for candidate in candidates} == best
     assert [candidate.score for candidate in candidates] == sorted(best.values(), reverse=True)
 
@@ -101,5 +104,5 @@ def test_another_shot_never_lowers_its_own_labels_score(hits: list[Hit], policy:
 
 def test_what_the_user_sets_takes_the_place_of_the_prior() -> None:
     assert prior_policy("dinov2") == PRIORS["dinov2"]
-    assert prior_policy("dinov2", threshold=0.0) == Policy(0.0, PRIORS["dinov2"].margin_floor)
-    assert prior_policy("hf:some/model", margin_floor=0.5).margin_floor == 0.5
+    assert prior_policy("hf:some/model") == PRIOR
+    assert prior_policy("dinov2", Score.KNN_VOTE) == VOTE_PRIOR

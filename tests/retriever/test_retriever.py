@@ -11,7 +11,8 @@ import pytest
 from indexer.options import IndexOptions
 from retriever.answer import Answer, Unreadable
 from retriever.decision import Verdict
-from retriever.retriever import Against, QueryOptions, Retriever, read_queries
+from retriever.retriever import Against, QueryOptions, Retriever
+from retriever.sources import read_queries
 from schema.errors import UsageError, WeightsError
 from schema.store import Store
 from tests import tiny

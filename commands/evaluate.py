@@ -1,0 +1,119 @@
+"""`nearshot evaluate`: how good recognition is, from labelled queries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from commands.common import json_option, output, reports_errors, store_option
+
+if TYPE_CHECKING:
+    from evaluation.evaluate import Evaluation
+    from evaluation.tables import Table as Figures
+
+SHOWN = 10
+POLICY = ("threshold", "margin_floor", "calibrated")
+
+
+@click.command()
+@click.option(
+    "--backbone", "backbones", multiple=True, help="This backbone (repeatable). Default: all that are indexed."
+)
+@click.option("--category", "categories", multiple=True, help="This category (repeatable). Default: all.")
+@click.option(
+    "--score",
+    type=click.Choice(["max_sim", "prototype", "knn_vote"]),
+    default="max_sim",
+    show_default=True,
+    help="What a label is scored by.",
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Draws of shots for Table 8.")
+@click.option("--keep-leaks", is_flag=True, help="Judge by queries that are copies of shots, too.")
+@click.option(
+    "--output", "directory", type=click.Path(path_type=Path, file_okay=False), help="Write CSV, Markdown and JSON here."
+)
+@json_option
+@store_option
+@reports_errors
+def evaluate(store_directory: Path, *, score: str, directory: Path | None, as_json: bool, **chosen: Any) -> None:
+    """Judge every backbone by the queries whose true label is known, from stored vectors: no model is loaded.
+
+    Table 7 counts what became of them under the policy that `query` would apply; Table 8 shows what more shots would give. The
+    same images, labels and policies give the same tables to the byte.
+    """
+    from evaluation.evaluate import EvaluationOptions
+    from evaluation.evaluate import evaluate as judge
+    from evaluation.tables import as_json as everything
+    from evaluation.tables import write
+    from retriever.scores import Score
+    from schema.store import Store
+
+    with Store(store_directory) as store:
+        made = judge(store, EvaluationOptions(score=Score(score), **chosen))
+    written = write(made, directory) if directory else []
+    if as_json:
+        click.echo(json.dumps(everything(made), ensure_ascii=False))
+    else:
+        _print(made, written)
+
+
+def _print(made: Evaluation, written: list[Path]) -> None:
+    from evaluation.tables import digest, outcomes_table, shots_table
+
+    tables = [outcomes_table(made), shots_table(made)]
+    _print_outcomes(tables[0])
+    _print_shots(tables[1])
+    verb = "kept" if made.options.keep_leaks else "left out"
+    if made.leaks:
+        click.echo(f"{len(made.leaks)} queries are copies of shots, and were {verb}:")
+        for leak in made.leaks[:SHOWN]:
+            click.echo(f"  {leak.query} shows {leak.shot} ({leak.reason})")
+        if len(made.leaks) > SHOWN:
+            click.echo(f"  ... and {len(made.leaks) - SHOWN} more; --json lists all")
+    if made.unseen_only:
+        click.echo(f"{made.seen} queries were left out: the calibration has seen them")
+    for path in written:
+        click.echo(f"wrote {path}")
+    click.echo(f"inputs {made.inputs[:16]}, tables {digest(tables)[:16]}")
+
+
+def _print_outcomes(figures: Figures) -> None:
+    """Table 7 without the policies, which would make it too wide."""
+    columns = [column for column in figures.columns if column not in POLICY]
+    rows = [[row[column] for column in columns] for row in figures.as_objects()]
+    _print_table(figures.title, columns, [["-" if cell is None else _text(cell) for cell in row] for row in rows])
+
+
+def _print_shots(figures: Figures) -> None:
+    """Table 8 with each mean and its deviation in one cell."""
+    columns = [column for column in figures.columns if not column.endswith("_sd")]
+    rows = []
+    for row in figures.as_objects():
+        cells = [_text(row["backbone"]), _text(row["shots"])]
+        for column in columns[2:]:
+            mean, deviation = row[column], row[f"{column}_sd"]
+            cells.append("-" if mean is None or deviation is None else f"{mean:.3f} ± {deviation:.3f}")
+        rows.append(cells)
+    _print_table(figures.title, columns, rows)
+
+
+def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="left" if column in ("category", "backbone") else "right")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    click.echo(title)
+    output().print(table)
+
+
+def _text(cell: object) -> str:
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)

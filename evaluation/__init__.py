@@ -1,0 +1,1 @@
+"""Labelled queries to tables."""

@@ -1,0 +1,62 @@
+"""Metrics of recognition with rejection, from scores and true labels. Pure; scikit-learn where it has them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import auc, f1_score, roc_auc_score, roc_curve
+
+from evaluation.outcomes import REFUSED
+
+Scores = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+
+def closed_set_accuracy(scores: Scores, truth: Labels) -> float | None:
+    """The share of queries that show a label whose best label is theirs, nothing being refused; None without such queries."""
+    known = truth >= 0
+    return float((scores[known].argmax(axis=1) == truth[known]).mean()) if known.any() else None
+
+
+def auroc(scores: Scores, truth: Labels) -> float | None:
+    """The chance that a query that shows a label outscores one that shows none; ties count half. None without both."""
+    known = truth >= 0
+    return float(roc_auc_score(known, scores.max(axis=1))) if known.any() and not known.all() else None
+
+
+def fpr_at_95_tpr(scores: Scores, truth: Labels) -> float | None:
+    """The share of unknowns that score as high as the threshold which 95 % of the known reach. Known is positive.
+
+    (OpenOOD takes unknown as positive; its figure of this name is another.) None without both.
+    """
+    known = truth >= 0
+    if not known.any() or known.all():
+        return None
+    false, true, _ = roc_curve(known, scores.max(axis=1), drop_intermediate=False)
+    return float(false[np.argmax(true >= 0.95)])
+
+
+def oscr(scores: Scores, truth: Labels) -> float | None:
+    """The area under correct classification rate against false positive rate (Dhamija et al., NeurIPS 2018).
+
+    At each distinct threshold: the share of known queries whose best label is theirs and whose score reaches it, against the
+    share of unknowns whose score does. None without both.
+    """
+    known = truth >= 0
+    if not known.any() or known.all():
+        return None
+    top = scores.max(axis=1)
+    right = known.copy()
+    right[known] = scores[known].argmax(axis=1) == truth[known]
+    thresholds = np.unique(top)[::-1]
+    reached_right = np.searchsorted(np.sort(-top[right]), -thresholds, side="right") / known.sum()
+    reached_unknown = np.searchsorted(np.sort(-top[~known]), -thresholds, side="right") / (~known).sum()
+    return float(auc(np.append(0.0, reached_unknown), np.append(0.0, reached_right)))
+
+
+def macro_f1(predicted: Labels, truth: Labels, labels: int) -> float | None:
+    """The mean F1 over all labels and Unknown, at the policy; ambiguous is right for none. None without queries."""
+    if not len(truth):
+        return None
+    classes = [*range(labels), *([REFUSED] if (truth < 0).any() else [])]
+    return float(f1_score(truth, predicted, labels=classes, average="macro", zero_division=0.0))

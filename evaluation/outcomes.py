@@ -1,0 +1,72 @@
+"""Outcomes: what became of labelled queries under a policy, counted. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.decision import Policy
+from retriever.scores import DECIMALS
+
+AMBIGUOUS, REFUSED = -2, -1
+"""Predictions that are no label: the lead is below the margin floor; the score is below the threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Queries by what became of them. Those that show a label: correct, wrong, ambiguous or falsely unknown. Those that show
+    none: correctly unknown, falsely accepted or ambiguous, too.
+    """
+
+    correct: int = 0
+    wrong: int = 0
+    ambiguous: int = 0
+    correctly_unknown: int = 0
+    falsely_unknown: int = 0
+    falsely_accepted: int = 0
+
+    @property
+    def queries(self) -> int:
+        """All of them."""
+        return sum(astuple(self))
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share that was dealt with as it should be: correct or correctly unknown."""
+        return (self.correct + self.correctly_unknown) / self.queries if self.queries else None
+
+    def __add__(self, other: Outcomes) -> Outcomes:
+        return Outcomes(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+
+
+def predict(scores: NDArray[np.float64], policy: Policy) -> NDArray[np.int64]:
+    """The label by number that each query (row of (q, m) scores) is given, or AMBIGUOUS or REFUSED: `decide` for many.
+
+    Of labels that tie, the first counts as the best.
+    """
+    if not scores.shape[1]:
+        return np.full(len(scores), REFUSED)
+    best = scores.argmax(axis=1)
+    rows = np.arange(len(scores))
+    top = scores[rows, best]
+    others = scores.copy()
+    others[rows, best] = -np.inf
+    margins = np.round(top - others.max(axis=1), DECIMALS)
+    given = np.where(margins < policy.margin_floor, AMBIGUOUS, best)
+    predicted: NDArray[np.int64] = np.where(top < policy.threshold, REFUSED, given)
+    return predicted
+
+
+def count_outcomes(predicted: NDArray[np.int64], truth: NDArray[np.int64]) -> Outcomes:
+    """Count predictions (q,) against true labels (q,), -1 for Unknown."""
+    known, given = truth >= 0, predicted >= 0
+    return Outcomes(
+        correct=int((known & given & (predicted == truth)).sum()),
+        wrong=int((known & given & (predicted != truth)).sum()),
+        ambiguous=int((predicted == AMBIGUOUS).sum()),
+        correctly_unknown=int((~known & (predicted == REFUSED)).sum()),
+        falsely_unknown=int((known & (predicted == REFUSED)).sum()),
+        falsely_accepted=int((~known & given).sum()),
+    )

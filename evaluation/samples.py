@@ -1,0 +1,108 @@
+"""What an evaluation judges by: a category's shots and labelled queries, without those that give the answer away."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.scores import cosines, label_numbers
+from schema.catalog import BackboneRow, Catalog
+from schema.images import UNKNOWN, Role
+from schema.labelled import LabelledVectors, labelled_vectors
+
+NEAR_DUPLICATE = 0.999
+"""The cosine on `hog` from which a query counts as a copy of a shot."""
+
+SAME_BYTES = "the same bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A query that shows a shot over again."""
+
+    category: str
+    query: str
+    shot: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CategorySamples:
+    """One category for one backbone.
+
+    n support images with labels by number (n,) in `names`, and q labelled queries with true labels (q,), -1 for Unknown.
+    """
+
+    category: str
+    names: tuple[str, ...]
+    support: LabelledVectors
+    numbers: NDArray[np.int64]
+    queries: LabelledVectors
+    truth: NDArray[np.int64]
+
+    def similarities(self) -> NDArray[np.float64]:
+        """The cosines (q, n) of queries with support images."""
+        return cosines(self.queries.vectors, self.support.vectors)
+
+
+def load_samples(catalog: Catalog, backbone: BackboneRow, category: str, wanted: Collection[str]) -> CategorySamples:
+    """A category's samples; of the queries those with a label whose SHA-256 is wanted."""
+    support = labelled_vectors(catalog, backbone, category, Role.SUPPORT)
+    queries = labelled_vectors(catalog, backbone, category, Role.QUERY)
+    names, numbers, _ = label_numbers(support.labels, support.vectors)
+    place: dict[str | None, int] = {UNKNOWN: -1}
+    place.update((name, number) for number, name in enumerate(names))
+    kept = [
+        index
+        for index, (label, sha256) in enumerate(zip(queries.labels, queries.hashes, strict=True))
+        if label in place and sha256 in wanted
+    ]
+    truth = np.array([place[queries.labels[index]] for index in kept], dtype=np.int64)
+    return CategorySamples(category, tuple(names), support, numbers, select(queries, kept), truth)
+
+
+def select(images: LabelledVectors, kept: list[int]) -> LabelledVectors:
+    """Some of the images, in the order given."""
+    return LabelledVectors(
+        tuple(images.paths[index] for index in kept),
+        tuple(images.labels[index] for index in kept),
+        tuple(images.shots[index] for index in kept),
+        tuple(images.hashes[index] for index in kept),
+        images.vectors[kept],
+    )
+
+
+def labelled_queries(catalog: Catalog, rows: Collection[BackboneRow], category: str) -> set[str]:
+    """The queries with a known label that all backbones have a vector of, by SHA-256."""
+    found = [labelled_vectors(catalog, row, category, Role.QUERY, with_vectors=False) for row in rows]
+    labelled = [
+        {sha256 for sha256, label in zip(queries.hashes, queries.labels, strict=True) if label is not None}
+        for queries in found
+    ]
+    return set.intersection(*labelled) if labelled else set()
+
+
+def find_leaks(
+    catalog: Catalog, rows: Collection[BackboneRow], hog: BackboneRow | None, category: str
+) -> Mapping[str, Leak]:
+    """Labelled queries that are copies of shots, by SHA-256: the same bytes, or, where `hog` has seen both, nearly the same."""
+    leaks: dict[str, Leak] = {}
+    for row in rows:
+        support, queries = (labelled_vectors(catalog, row, category, role, with_vectors=False) for role in Role)
+        shots = dict(zip(reversed(support.hashes), reversed(support.paths), strict=True))
+        for path, sha256, label in zip(queries.paths, queries.hashes, queries.labels, strict=True):
+            if label is not None and sha256 in shots:
+                leaks.setdefault(sha256, Leak(category, path, shots[sha256], SAME_BYTES))
+    if hog is not None:
+        support, queries = (labelled_vectors(catalog, hog, category, role) for role in Role)
+        near = cosines(queries.vectors, support.vectors)
+        for index in np.flatnonzero((near >= NEAR_DUPLICATE).any(axis=1)):
+            if queries.labels[index] is not None:
+                best = int(near[index].argmax())
+                reason = f"cosine {near[index, best]:.4f} on hog"
+                leak = Leak(category, queries.paths[index], support.paths[best], reason)
+                leaks.setdefault(queries.hashes[index], leak)
+    return leaks

@@ -1,0 +1,122 @@
+"""Tables: an evaluation as CSV, Markdown and JSON. The same evaluation gives the same bytes."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.evaluate import Evaluation
+from evaluation.shots import METRICS
+
+Cell = str | int | float | None
+DECIMALS = 4
+
+OUTCOMES = ("correct", "wrong", "ambiguous", "correctly_unknown", "falsely_unknown", "falsely_accepted")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table with a name for files, a title, and rows of cells; None is an empty cell, a metric without a value."""
+
+    name: str
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+    def as_csv(self) -> str:
+        """A header and a row a line."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows([["" if cell is None else _text(cell) for cell in row] for row in self.rows])
+        return stream.getvalue()
+
+    def as_markdown(self) -> str:
+        """The title and a table in pipes."""
+        lines = [
+            f"## {self.title}",
+            "",
+            f"| {' | '.join(self.columns)} |",
+            f"| {' | '.join('---' for _ in self.columns)} |",
+        ]
+        for row in self.rows:
+            cells = ["" if cell is None else _text(cell).replace("|", "\\|") for cell in row]
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines) + "\n"
+
+    def as_objects(self) -> list[dict[str, Cell]]:
+        """An object a row."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def outcomes_table(evaluation: Evaluation) -> Table:
+    """Table 7: what became of the queries, by category and backbone, and a backbone's totals."""
+    columns = ("category", "backbone", "queries", *OUTCOMES, "accuracy", "threshold", "margin_floor", "calibrated")
+    rows: list[list[Cell]] = []
+    for row in evaluation.outcomes:
+        found, policy = row.outcomes, row.policy
+        applied: list[Cell] = [None] * 3
+        if policy:
+            applied = [_rounded(policy.threshold), _rounded(policy.margin_floor), "yes" if policy.calibrated else "no"]
+        counts = [getattr(found, name) for name in OUTCOMES]
+        rows.append([row.category or "all", row.backbone, found.queries, *counts, _rounded(found.accuracy), *applied])
+    return Table("table7", "Table 7: labelled queries by outcome", columns, rows)
+
+
+def shots_table(evaluation: Evaluation) -> Table:
+    """Table 8: a backbone's metrics by number of shots, mean and standard deviation over the draws."""
+    columns = ("backbone", "shots", *(f"{name}{part}" for name in METRICS for part in ("", "_sd")))
+    rows: list[list[Cell]] = []
+    for row in evaluation.shots:
+        figures = [row.figures[name] for name in METRICS]
+        cells = [value for figure in figures for value in (_rounded(figure.mean), _rounded(figure.deviation))]
+        rows.append([row.backbone, row.shots, *cells])
+    draws = evaluation.options.seeds
+    return Table("table8", f"Table 8: by number of shots, mean and standard deviation of {draws} draws", columns, rows)
+
+
+def digest(tables: Sequence[Table]) -> str:
+    """SHA-256 of the tables as CSV."""
+    return hashlib.sha256("".join(table.as_csv() for table in tables).encode()).hexdigest()
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Everything: both tables, the queries left out, options and digests."""
+    tables = [outcomes_table(evaluation), shots_table(evaluation)]
+    return {
+        **{table.name: table.as_objects() for table in tables},
+        "leaks": [asdict(leak) for leak in evaluation.leaks],
+        "leaks_kept": evaluation.options.keep_leaks,
+        "queries_seen_by_calibration": evaluation.seen,
+        "options": asdict(evaluation.options),
+        "inputs": evaluation.inputs,
+        "tables": digest(tables),
+    }
+
+
+def write(evaluation: Evaluation, directory: Path) -> list[Path]:
+    """Write both tables as CSV and Markdown, and all of it as JSON; the files written."""
+    directory.mkdir(parents=True, exist_ok=True)
+    texts = {}
+    for table in (outcomes_table(evaluation), shots_table(evaluation)):
+        texts[f"{table.name}.csv"], texts[f"{table.name}.md"] = table.as_csv(), table.as_markdown()
+    texts["evaluation.json"] = json.dumps(as_json(evaluation), indent=1, ensure_ascii=False) + "\n"
+    for name, text in texts.items():
+        aside = directory / f"{name}.part"
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(directory / name)
+    return [directory / name for name in texts]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, DECIMALS)
+
+
+def _text(cell: str | int | float) -> str:
+    return f"{cell:.{DECIMALS}f}" if isinstance(cell, float) else str(cell)

@@ -1,0 +1,54 @@
+"""Calibrations as the store keeps them: one a backbone, category and score."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import starmap
+from typing import Any, NamedTuple
+
+from sqlalchemy import delete, insert, select
+
+from schema import tables
+from schema.catalog import Catalog
+from schema.editor import Editor
+
+calibrations = tables.calibrations.c
+
+
+class CalibrationRow(NamedTuple):
+    """A policy and where it comes from; `facts` are JSON, `support_revision` that of the support set it was found from."""
+
+    backbone_id: int
+    category: str
+    score: str
+    threshold: float
+    margin_floor: float
+    facts: str
+    support_revision: int
+    created: str
+
+    def about(self) -> dict[str, Any]:
+        """The facts, parsed."""
+        facts: dict[str, Any] = json.loads(self.facts)
+        return facts
+
+
+def stored_calibrations(catalog: Catalog, backbone_id: int, score: str) -> Mapping[str, CalibrationRow]:
+    """A backbone's calibrations of a score, by category."""
+    query = select(*(calibrations[name] for name in CalibrationRow._fields)).where(
+        calibrations.backbone_id == backbone_id, calibrations.score == score
+    )
+    return {row.category: row for row in starmap(CalibrationRow, catalog.connection.execute(query))}
+
+
+def put_calibration(editor: Editor, row: CalibrationRow) -> None:
+    """Record a calibration in the place of the one before it."""
+    drop_calibration(editor, row.backbone_id, row.category, row.score)
+    editor.connection.execute(insert(tables.calibrations).values(**row._asdict(), revision=editor.stamp))
+
+
+def drop_calibration(editor: Editor, backbone_id: int, category: str, score: str) -> None:
+    """Forget a calibration, if there is one."""
+    own = (calibrations.backbone_id == backbone_id, calibrations.category == category, calibrations.score == score)
+    editor.connection.execute(delete(tables.calibrations).where(*own))

@@ -1,0 +1,55 @@
+"""Labelled vectors: one backbone's vectors of a category's images of one role, with what is known of each image."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import and_, func, select
+
+from schema import tables
+from schema.catalog import USABLE, BackboneRow, Catalog, as_vectors
+from schema.images import Role
+
+images, contents, embeddings = tables.images.c, tables.contents.c, tables.embeddings.c
+
+
+class LabelledVectors(NamedTuple):
+    """n images in the order of their paths, whatever the order of indexing: paths under their roots, labels (of queries the
+    true ones, None where unknown), shots, SHA-256 of their contents, and unit vectors (n, dimension) float32.
+    """
+
+    paths: tuple[str, ...]
+    labels: tuple[str | None, ...]
+    shots: tuple[str | None, ...]
+    hashes: tuple[str, ...]
+    vectors: NDArray[np.float32]
+
+
+def labelled_vectors(
+    catalog: Catalog, backbone: BackboneRow, category: str, role: Role, *, with_vectors: bool = True
+) -> LabelledVectors:
+    """Everything of a category and role that a backbone has a vector of; `vectors` is (n, 0) where they are not wanted."""
+    embedded = and_(embeddings.content_id == images.content_id, embeddings.backbone_id == backbone.id)
+    vector = [images.id, embeddings.vector] if with_vectors else []
+    query = (
+        select(images.path, images.label, images.shot, contents.sha256, *vector)
+        .select_from(tables.images.join(tables.embeddings, embedded))
+        .join(tables.contents, contents.id == images.content_id)
+        .join(tables.roots, tables.roots.c.id == images.root_id)
+        .where(USABLE, images.category == category, images.role == role, embeddings.vector.is_not(None))
+        .order_by(images.path, tables.roots.c.path)
+    )
+    rows = [tuple(row) for row in catalog.connection.execute(query)]
+    paths, labels, shots, hashes = (tuple(row[column] for row in rows) for column in range(4))
+    vectors = np.zeros((len(rows), 0), dtype=np.float32)
+    if with_vectors:
+        vectors = as_vectors([row[4:] for row in rows], backbone.dimension).vectors
+    return LabelledVectors(paths, labels, shots, hashes, vectors)
+
+
+def support_revision(catalog: Catalog, category: str) -> int:
+    """The number of the last change to a category's support set."""
+    query = select(func.max(images.revision)).where(images.category == category, images.role == Role.SUPPORT)
+    return int(catalog.connection.execute(query).scalar() or 0)

@@ -1,0 +1,111 @@
+"""`nearshot calibrate` and `nearshot evaluate`."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Outcome, save_crop
+
+Run = Callable[..., Outcome]
+CAT = "data/things/6.preprocessed/cat/a.png"
+
+
+@pytest.fixture
+def indexed(nearshot: Run, small: Path) -> Path:
+    for number in range(4):
+        save_crop(small / f"things/6.preprocessed/coffee/{number}.png", f"coffee:{number + 1}")
+        save_crop(small / f"things/6.preprocessed/Unknown/{number}.png", f"rocket:{number + 1}")
+    assert nearshot("index", "data", "--backbone", "hog").status == 0
+    return small
+
+
+def test_query_applies_what_was_calibrated_and_warns_when_the_shots_have_changed(nearshot: Run, indexed: Path) -> None:
+    [before] = nearshot("query", CAT, "--json").objects
+    assert (before["calibrated"], before["threshold"], before["score_by"]) == (False, 0.9, "max_sim")
+    [made] = nearshot("calibrate", "--score", "max_sim", "--false-reject", "0.4", "--json").objects
+    assert (made["backbone"], made["category"], made["calibrated"]) == ("hog", "things", True)
+    after = nearshot("query", CAT, "--json")
+    assert after.stderr == ""
+    [line] = after.objects
+    assert (line["calibrated"], line["threshold"], line["margin_floor"]) == (
+        True,
+        made["threshold"],
+        made["margin_floor"],
+    )
+    note = nearshot("query", CAT).stdout.splitlines()[-1]
+    assert note == (
+        f"hog, threshold {made['threshold']:g}, margin 0 (calibrated: false-reject 0.4 by {made['n']} {made['method']})"
+    )
+    assert nearshot("query", CAT, "--score", "prototype", "--json").objects[0]["calibrated"] is False
+    given = nearshot("query", CAT, "--threshold", "0.5").stdout.splitlines()[-1]
+    assert "threshold 0.5, margin 0 (as given, the rest calibrated: " in given
+    save_crop(indexed / "things/2.support-set/cat/shot9.png", "chelsea:7")
+    nearshot("index", "data", "--backbone", "hog")
+    assert "the support set of things has changed since it was calibrated" in nearshot("query", CAT).stderr
+
+
+def test_too_few_samples_are_said_with_the_number_that_is_needed(nearshot: Run, indexed: Path) -> None:
+    printed = nearshot("calibrate").stdout
+    assert "hog, things, max_sim: not calibrated: false-accept 0.05 needs 19 samples: there are " in printed
+    assert nearshot("query", CAT, "--json").objects[0]["calibrated"] is False
+
+
+def test_negatives_are_counted_as_strangers(nearshot: Run, indexed: Path) -> None:
+    for number in range(12):
+        save_crop(indexed.parent / f"strangers/{number}.png", f"hubble_deep_field:{number}")
+    options = ("--score", "max_sim", "--false-accept", "0.1")
+    [made] = nearshot("calibrate", *options, "--negatives", "strangers", "--json").objects
+    assert made["method"] == "known negatives"
+    assert made["n"] >= 12
+    assert made["false_accept"]["rate"] <= 0.1
+    (indexed.parent / "strangers/broken.png").write_bytes(b"")
+    broken = nearshot("calibrate", *options, "--negatives", "strangers")
+    assert (broken.status, "broken.png: the file is empty" in broken.stderr) == (2, True)
+
+
+def test_evaluate_prints_both_tables_and_writes_them(nearshot: Run, indexed: Path) -> None:
+    printed = nearshot("evaluate", "--output", "out").stdout
+    assert "Table 7: labelled queries by outcome" in printed
+    assert "Table 8: by number of shots, mean and standard deviation of 5 draws" in printed
+    out = indexed.parent / "out"
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("evaluation.json", "table7.csv", "table7.md", "table8.csv", "table8.md")
+    ]
+    with (out / "table7.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["category"] for row in rows] == ["things", "all"]
+    facts = json.loads((out / "evaluation.json").read_text())
+    [again] = nearshot("evaluate", "--json").objects
+    assert again == facts
+    assert f"tables {facts['tables'][:16]}" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["calibrate", "--false-accept", "0.1", "--false-reject", "0.1"], "exclude each other"),
+        (["calibrate", "--false-accept", "1"], "1.0 is not in the range"),
+        (["calibrate", "--category", "dogs"], "no category 'dogs' has shots; there are things"),
+        (["calibrate", "--backbone", "clip"], "nothing is indexed with clip; take hog"),
+        (["evaluate", "--category", "dogs"], "no category 'dogs' has shots; there are things"),
+        (["evaluate", "--store", "nowhere"], "no store at nowhere"),
+    ],
+)
+def test_a_wrong_request_is_exit_2_and_says_what_is_right(
+    nearshot: Run, indexed: Path, arguments: list[str], message: str
+) -> None:
+    outcome = nearshot(*arguments)
+    assert (outcome.status, message in outcome.stderr) == (2, True)
+
+
+def test_votes_of_several_categories_are_not_compared(nearshot: Run, indexed: Path) -> None:
+    save_crop(indexed / "pets/2.support-set/cat/shot1.png", "chelsea:0")
+    nearshot("index", "data", "--backbone", "hog")
+    refused = nearshot("query", CAT, "--score", "knn_vote")
+    assert (refused.status, "name one with --category" in refused.stderr) == (2, True)
+    assert nearshot("query", CAT, "--score", "knn_vote", "--category", "things").status == 0

@@ -1,0 +1,162 @@
+"""Evaluation: the tables are what queries would be told, and come out the same every time."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evaluation.evaluate import EvaluationOptions, evaluate
+from evaluation.tables import OUTCOMES, as_json, outcomes_table, shots_table, write
+from retriever.answer import Answer
+from retriever.calibrate import CalibrationOptions, calibrate_all, is_for_calibration
+from retriever.calibration import Aim, Target
+from retriever.retriever import QueryOptions, Retriever
+from retriever.scores import Score
+from retriever.sources import read_queries
+from schema.errors import UsageError
+from schema.store import Store
+from tests.conftest import HOG, Writer, run_index
+
+LABELS = {"cat": "chelsea", "coffee": "coffee", "rocket": "rocket"}
+
+
+@pytest.fixture
+def data(write_data: Writer) -> Path:
+    """Two categories with three shots a label, labelled queries and strangers."""
+    files = {}
+    for label, photo in LABELS.items():
+        for number in range(3):
+            files[f"things/2.support-set/{label}/shot{number}.png"] = f"{photo}:{number}"
+        for number in range(4, 8):
+            files[f"things/6.preprocessed/{label}/{number}.png"] = f"{photo}:{number}"
+    for number in range(6):
+        files[f"things/6.preprocessed/Unknown/{number}.png"] = f"{'ihc' if number % 2 else 'astronaut'}:{number}"
+        files[f"things/6.preprocessed/unlabelled/{number}.png"] = f"retina:{number}"
+    for number in range(3):
+        files[f"other/2.support-set/shot{number}.png"] = f"astronaut:{number}"
+    files["other/6.preprocessed/other/a.png"] = "astronaut:7"
+    files["other/6.preprocessed/Unknown/b.png"] = "rocket:7"
+    return write_data(files)
+
+
+LEAKS_KEPT = EvaluationOptions(keep_leaks=True)
+
+
+def test_table_7_counts_what_query_says_of_each_image(store: Store, data: Path) -> None:
+    run_index(store, data)
+    for score in (Score.MAX_SIM, Score.PROTOTYPE, Score.KNN_VOTE):
+        rows = outcomes_table(evaluate(store, replace(LEAKS_KEPT, score=score))).as_objects()
+        assert [row["category"] for row in rows] == ["other", "things", "all"]
+        for row in rows[:2]:
+            category = str(row["category"])
+            retriever = Retriever(store, QueryOptions(backbone="hog", category=category, score=score))
+            counted = dict.fromkeys(OUTCOMES, 0)
+            for answer in retriever.answer(read_queries([data / category / "6.preprocessed"])):
+                assert isinstance(answer, Answer)
+                truth = Path(answer.path).parent.name
+                verdict, label = answer.decision.verdict, answer.decision.label
+                if truth == "unlabelled":
+                    continue
+                known = {"match": "correct" if label == truth else "wrong", "unknown": "falsely_unknown"}
+                strange = {"match": "falsely_accepted", "unknown": "correctly_unknown"}
+                counted[(strange if truth == "Unknown" else known).get(verdict, "ambiguous")] += 1
+            assert {name: row[name] for name in OUTCOMES} == counted
+            assert row["queries"] == (18 if category == "things" else 2)
+        assert all(rows[2][name] == rows[0][name] + rows[1][name] for name in OUTCOMES)  # type: ignore[operator]
+
+
+def test_the_same_images_give_the_same_bytes_in_whatever_order_and_batches_they_came(
+    data: Path, tmp_path: Path
+) -> None:
+    written = []
+    for name, size in (("whole", 16), ("pieces", 3)):
+        with Store(tmp_path / name, create=True) as store:
+            if name == "pieces":
+                aside = [path.rename(path.with_suffix(".aside")) for path in sorted(data.rglob("*.png"))[::2]]
+                run_index(store, data, replace(HOG, batch_size=size, workers=1))
+                for path in aside:
+                    path.rename(path.with_suffix(".png"))
+            run_index(store, data, replace(HOG, batch_size=size))
+            for _ in calibrate_all(store, CalibrationOptions(target=Target(Aim.FALSE_REJECT, 0.2))):
+                pass
+            for again in range(2):
+                files = write(evaluate(store, EvaluationOptions()), tmp_path / f"{name}-{again}")
+                written.append([file.read_bytes() for file in files])
+    assert written[0] == written[1] == written[2] == written[3]
+    assert b"yes" in written[0][0], "a calibration was applied"
+
+
+def test_copies_of_shots_are_left_out_and_listed(store: Store, data: Path) -> None:
+    shot = data / "things/2.support-set/cat/shot0.png"
+    shutil.copy(shot, data / "things/6.preprocessed/cat/copy.png")
+    nearly = data / "things/6.preprocessed/cat/nearly.png"
+    nearly.write_bytes(shot.read_bytes() + b"\0")
+    run_index(store, data)
+    made = evaluate(store, EvaluationOptions(categories=("things",)))
+    found = {leak.query.removeprefix("things/6.preprocessed/"): leak for leak in made.leaks}
+    assert found["cat/copy.png"].reason == "the same bytes"
+    assert found["cat/nearly.png"].reason == "cosine 1.0000 on hog"
+    assert found["cat/nearly.png"].shot == "things/2.support-set/cat/shot0.png"
+    kept = evaluate(store, replace(LEAKS_KEPT, categories=("things",)))
+    assert kept.outcomes[-1].outcomes.queries == 20
+    assert made.outcomes[-1].outcomes.queries == 20 - len(found)
+
+
+def test_what_a_calibration_has_seen_is_not_judged_by(store: Store, data: Path) -> None:
+    run_index(store, data)
+    everything = evaluate(store, LEAKS_KEPT)
+    assert (everything.unseen_only, everything.outcomes[-1].outcomes.queries) == (False, 20)
+    list(calibrate_all(store, CalibrationOptions(target=Target(Aim.FALSE_REJECT, 0.4), scores=(Score.MAX_SIM,))))
+    unseen = evaluate(store, LEAKS_KEPT)
+    assert unseen.unseen_only
+    assert unseen.outcomes[-1].outcomes.queries + unseen.seen == 20
+    assert 0 < unseen.seen < 20
+    assert not evaluate(store, replace(LEAKS_KEPT, score=Score.PROTOTYPE)).unseen_only
+    assert is_for_calibration("0" * 64)
+    assert not is_for_calibration("0" * 63 + "1")
+
+
+def test_table_8_has_a_row_for_each_number_of_shots_that_all_labels_have(store: Store, data: Path) -> None:
+    run_index(store, data)
+    rows = shots_table(evaluate(store, LEAKS_KEPT)).as_objects()
+    assert [(row["backbone"], row["shots"]) for row in rows] == [("hog", 1), ("hog", 2), ("hog", 3)]
+    assert rows[-1]["accuracy_sd"] == 0.0, "all shots there are: every draw is the same"
+    assert all(0.0 <= float(row[name] or 0) <= 1.0 for row in rows for name in ("accuracy", "auroc", "oscr"))
+    (data / "other/2.support-set/shot0.png").unlink()
+    run_index(store, data)
+    assert [row["shots"] for row in shots_table(evaluate(store, LEAKS_KEPT)).as_objects()] == [1, 2]
+
+
+def test_nothing_to_judge_by_is_said(store: Store, small: Path) -> None:
+    with pytest.raises(UsageError, match="there are no shots yet"):
+        evaluate(store, EvaluationOptions())
+    run_index(store, small)
+    with pytest.raises(UsageError, match="no category 'none' has shots; there are things"):
+        evaluate(store, EvaluationOptions(categories=("none",)))
+    with pytest.raises(UsageError, match="nothing is indexed with clip"):
+        evaluate(store, EvaluationOptions(backbones=("clip",)))
+    shutil.rmtree(small / "things/6.preprocessed")
+    run_index(store, small)
+    with pytest.raises(UsageError, match="there are no labelled queries to judge by"):
+        evaluate(store, EvaluationOptions())
+
+
+def test_everything_is_in_the_json_and_torch_is_not_imported(store: Store, data: Path) -> None:
+    run_index(store, data)
+    facts = as_json(evaluate(store, EvaluationOptions()))
+    assert {"table7", "table8", "leaks", "inputs", "tables", "options"} <= facts.keys()
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from schema.store import Store\n"
+        "from evaluation.evaluate import EvaluationOptions, evaluate\n"
+        f"evaluate(Store(Path({str(store.directory)!r})), EvaluationOptions())\n"
+        "print([name for name in ('torch', 'faiss', 'transformers', 'open_clip') if name in sys.modules])"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
