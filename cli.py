@@ -10,8 +10,11 @@ from commands.caption import caption
 from commands.evaluate import evaluate
 from commands.export import export
 from commands.forget import forget
+from commands.importing import import_
 from commands.index import index
+from commands.lint import lint
 from commands.query import query
+from commands.replay import replay
 from commands.search import search
 from commands.status import status
 from commands.verify import verify
@@ -23,7 +26,22 @@ def main() -> None:
     """Recognise images from a few labelled shots, say Unknown when it should, and find images by example or by words."""
 
 
-for command in (index, query, calibrate, evaluate, search, caption, status, verify, forget, export, backbones):
+for command in (
+    index,
+    query,
+    calibrate,
+    evaluate,
+    replay,
+    lint,
+    search,
+    caption,
+    status,
+    verify,
+    forget,
+    export,
+    import_,
+    backbones,
+):
     main.add_command(command)
 
 if __name__ == "__main__":

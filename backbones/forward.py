@@ -14,8 +14,8 @@ import torch
 from schema.errors import IndexingError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-_KEEP_UP_TO = 1 << 30
-"""Bytes."""
+_LARGEST_KEPT, _KEPT_IN_ALL = 128 << 20, 512 << 20
+"""Bytes. Larger activations are taken from the system and given back, each time; without a bound the heap grows in holes."""
 
 _cores_free = threading.Event()
 _cores_free.set()
@@ -80,9 +80,9 @@ def _keep_freed_memory() -> None:
     """Have glibc keep what a forward pass frees for the next one.
 
     It would give activations back to the system and take them again as new pages, which the kernel clears: about a tenth
-    of an index run with CLIP ViT-B/32 (benchmarks/README.md). What is kept is bounded by the largest batch.
+    of an index run with CLIP ViT-B/32 (benchmarks/README.md).
     """
     if platform.libc_ver()[0] == "glibc":
         allocator = ctypes.CDLL(None)
-        allocator.mallopt(_M_MMAP_THRESHOLD, _KEEP_UP_TO)
-        allocator.mallopt(_M_TRIM_THRESHOLD, _KEEP_UP_TO)
+        allocator.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
+        allocator.mallopt(_M_TRIM_THRESHOLD, _KEPT_IN_ALL)

@@ -33,6 +33,7 @@ from tests.tiny import save_florence2
 BASE_TEXT = {
     **{"d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_attention_heads": 12},
     **{"decoder_attention_heads": 12, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072},
+    "max_position_embeddings": 1024,
 }
 BASE_VISION = {
     **{"depths": [1, 1, 9, 1], "embed_dim": [128, 256, 512, 1024], "num_heads": [4, 8, 16, 32]},

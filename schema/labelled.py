@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, or_, select
 
 from schema import tables
 from schema.catalog import USABLE, BackboneRow, Catalog, as_vectors
@@ -47,6 +47,17 @@ def labelled_vectors(
     if with_vectors:
         vectors = as_vectors([row[4:] for row in rows], backbone.dimension).vectors
     return LabelledVectors(paths, labels, shots, hashes, vectors)
+
+
+def small_images(catalog: Catalog, category: str, least: int) -> list[tuple[str, int, int]]:
+    """Usable images of a category with a side of fewer pixels than `least`: path, width and height."""
+    query = (
+        select(images.path, contents.width, contents.height)
+        .join(tables.contents, contents.id == images.content_id)
+        .where(USABLE, images.category == category, or_(contents.width < least, contents.height < least))
+        .order_by(images.path)
+    )
+    return [(path, width, height) for path, width, height in catalog.connection.execute(query)]
 
 
 def support_revision(catalog: Catalog, category: str) -> int:

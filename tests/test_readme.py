@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+BIN = Path(sys.executable).parent
 
 
 def session(name: str) -> str:
@@ -34,7 +35,7 @@ def without_digests(printed: str) -> str:
 def environment(tmp_path: Path) -> dict[str, str]:
     return {
         **os.environ,
-        "BIN": str(Path(sys.executable).parent),
+        "BIN": str(BIN),
         "DEMO": "demo-data",
         "STORE": "demo-store",
         "HF_HUB_CACHE": str(tmp_path / "empty"),
@@ -74,6 +75,9 @@ def test_calibrating_and_evaluating_digits_prints_the_session_in_the_readme(
         check=True,
     )
     assert without_digests(done.stdout) == without_digests(session("trust"))
+    lint = [str(BIN / "nearshot"), "lint", "digits-data", "--store", "digits-store"]
+    found = subprocess.run(lint, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert re.sub(r"^", " " * 8, found.strip(), flags=re.MULTILINE) in README.read_text()
     calibrated = [line.split() for line in done.stdout.splitlines() if line.startswith(" digits ")][-1]
     correctly_unknown, accepted = int(calibrated[6]), int(calibrated[8])
     assert (accepted, accepted + correctly_unknown) == (1, 46), "the figures that the README speaks of"

@@ -65,6 +65,7 @@ def save_dinov2(directory: Path, *, seed: int = 3) -> None:
 TINY_TEXT = {
     **{"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2},
     **{"decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "init_std": 0.6},
+    "max_position_embeddings": 600,
 }
 TINY_VISION = {
     **{"depths": [1] * 4, "embed_dim": [8, 16, 16, 32], "num_heads": [1, 2, 2, 4], "num_groups": [1, 2, 2, 4]},
@@ -116,7 +117,7 @@ def save_florence2(
     )
     parsing = {kind: {"PATTERN": "", "AREA_THRESHOLD": 0.0} for kind in kinds}
     processor = Florence2Processor(image_processor=pictures, tokenizer=tokenizer, post_processor_config=parsing)
-    words_config = {"model_type": "bart", "vocab_size": len(tokenizer), "max_position_embeddings": 1024, **text}
+    words_config = {"model_type": "bart", "vocab_size": len(tokenizer), **text}
     torch.manual_seed(5)
     config = Florence2Config(
         text_config=words_config, vision_config=dict(vision), image_token_id=tokenizer.image_token_id

@@ -103,6 +103,36 @@ def test_a_wrong_request_is_exit_2_and_says_what_is_right(
     assert (outcome.status, message in outcome.stderr) == (2, True)
 
 
+def test_lint_says_what_is_wrong_and_exits_1_for_errors(nearshot: Run, small: Path) -> None:
+    nearshot("index", "data", "--backbone", "hog")
+    assert nearshot("lint", "data").stdout.endswith("errors: 0, warnings: 0 (nearness by hog)\n")
+    shot = small / "things/2.support-set/cat/shot1.png"
+    (small / "things/2.support-set/coffee/shot3.png").write_bytes(shot.read_bytes())
+    nearshot("index", "data", "--backbone", "hog")
+    found = nearshot("lint", "data")
+    assert found.status == 1
+    assert found.stdout.startswith(
+        "error: the same image under different labels\n  things/2.support-set/cat/shot1.png, "
+    )
+    [facts] = nearshot("lint", "data", "--json").objects
+    assert facts["errors"] == 1
+    assert facts["findings"][0]["rule"] == "two-labels"
+    assert nearshot("lint", "nowhere").status == 2
+
+
+def test_replay_shows_what_flips_and_changes_nothing(nearshot: Run, indexed: Path) -> None:
+    same = nearshot("replay").stdout
+    assert same.startswith("0 of 10 queries flip by hog\n")
+    strict = nearshot("replay", "--threshold", "1").stdout
+    assert "things/6.preprocessed/cat/a.png: match cat 0.9" in strict
+    assert " -> unknown (cat) 0.9" in strict
+    assert "(truth: cat)" in strict
+    flips = nearshot("replay", "--threshold", "1", "--json").objects
+    assert {(one["before"]["verdict"], one["after"]["verdict"]) for one in flips} == {("match", "unknown")}
+    assert flips[0]["after"]["label"] is None
+    assert nearshot("replay").stdout == same
+
+
 def test_votes_of_several_categories_are_not_compared(nearshot: Run, indexed: Path) -> None:
     save_crop(indexed / "pets/2.support-set/cat/shot1.png", "chelsea:0")
     nearshot("index", "data", "--backbone", "hog")

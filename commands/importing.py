@@ -1,0 +1,59 @@
+"""`nearshot import`: published data sets in the directory contract."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from commands.common import json_option, reports_errors, store_option
+from schema.errors import UsageError
+
+
+@click.command("import")
+@click.argument("kind", type=click.Choice(["folder", "cifar10", "stl10"]))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--category", help="Name of the category to write. Default: the kind, or the folder's name.")
+@click.option("--shots", type=click.IntRange(min=1), default=5, show_default=True, help="Shots a class.")
+@click.option("--queries", type=click.IntRange(min=0), default=100, show_default=True, help="Queries a class, at most.")
+@click.option("--unknown", multiple=True, metavar="CLASS", help="A class to be unknown: queries only (repeatable).")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which images are chosen.")
+@json_option
+@store_option
+@reports_errors
+def import_(
+    kind: str,
+    source: Path,
+    data: Path,
+    store_directory: Path,
+    *,
+    category: str | None,
+    shots: int,
+    queries: int,
+    unknown: tuple[str, ...],
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Write a category into DATA from SOURCE: a folder with a directory a class, or the archive of CIFAR-10 or STL-10.
+
+    Shots and queries are never the same image. The store is left alone: run `nearshot index DATA` afterwards.
+    """
+    from indexer.importing import ImportOptions, read_folder, read_torchvision, write_contract
+
+    name = category or (source.resolve().name if kind == "folder" else kind)
+    if not name or name != Path(name).name or name.startswith("."):
+        raise UsageError(f"'{name}' is no name for a category")
+    options = ImportOptions(category=name, shots=shots, queries=queries, unknown=unknown, seed=seed)
+    made = write_contract(read_folder(source) if kind == "folder" else read_torchvision(kind, source), data, options)
+    if as_json:
+        click.echo(json.dumps({"category": name, **asdict(made)}))
+    else:
+        click.echo(
+            f"{data / name}: {made.labels} labels, {made.shots} shots, {made.queries} labelled queries, "
+            f"{made.unknown} queries that show none of them"
+        )
+        where = "" if str(store_directory) == ".nearshot" else f" --store {store_directory}"
+        click.echo(f"next: nearshot index {data}{where}")

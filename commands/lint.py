@@ -1,0 +1,57 @@
+"""`nearshot lint`: what is wrong with the shots."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from commands.common import json_option, reports_errors, store_option
+
+if TYPE_CHECKING:
+    from evaluation.lint import Finding
+
+SHOWN = 10
+COLOURS = {"error": "red", "warning": "yellow"}
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--backbone", help="Whose vectors tell what is nearer. Default: the best one indexed.")
+@json_option
+@store_option
+@reports_errors
+def lint(data: Path, store_directory: Path, *, backbone: str | None, as_json: bool) -> None:
+    """Find faults in the support sets of DATA, which must be indexed: copies, misplaced shots, leaks, odd counts and sizes.
+
+    Exit status 1 if there are errors.
+    """
+    from evaluation.lint import as_json as everything
+    from evaluation.lint import lint as find
+    from schema.store import Store
+
+    with Store(store_directory) as store:
+        judge, findings = find(store, data, backbone)
+    facts = everything(judge, findings)
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False))
+    else:
+        for _, same in groupby(findings, key=lambda finding: finding.rule):
+            _print_rule(list(same))
+        click.echo(f"errors: {facts['errors']}, warnings: {facts['warnings']} (nearness by {judge})")
+    if facts["errors"]:
+        sys.exit(1)
+
+
+def _print_rule(findings: list[Finding]) -> None:
+    first = findings[0]
+    click.echo(f"{click.style(first.severity.value, fg=COLOURS[first.severity])}: {first.rule.value}")
+    for finding in findings[:SHOWN]:
+        files = ", ".join(finding.files) or finding.category
+        click.echo(f"  {files}" + (f" ({finding.detail})" if finding.detail else ""))
+    if len(findings) > SHOWN:
+        click.echo(f"  ... and {len(findings) - SHOWN} more; --json lists all")

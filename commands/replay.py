@@ -1,0 +1,67 @@
+"""`nearshot replay`: what would be decided otherwise under another policy."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from commands.common import json_option, reports_errors, store_option
+
+if TYPE_CHECKING:
+    from evaluation.replay import Replay, Told
+
+
+@click.command()
+@click.option("--backbone", help="By the vectors of this backbone. Default: the best one indexed.")
+@click.option("--category", help="Only queries of this category. Default: all.")
+@click.option("--threshold", type=click.FloatRange(-1, 1), help="Least score of a match. Default: as it is.")
+@click.option("--margin", "margin_floor", type=click.FloatRange(0, 2), help="Least lead. Default: as it is.")
+@click.option(
+    "--score",
+    type=click.Choice(["max_sim", "prototype", "knn_vote"]),
+    default="max_sim",
+    show_default=True,
+    help="What a label is scored by.",
+)
+@json_option
+@store_option
+@reports_errors
+def replay(store_directory: Path, *, score: str, as_json: bool, **chosen: Any) -> None:
+    """Decide all indexed queries again under another threshold, margin or score, and show which answers flip.
+
+    Nothing is embedded and nothing is changed: `query` goes on as before. With --json, an object for each that flips.
+    """
+    from evaluation.replay import ReplayOptions
+    from evaluation.replay import replay as decide_again
+    from retriever.scores import Score
+    from schema.store import Store
+
+    with Store(store_directory) as store:
+        made = decide_again(store, ReplayOptions(score=Score(score), **chosen))
+    if as_json:
+        for one in made.queries:
+            if one.flips:
+                facts = {"category": one.category, "path": one.path, "truth": one.truth}
+                click.echo(json.dumps({**facts, "before": one.before.as_json(), "after": one.after.as_json()}))
+    else:
+        _print(made)
+
+
+def _print(made: Replay) -> None:
+    flipping = [one for one in made.queries if one.flips]
+    for one in flipping:
+        truth = f" (truth: {one.truth})" if one.truth else ""
+        click.echo(f"{one.path}: {_words(one.before)} -> {_words(one.after)}{truth}")
+    before, after = (Counter(getattr(one, side).verdict.value for one in made.queries) for side in ("before", "after"))
+    click.echo(f"{len(flipping)} of {len(made.queries)} queries flip by {made.backbone}")
+    for verdict in ("match", "ambiguous", "unknown"):
+        click.echo(f"  {verdict:<10} {before[verdict]:>6} -> {after[verdict]}")
+
+
+def _words(told: Told) -> str:
+    label = told.nearest if told.verdict == "match" else f"({told.nearest})"
+    return f"{told.verdict} {label} {told.score:.3f}"

@@ -1,0 +1,173 @@
+"""Lint: what is wrong with a support set, from the store's rows and vectors and the names on disk."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.samples import NEAR_DUPLICATE, find_leaks
+from indexer.discover import discover
+from retriever.choice import choose_row
+from retriever.scores import cosines, label_numbers
+from schema.catalog import BackboneRow, Catalog
+from schema.contract import SUPPORT_DIRECTORY
+from schema.errors import UsageError
+from schema.images import Role
+from schema.labelled import LabelledVectors, labelled_vectors, small_images
+from schema.store import Store
+
+LEAST_SIDE = 32
+"""Pixels. Every backbone enlarges such an image at least seven times."""
+
+
+class Severity(StrEnum):
+    """Errors make answers wrong; warnings make them worse, or figures too good."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Rule(StrEnum):
+    """What is wrong, in words."""
+
+    UNUSABLE = "a shot that cannot be used"
+    TWO_LABELS = "the same image under different labels"
+    LEAK = "a query that is a copy of a shot"
+    NEAR_DUPLICATES = "shots of one label that are copies of each other: they count as one"
+    NEARER_ELSEWHERE = "a shot nearer to another label than to its own"
+    ONE_SHOT = "a label with one shot only: nothing tells how much its images vary"
+    UNEQUAL = "labels with unequal numbers of shots: those with more are found more easily"
+    SMALL = f"an image with a side of fewer than {LEAST_SIDE} pixels"
+    OUTSIDE = "outside the directory contract"
+
+
+ERRORS = frozenset({Rule.UNUSABLE, Rule.TWO_LABELS})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fault, the files that show it (relative to the data directory), and what there is to say of them."""
+
+    category: str | None
+    rule: Rule
+    files: tuple[str, ...]
+    detail: str = ""
+
+    @property
+    def severity(self) -> Severity:
+        """How bad it is."""
+        return Severity.ERROR if self.rule in ERRORS else Severity.WARNING
+
+
+def lint(store: Store, root: Path, backbone: str | None = None) -> tuple[str, list[Finding]]:
+    """All faults of a data directory's support sets, worst first, and the backbone that judged them.
+
+    Raises UsageError where the directory is not indexed.
+    """
+    found = discover(root)
+    findings = [Finding(None, Rule.OUTSIDE, (breach.path,), breach.rule) for breach in found.breaches]
+    resolved = str(root.resolve())
+    with store.reading() as catalog:
+        root_id = catalog.root_id(resolved)
+        if root_id is None or not catalog.has_images(root_id):
+            raise UsageError(f"{root} is not indexed; run `nearshot index {root}`")
+        row, _ = choose_row(catalog, backbone, found.categories)
+        hog = next((one for one in catalog.backbones() if one.name == "hog"), None)
+        for path, reason in catalog.failures():
+            if path.startswith(f"{resolved}/") and f"/{SUPPORT_DIRECTORY}/" in path:
+                inside = path.removeprefix(f"{resolved}/")
+                findings.append(Finding(inside.split("/")[0], Rule.UNUSABLE, (inside,), reason))
+        for category in found.categories:
+            findings += _lint_category(catalog, row, hog, category)
+    order = list(Rule)
+    return row.name, sorted(findings, key=lambda one: (order.index(one.rule), one.category or "", one.files))
+
+
+def _lint_category(catalog: Catalog, row: BackboneRow, hog: BackboneRow | None, category: str) -> Iterator[Finding]:
+    support = labelled_vectors(catalog, row, category, Role.SUPPORT)
+    yield from _copies(category, support, hog and labelled_vectors(catalog, hog, category, Role.SUPPORT))
+    yield from _misplaced(category, support)
+    yield from _counts(category, support)
+    for leak in find_leaks(catalog, [row], hog, category).values():
+        yield Finding(category, Rule.LEAK, (leak.query, leak.shot), leak.reason)
+    for path, width, height in small_images(catalog, category, LEAST_SIDE):
+        yield Finding(category, Rule.SMALL, (path,), f"{width} x {height}")
+
+
+def _copies(category: str, support: LabelledVectors, on_hog: LabelledVectors | None) -> Iterator[Finding]:
+    """The same bytes anywhere; nearly the same picture, as hog sees it, within a label."""
+    same = defaultdict(list)
+    for index, sha256 in enumerate(support.hashes):
+        same[sha256].append(index)
+    for indexes in same.values():
+        labels = sorted({str(support.labels[index]) for index in indexes})
+        files = tuple(support.paths[index] for index in indexes)
+        if len(labels) > 1:
+            yield Finding(category, Rule.TWO_LABELS, files, ", ".join(labels))
+        elif len({support.shots[index] for index in indexes}) > 1:
+            yield Finding(category, Rule.NEAR_DUPLICATES, files, "the same bytes")
+    if on_hog is not None and len(on_hog.paths):
+        near = cosines(on_hog.vectors, on_hog.vectors)
+        for first, second in np.argwhere(np.triu(near >= NEAR_DUPLICATE, k=1)).tolist():
+            if (
+                on_hog.labels[first] == on_hog.labels[second]
+                and on_hog.shots[first] != on_hog.shots[second]
+                and on_hog.hashes[first] != on_hog.hashes[second]
+            ):
+                files = (on_hog.paths[first], on_hog.paths[second])
+                yield Finding(category, Rule.NEAR_DUPLICATES, files, f"cosine {near[first, second]:.4f} on hog")
+
+
+def _misplaced(category: str, support: LabelledVectors) -> Iterator[Finding]:
+    """Images whose nearest image of another label is nearer than any of their own label's other shots."""
+    names, numbers, _ = label_numbers(support.labels, support.vectors)
+    if len(names) < 2:
+        return
+    similarities = cosines(support.vectors, support.vectors)
+    shots = np.array([f"{label}/{shot}" for label, shot in zip(support.labels, support.shots, strict=True)])
+    for index, path in enumerate(support.paths):
+        own = (numbers == numbers[index]) & (shots != shots[index])
+        others = (numbers != numbers[index]) & (np.array(support.hashes) != support.hashes[index])
+        if own.any() and others.any():
+            best_own = similarities[index][own].max()
+            best = int(np.where(others, similarities[index], -np.inf).argmax())
+            if similarities[index, best] > best_own:
+                detail = f"{support.labels[best]} {similarities[index, best]:.3f}, its own {best_own:.3f}"
+                yield Finding(category, Rule.NEARER_ELSEWHERE, (path, support.paths[best]), detail)
+
+
+def _counts(category: str, support: LabelledVectors) -> Iterator[Finding]:
+    shots = {(str(label), shot): path for path, label, shot in zip(*support[:3], strict=True)}
+    counts = Counter(label for label, _ in shots)
+    for (label, _), path in shots.items():
+        if counts[label] == 1:
+            yield Finding(category, Rule.ONE_SHOT, (path,), label)
+    if len(set(counts.values())) > 1:
+        detail = ", ".join(f"{label} {count}" for label, count in sorted(counts.items()))
+        yield Finding(category, Rule.UNEQUAL, (), detail)
+
+
+def as_json(backbone: str, findings: Sequence[Finding]) -> dict[str, object]:
+    """The object that `lint --json` prints."""
+    severities = Counter(one.severity for one in findings)
+    return {
+        "backbone": backbone,
+        "errors": severities[Severity.ERROR],
+        "warnings": severities[Severity.WARNING],
+        "findings": [
+            {
+                "severity": one.severity.value,
+                "rule": one.rule.name.lower().replace("_", "-"),
+                "meaning": one.rule.value,
+                "category": one.category,
+                "files": list(one.files),
+                "detail": one.detail,
+            }
+            for one in findings
+        ],
+    }

@@ -1,0 +1,54 @@
+"""Replay: what is decided again is what query would say under those options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evaluation.replay import ReplayOptions, replay
+from retriever.answer import Answer
+from retriever.retriever import QueryOptions, Retriever
+from retriever.scores import Score
+from retriever.sources import read_queries
+from schema.store import Store
+from tests.conftest import run_index, save_crop
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {},
+        {"threshold": 0.97},
+        {"threshold": 0.5},
+        {"margin_floor": 0.5},
+        {"score": Score.PROTOTYPE},
+        {"score": Score.KNN_VOTE, "threshold": 0.1},
+    ],
+)
+def test_each_query_is_told_what_query_would_tell_it(store: Store, small: Path, chosen: dict[str, object]) -> None:
+    save_crop(small / "things/2.support-set/coffee/shot3.png", "chelsea:9")
+    for number in range(3):
+        save_crop(small / f"things/6.preprocessed/{number}.png", f"rocket:{number}")
+    run_index(store, small)
+    made = replay(store, ReplayOptions(category="things", **chosen))  # type: ignore[arg-type]
+    assert len(made.queries) == 5
+    for side, options in (("before", {}), ("after", chosen)):
+        retriever = Retriever(store, QueryOptions(category="things", **options))  # type: ignore[arg-type]
+        expected = {}
+        for answer in retriever.answer(read_queries([small / "things/6.preprocessed"])):
+            assert isinstance(answer, Answer)
+            assert answer.decision.nearest is not None
+            nearest = answer.decision.nearest
+            path = str(Path(answer.path).relative_to(small))
+            expected[path] = (answer.decision.verdict, nearest.label, pytest.approx(nearest.score, abs=2e-6))
+        told = {one.path: getattr(one, side) for one in made.queries}
+        assert {path: (one.verdict, one.nearest, one.score) for path, one in told.items()} == expected
+    assert [one for one in made.queries if one.flips] == [
+        one
+        for one in made.queries
+        if (one.before.as_json()["verdict"], one.before.as_json()["label"])
+        != (one.after.as_json()["verdict"], one.after.as_json()["label"])
+    ]
+    if not chosen:
+        assert not any(one.flips for one in made.queries)
