@@ -9,6 +9,7 @@ from commands.calibrate import calibrate
 from commands.caption import caption
 from commands.evaluate import evaluate
 from commands.export import export
+from commands.feedback import label, reject
 from commands.forget import forget
 from commands.importing import import_
 from commands.index import index
@@ -33,6 +34,8 @@ for command in (
     evaluate,
     replay,
     lint,
+    label,
+    reject,
     search,
     caption,
     status,

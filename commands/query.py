@@ -191,6 +191,8 @@ def _print_answer(answer: Answer | Unreadable, layout: _Layout) -> None:
     score = f"{decision.nearest.score:.3f}" if decision.nearest else "-"
     margin = f"{decision.margin:.3f}" if decision.margin is not None else "-"
     click.echo(f"{verdict} {label:<{width}} {score:>6}  {runner_up:<{width + 6}} {margin:>6}  {printable(answer.path)}")
+    if decision.negative is not None:
+        click.echo(f"    {decision.negative.score:.3f}  {decision.reason}: {near(decision.negative.path)}")
     if layout.hits:
         for hit in answer.hits:
             shot = "/".join(part for part in (hit.image.category, hit.image.label, hit.image.shot) if part)

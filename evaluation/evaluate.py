@@ -118,7 +118,7 @@ def _judge(
     similarities = [one.similarities() for one in samples]
     for one, policy, known in zip(samples, policies, similarities, strict=True):
         _, numbers, lengths = label_numbers(one.support.labels, one.support.vectors)
-        predicted = predict(label_scores(options.score, known, numbers, lengths), policy)
+        predicted = predict(label_scores(options.score, known, numbers, lengths), policy, one.rejected(known))
         outcomes.append(OutcomeRow(one.category, row.name, policy, count_outcomes(predicted, one.truth)))
     total = sum((outcome.outcomes for outcome in outcomes), Outcomes())
     outcomes.append(OutcomeRow(None, row.name, None, total))
@@ -169,5 +169,6 @@ def _facts(row: BackboneRow, samples: CategorySamples, policy: Policy) -> str:
             *(row.name, row.fingerprint, samples.category, policy.threshold, policy.margin_floor, policy.calibrated),
             list(zip(support.paths, support.labels, support.shots, support.hashes, strict=True)),
             list(zip(queries.paths, queries.labels, queries.hashes, strict=True)),
+            list(samples.negatives.hashes),
         ]
     )

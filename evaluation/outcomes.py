@@ -41,10 +41,12 @@ class Outcomes:
         return Outcomes(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
 
-def predict(scores: NDArray[np.float64], policy: Policy) -> NDArray[np.int64]:
+def predict(
+    scores: NDArray[np.float64], policy: Policy, rejected: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
     """The label by number that each query (row of (q, m) scores) is given, or AMBIGUOUS or REFUSED: `decide` for many.
 
-    Of labels that tie, the first counts as the best.
+    Of labels that tie, the first counts as the best. `rejected` (q,) tells which queries are nearer to a negative.
     """
     if not scores.shape[1]:
         return np.full(len(scores), REFUSED)
@@ -55,7 +57,8 @@ def predict(scores: NDArray[np.float64], policy: Policy) -> NDArray[np.int64]:
     others[rows, best] = -np.inf
     margins = np.round(top - others.max(axis=1), DECIMALS)
     given = np.where(margins < policy.margin_floor, AMBIGUOUS, best)
-    predicted: NDArray[np.int64] = np.where(top < policy.threshold, REFUSED, given)
+    refused = top < policy.threshold if rejected is None else (top < policy.threshold) | rejected
+    predicted: NDArray[np.int64] = np.where(refused, REFUSED, given)
     return predicted
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from evaluation.outcomes import AMBIGUOUS, REFUSED, predict
 from retriever.choice import choose_categories, choose_row
 from retriever.decision import Policy, Verdict, prior_policy
-from retriever.scores import Score, cosines, label_numbers, label_scores
+from retriever.scores import Score, cosines, label_numbers, label_scores, nearer_to_negatives
 from schema.calibrations import stored_calibrations
 from schema.catalog import BackboneRow, Catalog
+from schema.feedback import negatives
 from schema.images import Role
 from schema.labelled import labelled_vectors
 from schema.store import Store
@@ -118,10 +119,11 @@ def _replay_category(
     if not names:
         return
     similarities = cosines(queries.vectors, support.vectors)
+    rejected = nearer_to_negatives(similarities, cosines(queries.vectors, negatives(catalog, row, category).vectors))
     told = []
     for kind, policy in ((Score.MAX_SIM, now), (score, then)):
         scores = label_scores(kind, similarities, numbers, lengths)
-        verdicts = predict(scores, policy)
+        verdicts = predict(scores, policy, rejected)
         best = np.argmax(scores, axis=1)
         told.append(
             [

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.scores import cosines, label_numbers
+from retriever.scores import cosines, label_numbers, nearer_to_negatives
 from schema.catalog import BackboneRow, Catalog
+from schema.feedback import Negatives, negatives
 from schema.images import UNKNOWN, Role
 from schema.labelled import LabelledVectors, labelled_vectors
 
@@ -42,6 +43,13 @@ class CategorySamples:
     numbers: NDArray[np.int64]
     queries: LabelledVectors
     truth: NDArray[np.int64]
+    negatives: Negatives
+
+    def rejected(self, similarities: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which queries (q,) are nearer to a rejected image than to any shot; a rejected query does not refuse itself."""
+        near = cosines(self.queries.vectors, self.negatives.vectors)
+        itself = np.array(self.queries.hashes)[:, None] == np.array(self.negatives.hashes)[None, :]
+        return nearer_to_negatives(similarities, np.where(itself, np.nan, near))
 
     def similarities(self) -> NDArray[np.float64]:
         """The cosines (q, n) of queries with support images."""
@@ -61,7 +69,8 @@ def load_samples(catalog: Catalog, backbone: BackboneRow, category: str, wanted:
         if label in place and sha256 in wanted
     ]
     truth = np.array([place[queries.labels[index]] for index in kept], dtype=np.int64)
-    return CategorySamples(category, tuple(names), support, numbers, select(queries, kept), truth)
+    rejected = negatives(catalog, backbone, category)
+    return CategorySamples(category, tuple(names), support, numbers, select(queries, kept), truth, rejected)
 
 
 def select(images: LabelledVectors, kept: list[int]) -> LabelledVectors:

@@ -52,7 +52,9 @@ def measure(
         "auroc": auroc(scores, truth),
         "fpr95": fpr_at_95_tpr(scores, truth),
         "oscr": oscr(scores, truth),
-        "macro_f1": macro_f1(predict(scores, policy), truth, len(samples.names)),
+        "macro_f1": macro_f1(
+            predict(scores, policy, samples.rejected(similarities[:, kept])), truth, len(samples.names)
+        ),
     }
 
 

@@ -37,6 +37,8 @@ class Answer:
             "category": self.category or (matched.category if matched else None),
             "verdict": decision.verdict.value,
             "label": decision.label,
+            "reason": decision.reason,
+            "negative": decision.negative.path if decision.negative else None,
             "nearest": nearest.label if nearest else None,
             "nearest_category": nearest.category if nearest else None,
             "score": _rounded(nearest.score) if nearest else None,

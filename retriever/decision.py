@@ -45,11 +45,20 @@ VOTE_PRIOR = Policy(0.60, 0.20)
 
 
 @dataclass(frozen=True, slots=True)
+class Negative:
+    """A rejected image, and its cosine with the query."""
+
+    path: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A verdict and what it rests on.
 
     `nearest` is the best candidate whatever the verdict, `runner_up` the best other label's, `margin` the difference of
-    their scores: None where there is no second label, and then no margin is asked for.
+    their scores: None where there is no second label, and then no margin is asked for. `negative` is the rejected image that
+    is nearer than any shot, and the reason for an unknown.
     """
 
     verdict: Verdict
@@ -57,6 +66,18 @@ class Decision:
     runner_up: Candidate | None
     margin: float | None
     policy: Policy
+    negative: Negative | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is no match; None for one."""
+        if self.negative is not None:
+            return "nearer to a rejected image than to any shot"
+        return {
+            Verdict.UNKNOWN: "the score is below the threshold",
+            Verdict.AMBIGUOUS: "the lead is below the margin",
+            Verdict.NO_SUPPORT: "there are no shots",
+        }.get(self.verdict)
 
     @property
     def label(self) -> str | None:
@@ -69,13 +90,18 @@ def prior_policy(backbone: str, score: Score = Score.MAX_SIM) -> Policy:
     return VOTE_PRIOR if score == Score.KNN_VOTE else PRIORS.get(backbone, PRIOR)
 
 
-def decide(candidates: Sequence[Candidate], policy: Policy) -> Decision:
-    """Decide on candidates, best first: unknown below the threshold, ambiguous below the margin floor, else a match."""
+def decide(candidates: Sequence[Candidate], policy: Policy, negative: Negative | None = None) -> Decision:
+    """Decide on candidates, best first: unknown below the threshold, ambiguous below the margin floor, else a match.
+
+    Whatever is nearer to a negative (the nearest one) than to the best hit of any candidate is unknown.
+    """
     if not candidates:
         return Decision(Verdict.NO_SUPPORT, None, None, None, policy)
     nearest = candidates[0]
     runner_up = candidates[1] if len(candidates) > 1 else None
     margin = round(nearest.score - runner_up.score, DECIMALS) if runner_up else None
+    if negative is not None and negative.score > max(candidate.best.score for candidate in candidates):
+        return Decision(Verdict.UNKNOWN, nearest, runner_up, margin, policy, negative)
     if nearest.score < policy.threshold:
         verdict = Verdict.UNKNOWN
     elif margin is not None and margin < policy.margin_floor:

@@ -14,13 +14,14 @@ from backbones.decode import decode
 from backbones.limits import MAX_PIXELS
 from retriever.answer import Answer, Unreadable
 from retriever.choice import choose_categories, choose_row, load_indexed
-from retriever.decision import Policy, decide, prior_policy
+from retriever.decision import Negative, Policy, decide, prior_policy
 from retriever.embedding import embed_picture, encode_words
-from retriever.rank import Hit, Label, rank_candidates, rank_hits
-from retriever.scores import Score, label_numbers
+from retriever.rank import Candidate, Hit, Label, rank_candidates, rank_hits
+from retriever.scores import Score, cosines, label_numbers
 from schema.calibrations import CalibrationRow, stored_calibrations
 from schema.captions import captions_shown
 from schema.errors import ImageError, UsageError
+from schema.feedback import negatives
 from schema.images import Role
 from schema.labelled import labelled_vectors, support_revision
 from schema.store import Store
@@ -105,6 +106,8 @@ class Retriever:
                 and calibrations[category].support_revision != support_revision(catalog, category)
             ]
         self._lengths = self._mean_lengths()
+        with store.reading() as catalog:
+            self._negatives = {category: negatives(catalog, self.row, category) for category in supported}
         self._backbone = load_indexed(self.row, weights=options.weights, device=options.device)
         self._words = encode_words(self._backbone, options.text) if options.text is not None else None
 
@@ -188,10 +191,18 @@ class Retriever:
         policy = (
             self.policies[candidates[0].category] if candidates else prior_policy(self.row.name, self._options.score)
         )
-        decision = decide(candidates, policy)
+        decision = decide(candidates, policy, self._nearest_negative(candidates, vector))
         hits = tuple(rank_hits(shown)[: self._options.top_k])
         captions = self._captions(hits) if self._options.captions else None
         return Answer(name, self.row.name, self._options.category, decision, hits, captions, self._options.score)
+
+    def _nearest_negative(self, candidates: Sequence[Candidate], vector: NDArray[np.float32]) -> Negative | None:
+        """The rejected image of the nearest candidate's category that is nearest to the query."""
+        if not candidates or not len(self._negatives[candidates[0].category].paths):
+            return None
+        rejected = self._negatives[candidates[0].category]
+        near = cosines(vector, rejected.vectors)[0]
+        return Negative(rejected.paths[int(near.argmax())], float(near.max()))
 
     def _captions(self, hits: Sequence[Hit]) -> dict[int, str]:
         with self._store.reading() as catalog:

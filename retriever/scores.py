@@ -92,6 +92,18 @@ def label_scores(
     return np.where(images > 0, np.round(values, DECIMALS), scores)
 
 
+def nearer_to_negatives(similarities: NDArray[np.float64], negatives: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which queries (q,) are nearer to a negative than to any image: cosines (q, n) with images, (q, m) with negatives.
+
+    NaN leaves an image or a negative out. A tie is in favour of the images.
+    """
+    best, worst = (
+        np.max(np.where(np.isnan(near), -np.inf, near), axis=1, initial=-np.inf) for near in (similarities, negatives)
+    )
+    nearer: NDArray[np.bool_] = worst > best
+    return nearer
+
+
 def _members(labels: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     """Which images (columns) belong to which label (rows): (count, n) of 0 and 1."""
     members: NDArray[np.float64] = (labels[None, :] == np.arange(count)[:, None]).astype(np.float64)

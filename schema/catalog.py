@@ -48,6 +48,16 @@ class SnapshotRow(NamedTuple):
     revision: int
 
 
+class PlacedImage(NamedTuple):
+    """An image and where it lies: `path` is relative to its data directory, `root`."""
+
+    id: int
+    root_id: int
+    root: str
+    path: str
+    category: str
+
+
 class ImageCount(NamedTuple):
     """Present images of a category and role: usable, failed; labels and shots among the usable."""
 
@@ -171,6 +181,16 @@ class Catalog:
             if backbone_id is not None:
                 dealt_with.add(backbone_id)
         return found
+
+    def images_of(self, content_id: int) -> list[PlacedImage]:
+        """The present images that show a content, in the order of their paths."""
+        query = (
+            select(images.id, images.root_id, tables.roots.c.path, images.path, images.category)
+            .join(tables.roots, tables.roots.c.id == images.root_id)
+            .where(images.present, images.content_id == content_id)
+            .order_by(tables.roots.c.path, images.path)
+        )
+        return list(starmap(PlacedImage, self.connection.execute(query)))
 
     def all_contents(self) -> dict[int, tuple[int, str]]:
         """Size in bytes and SHA-256 of every content, by id."""

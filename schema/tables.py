@@ -155,6 +155,23 @@ calibrations = Table(
     comment="The policy found for a backbone, category and score; facts (method, target, n, rates) are JSON.",
 )
 
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("action", String, nullable=False),
+    Column("category", String, nullable=False),
+    Column("content_id", Integer, ForeignKey("contents.id"), nullable=False),
+    Column("path", String, nullable=False),
+    Column("label", String),
+    Column("shot_path", String),
+    Column("created", String, nullable=False),
+    Column("undone", String),
+    Column("revision", Integer, nullable=False),
+    Index("ix_feedback_category_action", "category", "action"),
+    comment="What people said of query images: label made a shot of one (shot_path), reject a negative. Undone: when.",
+)
+
 snapshots = Table(
     "snapshots",
     metadata,

@@ -1,0 +1,154 @@
+"""Feedback: an indexed query image becomes a shot, or a negative; nothing is embedded again, and all of it can be undone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from schema.catalog import Catalog
+from schema.contract import SUPPORT_DIRECTORY, Place, has_image_suffix, place_file
+from schema.editor import SeenImage
+from schema.errors import UsageError
+from schema.feedback import Action, FeedbackRow, add_feedback, feedback_in_force, undo_feedback
+from schema.images import FileState, FoundImage, Role
+from schema.store import Store, utc_now
+
+_SHOT = re.compile(r"shot([0-9]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """The image that a user named: its absolute path, content, data directory and category."""
+
+    path: Path
+    sha256: str
+    content_id: int
+    root_id: int
+    root: Path
+    category: str
+
+
+def add_shot(store: Store, image: Path, label: str, category: str | None = None) -> Path:
+    """Copy an indexed image to the place of a new shot of a label, and record both; the path of the shot.
+
+    The vectors are those of its content. Raises UsageError where the image is not indexed, or where the label is none.
+    """
+    with store.reading() as catalog:
+        named = _find(catalog, image, category)
+        if feedback_in_force(catalog, named.content_id, named.category, Action.LABEL):
+            raise UsageError(f"{image} was made a shot already; take that back with --undo")
+    straight = _lies_straight(named, label)
+    directory = named.root / named.category / SUPPORT_DIRECTORY / ("" if straight else label)
+    place = place_file((named.category, SUPPORT_DIRECTORY, *(() if straight else (label,)), "shot1.png"))
+    is_name = bool(label) and label == Path(label).name and not label.startswith(".") and not has_image_suffix(label)
+    if not is_name or not isinstance(place, Place) or place.label != label:
+        raise UsageError(
+            f"'{label}' cannot be a label; take a plain name other than Unknown, shotN and names of images"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    shot = directory / f"shot{_next_number(directory)}{named.path.suffix}"
+    aside = directory / f".{shot.name}.part"
+    try:
+        shutil.copyfile(named.path, aside)
+        aside.rename(shot)
+    finally:
+        aside.unlink(missing_ok=True)
+    facts = shot.stat()
+    found = FoundImage(
+        str(shot.relative_to(named.root)),
+        named.category,
+        Role.SUPPORT,
+        label,
+        shot.stem,
+        FileState(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns),
+    )
+    try:
+        with store.writing() as editor:
+            editor.put_images(named.root_id, [SeenImage(found, named.content_id)])
+            add_feedback(
+                editor,
+                Action.LABEL,
+                category=named.category,
+                content_id=named.content_id,
+                path=str(named.path),
+                label=label,
+                shot_path=str(shot),
+                created=utc_now(),
+            )
+    except BaseException:
+        shot.unlink(missing_ok=True)  # what the store does not know of must not become a shot with the next index run
+        raise
+    return shot
+
+
+def reject(store: Store, image: Path, category: str | None = None) -> str:
+    """Keep an indexed image as a negative of its category; the category. UsageError where it is not indexed."""
+    with store.writing() as editor:
+        named = _find(editor, image, category)
+        if feedback_in_force(editor, named.content_id, named.category, Action.REJECT):
+            raise UsageError(f"{image} was rejected already; take that back with --undo")
+        add_feedback(
+            editor,
+            Action.REJECT,
+            category=named.category,
+            content_id=named.content_id,
+            path=str(named.path),
+            label=None,
+            shot_path=None,
+            created=utc_now(),
+        )
+    return named.category
+
+
+def undo(store: Store, image: Path, action: Action, category: str | None = None) -> FeedbackRow:
+    """Take a piece of feedback back; of a label, the shot's file as well, unless it has changed since. The feedback undone."""
+    with store.writing() as editor:
+        named = _find(editor, image, category)
+        said = feedback_in_force(editor, named.content_id, named.category, action)
+        if said is None:
+            raise UsageError(f"there is no `nearshot {action} {image}` to take back")
+        undo_feedback(editor, said.id, utc_now())
+        if said.shot_path is not None:
+            shot = Path(said.shot_path)
+            if shot.is_file() and hashlib.sha256(shot.read_bytes()).hexdigest() == named.sha256:
+                placed = editor.images_of(named.content_id)
+                editor.remove_images([one.id for one in placed if Path(one.root, one.path) == shot])
+                shot.unlink()
+    return said
+
+
+def _find(catalog: Catalog, image: Path, category: str | None) -> _Named:
+    """What the store knows of an image: by its path, else by its content."""
+    path = Path(os.path.realpath(image))
+    try:
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"{image} cannot be read: {error.strerror or error}") from error
+    content = catalog.content(sha256)
+    shown = catalog.images_of(content[0]) if content else []
+    own = [one for one in shown if Path(one.root, one.path) == path] or shown
+    wanted = [one for one in own if category in (None, one.category)]
+    if content is None or not wanted:
+        where = f" in category '{category}'" if own else ""
+        raise UsageError(
+            f"{image} is not indexed{where} as it is now; put it below <category>/6.preprocessed/ and run `nearshot index`"
+        )
+    categories = sorted({one.category for one in wanted})
+    if len(categories) > 1:
+        raise UsageError(f"{image} lies in several categories: {', '.join(categories)}; name one with --category")
+    first = wanted[0]
+    return _Named(path, sha256, content[0], first.root_id, Path(first.root), first.category)
+
+
+def _lies_straight(named: _Named, label: str) -> bool:
+    """Whether the shots of a label lie straight under the support set, without a directory of the label's name."""
+    return label == named.category and not (named.root / named.category / SUPPORT_DIRECTORY / label).is_dir()
+
+
+def _next_number(directory: Path) -> int:
+    numbers = [int(match[1]) for path in directory.iterdir() if (match := _SHOT.fullmatch(path.stem))]
+    return max(numbers, default=0) + 1

@@ -1,0 +1,95 @@
+"""Feedback as the store keeps it: query images that became shots, and those that show no label of their category."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from itertools import starmap
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import and_, insert, select, update
+
+from schema import tables
+from schema.catalog import BackboneRow, Catalog, as_vectors
+from schema.editor import Editor
+
+feedback, contents, embeddings = tables.feedback.c, tables.contents.c, tables.embeddings.c
+
+
+class Action(StrEnum):
+    """What was said: `label`: this shows that label; `reject`: this shows none."""
+
+    LABEL = "label"
+    REJECT = "reject"
+
+
+class FeedbackRow(NamedTuple):
+    """One piece of feedback that holds. `path` is that of the image it was said of, `shot_path` that of the shot made of it."""
+
+    id: int
+    action: str
+    category: str
+    content_id: int
+    path: str
+    label: str | None
+    shot_path: str | None
+
+
+class Negatives(NamedTuple):
+    """The m rejected images of a category in the order of their paths: paths, SHA-256 and unit vectors (m, dimension)."""
+
+    paths: tuple[str, ...]
+    hashes: tuple[str, ...]
+    vectors: NDArray[np.float32]
+
+
+def feedback_in_force(catalog: Catalog, content_id: int, category: str, action: Action) -> FeedbackRow | None:
+    """The last piece of feedback on a content in a category that has not been undone."""
+    query = (
+        select(*(feedback[name] for name in FeedbackRow._fields))
+        .where(feedback.content_id == content_id, feedback.category == category)
+        .where(feedback.action == action, feedback.undone.is_(None))
+        .order_by(feedback.id.desc())
+        .limit(1)
+    )
+    return next(starmap(FeedbackRow, catalog.connection.execute(query)), None)
+
+
+def negatives(catalog: Catalog, backbone: BackboneRow, category: str) -> Negatives:
+    """The rejected images of a category that a backbone has a vector of."""
+    embedded = and_(embeddings.content_id == feedback.content_id, embeddings.backbone_id == backbone.id)
+    query = (
+        select(feedback.path, contents.sha256, embeddings.content_id, embeddings.vector)
+        .select_from(tables.feedback.join(tables.embeddings, embedded))
+        .join(tables.contents, contents.id == feedback.content_id)
+        .where(feedback.category == category, feedback.action == Action.REJECT, feedback.undone.is_(None))
+        .where(embeddings.vector.is_not(None))
+        .order_by(feedback.path, feedback.id)
+    )
+    rows = [tuple(row) for row in catalog.connection.execute(query)]
+    vectors = as_vectors([row[2:] for row in rows], backbone.dimension).vectors
+    return Negatives(tuple(row[0] for row in rows), tuple(row[1] for row in rows), vectors)
+
+
+def add_feedback(
+    editor: Editor,
+    action: Action,
+    *,
+    category: str,
+    content_id: int,
+    path: str,
+    label: str | None,
+    shot_path: str | None,
+    created: str,
+) -> None:
+    """Record a piece of feedback."""
+    facts = {"category": category, "content_id": content_id, "path": path, "label": label, "shot_path": shot_path}
+    row = {**facts, "action": action, "created": created, "revision": editor.stamp}
+    editor.connection.execute(insert(tables.feedback).values(row))
+
+
+def undo_feedback(editor: Editor, feedback_id: int, when: str) -> None:
+    """Record that a piece of feedback no longer holds."""
+    changes = update(tables.feedback).where(feedback.id == feedback_id).values(undone=when, revision=editor.stamp)
+    editor.connection.execute(changes)

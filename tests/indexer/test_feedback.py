@@ -1,0 +1,172 @@
+"""Feedback: what a person says of a query image counts at once, costs no embedding, and can be taken back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backbones.hog import HogBackbone
+from evaluation.evaluate import EvaluationOptions, evaluate
+from evaluation.replay import ReplayOptions, replay
+from indexer.feedback import add_shot, reject, undo
+from indexer.verify import verify
+from retriever.answer import Answer
+from retriever.retriever import QueryOptions, Retriever
+from retriever.sources import read_queries
+from schema.errors import StoreError, UsageError
+from schema.feedback import Action
+from schema.store import Store
+from tests.conftest import HOG, Outcome, counts, run_index, save_crop
+
+Run = Callable[..., Outcome]
+GALAXY = "things/6.preprocessed/Unknown/b.png"
+
+
+def ask(store: Store, image: Path, **options: object) -> Answer:
+    chosen = QueryOptions(category="things", **options)  # type: ignore[arg-type]
+    [answer] = Retriever(store, chosen).answer(read_queries([image]))
+    assert isinstance(answer, Answer)
+    return answer
+
+
+def test_a_labelled_query_is_a_shot_at_once_without_embedding_and_index_finds_nothing_to_do(
+    store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_crop(small / "things/6.preprocessed/more.png", "hubble_deep_field:3")
+    run_index(store, small)
+    assert ask(store, small / "things/6.preprocessed/more.png").decision.verdict == "unknown"
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("nothing is to be embedded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HogBackbone, "encode", refuse)
+        shot = add_shot(store, small / GALAXY, "galaxies")
+    assert shot == small / "things/2.support-set/galaxies/shot1.png"
+    assert shot.read_bytes() == (small / GALAXY).read_bytes()
+    decision = ask(store, small / "things/6.preprocessed/more.png").decision
+    assert (decision.verdict, decision.label) == ("match", "galaxies")
+    report = run_index(store, small)
+    assert (counts(report), report.backbones["hog"].embedded) == ({"unchanged": 8}, 0)
+    assert list(verify(store)) == []
+
+
+def test_a_label_can_be_taken_back(store: Store, small: Path) -> None:
+    run_index(store, small)
+    shot = add_shot(store, small / GALAXY, "cat")
+    assert shot.name == "shot3.png", "the next number"
+    with pytest.raises(UsageError, match="was made a shot already"):
+        add_shot(store, small / GALAXY, "cat")
+    assert undo(store, small / GALAXY, Action.LABEL).shot_path == str(shot)
+    assert not shot.exists()
+    assert ask(store, small / GALAXY).decision.verdict == "unknown"
+    assert counts(run_index(store, small)) == {"unchanged": 6}
+    with pytest.raises(UsageError, match="there is no `nearshot label"):
+        undo(store, small / GALAXY, Action.LABEL)
+    again = add_shot(store, small / GALAXY, "cat")
+    again.write_bytes((small / "things/2.support-set/coffee/shot1.png").read_bytes())
+    undo(store, small / GALAXY, Action.LABEL)
+    assert again.exists(), "it is no longer the copy that was made"
+
+
+def test_shots_that_lie_straight_in_the_support_set_get_another_beside_them(store: Store, small: Path) -> None:
+    save_crop(small / "mugs/2.support-set/shot4.png", "coffee:0")
+    save_crop(small / "mugs/6.preprocessed/a.png", "coffee:3")
+    run_index(store, small)
+    assert add_shot(store, small / "mugs/6.preprocessed/a.png", "mugs") == small / "mugs/2.support-set/shot5.png"
+    assert counts(run_index(store, small)) == {"unchanged": 9}
+
+
+@pytest.mark.parametrize("label", ["Unknown", "shot7", "a/b", ".hidden", "..", "", "cat.png"])
+def test_what_cannot_be_a_label_is_refused_and_nothing_is_written(store: Store, small: Path, label: str) -> None:
+    run_index(store, small)
+    before = sorted(small.rglob("*"))
+    with pytest.raises(UsageError, match="cannot be a label"):
+        add_shot(store, small / GALAXY, label)
+    assert sorted(small.rglob("*")) == before
+
+
+def test_a_store_that_cannot_be_written_leaves_no_shot_behind(
+    store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, small)
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("database or disk is full")
+
+    monkeypatch.setattr("indexer.feedback.add_feedback", full)
+    with pytest.raises(StoreError):
+        add_shot(store, small / GALAXY, "cat")
+    assert len(list((small / "things/2.support-set/cat").iterdir())) == 2
+
+
+def test_what_is_nearer_to_a_rejected_image_than_to_any_shot_is_unknown(store: Store, small: Path) -> None:
+    save_crop(small / "things/6.preprocessed/Unknown/cat-like.png", "chelsea:6")
+    save_crop(small / "things/6.preprocessed/Unknown/cat-again.png", "chelsea:7")
+    run_index(store, small)
+    again = small / "things/6.preprocessed/Unknown/cat-again.png"
+    assert ask(store, again).decision.label == "cat"
+    falsely_accepted = evaluate(store, EvaluationOptions(keep_leaks=True)).outcomes[0].outcomes.falsely_accepted
+    assert reject(store, small / "things/6.preprocessed/Unknown/cat-like.png") == "things"
+    answer = ask(store, again)
+    assert (answer.decision.verdict, answer.decision.label) == ("unknown", None)
+    assert answer.as_json()["reason"] == "nearer to a rejected image than to any shot"
+    assert answer.as_json()["negative"] == str(small / "things/6.preprocessed/Unknown/cat-like.png")
+    assert ask(store, small / "things/2.support-set/cat/shot1.png").decision.label == "cat", (
+        "a shot is nearest to itself"
+    )
+    told = {Path(one.path).name: one.after.verdict for one in replay(store, ReplayOptions()).queries}
+    assert told["cat-again.png"] == "unknown"
+    after = evaluate(store, EvaluationOptions(keep_leaks=True)).outcomes[0].outcomes
+    assert after.falsely_accepted == falsely_accepted - 1, "a rejected query is not judged by itself"
+    undo(store, small / "things/6.preprocessed/Unknown/cat-like.png", Action.REJECT)
+    assert ask(store, again).decision.label == "cat"
+
+
+def test_feedback_needs_an_indexed_image_and_one_category(store: Store, small: Path, tmp_path: Path) -> None:
+    run_index(store, small)
+    save_crop(tmp_path / "new.png", "rocket")
+    for wrong in (tmp_path / "new.png", tmp_path / "none.png"):
+        with pytest.raises(UsageError, match=r"is not indexed|cannot be read"):
+            reject(store, wrong)
+    (small / "pets/6.preprocessed").mkdir(parents=True)
+    shutil.copy(small / GALAXY, small / "pets/6.preprocessed/b.png")
+    run_index(store, small)
+    shutil.copy(small / GALAXY, tmp_path / "elsewhere.png")
+    with pytest.raises(UsageError, match="several categories: pets, things; name one with --category"):
+        reject(store, tmp_path / "elsewhere.png")
+    assert reject(store, tmp_path / "elsewhere.png", "pets") == "pets"
+    assert reject(store, small / GALAXY) == "things", "its own path tells"
+
+
+def test_the_commands_say_what_they_did(nearshot: Run, small: Path) -> None:
+    nearshot("index", "data", "--backbone", "hog")
+    image = f"data/{GALAXY}"
+    shot = "data/things/2.support-set/galaxies/shot1.png"
+    assert nearshot("label", image, "galaxies").stdout == f"now a shot of galaxies: {shot}\n"
+    assert nearshot("label", image, "--undo").stdout == f"no longer a shot of things/galaxies: {shot}\n"
+    assert nearshot("reject", image).stdout == f"now a negative of things: {image}\n"
+    printed = nearshot("query", image, "--category", "things").stdout
+    assert f"    1.000  nearer to a rejected image than to any shot: {image}\n" in printed
+    assert nearshot("reject", image, "--undo", "--json").objects == [{"category": "things", "rejected": False}]
+    assert nearshot("label", image).status == 2
+    assert nearshot("label", image, "cat", "--undo").status == 2
+    assert nearshot("reject", "none.png").status == 2
+
+
+def test_labels_during_an_index_run_are_kept(store: Store, small: Path) -> None:
+    run_index(store, small)
+    save_crop(small / "things/6.preprocessed/more.png", "rocket")
+    from indexer.run import IndexRun
+
+    run = iter(IndexRun(store, small, replace(HOG, batch_size=1)))
+    next(run)
+    add_shot(store, small / GALAXY, "galaxies")
+    for _ in run:
+        pass
+    assert counts(run_index(store, small)) == {"unchanged": 8}
+    assert ask(store, small / GALAXY).decision.label == "galaxies"
