@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.common import device_option, json_option, output, reports_errors, store_option, weights_option
+from commands.common import (
+    FiniteRange,
+    device_option,
+    json_option,
+    output,
+    reports_errors,
+    store_option,
+    weights_option,
+)
 from schema.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +24,7 @@ if TYPE_CHECKING:
     from retriever.calibration import Rate
 
 SCORES = ("max_sim", "prototype", "knn_vote")
-RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
+RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 
 
 @click.command()

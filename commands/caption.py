@@ -42,7 +42,7 @@ SHOWN = 10
 )
 @click.option("--category", help="Only images of this category.")
 @click.option("--role", type=click.Choice(["support", "query"]), help="Only images of this role.")
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many, the newest images first.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000_000), help="At most so many, the newest images first.")
 @click.option("--redo", is_flag=True, help="Write anew what was generated before; captions by hand stay.")
 @click.option(
     "--precision",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import signal
 import sys
@@ -24,6 +25,17 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 INTERRUPTED = 130
 """Exit status of a run that the user stopped, as shells have it (128 + SIGINT)."""
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers that `nan` is not within, though it compares with none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; a usage error for one outside the range."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not in the range", param, ctx)
+        return number
 
 
 def store_option(function: Function) -> Function:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from commands.common import (
+    FiniteRange,
     device_option,
     json_option,
     max_pixels_option,
@@ -49,12 +50,12 @@ CSV_COLUMNS = (
     show_default=True,
     help="What a label is scored by: its best image, the mean of its images, or the votes of the nearest images.",
 )
-@click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Hits to list.")
-@click.option("--threshold", type=click.FloatRange(-1, 1), help="Least score of a match. Default: as calibrated.")
+@click.option("--top-k", type=click.IntRange(1, 1_000_000_000), default=5, show_default=True, help="Hits to list.")
+@click.option("--threshold", type=FiniteRange(-1, 1), help="Least score of a match. Default: as calibrated.")
 @click.option(
     "--margin",
     "margin_floor",
-    type=click.FloatRange(0, 2),
+    type=FiniteRange(0, 2),
     help="Least lead over the best other label. Default: as calibrated.",
 )
 @click.option(
@@ -67,7 +68,7 @@ CSV_COLUMNS = (
 @click.option("--text", help="Mix these words into each image (with clip): this, but red.")
 @click.option(
     "--text-weight",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.5,
     show_default=True,
     help="Share of the words in the mixture; 0 is the image alone, 1 the words alone.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.common import json_option, reports_errors, store_option
+from commands.common import FiniteRange, json_option, reports_errors, store_option
 
 if TYPE_CHECKING:
     from evaluation.replay import Replay, Told
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--backbone", help="By the vectors of this backbone. Default: the best one indexed.")
 @click.option("--category", help="Only queries of this category. Default: all.")
-@click.option("--threshold", type=click.FloatRange(-1, 1), help="Least score of a match. Default: as it is.")
-@click.option("--margin", "margin_floor", type=click.FloatRange(0, 2), help="Least lead. Default: as it is.")
+@click.option("--threshold", type=FiniteRange(-1, 1), help="Least score of a match. Default: as it is.")
+@click.option("--margin", "margin_floor", type=FiniteRange(0, 2), help="Least lead. Default: as it is.")
 @click.option(
     "--score",
     type=click.Choice(["max_sim", "prototype", "knn_vote"]),

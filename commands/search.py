@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--category", help="Only images of this category.")
 @click.option("--label", help="Only images of this label.")
 @click.option("--role", type=click.Choice(["support", "query"]), help="Only images of this role.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Results to list.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000_000), default=20, show_default=True, help="Results to list.")
 @device_option
 @weights_option
 @json_option

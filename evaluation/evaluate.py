@@ -93,10 +93,13 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
             seen += len(kept) - len(unseen)
             wanted[category] = unseen if unseen_only else kept
         if not any(wanted.values()):
+            if seen:
+                raise UsageError("calibration has seen all labelled queries; add others, and run `nearshot index`")
             raise UsageError(
                 "there are no labelled queries to judge by: put queries into 6.preprocessed/<label>/ (or Unknown/), "
                 "or write a labels.csv, and run `nearshot index`"
             )
+        categories = [category for category in categories if wanted[category] or category in options.categories]
         digest = hashlib.sha256(repr(options).encode())
         outcomes: list[OutcomeRow] = []
         shots: list[ShotsRow] = []

@@ -14,6 +14,7 @@ from retriever.decision import Policy, Verdict, prior_policy
 from retriever.scores import Score, cosines, label_numbers, label_scores, nearer_to_negatives
 from schema.calibrations import stored_calibrations
 from schema.catalog import BackboneRow, Catalog
+from schema.errors import UsageError
 from schema.feedback import negatives
 from schema.images import Role
 from schema.labelled import labelled_vectors
@@ -96,6 +97,10 @@ def replay(store: Store, options: ReplayOptions) -> Replay:
             for category in categories
             for one in _replay_category(catalog, row, category, now[category], then[category], options.score)
         ]
+    if not queries:
+        raise UsageError(
+            "no queries are indexed where there are shots; put some into 6.preprocessed/ and run `nearshot index`"
+        )
     return Replay(row.name, then, queries)
 
 

@@ -28,8 +28,9 @@ class Figure:
 
 
 def shot_counts(samples: Iterable[CategorySamples]) -> list[int]:
-    """The numbers of shots that every label of every category has."""
-    least = min((min(map(len, _shots(one).values()), default=0) for one in samples), default=0)
+    """The numbers of shots that every label has, of every category that has queries to judge by."""
+    judged = [one for one in samples if len(one.truth)]
+    least = min((min(map(len, _shots(one).values()), default=0) for one in judged), default=0)
     return [count for count in COUNTS if count <= least]
 
 

@@ -155,6 +155,9 @@ class _Walk:
             except OSError as error:
                 self._breach((*parts, entry.name), f"a caption file that cannot be read: {_reason(error)}")
                 continue
+            if not stat.S_ISREG(facts.st_mode):
+                self._breach((*parts, entry.name), NOT_A_FILE)
+                continue
             state = FileState(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
             for path in named:
                 self._found.sidecars[path] = Sidecar(f"{directory}/{entry.name}", state)

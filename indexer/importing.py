@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from schema.contract import QUERY_DIRECTORY, SUPPORT_DIRECTORY, has_image_suffix, is_ignored
+from schema.contract import QUERY_DIRECTORY, SUPPORT_DIRECTORY, Place, has_image_suffix, is_ignored, place_file
 from schema.errors import UsageError
 from schema.images import UNKNOWN
 
@@ -54,14 +54,19 @@ class Source:
 
 
 def read_folder(directory: Path) -> Source:
-    """A directory a class, with images anywhere below it. UsageError where there is none."""
+    """A directory a class, with images anywhere below it. Of files with the same bytes the first counts.
+
+    UsageError where there is none.
+    """
     if not directory.is_dir():
         raise UsageError(f"{directory} is not a directory; give the one that holds a directory a class")
     classes: dict[str, list[Save]] = {}
+    seen: set[str] = set()
     for own in sorted(path for path in directory.iterdir() if path.is_dir() and not is_ignored(path.name)):
         files = sorted(path for path in own.rglob("*") if path.is_file() and has_image_suffix(path.name))
-        if files:
-            classes[own.name] = [_copier(path) for path in files]
+        distinct = [path for path in files if _is_new(path, seen)]
+        if distinct:
+            classes[own.name] = [_copier(path) for path in distinct]
     if not classes:
         raise UsageError(f"{directory} holds no directories with images; there should be one a class")
     return Source(classes, classes)
@@ -70,11 +75,15 @@ def read_folder(directory: Path) -> Source:
 def read_torchvision(name: str, directory: Path) -> Source:
     """CIFAR-10 or STL-10 by torchvision's own readers: shots from the training images, queries from the test images.
 
-    `directory` holds the archive as published, or what was unpacked from it; nothing is downloaded. UsageError where it is not
-    there or not whole.
+    `directory` holds the archive as published (or is it), or what was unpacked from it; nothing is downloaded. UsageError
+    where it is not there or not whole.
     """
     from torchvision import datasets
 
+    if directory.is_file():
+        if directory.name != ARCHIVES[name]:
+            raise UsageError(f"{directory} is not {ARCHIVES[name]}")
+        directory = directory.parent
     archive = directory / ARCHIVES[name]
     reader: Any = {"cifar10": datasets.CIFAR10, "stl10": datasets.STL10}[name]
     if archive.is_file() and not (directory / reader.base_folder).is_dir():
@@ -108,10 +117,13 @@ def write_contract(source: Source, data: Path, options: ImportOptions) -> Import
     classes = sorted({*source.shots, *source.queries})
     if missing := [name for name in options.unknown if name not in classes]:
         raise UsageError(f"no class '{missing[0]}'; there are {', '.join(classes)}")
-    labels = [name for name in classes if name not in options.unknown]
+    labels = [name for name in classes if name not in options.unknown and name != UNKNOWN]
     if not labels:
         raise UsageError("all classes are to be unknown: leave some to be known")
     for name in labels:
+        place = place_file((options.category, SUPPORT_DIRECTORY, name, "shot1.png"))
+        if not isinstance(place, Place) or place.label != name or has_image_suffix(name):
+            raise UsageError(f"a class cannot be named '{name}' in the directory contract; rename it")
         if len(source.shots.get(name, ())) < options.shots:
             raise UsageError(
                 f"'{name}' has {len(source.shots.get(name, ()))} images: too few for {options.shots} shots"
@@ -124,11 +136,11 @@ def write_contract(source: Source, data: Path, options: ImportOptions) -> Import
             known = name in labels
             shots = _chosen(source.shots.get(name, ()), name, options.seed)[: options.shots if known else 0]
             rest = [one for one in _chosen(source.queries.get(name, ()), name, options.seed) if one not in shots]
-            for place, save in enumerate(shots, start=1):
-                _write(save, aside / SUPPORT_DIRECTORY / name / f"shot{place}")
+            for number, save in enumerate(shots, start=1):
+                _write(save, aside / SUPPORT_DIRECTORY / name / f"shot{number}")
             directory = aside / QUERY_DIRECTORY / (name if known else UNKNOWN)
-            for place, save in enumerate(rest[: options.queries]):
-                _write(save, directory / f"{name}-{place:05}")
+            for number, save in enumerate(rest[: options.queries]):
+                _write(save, directory / f"{name}-{number:05}")
             counts["shots"] += len(shots)
             counts["queries" if known else "unknown"] += len(rest[: options.queries])
         aside.replace(target)
@@ -147,6 +159,15 @@ def _chosen(images: Sequence[Save], name: str, seed: int) -> list[Save]:
 def _write(save: Save, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     save(path)
+
+
+def _is_new(path: Path, seen: set[str]) -> bool:
+    """Whether a file's bytes were not seen before; now they are."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    before = len(seen)
+    seen.add(sha256)
+    return len(seen) > before
 
 
 def _copier(source: Path) -> Save:

@@ -9,7 +9,15 @@ from pathlib import Path
 from indexer.discover import Discovery
 from schema.contract import Breach
 from schema.images import Sidecar
-from schema.sidecars import Captioned, drop_sidecars, take_sidecars, taken_sidecars, usable_images
+from schema.sidecars import (
+    Captioned,
+    TakenSidecar,
+    drop_sidecars,
+    move_sidecar,
+    take_sidecars,
+    taken_sidecars,
+    usable_images,
+)
 from schema.store import Store, utc_now
 
 MAX_BYTES = 64 * 1024
@@ -40,12 +48,34 @@ def take_up(store: Store, root: Path, root_id: int, found: Discovery) -> tuple[i
         if not found.hides(path)
         and (path not in usable or before.content_id != usable[path][1] or before.state != found.sidecars[path].state)
     }
+    moved = _moved(gone, found, usable, taken)
     if gone:
         with store.writing() as editor:
+            for path, new in moved.items():
+                move_sidecar(editor, gone.pop(path), usable[new][0], found.sidecars[new].state)
             drop_sidecars(editor, gone)
             taken = taken_sidecars(editor.connection, root_id, found.categories)
     due = {path: found.sidecars[path] for path in usable if path not in taken}
     return _take(store, root, due, usable)
+
+
+def _moved(
+    gone: Mapping[str, TakenSidecar],
+    found: Discovery,
+    usable: Mapping[str, tuple[int, int]],
+    taken: Mapping[str, object],
+) -> dict[str, str]:
+    """Sidecars that went along with their images, old path to new: the same content, the same size and time of writing."""
+    moved: dict[str, str] = {}
+    new = [path for path in sorted(usable) if path not in taken]
+    for old, before in gone.items():
+        for path in new:
+            state = found.sidecars[path].state
+            if old not in found.sidecars and usable[path][1] == before.content_id and state[:2] == before.state[:2]:
+                moved[old] = path
+                new.remove(path)
+                break
+    return moved
 
 
 def _take(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,7 @@ from schema.calibrations import CalibrationRow, put_calibration
 from schema.catalog import BackboneRow
 from schema.errors import ImageError, UsageError
 from schema.images import UNKNOWN, Role
-from schema.labelled import LabelledVectors, labelled_vectors, support_revision
+from schema.labelled import LabelledVectors, labelled_vectors, support_digest
 from schema.store import Store, utc_now
 
 LEAVE_ONE_OUT = "leave-one-shot-out"
@@ -112,26 +114,26 @@ def calibrate_all(store: Store, options: CalibrationOptions) -> Iterator[Calibra
     if unknown := sorted(set(options.categories) - set(supported)):
         raise UsageError(f"no category '{unknown[0]}' has shots; there are {', '.join(supported)}")
     for row in rows:
-        negatives = _embed_all(row, options) if options.negatives else None
+        negatives = _embed_all(row, options) if options.negatives else {}
         for category in options.categories or supported:
             for score in options.scores:
                 yield calibrate(store, row, category, score, options.target, negatives=negatives)
 
 
-def _embed_all(row: BackboneRow, options: CalibrationOptions) -> NDArray[np.float32]:
-    """The unit vectors of all images that --negatives names, by the indexer's own functions."""
+def _embed_all(row: BackboneRow, options: CalibrationOptions) -> dict[str, NDArray[np.float32]]:
+    """The unit vectors of all images that --negatives names, by SHA-256, by the indexer's own functions."""
     backbone = load_indexed(row, weights=options.weights, device=options.device)
-    vectors = []
+    vectors: dict[str, NDArray[np.float32]] = {}
     for name, data in read_queries([options.negatives] if options.negatives else []):
         if isinstance(data, OSError):
             raise UsageError(f"{name} cannot be read: {data.strerror or data}")
         try:
-            vectors.append(embed_picture(backbone, decode(data).picture))
+            vectors[hashlib.sha256(data).hexdigest()] = embed_picture(backbone, decode(data).picture)[0]
         except ImageError as error:
             raise UsageError(f"{name}: {error}") from error
     if not vectors:
         raise UsageError(f"no images in {options.negatives}")
-    return np.concatenate(vectors)
+    return vectors
 
 
 def calibrate(
@@ -141,22 +143,24 @@ def calibrate(
     score: Score,
     target: Target,
     *,
-    negatives: NDArray[np.float32] | None = None,
+    negatives: Mapping[str, NDArray[np.float32]] = MappingProxyType({}),
 ) -> Calibration:
     """Find a policy from what the store has, and keep it; where that is not enough, leave the store as it is.
 
-    `negatives` (n, dimension) are unit vectors of images that show no label. Labelled queries count half: those whose
-    SHA-256 is even, so that `evaluate` can judge by the others.
+    `negatives` are unit vectors (dimension,) of images that show no label, by SHA-256; those that are shots or labelled
+    queries are left out. Labelled queries count half: those whose SHA-256 is even, so that `evaluate` can judge by the others.
     """
     with store.reading() as catalog:
         support = labelled_vectors(catalog, backbone, category, Role.SUPPORT)
         queries = labelled_vectors(catalog, backbone, category, Role.QUERY)
-        seen = support_revision(catalog, category)
+        seen = support_digest(catalog, backbone, category)
     shots = leave_one_shot_out(support, score)
     asked = query_samples(support, queries, score, for_calibration=True)
-    if negatives is not None and len(negatives):
+    known = {*support.hashes, *(sha for sha, label in zip(queries.hashes, queries.labels, strict=True) if label)}
+    strange = [vector for sha256, vector in negatives.items() if sha256 not in known]
+    if strange:
         _, numbers, lengths = label_numbers(support.labels, support.vectors)
-        strangers = _best(label_scores(score, cosines(negatives, support.vectors), numbers, lengths))
+        strangers = _best(label_scores(score, cosines(np.stack(strange), support.vectors), numbers, lengths))
         asked = Samples(asked.genuine, asked.margins, np.concatenate([asked.impostors, strangers]))
     made = find_policy(backbone.name, category, score, target, shots, asked)
     if made.policy.calibrated:
@@ -233,16 +237,19 @@ def leave_one_shot_out(support: LabelledVectors, score: Score) -> Samples:
 def query_samples(
     support: LabelledVectors, queries: LabelledVectors, score: Score, *, for_calibration: bool
 ) -> Samples:
-    """Labelled queries of one half: those that calibration may see, or those that it does not. Copies of shots are left out."""
+    """Labelled queries of one half: those that calibration may see, or those that it does not.
+
+    Copies of shots are left out, and of a query's own copies the first counts.
+    """
     names, numbers, lengths = label_numbers(support.labels, support.vectors)
     place: dict[str | None, int] = {UNKNOWN: -1}
     place.update((name, number) for number, name in enumerate(names))
-    hashes = set(support.hashes)
-    kept = [
-        index
-        for index, (label, sha256) in enumerate(zip(queries.labels, queries.hashes, strict=True))
-        if label in place and sha256 not in hashes and is_for_calibration(sha256) == for_calibration
-    ]
+    seen = set(support.hashes)
+    kept = []
+    for index, (label, sha256) in enumerate(zip(queries.labels, queries.hashes, strict=True)):
+        if label in place and sha256 not in seen and is_for_calibration(sha256) == for_calibration:
+            kept.append(index)
+            seen.add(sha256)
     truth = np.array([place[queries.labels[index]] for index in kept], dtype=np.int64)
     scores = label_scores(score, cosines(queries.vectors[kept], support.vectors), numbers, lengths)
     return _samples(scores, truth, strangers=True)

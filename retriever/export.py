@@ -137,6 +137,13 @@ def export(
             if form == ExportFormat.PARQUET:
                 raise UsageError("Parquet goes to a file; give --output FILE")
             return made.write_csv(target) if form == ExportFormat.CSV else made.write_jsonl(target)
+        if not target.parent.is_dir():
+            raise UsageError(f"there is no directory {target.parent}; make it, or choose another --output")
+        if target.exists() and not target.is_file():  # a pipe, or /dev/null: it is written to, never replaced
+            if form == ExportFormat.PARQUET:
+                raise UsageError(f"{target} is no file, which Parquet needs; choose another --output")
+            with target.open("w", encoding="utf-8", newline="") as stream:
+                return made.write_csv(stream) if form == ExportFormat.CSV else made.write_jsonl(stream)
         aside = target.with_name(f"{target.name}.part")
         try:
             if form == ExportFormat.PARQUET:

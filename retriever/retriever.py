@@ -23,7 +23,7 @@ from schema.captions import captions_shown
 from schema.errors import ImageError, UsageError
 from schema.feedback import negatives
 from schema.images import Role
-from schema.labelled import labelled_vectors, support_revision
+from schema.labelled import labelled_vectors, support_digest
 from schema.store import Store
 from vectors.normalise import find_faults, normalise
 from vectors.protocol import Neighbours, VectorStore
@@ -103,7 +103,7 @@ class Retriever:
                 category
                 for category in self.policies
                 if category in calibrations
-                and calibrations[category].support_revision != support_revision(catalog, category)
+                and calibrations[category].support_digest != support_digest(catalog, self.row, category)
             ]
         self._lengths = self._mean_lengths()
         with store.reading() as catalog:

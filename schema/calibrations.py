@@ -17,7 +17,7 @@ calibrations = tables.calibrations.c
 
 
 class CalibrationRow(NamedTuple):
-    """A policy and where it comes from; `facts` are JSON, `support_revision` that of the support set it was found from."""
+    """A policy and where it comes from; `facts` are JSON, `support_digest` that of the support set it was found from."""
 
     backbone_id: int
     category: str
@@ -25,7 +25,7 @@ class CalibrationRow(NamedTuple):
     threshold: float
     margin_floor: float
     facts: str
-    support_revision: int
+    support_digest: str
     created: str
 
     def about(self) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, or_, select
 
 from schema import tables
 from schema.catalog import USABLE, BackboneRow, Catalog, as_vectors
@@ -60,7 +62,8 @@ def small_images(catalog: Catalog, category: str, least: int) -> list[tuple[str,
     return [(path, width, height) for path, width, height in catalog.connection.execute(query)]
 
 
-def support_revision(catalog: Catalog, category: str) -> int:
-    """The number of the last change to a category's support set."""
-    query = select(func.max(images.revision)).where(images.category == category, images.role == Role.SUPPORT)
-    return int(catalog.connection.execute(query).scalar() or 0)
+def support_digest(catalog: Catalog, backbone: BackboneRow, category: str) -> str:
+    """A digest of a category's support set as a backbone has seen it: labels, shots and contents."""
+    support = labelled_vectors(catalog, backbone, category, Role.SUPPORT, with_vectors=False)
+    facts = sorted(zip(map(str, support.labels), map(str, support.shots), support.hashes, strict=True))
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import starmap
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, exists, insert, select
+from sqlalchemy import Connection, delete, exists, insert, select, update
 
 from schema import tables
 from schema.captions import BY_HAND, put_captions
@@ -83,7 +83,7 @@ def take_sidecars(editor: Editor, found: Iterable[Captioned], created: str) -> N
 def drop_sidecars(editor: Editor, gone: Mapping[str, TakenSidecar]) -> None:
     """Forget sidecars, and the captions that still are as they left them; what a person set since stays.
 
-    Other sidecars of the same content are forgotten too, so that they are read again and their words hold.
+    With a caption, the other sidecars of the same content are forgotten, so that they are read again and their words hold.
     """
     for taken in gone.values():
         as_left = exists().where(
@@ -91,6 +91,14 @@ def drop_sidecars(editor: Editor, gone: Mapping[str, TakenSidecar]) -> None:
             sidecars.content_id == captions.content_id,
             sidecars.revision == captions.revision,
         )
-        editor.connection.execute(delete(tables.captions).where(captions.task == BY_HAND, as_left))
+        dropped = editor.connection.execute(delete(tables.captions).where(captions.task == BY_HAND, as_left)).rowcount
         editor.connection.execute(delete(tables.sidecars).where(sidecars.image_id == taken.image_id))
-        editor.connection.execute(delete(tables.sidecars).where(sidecars.content_id == taken.content_id))
+        if dropped:
+            editor.connection.execute(delete(tables.sidecars).where(sidecars.content_id == taken.content_id))
+
+
+def move_sidecar(editor: Editor, taken: TakenSidecar, image_id: int, state: FileState) -> None:
+    """Record that a sidecar now lies beside another image of the same content; its words are as they were."""
+    editor.connection.execute(delete(tables.sidecars).where(sidecars.image_id == image_id))
+    moved = update(tables.sidecars).where(sidecars.image_id == taken.image_id)
+    editor.connection.execute(moved.values(image_id=image_id, **state._asdict()))

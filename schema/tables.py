@@ -148,7 +148,7 @@ calibrations = Table(
     Column("threshold", Float, nullable=False),
     Column("margin_floor", Float, nullable=False),
     Column("facts", String, nullable=False),
-    Column("support_revision", Integer, nullable=False),
+    Column("support_digest", String(64), nullable=False),
     Column("created", String, nullable=False),
     Column("revision", Integer, nullable=False),
     PrimaryKeyConstraint("backbone_id", "category", "score"),

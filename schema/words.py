@@ -12,6 +12,9 @@ _RUN = re.compile(f"[{_UNSPACED}]+")
 _TOKEN = re.compile(r'"([^"]*)"?|([^\s"]+)')
 _OPERATORS = {"AND", "OR", "NOT"}
 
+MOST_TERMS = 64
+"""What a query has beyond so many words and phrases is passed over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Term:
@@ -49,6 +52,8 @@ def match_expression(query: str) -> Match | None:
     """
     terms: list[Term] = []
     for phrase, word in _TOKEN.findall(query):
+        if sum(not term.operator for term in terms) == MOST_TERMS:
+            break
         if word in _OPERATORS:
             terms.append(Term(word, operator=True))
         elif expression := _expression(phrase or word, prefix=word.endswith("*")):
@@ -84,15 +89,23 @@ def _expression(words: str, *, prefix: bool) -> str | None:
 
 
 def _joined(terms: list[Term]) -> Match | None:
-    """Terms with the operators that stand between two of them; AND where none does; others are passed over."""
-    joined = ""
+    """Terms with the operators that stand between two of them, from left to right; AND where none does; others are passed over.
+
+    Parentheses stand only where the operator changes: FTS5 takes no more than some hundred, one inside the other.
+    """
+    joined, last = "", ""
     pending: str | None = None
     has_choice = False
     for term in terms:
         if term.operator:
             pending = term.expression if joined else None
+            continue
+        operator = pending or "AND"
+        if not joined:
+            joined = term.expression
         else:
-            joined = f"({joined} {pending or 'AND'} {term.expression})" if joined else term.expression
-            has_choice |= pending == "OR"
-            pending = None
+            left = joined if last in ("", operator) else f"({joined})"
+            joined, last = f"{left} {operator} {term.expression}", operator
+            has_choice |= operator == "OR"
+        pending = None
     return Match(joined, has_choice) if joined else None

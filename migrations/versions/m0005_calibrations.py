@@ -19,7 +19,7 @@ def upgrade() -> None:
         sa.Column("threshold", sa.Float, nullable=False),
         sa.Column("margin_floor", sa.Float, nullable=False),
         sa.Column("facts", sa.String, nullable=False),
-        sa.Column("support_revision", sa.Integer, nullable=False),
+        sa.Column("support_digest", sa.String(64), nullable=False),
         sa.Column("created", sa.String, nullable=False),
         sa.Column("revision", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("backbone_id", "category", "score"),

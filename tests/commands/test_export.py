@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,13 +34,23 @@ def test_lines_go_to_standard_output_and_files_by_their_names(nearshot: Run, ind
     assert len(first["embeddings"]["hog"]["vector"]) == 708
 
 
+def test_a_pipe_is_written_to_and_never_replaced(nearshot: Run, indexed: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with ThreadPoolExecutor(1) as pool:
+        lines = pool.submit((tmp_path / "pipe.jsonl").read_text)
+        assert nearshot("export", "--output", "pipe.jsonl").status == 0
+        assert len(lines.result(timeout=30).splitlines()) == 6
+    assert (tmp_path / "pipe.jsonl").is_fifo()
+    assert nearshot("export", "--output", "/dev/null", "--format", "parquet").status == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--output", "all.xlsx"], "all.xlsx names no format; give --format jsonl, csv or parquet"),
         (["--format", "parquet"], "give --output FILE"),
         (["--backbone", "clip"], "nothing is indexed with clip; take hog"),
-        (["--output", "nowhere/all.csv"], "nowhere/all.csv.part: No such file or directory"),
+        (["--output", "nowhere/all.csv"], "there is no directory nowhere; make it"),
         (["--store", "nothing"], "no store at nothing"),
     ],
 )

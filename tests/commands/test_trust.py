@@ -44,6 +44,9 @@ def test_query_applies_what_was_calibrated_and_warns_when_the_shots_have_changed
     assert nearshot("query", CAT, "--score", "prototype", "--json").objects[0]["calibrated"] is False
     given = nearshot("query", CAT, "--threshold", "0.5").stdout.splitlines()[-1]
     assert "threshold 0.5, margin 0 (as given, the rest calibrated: " in given
+    (indexed / "things/2.support-set/cat/shot1.png").touch()
+    nearshot("index", "data", "--backbone", "hog")
+    assert nearshot("query", CAT).stderr == "", "the same shots, only touched"
     save_crop(indexed / "things/2.support-set/cat/shot9.png", "chelsea:7")
     nearshot("index", "data", "--backbone", "hog")
     assert "the support set of things has changed since it was calibrated" in nearshot("query", CAT).stderr
@@ -63,6 +66,13 @@ def test_negatives_are_counted_as_strangers(nearshot: Run, indexed: Path) -> Non
     assert made["method"] == "known negatives"
     assert made["n"] >= 12
     assert made["false_accept"]["rate"] <= 0.1
+    again = nearshot("calibrate", *options, "--negatives", "data/things/6.preprocessed", "--json").objects[0]
+    assert again["calibrated"] is False, (
+        "labelled queries are no further negatives: half of them judge, half count already"
+    )
+    for number in range(12):
+        save_crop(indexed.parent / f"strangers/{number}-again.png", f"hubble_deep_field:{number}")
+    assert nearshot("calibrate", *options, "--negatives", "strangers", "--json").objects[0]["n"] == made["n"]
     (indexed.parent / "strangers/broken.png").write_bytes(b"")
     broken = nearshot("calibrate", *options, "--negatives", "strangers")
     assert (broken.status, "broken.png: the file is empty" in broken.stderr) == (2, True)
@@ -90,6 +100,10 @@ def test_evaluate_prints_both_tables_and_writes_them(nearshot: Run, indexed: Pat
     [
         (["calibrate", "--false-accept", "0.1", "--false-reject", "0.1"], "exclude each other"),
         (["calibrate", "--false-accept", "1"], "1.0 is not in the range"),
+        (["calibrate", "--false-accept", "nan"], "nan is not in the range"),
+        (["query", CAT, "--threshold", "nan"], "nan is not in the range"),
+        (["replay", "--margin", "nan"], "nan is not in the range"),
+        (["search", "cat", "--limit", "99999999999999999999"], "is not in the range"),
         (["calibrate", "--category", "dogs"], "no category 'dogs' has shots; there are things"),
         (["calibrate", "--backbone", "clip"], "nothing is indexed with clip; take hog"),
         (["evaluate", "--category", "dogs"], "no category 'dogs' has shots; there are things"),

@@ -20,7 +20,7 @@ from retriever.scores import Score
 from retriever.sources import read_queries
 from schema.errors import UsageError
 from schema.store import Store
-from tests.conftest import HOG, Writer, run_index
+from tests.conftest import HOG, Writer, run_index, save_crop
 
 LABELS = {"cat": "chelsea", "coffee": "coffee", "rocket": "rocket"}
 
@@ -130,6 +130,15 @@ def test_table_8_has_a_row_for_each_number_of_shots_that_all_labels_have(store: 
     (data / "other/2.support-set/shot0.png").unlink()
     run_index(store, data)
     assert [row["shots"] for row in shots_table(evaluate(store, LEAKS_KEPT)).as_objects()] == [1, 2]
+
+
+def test_a_category_without_queries_changes_nothing(store: Store, data: Path) -> None:
+    run_index(store, data)
+    before = evaluate(store, LEAKS_KEPT)
+    save_crop(data / "lonely/2.support-set/shot1.png", "retina:9")
+    run_index(store, data)
+    after = evaluate(store, LEAKS_KEPT)
+    assert (after.outcomes, after.shots, after.inputs) == (before.outcomes, before.shots, before.inputs)
 
 
 def test_nothing_to_judge_by_is_said(store: Store, small: Path) -> None:

@@ -54,6 +54,21 @@ def test_a_folder_a_class_becomes_labels_and_strangers(nearshot: Run, folder: Pa
     assert counts(report) == {"added": 16}
 
 
+def test_copies_are_one_image_and_a_class_must_be_a_label(folder: Path, tmp_path: Path) -> None:
+    for path in sorted((folder / "coffee").rglob("*.JPG")):
+        path.with_name(f"copy-of-{path.name}").write_bytes(path.read_bytes())
+    options = ImportOptions(category="things", shots=3)
+    write_contract(read_folder(folder), tmp_path / "data", options)
+    written = files(tmp_path / "data")
+    assert len(set(written.values())) == len(written) == 24
+    (folder / "rocket").rename(folder / "Unknown")
+    made = write_contract(read_folder(folder), tmp_path / "again", options)
+    assert (made.labels, made.unknown) == (2, 8), "a class of that name is what it says"
+    (folder / "coffee").rename(folder / "shot3")
+    with pytest.raises(UsageError, match="a class cannot be named 'shot3'"):
+        write_contract(read_folder(folder), tmp_path / "more", options)
+
+
 def test_the_same_arguments_give_the_same_files_and_another_seed_others(folder: Path, tmp_path: Path) -> None:
     written = []
     for place, seed in enumerate((0, 0, 1)):

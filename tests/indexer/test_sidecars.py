@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -90,6 +91,31 @@ def test_of_two_files_for_one_content_the_other_holds_when_one_goes(store: Store
     file.unlink()
     run_index(store, small)
     assert said(store) == {CAT: "from the shot", copy: "from the shot"}
+
+
+def test_a_caption_set_by_hand_outlives_the_files_of_copies_and_a_rename(store: Store, small: Path) -> None:
+    copy = "things/6.preprocessed/copy.png"
+    shutil.copy(small / CAT, small / copy)
+    file = write(small, CAT, "from the shot")
+    write(small, copy, "from the copy")
+    run_index(store, small)
+    set_caption(store, small / CAT, "my own words")
+    file.unlink()
+    run_index(store, small)
+    assert said(store) == {CAT: "my own words", copy: "my own words"}
+    for name in (copy, copy.replace(".png", ".txt")):
+        (small / name).rename(small / name.replace("copy", "moved"))
+    assert run_index(store, small).captions_taken == 0
+    assert said(store)[copy.replace("copy", "moved")] == "my own words"
+    write(small, copy.replace("copy", "moved"), "written last")
+    run_index(store, small)
+    assert said(store)[CAT] == "written last"
+
+
+def test_a_pipe_named_like_a_caption_file_is_not_waited_for(store: Store, small: Path) -> None:
+    os.mkfifo((small / CAT).with_suffix(".txt"))
+    report = run_index(store, small)
+    assert [breach.rule for breach in report.breaches] == ["neither a file nor a directory"]
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,26 @@ def test_no_query_whatever_is_an_error(index: sqlite3.Connection, query: str) ->
     find(index, query)
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        " ".join(f"word{n}" for n in range(1000)),
+        " ".join(f"word{n} {('OR', 'AND', 'NOT')[n % 3]}" for n in range(1000)),
+        " ".join("红色的猫car" for _ in range(1000)),
+        '"' * 1001,
+    ],
+)
+def test_no_query_is_too_long(index: sqlite3.Connection, query: str) -> None:
+    assert find(index, query) <= {1, 2, 3, 4, 5, 6, 7}
+
+
+def test_operators_hold_from_left_to_right(index: sqlite3.Connection) -> None:
+    assert find(index, "street OR bicycle car NOT red") == set()
+    assert find(index, "cats OR car NOT red") == {3, 7}
+    assert find(index, "car NOT red OR cats") == {3, 7}
+    assert find(index, "car NOT red NOT lot") == set()
+
+
 @given(st.text())
 def test_every_character_of_unspaced_script_begins_a_bigram(text: str) -> None:
     parts = bigrams(text).split()
