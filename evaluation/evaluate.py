@@ -11,13 +11,13 @@ from evaluation.outcomes import Outcomes, count_outcomes, predict
 from evaluation.samples import CategorySamples, Leak, find_leaks, labelled_queries, load_samples
 from evaluation.shots import METRICS, Figure, measure, shot_counts, summarise
 from retriever.calibrate import LEAVE_ONE_OUT, OTHER_LABELS, is_for_calibration
-from retriever.choice import choose_rows
-from retriever.decision import Policy, prior_policy
+from retriever.choice import choose_rows, choose_supported
+from retriever.decision import Policy
+from retriever.policy import policy_in_force
 from retriever.scores import Score, label_numbers, label_scores
 from schema.calibrations import CalibrationRow, stored_calibrations
-from schema.catalog import BackboneRow, Catalog
+from schema.catalog import BackboneRow
 from schema.errors import UsageError
-from schema.images import Role
 from schema.store import Store
 
 
@@ -72,7 +72,7 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
     """Judge every backbone on the same queries; UsageError where there is nothing to judge by."""
     with store.reading() as catalog:
         rows = choose_rows(catalog, options.backbones)
-        categories = _categories(catalog, options)
+        categories = choose_supported(catalog, options.categories)
         hog = next((row for row in catalog.backbones() if row.name == "hog"), None)
         calibrations = {row.name: stored_calibrations(catalog, row.id, options.score) for row in rows}
         unseen_only = any(
@@ -105,7 +105,9 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
         shots: list[ShotsRow] = []
         for row in rows:
             samples = [load_samples(catalog, row, category, wanted[category]) for category in categories]
-            policies = [_policy(row, options.score, calibrations[row.name].get(one.category)) for one in samples]
+            policies = [
+                policy_in_force(row, options.score, calibrations[row.name].get(one.category)) for one in samples
+            ]
             for one, policy in zip(samples, policies, strict=True):
                 digest.update(_facts(row, one, policy).encode())
             mine, figures = _judge(row, samples, policies, options)
@@ -141,22 +143,6 @@ def _judge(
             )
         )
     return outcomes, figures
-
-
-def _categories(catalog: Catalog, options: EvaluationOptions) -> list[str]:
-    """The categories that have shots, in order."""
-    supported = catalog.categories(Role.SUPPORT)
-    if not supported:
-        raise UsageError("there are no shots yet; run `nearshot index DATA`")
-    if unknown := sorted(set(options.categories) - set(supported)):
-        raise UsageError(f"no category '{unknown[0]}' has shots; there are {', '.join(supported)}")
-    return sorted(set(options.categories)) or supported
-
-
-def _policy(row: BackboneRow, score: Score, calibration: CalibrationRow | None) -> Policy:
-    if calibration is None:
-        return prior_policy(row.name, score)
-    return Policy(calibration.threshold, calibration.margin_floor, calibrated=True)
 
 
 def _saw_queries(calibration: CalibrationRow) -> bool:

@@ -10,7 +10,8 @@ import numpy as np
 
 from evaluation.outcomes import AMBIGUOUS, REFUSED, predict
 from retriever.choice import choose_categories, choose_row
-from retriever.decision import Policy, Verdict, prior_policy
+from retriever.decision import Policy, Verdict
+from retriever.policy import policy_in_force
 from retriever.scores import Score, cosines, label_numbers, label_scores, nearer_to_negatives
 from schema.calibrations import stored_calibrations
 from schema.catalog import BackboneRow, Catalog
@@ -107,12 +108,7 @@ def replay(store: Store, options: ReplayOptions) -> Replay:
 def _policies(catalog: Catalog, row: BackboneRow, score: Score, categories: list[str]) -> dict[str, Policy]:
     """The policies in force for a score."""
     found = stored_calibrations(catalog, row.id, score)
-    return {
-        category: Policy(found[category].threshold, found[category].margin_floor, calibrated=True)
-        if category in found
-        else prior_policy(row.name, score)
-        for category in categories
-    }
+    return {category: policy_in_force(row, score, found.get(category)) for category in categories}
 
 
 def _replay_category(

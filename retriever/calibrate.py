@@ -24,7 +24,7 @@ from retriever.calibration import (
     margin_floor_for,
     threshold_for,
 )
-from retriever.choice import choose_rows, load_indexed
+from retriever.choice import choose_rows, choose_supported, load_indexed
 from retriever.decision import Policy, prior_policy
 from retriever.embedding import embed_picture
 from retriever.scores import Score, cosines, label_numbers, label_scores, mean_lengths
@@ -104,18 +104,14 @@ class CalibrationOptions:
 def calibrate_all(store: Store, options: CalibrationOptions) -> Iterator[Calibration]:
     """Calibrate every backbone, category and score that is asked for; UsageError for what is not indexed.
 
-    Raises WeightsError where negatives are given and a backbone cannot be loaded, ImageError for one that cannot be read.
+    Raises WeightsError where negatives are given and a backbone cannot be loaded, UsageError for one that cannot be read.
     """
     with store.reading() as catalog:
         rows = choose_rows(catalog, options.backbones)
-        supported = catalog.categories(Role.SUPPORT)
-    if not supported:
-        raise UsageError("there are no shots yet; run `nearshot index DATA`")
-    if unknown := sorted(set(options.categories) - set(supported)):
-        raise UsageError(f"no category '{unknown[0]}' has shots; there are {', '.join(supported)}")
+        categories = choose_supported(catalog, options.categories)
     for row in rows:
         negatives = _embed_all(row, options) if options.negatives else {}
-        for category in options.categories or supported:
+        for category in categories:
             for score in options.scores:
                 yield calibrate(store, row, category, score, options.target, negatives=negatives)
 
@@ -155,7 +151,7 @@ def calibrate(
         queries = labelled_vectors(catalog, backbone, category, Role.QUERY)
         seen = support_digest(catalog, backbone, category)
     shots = leave_one_shot_out(support, score)
-    asked = query_samples(support, queries, score, for_calibration=True)
+    asked = query_samples(support, queries, score)
     known = {*support.hashes, *(sha for sha, label in zip(queries.hashes, queries.labels, strict=True) if label)}
     strange = [vector for sha256, vector in negatives.items() if sha256 not in known]
     if strange:
@@ -234,10 +230,8 @@ def leave_one_shot_out(support: LabelledVectors, score: Score) -> Samples:
     return _samples(scores, numbers[first], strangers=False)
 
 
-def query_samples(
-    support: LabelledVectors, queries: LabelledVectors, score: Score, *, for_calibration: bool
-) -> Samples:
-    """Labelled queries of one half: those that calibration may see, or those that it does not.
+def query_samples(support: LabelledVectors, queries: LabelledVectors, score: Score) -> Samples:
+    """The half of the labelled queries that calibration may see.
 
     Copies of shots are left out, and of a query's own copies the first counts.
     """
@@ -247,7 +241,7 @@ def query_samples(
     seen = set(support.hashes)
     kept = []
     for index, (label, sha256) in enumerate(zip(queries.labels, queries.hashes, strict=True)):
-        if label in place and sha256 not in seen and is_for_calibration(sha256) == for_calibration:
+        if label in place and sha256 not in seen and is_for_calibration(sha256):
             kept.append(index)
             seen.add(sha256)
     truth = np.array([place[queries.labels[index]] for index in kept], dtype=np.int64)

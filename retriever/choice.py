@@ -83,6 +83,16 @@ def choose_rows(catalog: Catalog, names: Collection[str]) -> list[BackboneRow]:
     return [in_use[name] for name in wanted]
 
 
+def choose_supported(catalog: Catalog, names: Collection[str]) -> list[str]:
+    """The categories named, or all that have shots, in order; UsageError for one that has none."""
+    supported = catalog.categories(Role.SUPPORT)
+    if not supported:
+        raise UsageError("there are no shots yet; run `nearshot index DATA`")
+    if unknown := sorted(set(names) - set(supported)):
+        raise UsageError(f"no category '{unknown[0]}' has shots; there are {', '.join(supported)}")
+    return sorted(set(names)) or supported
+
+
 def choose_categories(catalog: Catalog, name: str | None) -> list[str]:
     """The category named, or all; UsageError for one that holds nothing usable."""
     names = sorted({category for role in Role for category in catalog.categories(role)})

@@ -62,13 +62,8 @@ class Export:
         writer.writerow([*COLUMNS, *chain.from_iterable(self._columns(row) for row in self._backbones)])
         count = 0
         for record in self._records():
-            cells: list[Any] = list(_facts(record).values())
-            for row in self._backbones:
-                cells.append(record.embedded.get(row.name))
-                if self._with_vectors:
-                    vector = record.vectors.get(row.name)
-                    cells.append(None if vector is None else json.dumps(_shortest(vector)))
-            writer.writerow(cells)
+            cells = self._as_row(record).values()
+            writer.writerow([json.dumps(_shortest(one)) if isinstance(one, np.ndarray) else one for one in cells])
             count += 1
         return count
 

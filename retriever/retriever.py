@@ -16,10 +16,12 @@ from retriever.answer import Answer, Unreadable
 from retriever.choice import choose_categories, choose_row, load_indexed
 from retriever.decision import Negative, Policy, decide, prior_policy
 from retriever.embedding import embed_picture, encode_words
+from retriever.policy import policy_in_force
 from retriever.rank import Candidate, Hit, Label, rank_candidates, rank_hits
 from retriever.scores import Score, cosines, label_numbers
 from schema.calibrations import CalibrationRow, stored_calibrations
 from schema.captions import captions_shown
+from schema.catalog import Catalog
 from schema.errors import ImageError, UsageError
 from schema.feedback import negatives
 from schema.images import Role
@@ -105,8 +107,7 @@ class Retriever:
                 if category in calibrations
                 and calibrations[category].support_digest != support_digest(catalog, self.row, category)
             ]
-        self._lengths = self._mean_lengths()
-        with store.reading() as catalog:
+            self._lengths = self._mean_lengths(catalog)
             self._negatives = {category: negatives(catalog, self.row, category) for category in supported}
         self._backbone = load_indexed(self.row, weights=options.weights, device=options.device)
         self._words = encode_words(self._backbone, options.text) if options.text is not None else None
@@ -114,9 +115,7 @@ class Retriever:
     def _policy(self, calibration: CalibrationRow | None) -> Policy:
         """What the user set; for the rest what was calibrated, else the backbone's prior."""
         options = self._options
-        found = prior_policy(self.row.name, options.score)
-        if calibration is not None:
-            found = Policy(calibration.threshold, calibration.margin_floor, calibrated=True)
+        found = policy_in_force(self.row, options.score, calibration)
         if options.threshold is not None:
             found = replace(found, threshold=options.threshold, calibrated=False)
         if options.margin_floor is not None:
@@ -144,15 +143,14 @@ class Retriever:
         largest = max(self.labels[scope.category].values(), default=0) if scope.role == Role.SUPPORT else 0
         return max(self._options.top_k, largest + 1)
 
-    def _mean_lengths(self) -> dict[Label, float]:
+    def _mean_lengths(self, catalog: Catalog) -> dict[Label, float]:
         """The lengths of the labels' means, where the score asks for them."""
         found: dict[Label, float] = {}
         if self._options.score == Score.PROTOTYPE:
-            with self._store.reading() as catalog:
-                for category in self.labels:
-                    support = labelled_vectors(catalog, self.row, category, Role.SUPPORT)
-                    names, _, lengths = label_numbers(support.labels, support.vectors)
-                    found |= {(category, name): float(length) for name, length in zip(names, lengths, strict=True)}
+            for category in self.labels:
+                support = labelled_vectors(catalog, self.row, category, Role.SUPPORT)
+                names, _, lengths = label_numbers(support.labels, support.vectors)
+                found |= {(category, name): float(length) for name, length in zip(names, lengths, strict=True)}
         return found
 
     def answer(self, queries: Iterable[tuple[str, bytes | OSError]]) -> Iterator[Answer | Unreadable]:
