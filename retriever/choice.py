@@ -57,7 +57,7 @@ def choose_row(
             reason = (
                 f"{names[0]} cannot compare images with words"
                 if name
-                else "no image is indexed by what words say of it"
+                else "nothing is indexed with a backbone that understands words"
             )
             raise UsageError(f"{reason}; run `nearshot index DATA --backbone clip`")
         names = able
