@@ -77,9 +77,12 @@ def search(
 def _in_words(found: Found, results: Results) -> str:
     image = found.image
     where = "/".join(part for part in (image.category, image.label) if part)
-    ranks = ", ".join(f"{kind} {rank}" for kind, rank in found.ranks.items()) if results.mode == "hybrid" else ""
-    line = f"{found.place:>3}  {where}  {image.role}  {near(image.path)}" + (f"  ({ranks})" if ranks else "")
-    return f"{line}\n     {found.snippet or found.caption or '(no caption)'}"
+    facts = [f"{kind} {rank}" for kind, rank in found.ranks.items()] if results.mode == "hybrid" else []
+    if found.score is not None:
+        facts.append(f"cosine {found.score:.3f}")
+    line = f"{found.place:>3}  {where}  {image.role}  {near(image.path)}" + (f"  ({', '.join(facts)})" if facts else "")
+    caption = found.snippet or found.caption
+    return f"{line}\n     {caption}" if caption else line
 
 
 def _mode(results: Results) -> str:

@@ -56,7 +56,8 @@ def test_words_are_compared_with_images_where_clip_has_seen_them(nearshot: Run, 
     [captioned] = [line for line in lines if line["captions_rank"]]
     assert (Path(captioned["path"]).name, captioned["snippet"]) == ("shot1.png", "a ginger [cat]")
     printed = nearshot("search", "cat", "--limit", 3).stdout
-    assert f"things/cat  support  {CAT}  (captions 1, image {captioned['image_rank']})\n     a ginger [cat]" in printed
+    facts = f"(captions 1, image {captioned['image_rank']}, cosine {captioned['image_score']:.3f})"
+    assert f"things/cat  support  {CAT}  {facts}\n     a ginger [cat]" in printed
     assert printed.endswith("mode hybrid (images by clip)\n")
     by_image = nearshot("search", "cat", "--mode", "image", "--role", "query", "--json").objects
     assert [(line["image_rank"], line["captions_rank"], line["role"]) for line in by_image] == [
