@@ -14,6 +14,7 @@ from commands.common import json_option, output, reports_errors, store_option
 if TYPE_CHECKING:
     from evaluation.evaluate import Evaluation
     from evaluation.tables import Table as Figures
+    from schema.store import Store
 
 SHOWN = 10
 POLICY = ("threshold", "margin_floor", "calibrated")
@@ -34,7 +35,10 @@ POLICY = ("threshold", "margin_floor", "calibrated")
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Draws of shots for Table 8.")
 @click.option("--keep-leaks", is_flag=True, help="Judge by queries that are copies of shots, too.")
 @click.option(
-    "--output", "directory", type=click.Path(path_type=Path, file_okay=False), help="Write CSV, Markdown and JSON here."
+    "--output",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write CSV, Markdown and JSON here, and report.html.",
 )
 @json_option
 @store_option
@@ -48,17 +52,23 @@ def evaluate(store_directory: Path, *, score: str, directory: Path | None, as_js
     from evaluation.evaluate import EvaluationOptions
     from evaluation.evaluate import evaluate as judge
     from evaluation.tables import as_json as everything
-    from evaluation.tables import write
     from retriever.scores import Score
     from schema.store import Store
 
     with Store(store_directory) as store:
         made = judge(store, EvaluationOptions(score=Score(score), **chosen))
-    written = write(made, directory) if directory else []
+        written = _write(store, made, directory) if directory else []
     if as_json:
         click.echo(json.dumps(everything(made), ensure_ascii=False))
     else:
         _print(made, written)
+
+
+def _write(store: Store, made: Evaluation, directory: Path) -> list[Path]:
+    from evaluation.report import render_report
+    from evaluation.tables import write
+
+    return write(made, directory, render_report(store, made))
 
 
 def _print(made: Evaluation, written: list[Path]) -> None:

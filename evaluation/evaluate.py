@@ -7,14 +7,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evaluation.outcomes import Outcomes, count_outcomes, predict
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.judged import Judged, judge
+from evaluation.outcomes import Outcomes, count_outcomes
 from evaluation.samples import CategorySamples, Leak, find_leaks, labelled_queries, load_samples
 from evaluation.shots import METRICS, Figure, measure, shot_counts, summarise
 from retriever.calibrate import LEAVE_ONE_OUT, OTHER_LABELS, is_for_calibration
 from retriever.choice import choose_rows, choose_supported
 from retriever.decision import Policy
 from retriever.policy import policy_in_force
-from retriever.scores import Score, label_numbers, label_scores
+from retriever.scores import Score
 from schema.calibrations import CalibrationRow, stored_calibrations
 from schema.catalog import BackboneRow
 from schema.errors import UsageError
@@ -53,7 +57,7 @@ class ShotsRow:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Both tables, and what they rest on.
+    """Both tables, and what they rest on: `judged` by backbone and category, where there are queries and shots.
 
     `unseen_only` tells that the queries which a calibration has seen were left out (`seen` of them), `leaks` which queries were
     left out, or kept, as copies of shots. `inputs` is a digest of all that went in.
@@ -62,6 +66,7 @@ class Evaluation:
     options: EvaluationOptions
     outcomes: Sequence[OutcomeRow]
     shots: Sequence[ShotsRow]
+    judged: Sequence[Judged]
     leaks: Sequence[Leak]
     unseen_only: bool
     seen: int
@@ -103,6 +108,7 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
         digest = hashlib.sha256(repr(options).encode())
         outcomes: list[OutcomeRow] = []
         shots: list[ShotsRow] = []
+        judged: list[Judged] = []
         for row in rows:
             samples = [load_samples(catalog, row, category, wanted[category]) for category in categories]
             policies = [
@@ -110,23 +116,34 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
             ]
             for one, policy in zip(samples, policies, strict=True):
                 digest.update(_facts(row, one, policy).encode())
-            mine, figures = _judge(row, samples, policies, options)
-            outcomes += mine
-            shots += figures
-    return Evaluation(options, outcomes, shots, leaks, unseen_only, seen if unseen_only else 0, digest.hexdigest())
+            similarities = [one.similarities() for one in samples]
+            mine = [
+                judge(one, known, row.name, policy, options.score)
+                for one, known, policy in zip(samples, similarities, policies, strict=True)
+            ]
+            outcomes += _count(row, mine)
+            shots += _measure(row, samples, similarities, policies, options)
+            judged += [one for one in mine if len(one.truth) and one.names]
+    return Evaluation(
+        options, outcomes, shots, judged, leaks, unseen_only, seen if unseen_only else 0, digest.hexdigest()
+    )
 
 
-def _judge(
-    row: BackboneRow, samples: Sequence[CategorySamples], policies: Sequence[Policy], options: EvaluationOptions
-) -> tuple[list[OutcomeRow], list[ShotsRow]]:
-    outcomes: list[OutcomeRow] = []
-    similarities = [one.similarities() for one in samples]
-    for one, policy, known in zip(samples, policies, similarities, strict=True):
-        _, numbers, lengths = label_numbers(one.support.labels, one.support.vectors)
-        predicted = predict(label_scores(options.score, known, numbers, lengths), policy, one.rejected(known))
-        outcomes.append(OutcomeRow(one.category, row.name, policy, count_outcomes(predicted, one.truth)))
-    total = sum((outcome.outcomes for outcome in outcomes), Outcomes())
-    outcomes.append(OutcomeRow(None, row.name, None, total))
+def _count(row: BackboneRow, judged: Sequence[Judged]) -> list[OutcomeRow]:
+    counted = [
+        OutcomeRow(one.category, row.name, one.policy, count_outcomes(one.predicted, one.truth)) for one in judged
+    ]
+    total = sum((one.outcomes for one in counted), Outcomes())
+    return [*counted, OutcomeRow(None, row.name, None, total)]
+
+
+def _measure(
+    row: BackboneRow,
+    samples: Sequence[CategorySamples],
+    similarities: Sequence[NDArray[np.float64]],
+    policies: Sequence[Policy],
+    options: EvaluationOptions,
+) -> list[ShotsRow]:
     figures = []
     for count in shot_counts(samples):
         draws = [
@@ -137,12 +154,9 @@ def _judge(
             ]
             for seed in range(options.seeds)
         ]
-        figures.append(
-            ShotsRow(
-                row.name, count, {name: summarise([each[name] for each in draw] for draw in draws) for name in METRICS}
-            )
-        )
-    return outcomes, figures
+        summary = {name: summarise([each[name] for each in draw] for draw in draws) for name in METRICS}
+        figures.append(ShotsRow(row.name, count, summary))
+    return figures
 
 
 def _saw_queries(calibration: CalibrationRow) -> bool:

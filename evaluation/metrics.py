@@ -60,3 +60,18 @@ def macro_f1(predicted: Labels, truth: Labels, labels: int) -> float | None:
         return None
     classes = [*range(labels), *([REFUSED] if (truth < 0).any() else [])]
     return float(f1_score(truth, predicted, labels=classes, average="macro", zero_division=0.0))
+
+
+def risk_coverage(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Scores, Scores]:
+    """Coverage (t,) and risk (t,) of answering only queries that score at least as high as each distinct score, highest first.
+
+    Coverage is the share of all queries (q,) that are answered, risk the share of the answers that are not right; an answer
+    to a query that shows no label never is (El-Yaniv and Wiener, JMLR 2010).
+    """
+    if not len(scores):
+        return np.zeros(0), np.zeros(0)
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.diff(scores[order]) != 0, True)
+    answered = np.arange(1, len(scores) + 1)[last]
+    wrong = np.cumsum(~right[order])[last]
+    return answered / len(scores), wrong / answered

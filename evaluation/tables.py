@@ -34,7 +34,7 @@ class Table:
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(self.columns)
-        writer.writerows([["" if cell is None else _text(cell) for cell in row] for row in self.rows])
+        writer.writerows([["" if cell is None else as_text(cell) for cell in row] for row in self.rows])
         return stream.getvalue()
 
     def as_markdown(self) -> str:
@@ -46,7 +46,7 @@ class Table:
             f"| {' | '.join('---' for _ in self.columns)} |",
         ]
         for row in self.rows:
-            cells = ["" if cell is None else _text(cell).replace("|", "\\|") for cell in row]
+            cells = ["" if cell is None else as_text(cell).replace("|", "\\|") for cell in row]
             lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines) + "\n"
 
@@ -100,13 +100,14 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def write(evaluation: Evaluation, directory: Path) -> list[Path]:
-    """Write both tables as CSV and Markdown, and all of it as JSON; the files written."""
+def write(evaluation: Evaluation, directory: Path, report: str) -> list[Path]:
+    """Write both tables as CSV and Markdown, all of it as JSON, and the report; the files written."""
     directory.mkdir(parents=True, exist_ok=True)
     texts = {}
     for table in (outcomes_table(evaluation), shots_table(evaluation)):
         texts[f"{table.name}.csv"], texts[f"{table.name}.md"] = table.as_csv(), table.as_markdown()
     texts["evaluation.json"] = json.dumps(as_json(evaluation), indent=1, ensure_ascii=False) + "\n"
+    texts["report.html"] = report
     for name, text in texts.items():
         aside = directory / f"{name}.part"
         aside.write_text(text, encoding="utf-8")
@@ -114,9 +115,10 @@ def write(evaluation: Evaluation, directory: Path) -> list[Path]:
     return [directory / name for name in texts]
 
 
+def as_text(cell: str | int | float) -> str:
+    """A cell as it is written in CSV and Markdown: fractions with four decimals."""
+    return f"{cell:.{DECIMALS}f}" if isinstance(cell, float) else str(cell)
+
+
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, DECIMALS)
-
-
-def _text(cell: str | int | float) -> str:
-    return f"{cell:.{DECIMALS}f}" if isinstance(cell, float) else str(cell)

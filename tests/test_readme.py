@@ -31,6 +31,11 @@ def without_digests(printed: str) -> str:
     return re.sub(r"\b[0-9a-f]{16}\b", "(digest)", tidy(printed))
 
 
+def words_of(plot: str) -> list[str]:
+    """What stands in a plot: its titles, legend and numbers."""
+    return re.findall(r"<text[^>]*>([^<]+)<", plot)
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     return {
@@ -69,12 +74,16 @@ def test_calibrating_and_evaluating_digits_prints_the_session_in_the_readme(
     done = subprocess.run(
         ["sh", "examples/trust.sh"],
         cwd=tmp_path,
-        env=environment | {"DATA": "digits-data", "STORE": "digits-store"},
+        env=environment | {"DATA": "digits-data", "STORE": "digits-store", "REPORT": "digits-report"},
         capture_output=True,
         text=True,
         check=True,
     )
     assert without_digests(done.stdout) == without_digests(session("trust"))
+    assert words_of((ROOT / "docs/digits-scores.svg").read_text()) in [
+        words_of(plot)
+        for plot in re.findall(r"<svg.*?</svg>", (tmp_path / "digits-report/report.html").read_text(), re.DOTALL)
+    ]
     lint = [str(BIN / "nearshot"), "lint", "digits-data", "--store", "digits-store"]
     found = subprocess.run(lint, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert re.sub(r"^", " " * 8, found.strip(), flags=re.MULTILINE) in README.read_text()

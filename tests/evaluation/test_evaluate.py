@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.evaluate import EvaluationOptions, evaluate
+from evaluation.report import render_report
 from evaluation.tables import OUTCOMES, as_json, outcomes_table, shots_table, write
 from retriever.answer import Answer
 from retriever.calibrate import CalibrationOptions, calibrate_all, is_for_calibration
@@ -85,7 +86,8 @@ def test_the_same_images_give_the_same_bytes_in_whatever_order_and_batches_they_
             for _ in calibrate_all(store, CalibrationOptions(target=Target(Aim.FALSE_REJECT, 0.2))):
                 pass
             for again in range(2):
-                files = write(evaluate(store, EvaluationOptions()), tmp_path / f"{name}-{again}")
+                made = evaluate(store, EvaluationOptions())
+                files = write(made, tmp_path / f"{name}-{again}", render_report(store, made))
                 written.append([file.read_bytes() for file in files])
     assert written[0] == written[1] == written[2] == written[3]
     assert b"yes" in written[0][0], "a calibration was applied"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, macro_f1, oscr
+from evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, macro_f1, oscr, risk_coverage
 from evaluation.outcomes import AMBIGUOUS, REFUSED, Outcomes, count_outcomes, predict
 from retriever.decision import Policy, decide
 from retriever.rank import Candidate, Hit
@@ -57,6 +57,18 @@ def test_oscr_is_the_area_under_the_steps(case: tuple[NDArray[np.float64], NDArr
         points.append((((truth < 0) & (top >= level)).sum() / (truth < 0).sum(), right))
     area = sum((x - w) * (y + v) / 2 for (w, v), (x, y) in pairwise(points))
     assert oscr(scores, truth) == pytest.approx(area)
+
+
+@given(judged())
+def test_risk_is_the_share_of_wrong_answers_at_each_threshold(
+    case: tuple[NDArray[np.float64], NDArray[np.int64]],
+) -> None:
+    scores, truth = case
+    top, right = scores.max(axis=1), scores.argmax(axis=1) == truth
+    coverage, risk = risk_coverage(top, right)
+    levels = sorted(set(top), reverse=True)
+    assert coverage == pytest.approx([np.mean(top >= level) for level in levels])
+    assert risk == pytest.approx([np.mean(~right[top >= level]) for level in levels])
 
 
 @given(judged())

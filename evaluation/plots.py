@@ -1,0 +1,154 @@
+"""Plots: an evaluation drawn by matplotlib, each as SVG that needs nothing else. The same figures give the same bytes."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix
+
+from evaluation.evaluate import ShotsRow
+from evaluation.judged import Judged
+from evaluation.metrics import risk_coverage
+from evaluation.outcomes import AMBIGUOUS, REFUSED
+
+KNOWN, STRANGE, THRESHOLD = "#0072b2", "#d55e00", "#000000"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
+"""Okabe and Ito's colours (2008), which people with any colour vision can tell apart."""
+
+BINS = 30
+COUNTED = 12
+"""Up to so many labels, a confusion matrix has its counts written in."""
+NAMED = 60
+"""Up to so many labels, it has their names."""
+
+
+def score_histograms(judged: Sequence[Judged]) -> str:
+    """How the best scores of known and unknown queries are spread, for each backbone of one category, with its threshold."""
+    figure = Figure(figsize=(4.6 * len(judged), 3.0), layout="constrained")
+    for axes, one in zip(figure.subplots(1, len(judged), squeeze=False)[0], judged, strict=True):
+        known = one.truth >= 0
+        bins = np.linspace(min(one.scores.min(), one.policy.threshold), one.scores.max() + 1e-9, BINS + 1)
+        axes.hist(one.scores[known], bins=bins, color=KNOWN, alpha=0.65, label=f"known ({known.sum()})")
+        if not known.all():
+            axes.hist(one.scores[~known], bins=bins, color=STRANGE, alpha=0.65, label=f"unknown ({(~known).sum()})")
+        title = f"threshold {one.policy.threshold:.3f}{'' if one.policy.calibrated else ' (prior)'}"
+        axes.axvline(one.policy.threshold, color=THRESHOLD, linestyle="--", linewidth=1.2, label=title)
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        _finish(axes, one.backbone, "best score", "queries")
+    return _svg(figure)
+
+
+def risk_coverages(judged: Sequence[Judged]) -> str:
+    """What share of the answers is wrong when only the highest scores are answered, for each backbone of one category."""
+    figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for one, colour in zip(judged, _colours(), strict=False):
+        coverage, risk = risk_coverage(one.scores, one.best == one.truth)
+        axes.step(coverage, risk, where="post", color=colour, label=one.backbone)
+        answered = np.mean(one.scores >= one.policy.threshold)
+        if answered > 0:
+            at = min(int(np.searchsorted(coverage, answered)), len(coverage) - 1)
+            axes.plot(coverage[at], risk[at], "o", color=colour)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, None)
+    _finish(axes, "a dot: the threshold in force", "coverage (share answered)", "risk (share of answers wrong)")
+    return _svg(figure)
+
+
+def accuracy_by_shots(rows: Sequence[ShotsRow]) -> str:
+    """Closed-set accuracy by number of shots, mean and standard deviation over the draws, for each backbone."""
+    figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for backbone, colour in zip(dict.fromkeys(row.backbone for row in rows), _colours(), strict=False):
+        figures = [(row.shots, row.figures["accuracy"]) for row in rows if row.backbone == backbone]
+        points = [(shots, one.mean, one.deviation or 0.0) for shots, one in figures if one.mean is not None]
+        if points:
+            shots, means, deviations = zip(*points, strict=True)
+            axes.errorbar(shots, means, deviations, marker="o", capsize=3, color=colour, label=backbone)
+    counts = sorted({row.shots for row in rows})
+    axes.set_xscale("log")
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.minorticks_off()
+    _finish(axes, "all categories", "shots a label", "closed-set accuracy")
+    return _svg(figure)
+
+
+def confusion(judged: Judged) -> str:
+    """Which labels (rows) are given which answers (columns) by one backbone in one category; colour by share of the row."""
+    rows = [*range(len(judged.names)), *([REFUSED] if (judged.truth < 0).any() else [])]
+    columns = [*range(len(judged.names)), AMBIGUOUS, REFUSED]
+    counts = confusion_matrix(judged.truth, judged.predicted, labels=columns)[[columns.index(row) for row in rows]]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(max(0.28 * len(columns), 3.4), 12.0)
+    figure = Figure(figsize=(side + 1.2, side * len(rows) / len(columns) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    if len(judged.names) <= COUNTED:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if shares[row, column] > 0.55 else "black"
+                axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+    if len(judged.names) <= NAMED:
+        axes.set_xticks(range(len(columns)), [_text(judged.answer(number)) for number in columns], rotation=90)
+        axes.set_yticks(range(len(rows)), [_text(judged.answer(number)) for number in rows])
+    axes.set_title(_text(judged.backbone), fontsize=10)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("truth")
+    return _svg(figure)
+
+
+def agreement(judged: Sequence[Judged]) -> str:
+    """The share of all queries that two backbones give the same answer, for every two of them."""
+    names = list(dict.fromkeys(one.backbone for one in judged))
+    answers = {(one.backbone, one.category): one.predicted for one in judged}
+    shared = [
+        category
+        for category in dict.fromkeys(one.category for one in judged)
+        if all((name, category) in answers for name in names)
+    ]
+    given = [np.concatenate([answers[name, category] for category in shared]) for name in names]
+    shares = np.array([[np.mean(one == other) for other in given] for one in given])
+    side = 0.9 * len(names) + 1.6
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.55 else "black"
+        axes.text(column, row, f"{share:.0%}", ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(names)), map(_text, names), rotation=30, ha="right")
+    axes.set_yticks(range(len(names)), map(_text, names))
+    axes.set_title("the same answer", fontsize=10)
+    return _svg(figure)
+
+
+def _finish(axes: Axes, title: str, across: str, up: str) -> None:
+    axes.set_title(_text(title), fontsize=10)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _colours() -> list[str]:
+    return [*COLOURS] * 8
+
+
+def _text(name: str) -> str:
+    """A name as it is: matplotlib would take what stands between two dollar signs for mathematics."""
+    return name.replace("$", r"\$")
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as an <svg> element. Its letters stay letters: a page has fonts for every script, matplotlib has not."""
+    stream = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "nearshot", "svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    return re.sub(r"^.*?(?=<svg)", "", stream.getvalue(), flags=re.DOTALL)

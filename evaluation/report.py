@@ -1,0 +1,97 @@
+"""Report: an evaluation as one HTML page that needs nothing else, for people who look instead of read."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from backbones.thumbnail import thumbnail
+from evaluation import plots
+from evaluation.evaluate import Evaluation
+from evaluation.judged import Judged, Mistake, Place, worst_mistakes
+from evaluation.tables import as_text, digest, outcomes_table, shots_table
+from schema.errors import ImageError
+from schema.files import files_of, read_content
+from schema.store import Store
+
+SHOWN = 8
+"""How many mistakes of a backbone in a category are shown."""
+SIDE = 160
+"""Pixels of a thumbnail's longer side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What the page shows of a category."""
+
+    category: str
+    histograms: Markup
+    risk: Markup
+    confusions: Sequence[Markup]
+    mistakes: Sequence[tuple[Judged, Sequence[Mistake]]]
+
+
+def render_report(store: Store, evaluation: Evaluation) -> str:
+    """The page. The same evaluation, with the same files on disk, gives the same bytes."""
+    sections = list(_sections(evaluation.judged))
+    tables = [outcomes_table(evaluation), shots_table(evaluation)]
+    several = len({one.backbone for one in evaluation.judged}) > 1
+    environment = Environment(
+        loader=PackageLoader("evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = lambda cell: "" if cell is None else as_text(cell)
+    return environment.get_template("report.html.j2").render(
+        evaluation=evaluation,
+        tables=tables,
+        digest=digest(tables),
+        shots=Markup(plots.accuracy_by_shots(evaluation.shots)) if evaluation.shots else None,
+        agreement=Markup(plots.agreement(evaluation.judged)) if several else None,
+        sections=sections,
+        pictures=_pictures(store, sections),
+        most=SHOWN,
+    )
+
+
+def _sections(judged: Sequence[Judged]) -> Iterator[Section]:
+    for category, found in groupby(sorted(judged, key=attrgetter("category")), key=attrgetter("category")):
+        ones = list(found)
+        yield Section(
+            category,
+            Markup(plots.score_histograms(ones)),
+            Markup(plots.risk_coverages(ones)),
+            [Markup(plots.confusion(one)) for one in ones],
+            [(one, worst_mistakes(one, SHOWN)) for one in ones],
+        )
+
+
+def _pictures(store: Store, sections: Sequence[Section]) -> dict[str, str | None]:
+    """Thumbnails of all images shown, as data URLs by SHA-256; None for one whose file is no longer what it was."""
+    shown: dict[str, Place] = {
+        place.sha256: place
+        for section in sections
+        for _, mistakes in section.mistakes
+        for mistake in mistakes
+        for place in (mistake.query, mistake.winner)
+    }
+    with store.reading() as catalog:
+        files = files_of(catalog, shown)
+    return {sha256: _data_url(read_content(files.get(sha256, ()), sha256)) for sha256 in shown}
+
+
+def _data_url(data: bytes | None) -> str | None:
+    if data is None:
+        return None
+    try:
+        return f"data:image/jpeg;base64,{base64.b64encode(thumbnail(data, SIDE)).decode()}"
+    except ImageError:
+        return None
