@@ -22,6 +22,7 @@ from retriever.calibration import (
     false_accepts,
     false_rejects,
     margin_floor_for,
+    refusing_threshold,
     threshold_for,
 )
 from retriever.choice import choose_rows, choose_supported, load_indexed
@@ -40,6 +41,7 @@ LEAVE_ONE_OUT = "leave-one-shot-out"
 QUERIES = "labelled queries"
 NEGATIVES = "known negatives"
 OTHER_LABELS = "shots of other labels"
+BOTH = "shots of other labels, and known negatives"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,10 @@ def calibrate(
 def find_policy(
     backbone: str, category: str, score: Score, target: Target, shots: Samples, asked: Samples
 ) -> Calibration:
-    """The policy that samples from shots and from queries allow: by queries where there are enough, else by shots. Pure."""
+    """The policy that samples from shots and from queries allow: by queries where there are enough, else by shots. Pure.
+
+    Known strangers that are too few to promise anything count all the same: no more of them match than the target allows.
+    """
     names = {
         Aim.FALSE_ACCEPT: (NEGATIVES, OTHER_LABELS),
         Aim.FALSE_REJECT: (QUERIES, LEAVE_ONE_OUT),
@@ -181,6 +186,8 @@ def find_policy(
     for samples, method in zip((asked, shots), names, strict=True):
         threshold = threshold_for(target, samples)
         if threshold is not None:
+            if method == OTHER_LABELS and len(asked.impostors):
+                threshold, method = max(threshold, refusing_threshold(target.rate, asked.impostors)), BOTH
             margins, margin_method = (
                 (asked, QUERIES) if len(asked.genuine) >= target.samples_needed else (shots, LEAVE_ONE_OUT)
             )

@@ -93,6 +93,12 @@ def threshold_for(target: Target, samples: Samples) -> float | None:
     return round(float(scores[-place]) + STEP, DECIMALS)
 
 
+def refusing_threshold(rate: float, impostors: NDArray[np.float64]) -> float:
+    """The least threshold that no more than `rate` of these scores (m,) reach; it promises nothing of others."""
+    allowed = math.floor(_exactly(rate) * len(impostors))
+    return round(float(np.sort(impostors)[::-1][allowed]) + STEP, DECIMALS)
+
+
 def margin_floor_for(rate: float, samples: Samples, threshold: float) -> float:
     """The least margin floor at which at most `rate` of the genuine queries would be given a wrong label.
 

@@ -84,7 +84,7 @@ def test_evaluate_prints_both_tables_and_writes_them(nearshot: Run, indexed: Pat
     assert "Table 8: by number of shots, mean and standard deviation of 5 draws" in printed
     out = indexed.parent / "out"
     assert sorted(path.name for path in out.iterdir()) == [
-        *("evaluation.json", "table7.csv", "table7.md", "table8.csv", "table8.md")
+        *("evaluation.json", "report.html", "table7.csv", "table7.md", "table8.csv", "table8.md")
     ]
     with (out / "table7.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from retriever.calibrate import LEAVE_ONE_OUT, find_policy, leave_one_shot_out
+from retriever.calibrate import BOTH, LEAVE_ONE_OUT, NEGATIVES, OTHER_LABELS, find_policy, leave_one_shot_out
 from retriever.calibration import (
     Aim,
     Rate,
@@ -17,6 +17,7 @@ from retriever.calibration import (
     false_accepts,
     false_rejects,
     margin_floor_for,
+    refusing_threshold,
     threshold_for,
 )
 from retriever.decision import prior_policy
@@ -139,6 +140,27 @@ def test_queries_are_preferred_shots_are_next_and_the_prior_is_last_and_says_so(
     assert refused.missing == (
         "false-reject 0.3 needs 3 samples: there are 2 (labelled queries) and 2 (leave-one-shot-out)"
     )
+
+
+def test_known_strangers_too_few_for_a_promise_are_refused_all_the_same() -> None:
+    target = Target(Aim.FALSE_ACCEPT, 0.25)
+    shots = samples([0.9] * 9, np.linspace(0.1, 0.5, 9))
+    alone = find_policy("hog", "c", Score.MAX_SIM, target, shots, samples())
+    assert alone.method == OTHER_LABELS
+    assert alone.policy.threshold == threshold_for(target, shots)
+    near = find_policy("hog", "c", Score.MAX_SIM, target, shots, samples(impostors=[0.8, 0.3]))
+    assert (near.method, near.policy.threshold) == (BOTH, 0.800001)
+    assert (near.false_accept.count, near.false_accept.n) == (0, 2)
+    far = find_policy("hog", "c", Score.MAX_SIM, target, shots, samples(impostors=[0.2]))
+    assert (far.method, far.policy.threshold) == (BOTH, alone.policy.threshold)
+    enough = find_policy("hog", "c", Score.MAX_SIM, target, shots, samples(impostors=[0.8, 0.3, 0.2]))
+    assert (enough.method, enough.policy.threshold) == (NEGATIVES, 0.800001)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30), st.sampled_from([0.01, 0.05, 0.1, 0.5]))
+def test_a_refusing_threshold_is_reached_by_no_more_than_the_rate(scores: list[float], rate: float) -> None:
+    impostors = np.round(np.array(scores), 6)
+    assert np.mean(impostors >= refusing_threshold(rate, impostors)) <= rate
 
 
 def vectors_of(*rows: tuple[str, str, str, list[float]]) -> LabelledVectors:
