@@ -91,7 +91,8 @@ def query(
     the threshold) or no_support. With --json, one object a line. Exit status 1 if an image could not be read.
     """
     from retriever.answer import Unreadable
-    from retriever.retriever import Against, QueryOptions, Retriever
+    from retriever.options import Against, QueryOptions
+    from retriever.retriever import Retriever
     from retriever.scores import Score
     from retriever.sources import STANDARD_INPUT, read_queries
     from schema.store import Store
@@ -113,16 +114,17 @@ def query(
             show(answer)
             answered += 1
             unread += isinstance(answer, Unreadable)
-    if retriever.coverage.lacking:
-        total = retriever.coverage.covered + retriever.coverage.lacking
+    reference = retriever.reference
+    if lacking := reference.coverage.lacking:
+        name, total = reference.row.name, reference.coverage.covered + lacking
         click.echo(
-            f"nearshot: {retriever.row.name} has not seen {retriever.coverage.lacking} of {total} support images yet; "
-            f"run `nearshot index DATA --backbone {retriever.row.name}`",
+            f"nearshot: {name} has not seen {lacking} of {total} support images yet; "
+            f"run `nearshot index DATA --backbone {name}`",
             err=True,
         )
-    if retriever.stale:
+    if reference.stale:
         click.echo(
-            f"nearshot: the support set of {', '.join(retriever.stale)} has changed since it was calibrated; "
+            f"nearshot: the support set of {', '.join(reference.stale)} has changed since it was calibrated; "
             "run `nearshot calibrate`",
             err=True,
         )
@@ -151,12 +153,12 @@ class _Layout:
     @classmethod
     def of(cls, retriever: Retriever, *, hits: bool) -> _Layout:
         """The layout for what a retriever searches."""
-        categories = [category for category, labels in retriever.labels.items() if labels]
+        categories = [category for category, labels in retriever.reference.labels.items() if labels]
         with_category = len(categories) > 1
         names = [
             f"{category}/{label}" if with_category else label
             for category in categories
-            for label in retriever.labels[category]
+            for label in retriever.reference.labels[category]
         ]
         return cls(max([len(name) + 2 for name in names] + [len("label")]), with_category, hits)
 
@@ -223,10 +225,12 @@ def _runner_up(decision: Decision, *, with_category: bool) -> str:
 def _policy_notes(retriever: Retriever, score: str) -> list[str]:
     """A line for each policy that was applied, and where it comes from."""
     applied: dict[str, list[str]] = {}
-    for category, policy in retriever.policies.items():
-        line = f"threshold {policy.threshold:g}, margin {policy.margin_floor:g} ({retriever.origins[category]})"
+    reference, options = retriever.reference, retriever.options
+    for category in reference.supported:
+        policy = reference.policy(category, options)
+        line = f"threshold {policy.threshold:g}, margin {policy.margin_floor:g} ({reference.origin(category, options)})"
         applied.setdefault(line, []).append(category)
-    by = retriever.row.name if score == "max_sim" else f"{retriever.row.name}, {score}"
+    by = retriever.reference.row.name if score == "max_sim" else f"{retriever.reference.row.name}, {score}"
     return [
         ", ".join([by, *([" ".join(categories)] if len(applied) > 1 else []), line])
         for line, categories in applied.items()

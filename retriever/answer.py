@@ -50,18 +50,24 @@ class Answer:
             "threshold": decision.policy.threshold,
             "margin_floor": decision.policy.margin_floor,
             "calibrated": decision.policy.calibrated,
+            "nearest_hit": self._hit(nearest.best) if nearest else None,
+            "runner_up_hit": self._hit(runner_up.best) if runner_up else None,
             "hits": [
-                {
-                    "label": hit.image.label,
-                    "category": hit.image.category,
-                    "role": hit.image.role.value,
-                    "path": hit.image.path,
-                    "shot": hit.image.shot,
-                    "score": _rounded(hit.score),
-                }
-                | ({} if self.captions is None else {"caption": self.captions.get(hit.image.id)})
+                self._hit(hit) | ({} if self.captions is None else {"caption": self.captions.get(hit.image.id)})
                 for hit in self.hits
             ],
+        }
+
+    def _hit(self, hit: Hit) -> dict[str, Any]:
+        image = hit.image
+        return {
+            "id": image.id,
+            "label": image.label,
+            "category": image.category,
+            "role": image.role.value,
+            "path": image.path,
+            "shot": image.shot,
+            "score": _rounded(hit.score),
         }
 
 

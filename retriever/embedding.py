@@ -15,9 +15,22 @@ from vectors.normalise import find_faults, normalise
 def embed_picture(backbone: Backbone, picture: Image.Image) -> NDArray[np.float32]:
     """A picture as a unit vector (1, dimension) float32; ImageError where the backbone gives none."""
     encoded = backbone.encode([prepare_safely(backbone, picture)])
+    return unit(backbone, encoded)
+
+
+def unit(backbone: Backbone, encoded: NDArray[np.float32]) -> NDArray[np.float32]:
+    """An encoded picture (1, dimension) as a unit vector; ImageError where it has no direction."""
     for reason in find_faults(encoded).values():
         raise ImageError(f"{backbone.description.name} gave no usable vector: {reason}")
     return normalise(encoded)
+
+
+def mix(image: NDArray[np.float32], words: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
+    """The unit vector (1, dimension) of (1 - weight) times an image's plus weight times the words'; ImageError for none."""
+    mixed = (1 - weight) * image + weight * words
+    if find_faults(mixed):
+        raise ImageError("its vector and that of the words cancel each other out; take another --text-weight")
+    return normalise(mixed)
 
 
 def encode_words(backbone: Backbone, words: str) -> NDArray[np.float32]:

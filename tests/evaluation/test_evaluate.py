@@ -16,7 +16,8 @@ from evaluation.tables import OUTCOMES, as_json, outcomes_table, shots_table, wr
 from retriever.answer import Answer
 from retriever.calibrate import CalibrationOptions, calibrate_all, is_for_calibration
 from retriever.calibration import Aim, Target
-from retriever.retriever import QueryOptions, Retriever
+from retriever.options import QueryOptions
+from retriever.retriever import Retriever
 from retriever.scores import Score
 from retriever.sources import read_queries
 from schema.errors import UsageError

@@ -8,7 +8,8 @@ import pytest
 
 from evaluation.replay import ReplayOptions, replay
 from retriever.answer import Answer
-from retriever.retriever import QueryOptions, Retriever
+from retriever.options import QueryOptions
+from retriever.retriever import Retriever
 from retriever.scores import Score
 from retriever.sources import read_queries
 from schema.store import Store

@@ -18,7 +18,8 @@ from evaluation.report import render_report
 from evaluation.shots import Figure
 from retriever.answer import Answer
 from retriever.decision import Policy
-from retriever.retriever import QueryOptions, Retriever
+from retriever.options import QueryOptions
+from retriever.retriever import Retriever
 from retriever.sources import read_queries
 from schema.store import Store
 from tests.conftest import Writer, run_index

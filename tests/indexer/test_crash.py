@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from indexer.run import IndexRun
 from indexer.verify import verify
 from retriever.answer import Answer
-from retriever.retriever import QueryOptions, Retriever
+from retriever.options import QueryOptions
+from retriever.retriever import Retriever
 from retriever.sources import read_queries
 from schema.database import Database
 from schema.errors import StoreBusyError, StoreError

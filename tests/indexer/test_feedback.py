@@ -15,7 +15,8 @@ from evaluation.replay import ReplayOptions, replay
 from indexer.feedback import add_shot, reject, undo
 from indexer.verify import verify
 from retriever.answer import Answer
-from retriever.retriever import QueryOptions, Retriever
+from retriever.options import QueryOptions
+from retriever.retriever import Retriever
 from retriever.sources import read_queries
 from schema.errors import StoreError, UsageError
 from schema.feedback import Action

@@ -11,7 +11,8 @@ import pytest
 from indexer.options import IndexOptions
 from retriever.answer import Answer, Unreadable
 from retriever.decision import Verdict
-from retriever.retriever import Against, QueryOptions, Retriever
+from retriever.options import Against, QueryOptions
+from retriever.retriever import Retriever
 from retriever.sources import read_queries
 from schema.errors import UsageError, WeightsError
 from schema.store import Store
@@ -101,9 +102,9 @@ def test_the_best_backbone_indexed_is_taken(store: Store, small: Path, weights: 
     with pytest.raises(UsageError, match="nothing is indexed yet"):
         Retriever(store, QueryOptions())
     run_index(store, small)
-    assert Retriever(store, QueryOptions()).row.name == "hog"
+    assert Retriever(store, QueryOptions()).reference.row.name == "hog"
     run_index(store, small, IndexOptions(backbones=("dinov2",), weights=weights, device="cpu"))
-    assert Retriever(store, QueryOptions()).row.name == "dinov2"
+    assert Retriever(store, QueryOptions()).reference.row.name == "dinov2"
     with pytest.raises(UsageError, match="nothing is indexed with clip; run `nearshot index DATA --backbone clip`"):
         Retriever(store, QueryOptions(backbone="clip"))
     with pytest.raises(UsageError, match="no backbone is called 'vgg'"):
@@ -148,11 +149,11 @@ def test_a_backbone_that_has_not_seen_all_shots_is_passed_over_and_named(
     dinov2 = IndexOptions(backbones=("dinov2",), weights=weights, device="cpu", batch_size=1)
     wishes = iter([False, False, True])
     run_index(store, small, dinov2, should_stop=lambda: next(wishes))
-    assert Retriever(store, QueryOptions()).row.name == "hog"
+    assert Retriever(store, QueryOptions()).reference.row.name == "hog"
     partial = Retriever(store, QueryOptions(backbone="dinov2"))
-    assert (partial.coverage.covered, partial.coverage.lacking) == (2, 2)
+    assert (partial.reference.coverage.covered, partial.reference.coverage.lacking) == (2, 2)
     run_index(store, small, dinov2)
-    assert Retriever(store, QueryOptions()).row.name == "dinov2"
+    assert Retriever(store, QueryOptions()).reference.row.name == "dinov2"
 
 
 def test_an_older_complete_index_of_a_backbone_serves_until_the_new_one_is(
@@ -164,5 +165,5 @@ def test_an_older_complete_index_of_a_backbone_serves_until_the_new_one_is(
     full = IndexOptions(backbones=("dinov2",), weights=weights, device="cpu")
     run_index(store, small, full)
     run_index(store, small, replace(full, precision=Precision.BF16, categories=("space",)))
-    assert Retriever(store, QueryOptions(backbone="dinov2")).row.precision == "fp32"
-    assert Retriever(store, QueryOptions(backbone="dinov2", category="space")).row.precision == "bf16"
+    assert Retriever(store, QueryOptions(backbone="dinov2")).reference.row.precision == "fp32"
+    assert Retriever(store, QueryOptions(backbone="dinov2", category="space")).reference.row.precision == "bf16"

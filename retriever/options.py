@@ -1,0 +1,41 @@
+"""What a user may ask of a query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from backbones.limits import MAX_PIXELS
+from retriever.scores import Score
+
+
+class Against(StrEnum):
+    """Which images a query's hits are taken from. The verdict rests on support, whichever it is."""
+
+    SUPPORT = "support"
+    QUERY = "query"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryOptions:
+    """Options of a query; None leaves the choice to nearshot (`threshold` and `margin_floor`: as calibrated, else priors).
+
+    `text` is mixed with each image: the unit vector of (1 - text_weight) times the image's plus text_weight times the words'.
+    With `captions`, the hits carry theirs.
+    """
+
+    backbone: str | None = None
+    category: str | None = None
+    top_k: int = 5
+    score: Score = Score.MAX_SIM
+    threshold: float | None = None
+    margin_floor: float | None = None
+    against: Against = Against.SUPPORT
+    text: str | None = None
+    text_weight: float = 0.5
+    captions: bool = False
+    device: str = "auto"
+    weights: Path | None = None
+    max_pixels: int = MAX_PIXELS

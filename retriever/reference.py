@@ -1,0 +1,154 @@
+"""The reference: all that queries are compared with, as one state of the store has it; it holds no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.answer import Answer
+from retriever.choice import Coverage, choose_categories
+from retriever.decision import Negative, Policy, decide, prior_policy
+from retriever.options import Against, QueryOptions
+from retriever.policy import policy_in_force
+from retriever.rank import Candidate, Hit, Label, rank_candidates, rank_hits
+from retriever.scores import Score, cosines, label_numbers
+from schema.calibrations import stored_calibrations
+from schema.captions import captions_shown
+from schema.catalog import BackboneRow, Catalog
+from schema.errors import UsageError
+from schema.feedback import negatives
+from schema.images import Role
+from schema.labelled import labelled_vectors, support_digest
+from schema.store import Store
+from vectors.protocol import Neighbours, VectorStore
+from vectors.snapshots import Scope, open_vectors
+
+
+@dataclass(frozen=True, slots=True)
+class _Searched:
+    """The vectors of one category and role."""
+
+    category: str
+    role: Role
+    vectors: VectorStore
+
+
+class Reference:
+    """What one backbone's queries of a category (or all), by a score, are compared with. Any number of threads may ask it.
+
+    `revision` is the state of the store that it belongs to. `labels` are those searched: category to label to number of
+    images. `coverage` tells whether the backbone has seen all support images. `stale` are the categories whose support set
+    changed after they were calibrated.
+    """
+
+    def __init__(
+        self, store: Store, catalog: Catalog, row: BackboneRow, coverage: Coverage, options: QueryOptions
+    ) -> None:
+        """Open the vectors. Of the options, category, score and against count. Raises UsageError and StoreError."""
+        categories = choose_categories(catalog, options.category)
+        self.row, self.coverage = row, coverage
+        self.revision = catalog.revision()
+        self.labels = {category: catalog.support_labels(category) for category in categories}
+        self._store = store
+        self._score = options.score
+        roles = [Role.SUPPORT] if options.against == Against.SUPPORT else list(Role)
+        self._searched = [
+            _Searched(category, role, open_vectors(store, catalog, Scope(row, category, role)))
+            for role in roles
+            for category in categories
+        ]
+        if options.score == Score.KNN_VOTE and sum(bool(labels) for labels in self.labels.values()) > 1:
+            raise UsageError(
+                "votes are shares within a category; name one with --category, or take --score max_sim or prototype"
+            )
+        self.supported = [category for category, labels in self.labels.items() if labels]
+        self._calibrations = stored_calibrations(catalog, row.id, options.score)
+        self.stale = [
+            category
+            for category in self.supported
+            if category in self._calibrations
+            and self._calibrations[category].support_digest != support_digest(catalog, row, category)
+        ]
+        self._lengths = self._mean_lengths(catalog)
+        self._negatives = {category: negatives(catalog, row, category) for category in self.supported}
+
+    def policy(self, category: str, options: QueryOptions) -> Policy:
+        """What the user set; for the rest what was calibrated, else the backbone's prior."""
+        found = policy_in_force(self.row, self._score, self._calibrations.get(category))
+        if options.threshold is not None:
+            found = replace(found, threshold=options.threshold, calibrated=False)
+        if options.margin_floor is not None:
+            found = replace(found, margin_floor=options.margin_floor, calibrated=False)
+        return found
+
+    def origin(self, category: str, options: QueryOptions) -> str:
+        """Where a category's policy comes from, in words."""
+        given = [options.threshold is not None, options.margin_floor is not None]
+        calibration = self._calibrations.get(category)
+        if all(given):
+            return "as given"
+        if calibration is None:
+            return "uncalibrated priors: check them on your own images"
+        about = calibration.about()
+        found = f"calibrated: {about['target']} {about['rate']:g} by {about['n']} {about['method']}"
+        return f"as given, the rest {found}" if any(given) else found
+
+    def answer(self, name: str, vector: NDArray[np.float32], options: QueryOptions) -> Answer:
+        """Decide on a unit vector (1, dimension) by options that have the category, score and against of this reference."""
+        found: dict[Role, list[Neighbours]] = {Role.SUPPORT: [], Role.QUERY: []}
+        for searched in self._searched:
+            k = self._depth(searched, options.top_k)
+            found[searched.role].append(searched.vectors.search(vector, k)[0])
+        support, queries = (self._hits(found[role]) for role in (Role.SUPPORT, Role.QUERY))
+        shown = {Against.SUPPORT: support, Against.QUERY: queries, Against.ALL: support + queries}[options.against]
+        candidates = rank_candidates(support, self._score, self._lengths)
+        policy = (
+            self.policy(candidates[0].category, options) if candidates else prior_policy(self.row.name, self._score)
+        )
+        decision = decide(candidates, policy, self._nearest_negative(candidates, vector))
+        hits = tuple(rank_hits(shown)[: options.top_k])
+        captions = self._captions(hits) if options.captions else None
+        return Answer(name, self.row.name, options.category, decision, hits, captions, self._score)
+
+    def _depth(self, searched: _Searched, top_k: int) -> int:
+        """How many of the nearest to ask for.
+
+        As many as the largest label has images, and one more: so a second label, if there is one, is among them. Scores
+        that rest on more than the best image of a label need all of them.
+        """
+        if searched.role == Role.QUERY:
+            return top_k
+        counts = self.labels[searched.category].values()
+        least = max(counts, default=0) + 1 if self._score == Score.MAX_SIM else sum(counts)
+        return max(top_k, least)
+
+    def _mean_lengths(self, catalog: Catalog) -> dict[Label, float]:
+        """The lengths of the labels' means, where the score asks for them."""
+        found: dict[Label, float] = {}
+        if self._score == Score.PROTOTYPE:
+            for category in self.labels:
+                support = labelled_vectors(catalog, self.row, category, Role.SUPPORT)
+                names, _, lengths = label_numbers(support.labels, support.vectors)
+                found |= {(category, name): float(length) for name, length in zip(names, lengths, strict=True)}
+        return found
+
+    def _nearest_negative(self, candidates: Sequence[Candidate], vector: NDArray[np.float32]) -> Negative | None:
+        """The rejected image of the nearest candidate's category that is nearest to the query."""
+        if not candidates or not len(self._negatives[candidates[0].category].paths):
+            return None
+        rejected = self._negatives[candidates[0].category]
+        near = cosines(vector, rejected.vectors)[0]
+        return Negative(rejected.paths[int(near.argmax())], float(near.max()))
+
+    def _captions(self, hits: Sequence[Hit]) -> dict[int, str]:
+        with self._store.reading() as catalog:
+            return captions_shown(catalog.connection, [hit.image.id for hit in hits])
+
+    def _hits(self, found: Sequence[Neighbours]) -> list[Hit]:
+        scores = {int(i): float(score) for near in found for i, score in zip(near.ids, near.scores, strict=True)}
+        with self._store.reading() as catalog:
+            shown = catalog.shown(scores)
+        return [Hit(shown[image_id], score) for image_id, score in scores.items()]
