@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 
+from backbones.protocol import Backbone
 from indexer.commit import Committer
 from indexer.compare import Changes, compare
 from indexer.discover import Discovery, discover
@@ -44,23 +46,31 @@ class IndexRun:
 
     A batch's images and vectors are committed together: whenever the process dies, what was committed is whole, and the
     next run goes on from there. `should_stop` is asked between files; when it says yes, what is in hand is committed.
+    Backbones that are loaded already can be given as `ready`, by name.
     """
 
     def __init__(
-        self, store: Store, root: Path, options: IndexOptions, *, should_stop: Callable[[], bool] = lambda: False
+        self,
+        store: Store,
+        root: Path,
+        options: IndexOptions,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        ready: Mapping[str, Backbone] = MappingProxyType({}),
     ) -> None:
         self.report = Report()
         self._store = store
         self._root = root.resolve()
         self._options = options
         self._should_stop = should_stop
+        self._ready = ready
 
     def __iter__(self) -> Iterator[Progress]:
         """Run, yielding after every batch. Raises UsageError, WeightsError, StoreBusyError and StoreError."""
         started = time.monotonic()
         with self._store.held(f"nearshot index {self._root}"):
             found = discover(self._root, self._options.categories)
-            selection = select_backbones(self._store, self._options)
+            selection = select_backbones(self._store, self._options, self._ready)
             run_facts = {"started": utc_now(), "version": version("nearshot")}
             with self._store.writing() as editor:
                 root_id = editor.add_root(str(self._root))

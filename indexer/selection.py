@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from backbones.choice import Choice, choose
 from backbones.protocol import Backbone
@@ -16,11 +18,20 @@ from schema.store import Store
 class Selection:
     """The backbones of a run, and those that it goes without (`skipped`: name to reason).
 
-    A backbone whose signature the store knows has a row, and need not be loaded to tell what it has dealt with.
+    A backbone whose signature the store knows has a row, and need not be loaded to tell what it has dealt with. Of `ready`
+    ones (by name), those of the same fingerprint are taken as they are.
     """
 
-    def __init__(self, store: Store, device: str, choices: dict[str, Choice], skipped: dict[str, str]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        device: str,
+        choices: dict[str, Choice],
+        skipped: dict[str, str],
+        ready: Mapping[str, Backbone],
+    ) -> None:
         self.skipped = skipped
+        self._ready = ready
         self.rows: dict[str, BackboneRow] = {}
         self._store, self._device, self._choices = store, device, choices
         self._loaded: dict[str, Backbone] = {}
@@ -61,6 +72,9 @@ class Selection:
 
     def _load(self, name: str) -> Backbone:
         choice = self._choices[name]
+        ready = self._ready.get(name)
+        if ready and name in self.rows and ready.description.fingerprint == self.rows[name].fingerprint:
+            return ready
         backbone = choice.load(self._device)
         described = backbone.description
         if name in self.rows:
@@ -82,7 +96,9 @@ class Selection:
         return backbone
 
 
-def select_backbones(store: Store, options: IndexOptions) -> Selection:
+def select_backbones(
+    store: Store, options: IndexOptions, ready: Mapping[str, Backbone] = MappingProxyType({})
+) -> Selection:
     """Take the backbones asked for (WeightsError where one is not to be had), or else every one whose weights are here."""
     with store.reading() as catalog:
         rows = {row.name: row for row in catalog.backbones()}
@@ -96,6 +112,6 @@ def select_backbones(store: Store, options: IndexOptions) -> Selection:
                 if options.backbones:
                     raise
                 skipped[name] = str(error)
-        selection = Selection(store, options.device, choices, skipped)
+        selection = Selection(store, options.device, choices, skipped, ready)
         selection.remember(catalog)
     return selection

@@ -32,14 +32,17 @@ def choose_row(
     *,
     roles: Collection[Role] = (Role.SUPPORT,),
     words: bool = False,
+    among: Collection[int] | None = None,
 ) -> tuple[BackboneRow, Coverage]:
     """The backbone to search with, and how much of some categories' images of some roles it covers.
 
     The one named, or of all by preference, the first that covers all of them; an older row of a name counts where the
-    newest is not complete. Where none is, the one that covers most. With `words`, only those that can encode text.
-    UsageError where the store has none.
+    newest is not complete. Where none is, the one that covers most. With `words`, only those that can encode text; with
+    `among`, only rows of these ids. UsageError where the store has none.
     """
     rows = sorted(catalog.all_backbones(), key=lambda row: -row.revision)
+    if among is not None:
+        rows = [row for row in rows if row.id in among]
     names = list(dict.fromkeys(row.name for row in rows))
     if not names:
         raise UsageError("nothing is indexed yet; run `nearshot index DATA`")

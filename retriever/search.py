@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,7 @@ class Found:
         """The object that `search --json` prints."""
         return {
             "rank": self.place,
+            "id": self.image.id,
             "path": self.image.path,
             "category": self.image.category,
             "label": self.image.label,
@@ -97,8 +98,17 @@ class _Words:
     vector: NDArray[np.float32]
 
 
-def search(store: Store, query: str, options: SearchOptions) -> Results:
+class Words(Protocol):
+    """Encodes words with a backbone of the store: takes its row, gives the unit vector (1, dimension)."""
+
+    def __call__(self, row: BackboneRow, words: str) -> NDArray[np.float32]:
+        """Raises WeightsError where the backbone is not to be had."""
+
+
+def search(store: Store, query: str, options: SearchOptions, encode: Words | None = None) -> Results:
     """The images that words are about, best first; none for a query without words.
+
+    Without `encode`, the text encoder is loaded, and let go again.
 
     Raises UsageError for a category that is not there, or for a mode that the store cannot serve, and WeightsError where the
     text encoder is not to be had; with `auto`, these become reasons.
@@ -110,7 +120,7 @@ def search(store: Store, query: str, options: SearchOptions) -> Results:
     words = None
     if options.mode != Mode.CAPTIONS and plain_words(query):
         try:
-            words = _encode(store, plain_words(query), categories, options)
+            words = _encode(store, plain_words(query), categories, options, encode)
         except (UsageError, WeightsError) as error:
             if options.mode != Mode.AUTO:
                 raise
@@ -125,9 +135,11 @@ def search(store: Store, query: str, options: SearchOptions) -> Results:
     return Results(mode, found, words.row.name if words else None, tuple(missing))
 
 
-def _encode(store: Store, words: str, categories: list[str], options: SearchOptions) -> _Words:
+def _encode(store: Store, words: str, categories: list[str], options: SearchOptions, encode: Words | None) -> _Words:
     with store.reading() as catalog:
         row, _ = choose_row(catalog, None, categories, roles=list(Role), words=True)
+    if encode is not None:
+        return _Words(row, encode(row, words))
     backbone = load_indexed(row, weights=options.weights, device=options.device)
     return _Words(row, encode_words(backbone, words))
 
