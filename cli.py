@@ -13,10 +13,12 @@ from commands.feedback import label, reject
 from commands.forget import forget
 from commands.importing import import_
 from commands.index import index
+from commands.keys import keys
 from commands.lint import lint
 from commands.query import query
 from commands.replay import replay
 from commands.search import search
+from commands.serve import serve
 from commands.status import status
 from commands.verify import verify
 
@@ -44,6 +46,8 @@ for command in (
     export,
     import_,
     backbones,
+    serve,
+    keys,
 ):
     main.add_command(command)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -97,21 +97,31 @@ class Reference:
         return f"as given, the rest {found}" if any(given) else found
 
     def answer(self, name: str, vector: NDArray[np.float32], options: QueryOptions) -> Answer:
-        """Decide on a unit vector (1, dimension) by options that have the category, score and against of this reference."""
+        """Answer a unit vector (1, dimension) by options that have the category, score and against of this reference."""
+        return self.decide(name, vector, self.search(vector, options), options)
+
+    def search(self, vector: NDArray[np.float32], options: QueryOptions) -> Mapping[Role, list[Hit]]:
+        """The hits of each role that a decision and the answer need."""
         found: dict[Role, list[Neighbours]] = {Role.SUPPORT: [], Role.QUERY: []}
         for searched in self._searched:
             k = self._depth(searched, options.top_k)
             found[searched.role].append(searched.vectors.search(vector, k)[0])
-        support, queries = (self._hits(found[role]) for role in (Role.SUPPORT, Role.QUERY))
+        return {role: self._hits(near) for role, near in found.items()}
+
+    def decide(
+        self, name: str, vector: NDArray[np.float32], hits: Mapping[Role, list[Hit]], options: QueryOptions
+    ) -> Answer:
+        """Decide on what `search` found."""
+        support, queries = hits[Role.SUPPORT], hits[Role.QUERY]
         shown = {Against.SUPPORT: support, Against.QUERY: queries, Against.ALL: support + queries}[options.against]
         candidates = rank_candidates(support, self._score, self._lengths)
         policy = (
             self.policy(candidates[0].category, options) if candidates else prior_policy(self.row.name, self._score)
         )
         decision = decide(candidates, policy, self._nearest_negative(candidates, vector))
-        hits = tuple(rank_hits(shown)[: options.top_k])
-        captions = self._captions(hits) if options.captions else None
-        return Answer(name, self.row.name, options.category, decision, hits, captions, self._score)
+        best = tuple(rank_hits(shown)[: options.top_k])
+        captions = self._captions(best) if options.captions else None
+        return Answer(name, self.row.name, options.category, decision, best, captions, self._score)
 
     def _depth(self, searched: _Searched, top_k: int) -> int:
         """How many of the nearest to ask for.

@@ -98,14 +98,14 @@ class _Words:
     vector: NDArray[np.float32]
 
 
-class Words(Protocol):
+class WordEncoder(Protocol):
     """Encodes words with a backbone of the store: takes its row, gives the unit vector (1, dimension)."""
 
     def __call__(self, row: BackboneRow, words: str) -> NDArray[np.float32]:
         """Raises WeightsError where the backbone is not to be had."""
 
 
-def search(store: Store, query: str, options: SearchOptions, encode: Words | None = None) -> Results:
+def search(store: Store, query: str, options: SearchOptions, encode: WordEncoder | None = None) -> Results:
     """The images that words are about, best first; none for a query without words.
 
     Without `encode`, the text encoder is loaded, and let go again.
@@ -135,7 +135,9 @@ def search(store: Store, query: str, options: SearchOptions, encode: Words | Non
     return Results(mode, found, words.row.name if words else None, tuple(missing))
 
 
-def _encode(store: Store, words: str, categories: list[str], options: SearchOptions, encode: Words | None) -> _Words:
+def _encode(
+    store: Store, words: str, categories: list[str], options: SearchOptions, encode: WordEncoder | None
+) -> _Words:
     with store.reading() as catalog:
         row, _ = choose_row(catalog, None, categories, roles=list(Role), words=True)
     if encode is not None:

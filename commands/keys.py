@@ -1,0 +1,75 @@
+"""`nearshot keys`: who may ask a service, and who may change its store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from commands.common import json_option, reports_errors, store_option
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+KEYS_FILE = "keys.json"
+
+
+def _file_option(function: Function) -> Function:
+    option = click.option(
+        "--file",
+        "file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The file of keys. Default: STORE/keys.json.",
+    )
+    return option(function)
+
+
+@click.group()
+@store_option
+def keys(store_directory: Path) -> None:
+    """Make, list and revoke the API keys that `nearshot serve --api-keys FILE` asks for.
+
+    The file holds hashes only. A service that runs follows it.
+    """
+
+
+@keys.command()
+@click.argument("name")
+@click.option("--write", is_flag=True, help="The key may also index, label, reject and add images.")
+@_file_option
+@store_option
+@reports_errors
+def add(name: str, file: Path | None, store_directory: Path, *, write: bool) -> None:
+    """Make a key, and print its secret: this once, for it is kept nowhere."""
+    from service.keys import Scope, add_key
+
+    scopes = [Scope.READ, *([Scope.WRITE] if write else [])]
+    click.echo(add_key(file or store_directory / KEYS_FILE, name, scopes))
+
+
+@keys.command("list")
+@_file_option
+@json_option
+@store_option
+@reports_errors
+def list_(file: Path | None, store_directory: Path, *, as_json: bool) -> None:
+    """List the keys: names, what they may do, and when they were made."""
+    from service.keys import read_keys
+
+    for key in read_keys(file or store_directory / KEYS_FILE):
+        facts = {"name": key.name, "scopes": list(key.scopes), "created": key.created}
+        click.echo(json.dumps(facts) if as_json else f"{key.name}  {' '.join(key.scopes)}  {key.created}")
+
+
+@keys.command()
+@click.argument("name")
+@_file_option
+@store_option
+@reports_errors
+def revoke(name: str, file: Path | None, store_directory: Path) -> None:
+    """Take a key back: it is refused from now on."""
+    from service.keys import revoke_key
+
+    revoke_key(file or store_directory / KEYS_FILE, name)
+    click.echo(f"revoked {name}")

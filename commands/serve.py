@@ -1,0 +1,126 @@
+"""`nearshot serve`: a store over HTTP, for programs and for people."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from commands.common import device_option, max_pixels_option, near, reports_errors, store_option, weights_option
+from schema.errors import UsageError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+GRACE_S = 30
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8077, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--backbone", "backbones", multiple=True, help="Load this backbone (repeatable). Default: all that are indexed."
+)
+@click.option(
+    "--api-keys",
+    "keys_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Ask for the keys of this file (`nearshot keys add`); needed for an address that others can reach.",
+)
+@click.option(
+    "--max-upload", type=click.IntRange(1, 4096), default=64, show_default=True, help="MiB that a request may have."
+)
+@click.option("--queue", type=click.IntRange(1), default=256, show_default=True, help="Images that may wait at once.")
+@device_option
+@weights_option
+@max_pixels_option
+@store_option
+@reports_errors
+def serve(
+    store_directory: Path,
+    *,
+    host: str,
+    port: int,
+    backbones: tuple[str, ...],
+    keys_file: Path | None,
+    max_upload: int,
+    queue: int,
+    device: str,
+    weights: Path | None,
+    max_pixels: int,
+) -> None:
+    """Serve a store over HTTP: an API under /v1, and a page at /.
+
+    Models are loaded once, before it listens. Shots that another process indexes count within a second. Ctrl-C finishes what
+    was accepted.
+    """
+    try:
+        from service.app import create_app
+        from service.guard import is_loopback
+    except ImportError as error:
+        raise UsageError(f"the service needs {error.name}: pip install 'nearshot[service]'") from error
+    from schema.store import Store
+    from service.engine import Engine
+    from service.keys import KeyFile
+    from service.metrics import Metrics
+    from service.settings import Settings
+
+    if keys_file is None and not is_loopback(host):
+        raise UsageError(
+            f"{host} can be reached by others: make keys with `nearshot keys add NAME`, and give --api-keys FILE"
+        )
+    keys = KeyFile(keys_file) if keys_file else None
+    settings = Settings(
+        backbones=backbones,
+        device=device,
+        weights=weights,
+        max_pixels=max_pixels,
+        upload_bytes=max_upload << 20,
+        waiting=queue,
+    )
+    with Store(store_directory) as store, _listen(host, port) as listening:
+        engine = Engine(store, settings, Metrics())
+        engine.load()
+        for name, reason in engine.skipped.items():
+            click.echo(f"nearshot: without {name}: {reason}", err=True)
+        shown = f"[{host}]" if ":" in host else host
+        click.echo(
+            f"serving {near(str(store.directory))} with {', '.join(engine.served)} "
+            f"at http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends it)"
+        )
+        _run(create_app(engine, keys), listening)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}; take another --port"
+        ) from error
+
+
+def _run(app: FastAPI, listening: socket.socket) -> None:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """Tells those who watch an index run to leave: a server that ends waits for all that it is answering."""
+
+        def handle_exit(self, sig: int, frame: object) -> None:
+            app.state.runs.stop()
+            super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+    config = uvicorn.Config(
+        app, log_level="warning", timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=10, server_header=False
+    )
+    # uvicorn raises the signal that ended it once more when it has finished: to us that is no accident.
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        Server(config).run(sockets=[listening])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

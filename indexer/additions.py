@@ -1,0 +1,73 @@
+"""Additions: an image that came by another way than the data directory is put into it, as a query, and indexed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from backbones.decode import decode
+from backbones.protocol import Backbone
+from indexer.options import IndexOptions
+from indexer.run import IndexRun
+from schema.catalog import Catalog
+from schema.contract import QUERY_DIRECTORY
+from schema.errors import UsageError
+from schema.images import Role
+from schema.store import Store
+
+DIRECTORY = "added"
+"""Where additions lie under a category's queries. It names no label, so nothing is said of what they show."""
+
+SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
+SUFFIXES |= {"HEIF": ".heic", "AVIF": ".avif"}
+
+
+def add_query(store: Store, data: bytes, category: str, options: IndexOptions, *, ready: Mapping[str, Backbone]) -> int:
+    """Write an encoded image into a category's queries and index it; its id. What is a query there already stays as it is.
+
+    The file is named by its content alone. Raises ImageError where it is none, UsageError where the category is not indexed,
+    and what an index run raises.
+    """
+    image_format = decode(data, max_pixels=options.max_pixels).image_format
+    suffix = SUFFIXES.get(image_format)
+    if suffix is None:
+        raise UsageError(f"images that come as {image_format} cannot be added; take {', '.join(sorted(SUFFIXES))}")
+    sha256 = hashlib.sha256(data).hexdigest()
+    with store.reading() as catalog:
+        if (known := _query_of(catalog, sha256, category)) is not None:
+            return known
+        root = _root_of(catalog, category)
+    directory = root / category / QUERY_DIRECTORY / DIRECTORY
+    file = directory / f"{sha256[:32]}{suffix}"
+    aside = directory / f".{file.name}.part"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(data)
+        aside.replace(file)
+    except OSError as error:
+        raise UsageError(f"cannot write into {directory}: {error.strerror}") from error
+    for _ in IndexRun(store, root, options, ready=ready):
+        pass
+    with store.reading() as catalog:
+        added = _query_of(catalog, sha256, category)
+    if added is None:
+        raise UsageError(f"{file} could not be indexed; `nearshot status` says why")
+    return added
+
+
+def _query_of(catalog: Catalog, sha256: str, category: str) -> int | None:
+    """The first query of a category that shows a content."""
+    content = catalog.content(sha256)
+    placed = catalog.images_of(content[0]) if content else []
+    shown = catalog.shown([one.id for one in placed if one.category == category])
+    queries = [image_id for image_id, image in shown.items() if image.role == Role.QUERY and Path(image.path).is_file()]
+    return min(queries, default=None)
+
+
+def _root_of(catalog: Catalog, category: str) -> Path:
+    """The data directory that holds a category: of several, the one that was indexed first."""
+    for root_id, path in sorted(catalog.roots().items()):
+        if any(image.present for image in catalog.known_images(root_id, [category]).values()):
+            return Path(path)
+    raise UsageError(f"no category '{category}' is indexed; make it a directory, and run `nearshot index`")

@@ -1,0 +1,58 @@
+"""The gallery: indexed images with all that is known of them, one or a page at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, select
+
+from schema import tables
+from schema.captions import ImageFilter, captions_shown
+from schema.catalog import USABLE, Catalog
+from schema.images import Role, Shown
+
+images, contents, roots = tables.images.c, tables.contents.c, tables.roots.c
+
+
+@dataclass(frozen=True, slots=True)
+class Pictured:
+    """An indexed image with its content: SHA-256, pixels, the format it came in; and the caption to show, if it has one."""
+
+    image: Shown
+    sha256: str
+    width: int
+    height: int
+    format: str
+    caption: str | None
+
+
+def pictured(catalog: Catalog, image_id: int) -> Pictured | None:
+    """A usable image by id; None where there is none."""
+    return next(iter(_pictured(catalog, _usable().where(images.id == image_id))), None)
+
+
+def list_pictured(catalog: Catalog, wanted: ImageFilter, *, after: int, limit: int) -> list[Pictured]:
+    """Usable images by ascending id, from the first after one on."""
+    clauses = [images[name] == value for name, value in wanted.parameters().items()]
+    return _pictured(catalog, _usable().where(images.id > after, *clauses).order_by(images.id).limit(limit))
+
+
+def _usable() -> Select[Any]:
+    place = (images.id, roots.path, images.path, images.category, images.role, images.label, images.shot)
+    return (
+        select(*place, contents.sha256, contents.width, contents.height, contents.format)
+        .select_from(tables.images.join(tables.roots, roots.id == images.root_id))
+        .join(tables.contents, contents.id == images.content_id)
+        .where(USABLE)
+    )
+
+
+def _pictured(catalog: Catalog, query: Select[Any]) -> list[Pictured]:
+    rows = [tuple(row) for row in catalog.connection.execute(query)]
+    captions = captions_shown(catalog.connection, [row[0] for row in rows])
+    found = []
+    for image_id, root, path, category, role, label, shot, sha256, width, height, image_format in rows:
+        shown = Shown(image_id, f"{root}/{path}", category, Role(role), label, shot)
+        found.append(Pictured(shown, sha256, width, height, image_format, captions.get(image_id)))
+    return found

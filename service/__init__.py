@@ -1,0 +1,1 @@
+"""A store over HTTP, for programs and for people."""

@@ -1,0 +1,69 @@
+"""The application: the API, the page, and what orchestrators ask."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, PlainTextResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from service.api import router
+from service.engine import Engine
+from service.guard import Guard
+from service.keys import Key
+from service.problems import problem, translate_errors
+from service.runs import Runs
+from service.work import Work
+
+STATIC = Path(__file__).parent / "static"
+
+
+def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) -> FastAPI:
+    """The application over an engine that is loaded. Without `keys`, it answers to this machine alone."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        app.state.runs.close()
+        engine.close()
+        app.state.work.close()
+
+    settings = engine.settings
+    app = FastAPI(
+        title="nearshot",
+        version=version("nearshot"),
+        description="Recognise images from a few labelled shots, say Unknown when it should, and find images by words.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=settings.upload_bytes,
+        form_limits={"max_files": settings.upload_images + 1, "max_fields": 16, "max_part_size": 1 << 16},
+    )
+    app.state.engine, app.state.work, app.state.runs = engine, Work(settings.threads), Runs(engine.store)
+    engine.metrics.watch(lambda: engine.batcher.admitted)
+    translate_errors(app)
+    app.include_router(router)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+    @app.get("/healthz", response_class=PlainTextResponse, summary="Whether the process lives")
+    async def healthz() -> str:
+        return "ok"
+
+    @app.get("/readyz", response_class=PlainTextResponse, summary="Whether it can answer")
+    async def readyz() -> Response:
+        return PlainTextResponse("ready") if engine.ready else problem(503, "not ready", {"Retry-After": "1"})
+
+    @app.get("/metrics", response_class=PlainTextResponse, summary="Counts and times for Prometheus")
+    async def metrics() -> Response:
+        return Response(engine.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    app.add_middleware(Guard, metrics=engine.metrics, keys=keys, body_seconds=settings.seconds)
+    return app

@@ -1,0 +1,188 @@
+"""The batcher: one thread that runs all forward passes, several images at a time where several are there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from backbones.protocol import Backbone, Description, Prepared
+from schema.errors import NearshotError
+
+Vector = NDArray[np.float32]
+
+
+class FullError(NearshotError):
+    """As many images are waiting as the service takes at once."""
+
+
+@dataclass(slots=True)
+class _Image:
+    backbone: Backbone
+    prepared: Prepared
+    encoded: Future[Vector] = field(default_factory=Future)
+
+
+@dataclass(slots=True)
+class _Call:
+    function: Callable[[], Any]
+    result: Future[Any] = field(default_factory=Future)
+
+
+class Batcher:
+    """Encodes images with any backbone, from any thread, batching those of one backbone that are there at the same time.
+
+    The batch is what waits when a forward pass ends, up to the backbone's own batch size. It waits a little (`gather`
+    seconds at most) for images that were admitted and are still being decoded, and for nothing otherwise: a single client
+    never waits. `observe` is told the size of each batch.
+    """
+
+    def __init__(self, *, capacity: int, gather: float, observe: Callable[[int], None] = lambda size: None) -> None:
+        self._capacity, self._gather, self._observe = capacity, gather, observe
+        self._changed = threading.Condition()
+        self._waiting: deque[_Image | _Call] = deque()
+        self._admitted = self._arriving = 0
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
+        self._thread.start()
+
+    @property
+    def admitted(self) -> int:
+        """How many images are between admission and answer."""
+        return self._admitted
+
+    @contextmanager
+    def admission(self, images: int) -> Iterator[None]:
+        """Announce images that are about to come; FullError where they are too many. Leave when they are answered."""
+        with self._changed:
+            if self._admitted and self._admitted + images > self._capacity:
+                raise FullError(f"{self._admitted} images are waiting; come again in a second")
+            self._admitted += images
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._admitted -= images
+
+    @contextmanager
+    def arrival(self) -> Iterator[None]:
+        """Tell that an admitted image is being prepared, and will be submitted (or has failed) at the end."""
+        with self._changed:
+            self._arriving += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._arriving -= 1
+                self._changed.notify_all()
+
+    def submit(self, backbone: Backbone, prepared: Prepared) -> Future[Vector]:
+        """Have an image encoded: its vector (1, dimension), not normalised."""
+        image = _Image(backbone, prepared)
+        self._put(image)
+        return image.encoded
+
+    def call(self, function: Callable[[], Any]) -> Future[Any]:
+        """Have something else done on the thread that runs forward passes."""
+        call = _Call(function)
+        self._put(call)
+        return call.result
+
+    def close(self) -> None:
+        """Finish what was submitted, and end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _put(self, item: _Image | _Call) -> None:
+        with self._changed:
+            if self._closed:
+                raise FullError("the service is shutting down")
+            self._waiting.append(item)
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while (item := self._next()) is not None:
+            if isinstance(item, _Call):
+                _settle(item.result, item.function)
+                continue
+            # One whose client has gone is passed over.
+            batch = [image for image in self._gathered(item) if image.encoded.set_running_or_notify_cancel()]
+            if not batch:
+                continue
+            self._observe(len(batch))
+            try:
+                vectors = item.backbone.encode([image.prepared for image in batch])
+            except BaseException as error:  # whatever it is, those who wait must be told
+                for image in batch:
+                    image.encoded.set_exception(error)
+                continue
+            for place, image in enumerate(batch):
+                image.encoded.set_result(vectors[place : place + 1])
+
+    def _next(self) -> _Image | _Call | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            return self._waiting.popleft() if self._waiting else None
+
+    def _gathered(self, first: _Image) -> list[_Image]:
+        """The first image and those of the same backbone that wait, or come within the time to gather."""
+        batch = [first]
+        until = time.monotonic() + self._gather
+        with self._changed:
+            while True:
+                for item in list(self._waiting):
+                    if len(batch) == first.backbone.batch_size:
+                        return batch
+                    if isinstance(item, _Image) and item.backbone is first.backbone:
+                        self._waiting.remove(item)
+                        batch.append(item)
+                left = until - time.monotonic()
+                if not self._arriving or left <= 0 or self._closed or len(batch) == first.backbone.batch_size:
+                    return batch
+                self._changed.wait(left)
+
+
+class Shared:
+    """A backbone whose forward passes run on a batcher's thread, so that an index run can share it with queries."""
+
+    def __init__(self, backbone: Backbone, batcher: Batcher) -> None:
+        self._backbone, self._batcher = backbone, batcher
+
+    @property
+    def description(self) -> Description:
+        """What it is."""
+        return self._backbone.description
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures it encodes at once with ease."""
+        return self._backbone.batch_size
+
+    def prepare(self, picture: Image.Image) -> Prepared:
+        """Preprocess a picture."""
+        return self._backbone.prepare(picture)
+
+    def encode(self, batch: Sequence[Prepared]) -> Vector:
+        """Encode a batch between the batches of queries."""
+        encoded: Vector = self._batcher.call(lambda: self._backbone.encode(batch)).result()
+        return encoded
+
+
+def _settle(future: Future[Any], function: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(function())
+    except BaseException as error:  # whatever it is, the one who waits must be told
+        future.set_exception(error)

@@ -1,0 +1,154 @@
+"""The engine: backbones loaded once, and answers that follow the store as other processes change it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbones.decode import decode
+from backbones.preparation import prepare_safely
+from backbones.protocol import Backbone, Prepared
+from retriever.choice import choose_categories, choose_row, load_indexed
+from retriever.embedding import encode_words
+from retriever.options import Against, QueryOptions
+from retriever.reference import Reference
+from retriever.scores import Score
+from retriever.search import Results, SearchOptions, search
+from schema.catalog import BackboneRow, Catalog
+from schema.errors import UsageError, WeightsError
+from schema.store import Store
+from service.batcher import Batcher, Shared
+from service.metrics import Metrics
+from service.settings import Settings
+
+REFERENCES = 64
+"""How many references are kept open at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A backbone that was loaded, and the row of the store that its vectors belong to."""
+
+    row: BackboneRow
+    backbone: Backbone
+
+
+class _Key(NamedTuple):
+    backbone: str | None
+    category: str | None
+    score: Score
+    against: Against
+    words: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    reference: Reference
+    at: float
+
+
+class Engine:
+    """Everything that requests share. Safe from any thread, once `load` is done."""
+
+    def __init__(self, store: Store, settings: Settings, metrics: Metrics) -> None:
+        self.store, self.settings, self.metrics = store, settings, metrics
+        self.batcher = Batcher(
+            capacity=settings.waiting, gather=settings.gather, observe=lambda size: metrics.batches.observe(size)
+        )
+        self.served: dict[str, Served] = {}
+        self.skipped: dict[str, str] = {}
+        self.ready = False
+        self._references: OrderedDict[_Key, _Opened] = OrderedDict()
+        self._opening = threading.Lock()
+
+    def load(self) -> None:
+        """Load the backbones. WeightsError where one that was asked for is not to be had, or none is."""
+        with self.store.reading() as catalog:
+            rows = {row.name: row for row in catalog.backbones()}
+        wanted = self.settings.backbones or tuple(rows)
+        for name in wanted:
+            if name not in rows:
+                raise UsageError(f"nothing is indexed with {name}; run `nearshot index DATA --backbone {name}`")
+            try:
+                loaded = load_indexed(rows[name], weights=self.settings.weights, device=self.settings.device)
+            except WeightsError as error:
+                if self.settings.backbones:
+                    raise
+                self.skipped[name] = str(error)
+                continue
+            self.served[name] = Served(rows[name], loaded)
+        if not self.served:
+            reasons = "; ".join(self.skipped.values()) or "nothing is indexed yet; run `nearshot index DATA`"
+            raise WeightsError(f"there is no backbone to serve with: {reasons}")
+        self.ready = True
+
+    def close(self) -> None:
+        """Finish what was begun."""
+        self.ready = False
+        self.batcher.close()
+
+    def shared(self) -> dict[str, Backbone]:
+        """The loaded backbones for an index run in this process."""
+        return {name: Shared(served.backbone, self.batcher) for name, served in self.served.items()}
+
+    def reference(self, options: QueryOptions) -> Reference:
+        """What to compare with, a quarter of a second behind the store at most. UsageError for what is not indexed."""
+        key = _Key(options.backbone, options.category, options.score, options.against, options.text is not None)
+        with self.store.reading() as catalog, self._opening:
+            opened = self._references.get(key)
+            if opened is None or (
+                opened.reference.revision != catalog.revision()
+                and time.monotonic() - opened.at > self.settings.reference_age
+            ):
+                opened = _Opened(self._open(catalog, options), time.monotonic())
+                self._references[key] = opened
+                while len(self._references) > REFERENCES:
+                    self._references.popitem(last=False)
+            self._references.move_to_end(key)
+            return opened.reference
+
+    def _open(self, catalog: Catalog, options: QueryOptions) -> Reference:
+        categories = choose_categories(catalog, options.category)
+        if options.backbone is not None and options.backbone not in self.served:
+            reason = self.skipped.get(options.backbone)
+            raise UsageError(
+                f"{options.backbone} is not served here; take {' or '.join(sorted(self.served))}"
+                + (f" ({reason})" if reason else "")
+            )
+        among = {served.row.id for served in self.served.values()}
+        row, coverage = choose_row(catalog, options.backbone, categories, words=options.text is not None, among=among)
+        return Reference(self.store, catalog, row, coverage, options)
+
+    def backbone(self, reference: Reference) -> Backbone:
+        """The loaded backbone of a reference."""
+        return next(served.backbone for served in self.served.values() if served.row.id == reference.row.id)
+
+    def prepare(self, data: bytes, backbone: Backbone) -> Prepared:
+        """Decode an upload, and prepare it. ImageError where it is none."""
+        with self.metrics.stage("decode"):
+            picture = decode(data, max_pixels=self.settings.max_pixels).picture
+        with self.metrics.stage("prepare"):
+            return prepare_safely(backbone, picture)
+
+    def encode(self, backbone: Backbone, prepared: Prepared) -> Future[NDArray[np.float32]]:
+        """Have an image encoded with others."""
+        return self.batcher.submit(backbone, prepared)
+
+    def words(self, row: BackboneRow, words: str) -> NDArray[np.float32]:
+        """The unit vector of some words. WeightsError where the row's backbone is not served."""
+        served = next((one for one in self.served.values() if one.row.id == row.id), None)
+        if served is None:
+            raise WeightsError(f"{row.name} is not served here")
+        vector: NDArray[np.float32] = self.batcher.call(lambda: encode_words(served.backbone, words)).result()
+        return vector
+
+    def search(self, query: str, options: SearchOptions) -> Results:
+        """Find images by words, with the text encoder that is loaded."""
+        return search(self.store, query, options, self.words)

@@ -1,0 +1,120 @@
+"""API keys: a file of hashes, so that who reads it cannot use them; and what each key may do."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from schema.errors import UsageError
+from schema.store import utc_now
+
+
+class Scope(StrEnum):
+    """What a key may do: ask, or change the store as well."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as the file has it: its name, the SHA-256 of its secret, its scopes, and when it was made.
+
+    The secret has 256 random bits: a fast hash of it cannot be searched through, as that of a password can.
+    """
+
+    name: str
+    sha256: str
+    scopes: tuple[Scope, ...]
+    created: str
+
+
+def read_keys(file: Path) -> list[Key]:
+    """The keys of a file. UsageError where it cannot be read, or is no such file."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        return [Key(row["name"], row["sha256"], tuple(map(Scope, row["scopes"])), row["created"]) for row in rows]
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}; make it with `nearshot keys add NAME`") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{file} is not a file of API keys; make one with `nearshot keys add NAME`") from error
+
+
+class KeyFile:
+    """The keys of a file, read again whenever it has changed: a key that is revoked is refused from then on."""
+
+    def __init__(self, file: Path) -> None:
+        """Read it now; raises UsageError."""
+        self._file = file
+        self._state: tuple[int, int] | None = None
+        self._keys: list[Key] = []
+        self()
+
+    def __call__(self) -> Sequence[Key]:
+        """The keys as they are now. Where the file is gone there are none."""
+        try:
+            facts = self._file.stat()
+        except OSError:
+            if self._state is None:
+                return self._read()
+            return ()
+        if self._state != (facts.st_mtime_ns, facts.st_ino):
+            self._read()
+            self._state = (facts.st_mtime_ns, facts.st_ino)
+        return self._keys
+
+    def _read(self) -> list[Key]:
+        self._keys = read_keys(self._file)
+        return self._keys
+
+
+def add_key(file: Path, name: str, scopes: Sequence[Scope]) -> str:
+    """Make a key, and return its secret, which is kept nowhere. UsageError for a name that is taken."""
+    keys = read_keys(file) if file.exists() else []
+    if any(key.name == name for key in keys):
+        raise UsageError(f"there is a key '{name}' already; revoke it, or take another name")
+    secret = f"nearshot_{secrets.token_urlsafe(32)}"
+    _write(file, [*keys, Key(name, _hash(secret), tuple(scopes), utc_now())])
+    return secret
+
+
+def revoke_key(file: Path, name: str) -> None:
+    """Take a key out of the file. UsageError where it has none of the name."""
+    keys = read_keys(file)
+    if all(key.name != name for key in keys):
+        raise UsageError(f"there is no key '{name}'; there are {', '.join(key.name for key in keys) or 'none'}")
+    _write(file, [key for key in keys if key.name != name])
+
+
+def scopes_of(keys: Sequence[Key], secret: str) -> frozenset[Scope]:
+    """What a secret may do: nothing where it is no key's. Takes as long for any."""
+    given = _hash(secret)
+    found: frozenset[Scope] = frozenset()
+    for key in keys:
+        if hmac.compare_digest(key.sha256, given):
+            found = frozenset(key.scopes)
+    return found
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _write(file: Path, keys: Sequence[Key]) -> None:
+    """Replace the file as a whole; only its owner may read it."""
+    aside = file.with_name(f".{file.name}.part")
+    try:
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as opened:
+            json.dump([asdict(key) for key in keys], opened, indent=1)
+            opened.flush()
+            os.fsync(opened.fileno())
+        aside.replace(file)
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror}") from error

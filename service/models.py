@@ -1,0 +1,259 @@
+"""Models: the objects that the service speaks in, the command line's own JSON, described for OpenAPI."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from retriever.options import Against
+from retriever.scores import Score
+from retriever.search import Mode
+from schema.images import Role
+
+Name = Annotated[str, Field(max_length=255)]
+PerMode = int | None
+Verdict = Literal["match", "ambiguous", "unknown", "no_support"]
+
+
+class QueryParameters(BaseModel):
+    """The options of `nearshot query`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    backbone: Name | None = Field(
+        None, description="Search with this backbone. Default: the best one.", examples=["hog"]
+    )
+    category: Name | None = Field(None, description="Search this category only. Default: all.")
+    score: Score = Field(Score.MAX_SIM, description="What a label is scored by.")
+    threshold: float | None = Field(
+        None, ge=-1, le=1, allow_inf_nan=False, description="Least score of a match. Default: as calibrated."
+    )
+    margin: float | None = Field(
+        None,
+        ge=0,
+        le=2,
+        allow_inf_nan=False,
+        description="Least lead over the best other label. Default: as calibrated.",
+    )
+    top_k: int = Field(5, ge=1, le=1000, description="Hits to list.")
+    against: Against = Field(Against.SUPPORT, description="Where the hits come from; the verdict rests on support.")
+    text: str | None = Field(
+        None, min_length=1, max_length=1000, pattern=r"\S", description="Words to mix into each image (clip)."
+    )
+    text_weight: float = Field(0.5, ge=0, le=1, allow_inf_nan=False, description="Share of the words in the mixture.")
+    caption: bool = Field(False, description="Give the captions of the hits.")
+
+
+class SearchParameters(BaseModel):
+    """The options of `nearshot search`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    q: str = Field(max_length=1000, description="Words; in captions all of them must occur.", examples=["orange"])
+    mode: Mode = Field(Mode.AUTO, description="What the words are compared with.")
+    category: Name | None = None
+    label: Name | None = None
+    role: Role | None = None
+    limit: int = Field(20, ge=1, le=1000)
+
+
+class ImagesParameters(BaseModel):
+    """Which images to list, a page at a time."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    category: Name | None = None
+    label: Name | None = None
+    role: Role | None = None
+    after: int = Field(0, ge=0, le=2**53, description="The last id of the page before.")
+    limit: int = Field(60, ge=1, le=1000)
+
+
+class Hit(BaseModel):
+    """An indexed image near to the query; `score` is the cosine with it."""
+
+    id: int
+    label: str | None
+    category: str
+    role: Role
+    path: str
+    shot: str | None
+    score: float
+    caption: str | None = None
+
+
+class Answer(BaseModel):
+    """What an image was found to be. `label` is null unless the verdict is `match`; `nearest` is always there."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "path": "cat-1.png",
+                    "backbone": "hog",
+                    "category": "objects",
+                    "verdict": "match",
+                    "label": "cat",
+                    "reason": None,
+                    "negative": None,
+                    "nearest": "cat",
+                    "nearest_category": "objects",
+                    "score": 0.972,
+                    "score_by": "max_sim",
+                    "runner_up": "motorcycle",
+                    "runner_up_category": "objects",
+                    "runner_up_score": 0.771,
+                    "margin": 0.201,
+                    "threshold": 0.9,
+                    "margin_floor": 0.005,
+                    "calibrated": False,
+                    "nearest_hit": None,
+                    "runner_up_hit": None,
+                    "hits": [],
+                }
+            ]
+        }
+    )
+
+    path: str
+    backbone: str
+    category: str | None
+    verdict: Verdict
+    label: str | None
+    reason: str | None
+    negative: str | None
+    nearest: str | None
+    nearest_category: str | None
+    score: float | None
+    score_by: Score
+    runner_up: str | None
+    runner_up_category: str | None
+    runner_up_score: float | None
+    margin: float | None
+    threshold: float
+    margin_floor: float
+    calibrated: bool
+    nearest_hit: Hit | None
+    runner_up_hit: Hit | None
+    hits: list[Hit]
+
+
+class Unreadable(BaseModel):
+    """An upload that is no image that can be read, and why."""
+
+    path: str
+    error: str
+
+
+class Answers(BaseModel):
+    """An answer an image, in the order of the upload, and what the user should know."""
+
+    answers: list[Answer | Unreadable]
+    policies: dict[str, str] = Field(description="Where the policy of each category comes from.")
+    stale: list[str] = Field(description="Categories whose shots changed after they were calibrated.")
+    lacking: int = Field(description="Support images that the backbone has not seen yet.")
+
+
+class Found(BaseModel):
+    """An image found by words."""
+
+    rank: int
+    id: int
+    path: str
+    category: str
+    label: str | None
+    role: Role
+    caption: str | None
+    snippet: str | None
+    mode: Mode
+    captions_rank: int | None
+    image_rank: int | None
+    image_score: float | None
+
+
+class SearchResults(BaseModel):
+    """What was found, best first; the mode that was taken; and why `auto` could not take more."""
+
+    mode: Mode
+    backbone: str | None
+    missing: list[str]
+    found: list[Found]
+
+
+class Image(BaseModel):
+    """An indexed image."""
+
+    id: int
+    path: str
+    category: str
+    role: Role
+    label: str | None
+    shot: str | None
+    sha256: str
+    width: int
+    height: int
+    format: str
+    caption: str | None
+
+
+class Images(BaseModel):
+    """A page of images; `next` is the `after` of the next page, null on the last."""
+
+    images: list[Image]
+    next: int | None
+
+
+class Label(BaseModel):
+    """A label and how many support images it has."""
+
+    label: str
+    images: int
+
+
+class Category(BaseModel):
+    """A category, its labels, and how many queries it has."""
+
+    category: str
+    labels: list[Label]
+    queries: int
+
+
+class Backbone(BaseModel):
+    """A backbone that is served, its prior or calibrated policies being those of each category."""
+
+    name: str
+    dimension: int
+    fingerprint: str
+    words: bool = Field(description="Whether it compares images with words.")
+
+
+class Categories(BaseModel):
+    """All categories, and the backbones that can be asked."""
+
+    categories: list[Category]
+    backbones: list[Backbone]
+    skipped: dict[str, str] = Field(description="Backbones that are indexed and could not be loaded, and why.")
+
+
+class Run(BaseModel):
+    """An index run of this service. `report` is the object that `nearshot index --json` ends with."""
+
+    id: int
+    state: Literal["running", "finished", "interrupted", "failed"]
+    done: int
+    total: int
+    failed: int
+    error: str | None
+    report: dict[str, Any] | None
+
+
+class Feedback(BaseModel):
+    """What was said of an image, and whether it was taken back."""
+
+    id: int
+    action: Literal["label", "reject"]
+    category: str
+    label: str | None
+    shot: str | None
+    undone: bool

@@ -1,0 +1,75 @@
+"""Problems: every error as application/problem+json (RFC 9457), in the words that the command line uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from schema.errors import ImageError, NearshotError, StoreBusyError, UsageError, WeightsError
+from service.batcher import FullError
+
+STATUS: Mapping[type[NearshotError], HTTPStatus] = {
+    FullError: HTTPStatus.SERVICE_UNAVAILABLE,
+    ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    StoreBusyError: HTTPStatus.CONFLICT,
+    UsageError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    WeightsError: HTTPStatus.CONFLICT,
+}
+
+
+class Problem(BaseModel):
+    """What went wrong, and what to do about it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A response that says what went wrong."""
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
+    return JSONResponse(
+        body.model_dump(), status_code=status, media_type="application/problem+json", headers=dict(headers or {})
+    )
+
+
+def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems that a route can answer with, for OpenAPI."""
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+        }
+        for status in statuses
+    }
+
+
+def translate_errors(app: FastAPI) -> None:
+    """Have the application answer every error with a problem."""
+
+    @app.exception_handler(NearshotError)
+    async def of_nearshot(_: Request, error: NearshotError) -> Response:
+        kind = next((kind for kind in STATUS if isinstance(error, kind)), None)
+        status = STATUS[kind] if kind else HTTPStatus.INTERNAL_SERVER_ERROR
+        return problem(status, str(error), {"Retry-After": "1"} if isinstance(error, FullError) else None)
+
+    @app.exception_handler(TimeoutError)
+    async def of_time(_: Request, __: TimeoutError) -> Response:
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, "it took too long; come again", {"Retry-After": "5"})
+
+    @app.exception_handler(HTTPException)
+    async def of_http(_: Request, error: HTTPException) -> Response:
+        return problem(error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def of_request(_: Request, error: RequestValidationError) -> Response:
+        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(faults))

@@ -1,0 +1,97 @@
+"""Runs: index runs of the service, in the background, one at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from backbones.protocol import Backbone
+from indexer.options import IndexOptions
+from indexer.run import IndexRun
+from schema.errors import NearshotError, StoreBusyError
+from schema.store import Store
+
+log = logging.getLogger(__name__)
+
+KEPT = 100
+"""How many runs are remembered."""
+
+State = Literal["running", "finished", "interrupted", "failed"]
+
+
+@dataclass(slots=True)
+class RunState:
+    """How far a run has come, over all data directories. `report` is that of the last directory it ended."""
+
+    id: int
+    state: State = "running"
+    done: int = 0
+    total: int = 0
+    failed: int = 0
+    error: str | None = None
+    report: dict[str, Any] | None = None
+
+
+class Runs:
+    """Starts runs, and remembers them. Safe from any thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._runs: dict[int, RunState] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the service is about to end."""
+        return self._stopping.is_set()
+
+    def get(self, run_id: int) -> RunState | None:
+        """A run, as it is now."""
+        return self._runs.get(run_id)
+
+    def start(self, roots: Sequence[Path], options: IndexOptions, ready: Mapping[str, Backbone]) -> RunState:
+        """Index data directories one after another. StoreBusyError where a run is on already."""
+        with self._lock:
+            if self._thread is not None and self._thread.is_alive():
+                raise StoreBusyError(f"run {max(self._runs)} is on; wait for it to end")
+            run = RunState(id=max(self._runs, default=0) + 1)
+            self._runs[run.id] = run
+            self._runs.pop(run.id - KEPT, None)
+            self._thread = threading.Thread(target=self._run, args=(run, roots, options, ready), name="index run")
+            self._thread.start()
+        return run
+
+    def stop(self) -> None:
+        """Have a run commit what it has in hand and end, and those who watch it leave."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Stop, and wait for the end."""
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, run: RunState, roots: Sequence[Path], options: IndexOptions, ready: Mapping[str, Backbone]) -> None:
+        try:
+            for root in roots:
+                index = IndexRun(self._store, root, options, should_stop=self._stopping.is_set, ready=ready)
+                done, total = run.done, run.total
+                for progress in index:
+                    run.total, run.done = total + progress.total, done + progress.done
+                    run.failed = progress.failed
+                run.report = index.report.as_json()
+                if index.report.interrupted:
+                    run.state = "interrupted"
+                    return
+            run.state = "finished"
+        except NearshotError as error:
+            run.error, run.state = str(error), "failed"
+        except Exception:  # a thread's own end would say nothing to whoever waits
+            log.exception("the index run failed")
+            run.error, run.state = "it failed; the service's log has the reason", "failed"

@@ -1,0 +1,31 @@
+"""Settings: the limits that a service keeps."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from backbones.limits import MAX_PIXELS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a service loads, and how much it takes at once. Sizes are bytes, times seconds.
+
+    `backbones` are loaded at the start; empty means all that are indexed and whose weights are here. `waiting` images at most
+    are between upload and answer; what comes beyond is told to come again. `gather` is the longest that an encoded image
+    waits for others that are being decoded.
+    """
+
+    backbones: tuple[str, ...] = ()
+    device: str = "auto"
+    weights: Path | None = None
+    max_pixels: int = MAX_PIXELS
+    upload_bytes: int = 64 << 20
+    upload_images: int = 32
+    waiting: int = 256
+    gather: float = 0.004
+    seconds: float = 60.0
+    threads: int = max(4, os.cpu_count() or 1)
+    reference_age: float = 0.25

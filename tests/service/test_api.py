@@ -1,0 +1,238 @@
+"""The API answers what the command line answers, follows the store, and says what is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from retriever.options import Against, QueryOptions
+from retriever.retriever import Retriever
+from retriever.scores import Score
+from retriever.sources import read_queries
+from schema.store import Store
+from service.engine import Engine
+from tests.conftest import run_index, save_crop
+
+QUERIES = "things/6.preprocessed"
+
+
+def ask(client: TestClient, *files: Path, **parameters: Any) -> dict[str, Any]:
+    uploads = [("images", (file.name, file.read_bytes())) for file in files]
+    response = client.post("/v1/query", params=parameters, files=uploads)
+    assert response.status_code == 200, response.text
+    answers: dict[str, Any] = response.json()
+    return answers
+
+
+def problem(response: Any, status: int) -> str:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    facts = response.json()
+    assert facts["status"] == status
+    return str(facts["detail"])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "options"),
+    [
+        ({}, QueryOptions()),
+        ({"category": "things", "score": "prototype"}, QueryOptions(category="things", score=Score.PROTOTYPE)),
+        ({"score": "knn_vote", "top_k": 1}, QueryOptions(score=Score.KNN_VOTE, top_k=1)),
+        ({"threshold": 0.99, "margin": 0.1}, QueryOptions(threshold=0.99, margin_floor=0.1)),
+        ({"against": "all", "caption": True}, QueryOptions(against=Against.ALL, captions=True)),
+    ],
+)
+def test_a_query_is_answered_as_the_command_line_answers_it(
+    client: TestClient, store: Store, small: Path, parameters: dict[str, Any], options: QueryOptions
+) -> None:
+    files = sorted((small / QUERIES).rglob("*.png"))
+    answers = ask(client, *files, **parameters)["answers"]
+    told = [one.as_json() for one in Retriever(store, options).answer(read_queries(files))]
+    assert answers == [json.loads(json.dumps(one)) | {"path": file.name} for one, file in zip(told, files, strict=True)]
+    assert {answer["verdict"] for answer in answers} <= {"match", "unknown", "ambiguous"}
+
+
+def test_what_is_no_image_is_told_in_its_place(client: TestClient, small: Path, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("not an image")
+    first, second = ask(client, words, small / QUERIES / "cat/a.png")["answers"]
+    assert first == {"path": "words.txt", "error": "not an image in any known format"}
+    assert second["label"] == "cat"
+
+
+def test_shots_that_another_process_indexes_count_within_a_second(
+    client: TestClient, store: Store, small: Path
+) -> None:
+    stranger = small / QUERIES / "Unknown/b.png"
+    assert ask(client, stranger)["answers"][0]["verdict"] == "unknown"
+    save_crop(small / "things/2.support-set/galaxies/shot1.png", "hubble_deep_field:1")
+    with Store(store.directory) as other:
+        run_index(other, small)
+    until = time.monotonic() + 1.0
+    while (label := ask(client, stranger)["answers"][0]["label"]) is None and time.monotonic() < until:
+        pass
+    assert label == "galaxies"
+
+
+def test_words_find_images(client: TestClient, engine: Engine, small: Path) -> None:
+    (small / "things/2.support-set/cat/shot1.txt").write_text("a ginger cat")
+    run_index(engine.store, small)
+    found = client.get("/v1/search", params={"q": "cats"}).json()
+    assert (found["mode"], [one["snippet"] for one in found["found"]]) == ("captions", ["a ginger [cat]"])
+    assert found["missing"] == [
+        "image: nothing is indexed with a backbone that understands words; run `nearshot index DATA --backbone clip`"
+    ]
+    detail = problem(client.get("/v1/search", params={"q": "cat", "mode": "image"}), 422)
+    assert "understands words" in detail
+    assert client.get("/v1/search", params={"q": '"*'}).json()["found"] == []
+
+
+def test_images_are_listed_a_page_at_a_time(client: TestClient, small: Path) -> None:
+    pages, after = [], 0
+    while after is not None:
+        page = client.get("/v1/images", params={"limit": 4, "after": after}).json()
+        pages.append([Path(one["path"]).relative_to(small.resolve()).as_posix() for one in page["images"]])
+        after = page["next"]
+    assert [len(page) for page in pages] == [4, 2]
+    assert sorted(path for page in pages for path in page) == sorted(
+        path.relative_to(small).as_posix() for path in small.rglob("*.png")
+    )
+    shots = client.get("/v1/images", params={"role": "support", "label": "cat"}).json()["images"]
+    assert {one["shot"] for one in shots} == {"shot1", "shot2"}
+
+
+def test_an_image_has_a_thumbnail_and_its_original_unless_the_file_has_changed(client: TestClient, small: Path) -> None:
+    [image] = client.get("/v1/images", params={"role": "query", "label": "cat"}).json()["images"]
+    place = f"/v1/images/{image['id']}"
+    assert client.get(place).json() == image
+    original = client.get(f"{place}/original")
+    assert original.content == Path(image["path"]).read_bytes()
+    assert original.headers["content-type"] == "image/png"
+    small_one = client.get(f"{place}/thumbnail")
+    with Image.open(io.BytesIO(small_one.content)) as thumbnail:
+        assert (thumbnail.format, max(thumbnail.size) <= 256) == ("JPEG", True)
+    known = {"If-None-Match": small_one.headers["etag"]}
+    assert client.get(f"{place}/thumbnail", headers=known).status_code == 304
+    Path(image["path"]).write_bytes(b"other bytes")
+    assert "has changed" in problem(client.get(f"{place}/original"), 410)
+    assert "there is no image 99" in problem(client.get("/v1/images/99/thumbnail"), 404)
+
+
+def test_what_can_be_asked_for_is_listed(client: TestClient) -> None:
+    facts = client.get("/v1/categories").json()
+    assert facts["categories"] == [
+        {
+            "category": "things",
+            "labels": [{"label": "cat", "images": 2}, {"label": "coffee", "images": 2}],
+            "queries": 2,
+        }
+    ]
+    assert [(one["name"], one["words"]) for one in facts["backbones"]] == [("hog", False)]
+    assert client.get("/v1/status").json()["categories"][0]["images"] == 4
+
+
+def test_an_upload_becomes_a_query_and_then_a_shot_and_it_can_be_taken_back(
+    client: TestClient, small: Path, tmp_path: Path
+) -> None:
+    save_crop(tmp_path / "rocket.png", "rocket:0")
+    save_crop(tmp_path / "again.png", "rocket:1")
+    assert ask(client, tmp_path / "again.png")["answers"][0]["label"] is None
+    upload = {"image": ("../../evil.png", (tmp_path / "rocket.png").read_bytes())}
+    added = client.post("/v1/images", data={"category": "things"}, files=upload)
+    assert added.status_code == 201, added.text
+    image = added.json()
+    assert Path(image["path"]).parent == small.resolve() / QUERIES / "added"
+    assert (image["role"], image["label"]) == ("query", None)
+    same = client.post("/v1/images", data={"category": "things"}, files=upload).json()
+    assert same["id"] == image["id"]
+    said = client.post("/v1/label", data={"image_id": image["id"], "label": "rocket"}).json()
+    assert (said["label"], Path(said["shot"]).parent.name) == ("rocket", "rocket")
+    time.sleep(0.3)
+    assert ask(client, tmp_path / "again.png")["answers"][0]["label"] == "rocket"
+    assert client.post("/v1/label", data={"image_id": image["id"], "undo": "true"}).json()["undone"]
+    assert not Path(said["shot"]).exists()
+    time.sleep(0.3)
+    assert ask(client, tmp_path / "again.png")["answers"][0]["label"] is None
+
+
+def test_a_rejected_image_refuses_what_is_nearer_to_it(client: TestClient, small: Path) -> None:
+    query = small / QUERIES / "cat/a.png"
+    [image] = client.get("/v1/images", params={"role": "query", "label": "cat"}).json()["images"]
+    assert ask(client, query)["answers"][0]["verdict"] == "match"
+    assert client.post("/v1/reject", data={"image_id": image["id"]}).json()["category"] == "things"
+    time.sleep(0.3)
+    answer = ask(client, query)["answers"][0]
+    assert (answer["verdict"], answer["reason"]) == ("unknown", "nearer to a rejected image than to any shot")
+    assert "was rejected already" in problem(client.post("/v1/reject", data={"image_id": image["id"]}), 422)
+    assert client.post("/v1/reject", data={"image_id": image["id"], "undo": "true"}).json()["undone"]
+
+
+def test_an_index_run_goes_on_in_the_background_and_tells_how_far_it_is(client: TestClient, small: Path) -> None:
+    save_crop(small / "things/2.support-set/cat/shot3.png", "chelsea:6")
+    started = client.post("/v1/index")
+    assert started.status_code == 202
+    events = client.get(f"/v1/runs/{started.json()['id']}/events").text
+    last = json.loads([line for line in events.splitlines() if line.startswith("data: ")][-1].removeprefix("data: "))
+    assert (last["state"], last["done"], last["total"], last["report"]["added"]) == ("finished", 1, 1, 1)
+    assert client.get(f"/v1/runs/{last['id']}").json() == last
+    assert "there is no run 7" in problem(client.get("/v1/runs/7/events"), 404)
+
+
+def test_a_run_that_finds_the_store_in_use_says_so(client: TestClient, engine: Engine) -> None:
+    with engine.store.held("something long"):
+        run = client.post("/v1/index").json()
+        while (state := client.get(f"/v1/runs/{run['id']}").json())["state"] == "running":
+            pass
+    assert state["state"] == "failed"
+    assert "is in use by `something long`" in state["error"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "part"),
+    [
+        ({"threshold": 2}, "query.threshold: Input should be less than or equal to 1"),
+        ({"threshold": "nan"}, "query.threshold: Input should be a finite number"),
+        ({"color": "red"}, "query.color: Extra inputs are not permitted"),
+        ({"category": "sky"}, "no category 'sky' is indexed; there are things"),
+        ({"backbone": "clip"}, "clip is not served here; take hog"),
+        ({"text": "red"}, "nothing is indexed with a backbone that understands words"),
+    ],
+)
+def test_a_wrong_option_is_a_problem_that_says_what_to_do(
+    client: TestClient, small: Path, parameters: dict[str, Any], part: str
+) -> None:
+    upload = {"images": (small / QUERIES / "cat/a.png").read_bytes()}
+    assert part in problem(client.post("/v1/query", params=parameters, files=upload), 422)
+
+
+def test_a_request_without_images_or_with_too_many_is_refused(client: TestClient) -> None:
+    assert "images" in problem(client.post("/v1/query"), 422)
+    many = [("images", ("x.png", b"x"))] * 34
+    assert client.post("/v1/query", files=many).status_code in (400, 413)
+    assert problem(client.get("/v1/nothing"), 404) == "Not Found"
+
+
+def test_health_readiness_and_metrics_are_told(client: TestClient, engine: Engine, small: Path) -> None:
+    ask(client, small / QUERIES / "cat/a.png")
+    assert client.get("/healthz").text == "ok"
+    assert client.get("/readyz").text == "ready"
+    counted = client.get("/metrics").text
+    assert 'nearshot_requests_total{method="POST",route="/v1/query",status="200"} 1.0' in counted
+    assert 'nearshot_verdicts_total{backbone="hog",verdict="match"} 1.0' in counted
+    for stage in ("decode", "prepare", "encode", "search", "decide"):
+        assert f'nearshot_stage_seconds_count{{stage="{stage}"}} 1.0' in counted
+    engine.ready = False
+    assert problem(client.get("/readyz"), 503) == "not ready"
+
+
+def test_the_interface_is_described(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()
+    assert {"/v1/query", "/v1/search", "/v1/images/{image_id}", "/v1/label", "/v1/index"} <= set(described["paths"])
+    assert described["components"]["schemas"]["Answer"]["examples"]

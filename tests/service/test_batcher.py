@@ -1,0 +1,139 @@
+"""The batcher: images that wait are encoded together, and nobody waits for nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backbones.protocol import Description, Precision, Prepared
+from service.batcher import Batcher, FullError, Shared, Vector
+
+
+class Slow:
+    """A backbone that takes its time, and keeps count of its batches."""
+
+    batch_size = 4
+
+    def __init__(self, name: str = "slow") -> None:
+        self.description = Description(name, 1, Precision.FP32, "f" * 64)
+        self.batches: list[list[float]] = []
+        self.may_go = threading.Event()
+        self.may_go.set()
+
+    def prepare(self, picture: Image.Image) -> Prepared:
+        return np.zeros(1)
+
+    def encode(self, batch: Sequence[Prepared]) -> Vector:
+        self.may_go.wait(10)
+        self.batches.append([float(one[0]) for one in batch])
+        if any(one[0] < 0 for one in batch):
+            raise RuntimeError("negative")
+        return np.array(batch, dtype=np.float32) * 2
+
+
+@pytest.fixture
+def batcher() -> Iterator[Batcher]:
+    made = Batcher(capacity=8, gather=5.0)
+    yield made
+    made.close()
+
+
+def test_what_waits_while_a_forward_pass_runs_is_encoded_together(batcher: Batcher) -> None:
+    slow = Slow()
+    slow.may_go.clear()
+    first = batcher.submit(slow, np.array([0.0]))
+    time.sleep(0.05)
+    rest = [batcher.submit(slow, np.array([float(n)])) for n in range(1, 7)]
+    slow.may_go.set()
+    assert [float(one.result(5)[0, 0]) for one in (first, *rest)] == [0, 2, 4, 6, 8, 10, 12]
+    assert slow.batches == [[0], [1, 2, 3, 4], [5, 6]]
+
+
+def test_an_image_waits_for_one_that_is_being_prepared_and_for_none_otherwise(batcher: Batcher) -> None:
+    slow = Slow()
+    started = time.monotonic()
+    batcher.submit(slow, np.array([1.0])).result(5)
+    assert time.monotonic() - started < 1, "it may gather for 5 seconds, and had nobody to wait for"
+    with batcher.arrival():
+        first = batcher.submit(slow, np.array([2.0]))
+        time.sleep(0.05)
+        assert not first.done()
+        second = batcher.submit(slow, np.array([3.0]))
+    assert (float(first.result(5)[0, 0]), float(second.result(5)[0, 0])) == (4, 6)
+    assert slow.batches == [[1], [2, 3]]
+
+
+def test_backbones_do_not_mix(batcher: Batcher) -> None:
+    one, other = Slow("one"), Slow("other")
+    one.may_go.clear()
+    held = batcher.submit(one, np.array([0.0]))
+    time.sleep(0.05)
+    waiting = [batcher.submit((one, other)[n % 2], np.array([float(n)])) for n in range(1, 5)]
+    one.may_go.set()
+    for future in (held, *waiting):
+        future.result(5)
+    assert (one.batches, other.batches) == ([[0], [2, 4]], [[1, 3]])
+
+
+def test_an_error_is_told_to_those_who_wait_and_the_next_are_served(batcher: Batcher) -> None:
+    slow = Slow()
+    with pytest.raises(RuntimeError, match="negative"):
+        batcher.submit(slow, np.array([-1.0])).result(5)
+    with pytest.raises(ZeroDivisionError):
+        batcher.call(lambda: 1 / 0).result(5)
+    assert float(batcher.submit(slow, np.array([1.0])).result(5)[0, 0]) == 2
+
+
+def test_whose_client_has_gone_is_not_encoded(batcher: Batcher) -> None:
+    slow = Slow()
+    slow.may_go.clear()
+    held = batcher.submit(slow, np.array([0.0]))
+    time.sleep(0.05)
+    gone, here = batcher.submit(slow, np.array([1.0])), batcher.submit(slow, np.array([2.0]))
+    assert gone.cancel()
+    slow.may_go.set()
+    held.result(5), here.result(5)
+    assert slow.batches == [[0], [2]]
+
+
+def test_beyond_the_capacity_nobody_is_admitted(batcher: Batcher) -> None:
+    with batcher.admission(6), pytest.raises(FullError, match="6 images are waiting"), batcher.admission(3):
+        pass
+    with batcher.admission(20):
+        assert batcher.admitted == 20, "a request that is alone is not refused for its size"
+    assert batcher.admitted == 0
+
+
+def test_what_was_submitted_before_the_end_is_finished() -> None:
+    batcher, slow = Batcher(capacity=8, gather=0.0), Slow()
+    futures = [batcher.submit(slow, np.array([float(n)])) for n in range(10)]
+    batcher.close()
+    assert [float(one.result(0)[0, 0]) for one in futures] == [2.0 * n for n in range(10)]
+    with pytest.raises(FullError, match="shutting down"):
+        batcher.submit(slow, np.array([1.0]))
+
+
+def test_an_index_run_and_queries_never_encode_at_the_same_time(batcher: Batcher) -> None:
+    busy = threading.Lock()
+
+    class Alone(Slow):
+        def encode(self, batch: Sequence[Prepared]) -> Vector:
+            assert busy.acquire(blocking=False), "two forward passes at once"
+            time.sleep(0.001)
+            busy.release()
+            return super().encode(batch)
+
+    backbone = Alone()
+    shared = Shared(backbone, batcher)
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(shared.encode, [np.array([1.0])] * 3) for _ in range(20)]
+        queries = [pool.submit(lambda: batcher.submit(backbone, np.array([1.0])).result(5)) for _ in range(20)]
+        assert all(run.result().shape == (3, 1) for run in runs)
+        assert all(query.result().shape == (1, 1) for query in queries)
+    assert (shared.description, shared.batch_size) == (backbone.description, 4)

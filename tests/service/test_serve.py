@@ -1,0 +1,118 @@
+"""`nearshot serve` as a process: it starts, answers, and finishes what it accepted."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schema.store import Store
+from tests.conftest import Outcome, run_index, save_crop
+
+CLI = Path(__file__).parents[2] / "cli.py"
+
+
+class Served:
+    """A running service."""
+
+    def __init__(self, store: Path, *options: str) -> None:
+        command = [sys.executable, str(CLI), "serve", "--store", str(store), "--port", "0", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.line = self.process.stdout.readline()
+        found = re.search(r"http://\S+?(?=/ )", self.line)
+        assert found, f"{self.line}{self.process.communicate()[1]}"
+        self.url = found[0]
+
+    def get(self, place: str) -> Any:
+        with urllib.request.urlopen(self.url + place, timeout=20) as response:
+            return json.loads(response.read())
+
+    def ask(self, image: Path) -> Any:
+        body = b'--x\r\nContent-Disposition: form-data; name="images"; filename="i"\r\n\r\n%b\r\n--x--\r\n'
+        request = urllib.request.Request(
+            f"{self.url}/v1/query",
+            body % image.read_bytes(),
+            {"Content-Type": "multipart/form-data; boundary=x"},
+            method="POST",
+        )
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return json.loads(response.read())["answers"][0]
+
+    def end(self, number: int = signal.SIGINT) -> tuple[int, str]:
+        self.process.send_signal(number)
+        _, said = self.process.communicate(timeout=40)
+        return self.process.returncode, said
+
+
+@pytest.fixture
+def served(store: Store, small: Path) -> Iterator[Served]:
+    run_index(store, small)
+    service = Served(store.directory)
+    yield service
+    if service.process.poll() is None:
+        service.process.kill()
+        service.process.communicate()
+
+
+def test_it_answers_and_ends_in_order(served: Served, small: Path) -> None:
+    assert " with hog at http://127.0.0.1:" in served.line
+    assert served.ask(small / "things/6.preprocessed/cat/a.png")["label"] == "cat"
+    status, said = served.end()
+    assert (status, said) == (0, "")
+
+
+def test_what_was_accepted_is_finished_when_it_ends(served: Served, small: Path, store: Store) -> None:
+    for number in range(30):
+        save_crop(small / f"things/6.preprocessed/new/{number}.png", f"retina:{number}")
+    request = urllib.request.Request(f"{served.url}/v1/index", method="POST")
+    with urllib.request.urlopen(request, timeout=20) as response:
+        run = json.loads(response.read())
+    answers: list[Any] = []
+    asking = [
+        threading.Thread(target=lambda: answers.append(served.ask(small / "things/6.preprocessed/cat/a.png")["label"]))
+        for _ in range(8)
+    ]
+    for thread in asking:
+        thread.start()
+    while len(answers) < 2:
+        pass
+    status, _ = served.end(signal.SIGTERM)
+    for thread in asking:
+        thread.join()
+    assert (run["state"], status) == ("running", 0)
+    assert len(answers) >= 2
+    assert set(answers) == {"cat"}
+    with store.reading() as catalog:
+        last = catalog.last_run()
+    assert last is not None
+    assert last.outcome in ("interrupted", "finished"), "the run committed what it had in hand"
+
+
+def test_what_cannot_be_served_is_said_before_it_listens(
+    nearshot: Callable[..., Outcome], store: Store, small: Path
+) -> None:
+    empty = nearshot("serve", "--store", store.directory)
+    assert (empty.status, "nothing is indexed yet; run `nearshot index DATA`" in empty.stderr) == (2, True)
+    run_index(store, small)
+    clip = nearshot("serve", "--store", store.directory, "--backbone", "clip")
+    assert "nothing is indexed with clip" in clip.stderr
+    reachable = nearshot("serve", "--store", store.directory, "--host", "0.0.0.0")
+    assert (reachable.status, "0.0.0.0 can be reached by others: make keys" in reachable.stderr) == (2, True)
+    keys = nearshot("serve", "--store", store.directory, "--api-keys", "none.json")
+    assert "cannot read none.json" in keys.stderr
+
+
+def test_a_port_in_use_is_a_clear_error(nearshot: Callable[..., Outcome], served: Served, store: Store) -> None:
+    port = served.url.rsplit(":", 1)[1]
+    second = nearshot("serve", "--store", store.directory, "--port", port)
+    assert (second.status, f"cannot listen on 127.0.0.1 port {port}" in second.stderr) == (2, True)
