@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
-from fastapi.responses import Response
+from fastapi.responses import HTMLResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
 from backbones.protocol import TextEncoder
 from backbones.thumbnail import thumbnail
+from evaluation.projection import Projection, methods, project
 from indexer.additions import add_query
 from indexer.feedback import add_shot, reject, undo
 from indexer.options import IndexOptions
@@ -41,6 +42,8 @@ T = TypeVar("T")
 THUMBNAIL_SIDE = 256
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif", "AVIF": "image/avif"}
 """The formats that browsers show and that run nothing. Of others, and of what may hold scripts, the thumbnail is there."""
+
+REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 
 router = APIRouter(prefix="/v1", responses=described(401, 403, 408, 413, 421, 422, 503))
 
@@ -239,6 +242,34 @@ async def categories(engine: EngineHere, work: WorkHere) -> Any:
         ],
         "skipped": engine.skipped,
     }
+
+
+@router.get("/map", response_model=models.Map, summary="A category in two dimensions")
+async def map_(engine: EngineHere, work: WorkHere, asked: Annotated[models.MapParameters, Query()]) -> Any:
+    """Its images as a backbone sees them, projected by PCA, or by UMAP where it is installed."""
+
+    def projected() -> Projection:
+        reference = engine.reference(QueryOptions(backbone=asked.backbone, category=asked.category))
+        with engine.store.reading() as catalog:
+            return project(catalog, reference.row, asked.category, asked.method)
+
+    made = await work.do(projected)
+    points = [
+        {
+            **{name: getattr(image, name) for name in ("id", "category", "label", "shot", "role")},
+            **{"x": round(float(x), 4), "y": round(float(y), 4)},
+        }
+        for image, (x, y) in zip(made.images, made.places, strict=True)
+    ]
+    facts = {"method": asked.method, "methods": methods(), "total": made.total, "explained": made.explained}
+    return facts | {"points": points}
+
+
+@router.get("/report", response_class=HTMLResponse, summary="The evaluation as a page")
+async def report(engine: EngineHere, work: WorkHere) -> Response:
+    """What `nearshot evaluate --output` writes as report.html, of all that is served."""
+    page = await work.do(engine.report)
+    return HTMLResponse(page, headers={"Content-Security-Policy": REPORT_POLICY})
 
 
 @router.get("/status", response_model=dict[str, Any], summary="What is indexed, lacking, stale or failed")

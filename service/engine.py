@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from backbones.decode import decode
 from backbones.preparation import prepare_safely
 from backbones.protocol import Backbone, Prepared
+from evaluation.evaluate import EvaluationOptions, evaluate
+from evaluation.report import render_report
 from retriever.choice import choose_categories, choose_row, load_indexed
 from retriever.embedding import encode_words
 from retriever.options import Against, QueryOptions
@@ -66,7 +68,8 @@ class Engine:
         self.skipped: dict[str, str] = {}
         self.ready = False
         self._references: OrderedDict[_Key, _Opened] = OrderedDict()
-        self._opening = threading.Lock()
+        self._opening, self._drawing = threading.Lock(), threading.Lock()
+        self._report: tuple[int, str] | None = None
 
     def load(self) -> None:
         """Load the backbones. WeightsError where one that was asked for is not to be had, or none is."""
@@ -88,6 +91,16 @@ class Engine:
             reasons = "; ".join(self.skipped.values()) or "nothing is indexed yet; run `nearshot index DATA`"
             raise WeightsError(f"there is no backbone to serve with: {reasons}")
         self.ready = True
+
+    def report(self) -> str:
+        """The evaluation of all that is served, as a page; drawn anew only when the store has changed."""
+        with self._drawing:  # matplotlib draws for one thread at a time
+            with self.store.reading() as catalog:
+                revision = catalog.revision()
+            if self._report is None or self._report[0] != revision:
+                made = evaluate(self.store, EvaluationOptions(backbones=tuple(self.served)))
+                self._report = (revision, render_report(self.store, made))
+            return self._report[1]
 
     def close(self) -> None:
         """Finish what was begun."""

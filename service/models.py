@@ -248,6 +248,38 @@ class Run(BaseModel):
     report: dict[str, Any] | None
 
 
+class MapParameters(BaseModel):
+    """What is projected, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    category: Name
+    backbone: Name | None = None
+    method: Name = "pca"
+
+
+class Point(BaseModel):
+    """An image's place in the unit square."""
+
+    id: int
+    category: str
+    label: str | None
+    shot: str | None
+    role: Role
+    x: float
+    y: float
+
+
+class Map(BaseModel):
+    """A category's images in two dimensions; `explained` is the share of their variance in the plane."""
+
+    method: str
+    methods: list[str]
+    total: int
+    explained: float | None
+    points: list[Point]
+
+
 class Feedback(BaseModel):
     """What was said of an image, and whether it was taken back."""
 

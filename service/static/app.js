@@ -1,0 +1,56 @@
+// The page: views by the address's fragment, and what the service offers.
+
+import { ask, askJson, keyed, useKey } from "./api.js";
+import * as browse from "./browse.js";
+import * as map from "./map.js";
+import { at, telling } from "./page.js";
+import * as query from "./query.js";
+import * as search from "./search.js";
+
+const VIEWS = ["query", "search", "browse", "map", "report"];
+const SHOW = { browse: browse.show, map: map.show };
+
+function route() {
+  const view = VIEWS.includes(location.hash.slice(1)) ? location.hash.slice(1) : "query";
+  for (const name of VIEWS) at(`#${name}`).hidden = name !== view;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  document.title = `nearshot: ${view}`;
+  SHOW[view]?.();
+}
+
+async function offer() {
+  const facts = await askJson("/v1/categories");
+  for (const view of [query, search, browse, map]) view.offer(facts);
+}
+
+async function start() {
+  await telling(at("#query-status"), async () => {
+    await offer();
+    at("#key-form").hidden = true;
+  });
+  route();
+}
+
+document.addEventListener("store-changed", () => telling(at("#index-status"), async () => (await offer(), await browse.show())));
+document.addEventListener("key-wanted", () => {
+  at("#key-form").hidden = false;
+  at("#key").focus();
+});
+at("#key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  useKey(at("#key").value.trim());
+  start();
+});
+at("#report-link").addEventListener("click", (event) => {
+  if (!keyed()) return; // a link cannot send a key: fetch the page, and save it
+  event.preventDefault();
+  telling(at("#report-status"), async () => {
+    const url = URL.createObjectURL(await (await ask("/v1/report")).blob());
+    Object.assign(document.createElement("a"), { href: url, download: "report.html" }).click();
+  });
+});
+window.addEventListener("hashchange", route);
+start();

@@ -1,0 +1,83 @@
+// The browse view: what is indexed, what failed, and an index run.
+
+import { askJson, events } from "./api.js";
+import { at, fill, make, placeOf, telling, tile } from "./page.js";
+import { queryLike } from "./query.js";
+
+const status = at("#index-status");
+let facts = null;
+let next = 0;
+
+export function offer(given) {
+  facts = given;
+  fill(at("#browse-category"), facts.categories.map((one) => one.category), "all");
+  offerLabels();
+}
+
+function offerLabels() {
+  const chosen = facts.categories.filter((one) => ["", one.category].includes(at("#browse-category").value));
+  fill(at("#browse-label"), [...new Set(chosen.flatMap((one) => one.labels.map((label) => label.label)))].sort(), "all");
+}
+
+export async function show() {
+  next = 0;
+  at("#images").replaceChildren();
+  await Promise.all([more(), telling(status, failures)]);
+}
+
+const more = () =>
+  telling(status, async () => {
+    const parameters = {
+      category: at("#browse-category").value,
+      label: at("#browse-label").value,
+      role: at("#browse-role").value,
+      after: next,
+    };
+    const page = await askJson("/v1/images", { parameters });
+    at("#images").append(
+      ...page.images.map((image) => {
+        const lines = [make("div", { textContent: `${placeOf(image)} (${image.role})` })];
+        if (image.caption) lines.push(make("div", { textContent: image.caption }));
+        return tile(image, lines, () => queryLike(image.id));
+      }),
+    );
+    next = page.next;
+    at("#more").hidden = next === null;
+  });
+
+async function failures() {
+  const { failures: failed } = await askJson("/v1/status");
+  const list = at("#failures");
+  list.hidden = failed.length === 0;
+  at("summary", list).textContent = `${failed.length} images could not be used`;
+  at("ul", list).replaceChildren(...failed.map((one) => make("li", { textContent: `${one.path}: ${one.reason}` })));
+}
+
+at("#browse-category").addEventListener("change", offerLabels);
+at("#browse-form").addEventListener("change", show);
+at("#more").addEventListener("click", more);
+at("#index-now").addEventListener("click", async () => {
+  const [button, bar] = [at("#index-now"), at("#index-progress")];
+  button.disabled = true;
+  bar.hidden = false;
+  bar.removeAttribute("value");
+  status.textContent = "Looking for what is new ...";
+  await telling(status, async () => {
+    const { id } = await askJson("/v1/index", { method: "POST" });
+    for await (const run of events(`/v1/runs/${id}/events`)) {
+      if (run.total) Object.assign(bar, { max: run.total, value: run.done });
+      status.textContent = inWords(run);
+    }
+    document.dispatchEvent(new Event("store-changed"));
+  });
+  bar.hidden = true;
+  button.disabled = false;
+});
+
+function inWords(run) {
+  if (run.state === "running") return run.total ? `${run.done} of ${run.total} files read ...` : "Looking for what is new ...";
+  if (run.state === "failed") return run.error;
+  const counts = ["added", "changed", "moved", "removed", "failed"].filter((name) => run.report?.[name]);
+  const changed = counts.map((name) => `${run.report[name]} ${name}`).join(", ");
+  return `${run.state === "finished" ? "Done" : "Interrupted"}: ${changed || "nothing was new"}.`;
+}

@@ -1,0 +1,209 @@
+// The query view: an image in, a verdict that can be looked at, moved and corrected.
+
+import { ask, askJson, form, imageFile, showThumbnail } from "./api.js";
+import { reasonOf, verdictOf } from "./decide.js";
+import { at, fill, make, placeOf, telling, tile } from "./page.js";
+
+const WORDS = { match: "match", ambiguous: "ambiguous", unknown: "Unknown", no_support: "no shots" };
+const status = at("#query-status");
+let current = null;
+let backbones = [];
+let labels = new Map();
+
+export function offer(facts) {
+  fill(at("#query-category"), facts.categories.map((one) => one.category), "all");
+  labels = new Map(facts.categories.map((one) => [one.category, one.labels.map((label) => label.label)]));
+  if (backbones.length === 0) {
+    backbones = facts.backbones.map((one) => one.name);
+    at("#query-backbones").append(
+      ...backbones.map((name, place) => {
+        const box = make("input", { type: "checkbox", value: name, checked: place === 0, onchange: again });
+        return make("label", {}, box, name);
+      }),
+    );
+    at("#query-backbones").hidden = backbones.length < 2;
+  }
+}
+
+export async function query(file) {
+  current = file;
+  const chosen = [...document.querySelectorAll("#query-backbones input:checked")].map((box) => box.value);
+  const wanted = chosen.length ? chosen : backbones.slice(0, 1);
+  status.textContent = "Looking ...";
+  await telling(status, async () => {
+    const answered = await Promise.all(wanted.map((backbone) => answerOf(file, backbone)));
+    if (current !== file) return;
+    const url = URL.createObjectURL(file);
+    at("#answers").replaceChildren(...answered.map((given) => card(given, file, url)));
+    status.textContent = "";
+  });
+}
+
+/** Query with an indexed image, from another view. */
+export async function queryLike(id) {
+  location.hash = "#query";
+  await telling(status, async () => query(await imageFile(id)));
+}
+
+async function answerOf(file, backbone) {
+  const parameters = {
+    backbone,
+    category: at("#query-category").value,
+    score: at("#query-score").value,
+    top_k: 12,
+    against: "all",
+  };
+  const body = new FormData();
+  body.append("images", file, file.name || "image");
+  const given = await askJson("/v1/query", { method: "POST", body, parameters });
+  const [answer] = given.answers;
+  if (answer.error) throw new Error(`This cannot be read: ${answer.error}.`);
+  return { answer, given };
+}
+
+function again() {
+  if (current) query(current);
+}
+
+function card({ answer, given }, file, url) {
+  const shown = at("#answer-template").content.cloneNode(true).firstElementChild;
+  at(".backbone", shown).textContent = answer.backbone;
+  at(".asked img", shown).src = url;
+  picture(at(".nearest", shown), answer.nearest_hit, "nearest");
+  picture(at(".runner-up", shown), answer.runner_up_hit, "best other label");
+  const notes = [given.policies[answer.nearest_category] ?? ""];
+  if (given.lacking) notes.push(`${given.lacking} support images have not been seen by ${answer.backbone} yet`);
+  if (given.stale.length) notes.push(`the shots of ${given.stale.join(", ")} changed since they were calibrated`);
+  at(".policy", shown).textContent = `Threshold ${answer.threshold}, margin ${answer.margin_floor}: ${notes.filter(Boolean).join("; ")}.`;
+  at(".hits", shown).append(
+    ...answer.hits.map((hit) => tile(hit, [make("div", { textContent: `${hit.score.toFixed(3)} ${placeOf(hit)}` })], () => queryLike(hit.id))),
+  );
+  sliders(shown, answer);
+  feedback(shown, answer, file);
+  return shown;
+}
+
+function picture(figure, hit, name) {
+  figure.hidden = hit === null;
+  if (hit === null) return;
+  showThumbnail(at("img", figure), hit.id, `${name}: ${placeOf(hit)}`);
+  at("figcaption", figure).textContent = `${name}: ${placeOf(hit)}, cosine ${hit.score.toFixed(3)}`;
+}
+
+function sliders(shown, answer) {
+  const threshold = at(".threshold", shown);
+  const margin = at(".margin", shown);
+  const low = Math.floor(Math.min(answer.score ?? 0, answer.runner_up_score ?? 1, answer.threshold) * 10 - 0.5) / 10;
+  Object.assign(threshold, { min: Math.max(low, -1), max: 1 });
+  Object.assign(margin, { min: 0, max: Math.max(0.5, answer.margin ?? 0) });
+  const draw = () => {
+    const [least, lead] = [threshold.valueAsNumber, margin.valueAsNumber];
+    const verdict = verdictOf(answer, least, lead);
+    const label = verdict === "match" ? `: ${answer.nearest}` : "";
+    Object.assign(at(".verdict", shown), { textContent: WORDS[verdict] + label, className: `verdict ${verdict}` });
+    at(".why", shown).textContent = reasonOf(answer, least, lead);
+    threshold.previousElementSibling.textContent = least.toFixed(3);
+    margin.previousElementSibling.textContent = lead.toFixed(3);
+    at(".scale", shown).replaceChildren(scale(answer, least, lead, threshold.min, verdict));
+  };
+  const reset = () => {
+    threshold.step = margin.step = "any"; // a calibrated threshold has more decimals than a finger
+    threshold.value = answer.threshold;
+    margin.value = answer.margin_floor;
+    draw();
+  };
+  for (const slider of [threshold, margin]) {
+    slider.addEventListener("input", () => {
+      slider.step = "0.001";
+      draw();
+    });
+  }
+  at(".reset", shown).addEventListener("click", reset);
+  reset();
+}
+
+/** The scores, the threshold and the margin on one scale. */
+function scale(answer, threshold, margin, min, verdict) {
+  const x = (score) => 10 + (580 * (score - min)) / (1 - min);
+  const svg = element("svg", { viewBox: "0 0 600 92", role: "img" });
+  svg.append(element("title", {}, `scores from ${Number(min).toFixed(1)} to 1, threshold ${threshold.toFixed(3)}`));
+  svg.append(element("line", { x1: 10, x2: 590, y1: 46, y2: 46, stroke: "var(--line)", "stroke-width": 2 }));
+  if (answer.score === null) return svg;
+  svg.append(
+    element("rect", { x: x(Math.max(answer.score - margin, min)), y: 40, width: x(answer.score) - x(Math.max(answer.score - margin, min)), height: 12, fill: "var(--accent)", opacity: 0.25 }),
+    element("line", { x1: x(threshold), x2: x(threshold), y1: 26, y2: 66, stroke: "var(--text)", "stroke-width": 2, "stroke-dasharray": "4 3" }),
+    text(x(threshold), 82, `threshold ${threshold.toFixed(3)}`),
+  );
+  const dots = [[answer.score, answer.nearest, `var(--${verdict === "no_support" ? "unknown" : verdict})`, 10]];
+  if (answer.runner_up_score !== null) dots.push([answer.runner_up_score, answer.runner_up, "var(--soft)", 7]);
+  dots.forEach(([score, label, colour, size], place) => {
+    svg.append(element("circle", { cx: x(score), cy: 46, r: size, fill: colour }), text(x(score), place ? 32 : 16, `${label} ${score.toFixed(3)}`));
+  });
+  return svg;
+}
+
+function text(x, y, words) {
+  const anchor = x < 80 ? "start" : x > 520 ? "end" : "middle";
+  return element("text", { x, y, "text-anchor": anchor, fill: "var(--text)", "font-size": 14 }, words);
+}
+
+export function element(name, attributes, words = "") {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.textContent = words;
+  return made;
+}
+
+function feedback(shown, answer, file) {
+  const said = at(".said", shown);
+  const undo = at(".undo", shown);
+  const category = answer.category ?? answer.nearest_category;
+  const input = at(".label", shown);
+  const known = make("datalist", { id: `labels-${answer.backbone}` });
+  known.append(...(labels.get(category) ?? []).map((label) => make("option", { value: label })));
+  at(".feedback", shown).append(known);
+  input.setAttribute("list", known.id);
+  const say = (path, fields, done) =>
+    telling(said, async () => {
+      said.textContent = "Adding it ...";
+      const added = await askJson("/v1/images", form({ image: file, category }));
+      await ask(path, form({ image_id: added.id, ...fields }));
+      said.textContent = done;
+      undo.hidden = false;
+      undo.onclick = () =>
+        telling(said, async () => {
+          await ask(path, form({ image_id: added.id, undo: true }));
+          undo.hidden = true;
+          said.textContent = "Taken back.";
+        });
+    });
+  at(".feedback", shown).addEventListener("submit", (event) => {
+    event.preventDefault();
+    say("/v1/label", { label: input.value }, `It is a shot of ${category}/${input.value} now, and counts from the next query on.`);
+  });
+  at(".reject", shown).addEventListener("click", () =>
+    say("/v1/reject", {}, `It is a negative of ${category} now: what is nearer to it than to any shot is Unknown.`),
+  );
+}
+
+const drop = at("#drop");
+for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, (event) => (event.preventDefault(), drop.classList.add("over")));
+for (const name of ["dragleave", "drop"]) drop.addEventListener(name, () => drop.classList.remove("over"));
+// What misses the drop zone must not make the browser leave the page.
+for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
+drop.addEventListener("drop", (event) => take(event.dataTransfer.files));
+document.addEventListener("paste", (event) => take(event.clipboardData.files));
+for (const input of [at("#file"), at("#camera")]) {
+  input.addEventListener("change", () => {
+    take(input.files);
+    input.value = "";
+  });
+}
+for (const select of [at("#query-category"), at("#query-score")]) select.addEventListener("change", again);
+
+function take(files) {
+  if (files.length) {
+    location.hash = "#query";
+    query(files[0]);
+  }
+}
