@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,10 +38,10 @@ class Served:
         with urllib.request.urlopen(self.url + place, timeout=20) as response:
             return json.loads(response.read())
 
-    def ask(self, image: Path) -> Any:
+    def ask(self, image: Path, **parameters: Any) -> Any:
         body = b'--x\r\nContent-Disposition: form-data; name="images"; filename="i"\r\n\r\n%b\r\n--x--\r\n'
         request = urllib.request.Request(
-            f"{self.url}/v1/query",
+            f"{self.url}/v1/query?{urllib.parse.urlencode(parameters)}",
             body % image.read_bytes(),
             {"Content-Type": "multipart/form-data; boundary=x"},
             method="POST",

@@ -1,0 +1,277 @@
+"""The page in a real browser: Chromium over the small data set, with `hog` and the tiny clip."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from indexer.captions import set_caption
+from indexer.options import IndexOptions
+from schema.store import Store
+from tests.conftest import SMALL, run_index, save_crop
+from tests.service.test_serve import Served
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+
+CAT = "things/6.preprocessed/cat/a.png"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("page") / "data"
+    for path, source in SMALL.items():
+        save_crop(root / path, source)
+    return root
+
+
+@pytest.fixture(scope="module")
+def served(data: Path, weights: Path) -> Iterator[Served]:
+    """A service with hog and the tiny clip; the tests of this file take it as the one before left it."""
+    directory = data.parent / "store"
+    with Store(directory, create=True) as store:
+        run_index(store, data, IndexOptions(backbones=("hog", "clip"), weights=weights, device="cpu"))
+        set_caption(store, data / "things/2.support-set/cat/shot1.png", "a <b>ginger</b> cat")
+    service = Served(directory, "--weights", str(weights), "--device", "cpu")
+    yield service
+    service.end()
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served) -> Iterator[Page]:
+    """A page that must not complain, nor ask another host for anything."""
+    opened = browser.new_page(viewport={"width": 1200, "height": 900})
+    complaints: list[str] = []
+    hosts: set[str] = set()
+    opened.on(
+        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+    )
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("request", lambda request: hosts.add(re.sub(r"^(blob:)?(\w+://[^/]+).*", r"\2", request.url)))
+    opened.goto(served.url)
+    expect(opened.locator("#query-backbones input")).to_have_count(2)
+    opened.locator("#query-backbones input[value=clip]").uncheck()
+    opened.locator("#query-backbones input[value=hog]").check()
+    yield opened
+    opened.close()
+    assert complaints == []
+    assert hosts == {served.url}
+
+
+def ask(page: Page, file: Path) -> None:
+    page.set_input_files("#file", file)
+    expect(page.locator(".answer .verdict")).to_be_visible()
+
+
+def verdict(page: Page) -> Any:
+    return expect(page.locator(".answer .verdict"))
+
+
+def slide(page: Page, slider: str, value: float) -> None:
+    page.locator(slider).evaluate(
+        "(input, value) => { input.step = 'any'; input.value = value; input.dispatchEvent(new Event('input')); }", value
+    )
+
+
+def test_a_dropped_image_gets_its_verdict_with_the_shots_that_won_and_lost(page: Page, data: Path) -> None:
+    bytes_of = list((data / CAT).read_bytes())
+    page.evaluate(
+        """bytes => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" }));
+            document.querySelector("#drop").dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true }));
+        }""",
+        bytes_of,
+    )
+    verdict(page).to_have_text("match: cat")
+    expect(page.locator(".nearest figcaption")).to_contain_text("things/cat/shot")
+    expect(page.locator(".runner-up figcaption")).to_contain_text("things/coffee/shot")
+    for picture in (".asked img", ".nearest img", ".runner-up img"):
+        page.wait_for_function(
+            "selector => document.querySelector(selector).naturalWidth > 0", arg=f".answer {picture}"
+        )
+
+
+def test_a_slider_moved_across_the_score_flips_the_verdict_without_asking_again(
+    page: Page, data: Path, served: Served
+) -> None:
+    answer = served.ask(data / CAT, backbone="hog")
+    ask(page, data / CAT)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for threshold, margin, words in [
+        (answer["score"] + 0.001, 0, "Unknown"),
+        (answer["score"] - 0.001, 0, "match: cat"),
+        (answer["score"] - 0.001, answer["margin"] + 0.001, "ambiguous"),
+        (answer["score"] - 0.001, answer["margin"] - 0.001, "match: cat"),
+    ]:
+        slide(page, ".threshold", threshold)
+        slide(page, ".margin", margin)
+        verdict(page).to_have_text(words)
+    expect(page.locator(".why")).to_contain_text(f"leads coffee by {answer['margin']:.3f}")
+    page.get_by_role("button", name="As it was").click()
+    verdict(page).to_have_text("match: cat")
+    assert asked == []
+
+
+def test_what_the_page_decides_is_what_the_service_decides(page: Page, data: Path, served: Served) -> None:
+    answer = served.ask(data / CAT, backbone="hog")
+    decide = "async ([answer, t, m]) => (await import('/static/decide.js')).verdictOf(answer, t, m)"
+    for threshold in (-1, answer["score"], answer["score"] + 1e-6, 1):
+        for margin in (0, answer["margin"], answer["margin"] + 1e-6, 2):
+            told = served.ask(data / CAT, backbone="hog", threshold=threshold, margin=margin)
+            assert page.evaluate(decide, [answer, threshold, margin]) == told["verdict"]
+
+
+def test_backbones_are_shown_side_by_side(page: Page, data: Path) -> None:
+    ask(page, data / CAT)
+    page.locator("#query-backbones input[value=clip]").check()
+    expect(page.locator(".answer .backbone")).to_have_text(["clip", "hog"])
+
+
+def test_labelling_an_image_changes_the_next_query_and_can_be_undone(page: Page, data: Path, tmp_path: Path) -> None:
+    save_crop(tmp_path / "rocket.png", "rocket:0")
+    ask(page, tmp_path / "rocket.png")
+    verdict(page).to_have_text("Unknown")
+    page.get_by_label("This is a").fill("rocket")
+    page.get_by_role("button", name="Make it a shot").click()
+    expect(page.locator(".said")).to_contain_text("It is a shot of things/rocket now")
+    save_crop(tmp_path / "another.png", "rocket:1")
+    page.wait_for_timeout(300)
+    page.set_input_files("#file", tmp_path / "another.png")
+    verdict(page).to_have_text("match: rocket")
+    page.set_input_files("#file", tmp_path / "rocket.png")
+    page.get_by_role("button", name="This is none of these").click()
+    expect(page.locator(".said")).to_contain_text("It is a negative of things now")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".said")).to_have_text("Taken back.")
+
+
+def test_words_are_searched_and_marked_and_lead_to_what_is_like_them(page: Page) -> None:
+    page.get_by_role("link", name="Search").click()
+    page.get_by_role("searchbox").fill("ginger")
+    page.get_by_label("Compared with").select_option("captions")
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator("#found mark")).to_have_text(["ginger"])
+    expect(page.locator("#found li")).to_contain_text("a <b>ginger</b> cat")
+    expect(page.locator("#search-status")).to_have_text("1 found by captions.")
+    page.get_by_role("button", name="More like").click()
+    verdict(page).to_have_text("match: cat")
+
+
+def test_an_index_run_is_watched_to_its_end(page: Page, data: Path) -> None:
+    page.get_by_role("link", name="Browse").click()
+    expect(page.locator("#images li").first).to_be_visible()
+    before = page.locator("#images li").count()
+    save_crop(data / "things/6.preprocessed/more.png", "coffee:9")
+    (data / "things/6.preprocessed/broken.png").write_bytes(b"no image")
+    page.get_by_role("button", name="Index what is new").click()
+    expect(page.locator("#index-status")).to_have_text("Done: 1 added, 1 failed.")
+    expect(page.locator("#images li")).to_have_count(before + 1)
+    page.locator("#failures summary").click()
+    expect(page.locator("#failures li")).to_contain_text("broken.png: not an image in any known format")
+
+
+def test_the_map_shows_every_image_and_a_click_asks_about_it(page: Page) -> None:
+    page.get_by_role("link", name="Map").click()
+    expect(page.locator("#map-status")).to_contain_text("of their variance")
+    page.get_by_role("link", name="things/cat/shot1").hover()
+    expect(page.locator("#preview figcaption")).to_have_text("things/cat/shot1 (support)")
+    page.get_by_role("link", name="things/cat/shot1").click()
+    verdict(page).to_have_text("match: cat")
+
+
+def test_the_report_opens(page: Page, served: Served) -> None:
+    page.get_by_role("link", name="Report").click()
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Open the report").click()
+    expect(opened.value.get_by_role("heading", name="Evaluation")).to_be_visible()
+    opened.value.close()
+
+
+def test_what_is_no_image_is_said_in_words(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "words.png").write_text("hello")
+    page.set_input_files("#file", tmp_path / "words.png")
+    expect(page.locator("#query-status")).to_have_text("This cannot be read: not an image in any known format.")
+
+
+def test_everything_is_reached_by_keyboard_alone(page: Page, data: Path) -> None:
+    def tab_to(selector: str) -> None:
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                return
+        raise AssertionError(f"{selector} is not reached by Tab")
+
+    page.reload()
+    expect(page.locator("#query-backbones input")).to_have_count(2)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    for backbone in ("clip", "hog"):
+        tab_to(f"#query-backbones input[value={backbone}]")
+        page.keyboard.press("Space")
+    tab_to("#file")
+    ask(page, data / CAT)
+    tab_to(".threshold")
+    page.keyboard.press("End")
+    verdict(page).to_have_text("Unknown")
+    tab_to(".reset")
+    page.keyboard.press("Enter")
+    verdict(page).to_have_text("match: cat")
+    page.locator("nav a").nth(1).focus()
+    page.keyboard.press("Enter")
+    tab_to("#words")
+    page.keyboard.type("cat")
+    page.keyboard.press("Enter")
+    expect(page.locator("#found li").first).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1200])
+def test_axe_finds_no_fault_on_any_view_on_phone_and_desktop_light_and_dark(
+    page: Page, data: Path, scheme: Any, width: int
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    ask(page, data / CAT)
+    for view in ("Query", "Search", "Browse", "Map", "Report"):
+        page.get_by_role("link", name=view, exact=True).click()
+        page.wait_for_timeout(200)
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{view} scrolls sideways"
+
+
+def test_a_service_with_keys_asks_for_one(
+    browser: Browser, data: Path, weights: Path, tmp_path: Path, nearshot: Callable[..., Any]
+) -> None:
+    secret = nearshot("keys", "add", "me", "--file", tmp_path / "keys.json").stdout.strip()
+    with Store(tmp_path / "store", create=True) as store:
+        run_index(store, data)
+    service = Served(tmp_path / "store", "--api-keys", str(tmp_path / "keys.json"))
+    page = browser.new_page()
+    page.goto(service.url)
+    page.get_by_label("API key").fill(secret)
+    page.get_by_role("button", name="Use it").click()
+    page.get_by_role("link", name="Browse").click()
+    expect(page.locator("#images li").first).to_be_visible()
+    page.wait_for_function("() => document.querySelector('#images img').naturalWidth > 0")
+    expect(page.locator("#key-form")).to_be_hidden()
+    page.close()
+    assert service.end()[0] == 0
