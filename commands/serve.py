@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 from pathlib import Path
@@ -114,6 +115,7 @@ def _run(app: FastAPI, listening: socket.socket) -> None:
             app.state.runs.stop()
             super().handle_exit(sig, frame)  # type: ignore[arg-type]
 
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings are what clients send
     config = uvicorn.Config(
         app, log_level="warning", timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=10, server_header=False
     )

@@ -45,7 +45,7 @@ MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "
 
 REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 
-router = APIRouter(prefix="/v1", responses=described(401, 403, 408, 413, 421, 422, 503))
+router = APIRouter(prefix="/v1", responses=described(400, 401, 403, 405, 408, 413, 421, 422, 503))
 
 
 def _engine(request: Request) -> Engine:
