@@ -81,7 +81,10 @@ async def query(
     asked: Annotated[models.QueryParameters, Query()],
     images: Annotated[list[UploadFile], File(description="One image or more, of any format.")],
 ) -> Any:
-    """An answer an image, as `nearshot query --json` gives it. Images that come at the same time are encoded together."""
+    """An answer an image, as `nearshot query --json` gives it. Images that come at the same time are encoded together.
+
+    An image that cannot be read has its reason in its place; where none can, that is a problem (422).
+    """
     if len(images) > engine.settings.upload_images:
         raise HTTPException(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{len(images)} images are more than {engine.settings.upload_images}"
@@ -95,6 +98,8 @@ async def query(
             answers = await asyncio.gather(
                 *(_answer(engine, work, reference, options, words, *upload) for upload in uploads)
             )
+    if all(isinstance(answer, Unreadable) for answer in answers):
+        raise ImageError("; ".join(f"{one.path}: {one.reason}" for one in answers if isinstance(one, Unreadable)))
     return {
         "answers": [answer.as_json() for answer in answers],
         "policies": {category: reference.origin(category, options) for category in reference.supported},

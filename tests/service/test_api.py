@@ -65,6 +65,8 @@ def test_what_is_no_image_is_told_in_its_place(client: TestClient, small: Path, 
     first, second = ask(client, words, small / QUERIES / "cat/a.png")["answers"]
     assert first == {"path": "words.txt", "error": "not an image in any known format"}
     assert second["label"] == "cat"
+    alone = client.post("/v1/query", files={"images": ("words.txt", words.read_bytes())})
+    assert problem(alone, 422) == "words.txt: not an image in any known format"
 
 
 def test_shots_that_another_process_indexes_count_within_a_second(
