@@ -27,11 +27,13 @@ def _file_option(function: Function) -> Function:
 
 @click.group()
 @store_option
-def keys(store_directory: Path) -> None:
+@click.pass_context
+def keys(context: click.Context, store_directory: Path) -> None:
     """Make, list and revoke the API keys that `nearshot serve --api-keys FILE` asks for.
 
     The file holds hashes only. A service that runs follows it.
     """
+    context.default_map = {name: {"store_directory": str(store_directory)} for name in ("add", "list", "revoke")}
 
 
 @keys.command()

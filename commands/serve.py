@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 GRACE_S = 30
+CONNECTIONS = 1000
 
 
 @click.command()
@@ -83,7 +86,7 @@ def serve(
         waiting=queue,
     )
     with Store(store_directory) as store, _listen(host, port) as listening:
-        engine = Engine(store, settings, Metrics())
+        engine = Engine(store, settings, Metrics(), own_thread=False)
         engine.load()
         for name, reason in engine.skipped.items():
             click.echo(f"nearshot: without {name}: {reason}", err=True)
@@ -92,37 +95,49 @@ def serve(
             f"serving {near(str(store.directory))} with {', '.join(engine.served)} "
             f"at http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends it)"
         )
-        _run(create_app(engine, keys), listening)
+        _run(create_app(engine, keys), listening, engine.batcher.run)
 
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listening = socket.create_server((host, port), family=family, backlog=2048)
+        # What it accepts inherits this. asyncio would set it only on sockets that name their protocol, which these do not,
+        # and without it the body of each answer waits 40 ms for the client to acknowledge its head.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except OSError as error:
         raise UsageError(
             f"cannot listen on {host} port {port}: {error.strerror or error}; take another --port"
         ) from error
 
 
-def _run(app: FastAPI, listening: socket.socket) -> None:
+def _run(app: FastAPI, listening: socket.socket, encode: Callable[[], None]) -> None:
+    """Serve on a thread, and encode on this one, until a signal: then finish what was accepted."""
     import uvicorn
-
-    class Server(uvicorn.Server):
-        """Tells those who watch an index run to leave: a server that ends waits for all that it is answering."""
-
-        def handle_exit(self, sig: int, frame: object) -> None:
-            app.state.runs.stop()
-            super().handle_exit(sig, frame)  # type: ignore[arg-type]
 
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings are what clients send
     config = uvicorn.Config(
-        app, log_level="warning", timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=10, server_header=False
+        app,
+        log_level="warning",
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=10,
+        limit_concurrency=CONNECTIONS,
+        server_header=False,
     )
-    # uvicorn raises the signal that ended it once more when it has finished: to us that is no accident.
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    server = uvicorn.Server(config)
+
+    def end(number: int, frame: object) -> None:
+        app.state.engine.ready = False
+        app.state.runs.stop()  # a server that ends waits for all that it is answering, those who watch a run among them
+        server.handle_exit(number, None)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        Server(config).run(sockets=[listening])
+        serving = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server")
+        serving.start()
+        encode()
+        serving.join()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

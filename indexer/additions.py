@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,13 +12,10 @@ from backbones.protocol import Backbone
 from indexer.options import IndexOptions
 from indexer.run import IndexRun
 from schema.catalog import Catalog
-from schema.contract import QUERY_DIRECTORY
+from schema.contract import ADDED, QUERY_DIRECTORY
 from schema.errors import UsageError
 from schema.images import Role
 from schema.store import Store
-
-DIRECTORY = "added"
-"""Where additions lie under a category's queries. It names no label, so nothing is said of what they show."""
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
 SUFFIXES |= {"HEIF": ".heic", "AVIF": ".avif"}
@@ -27,7 +25,7 @@ def add_query(store: Store, data: bytes, category: str, options: IndexOptions, *
     """Write an encoded image into a category's queries and index it; its id. What is a query there already stays as it is.
 
     The file is named by its content alone. Raises ImageError where it is none, UsageError where the category is not indexed,
-    and what an index run raises.
+    and what an index run raises: then the file is gone again. One call at a time.
     """
     image_format = decode(data, max_pixels=options.max_pixels).image_format
     suffix = SUFFIXES.get(image_format)
@@ -38,17 +36,27 @@ def add_query(store: Store, data: bytes, category: str, options: IndexOptions, *
         if (known := _query_of(catalog, sha256, category)) is not None:
             return known
         root = _root_of(catalog, category)
-    directory = root / category / QUERY_DIRECTORY / DIRECTORY
+    if not (root / category).is_dir():
+        raise UsageError(f"{root / category} is not there; nothing can be added to it")
+    directory = root / category / QUERY_DIRECTORY / ADDED
     file = directory / f"{sha256[:32]}{suffix}"
-    aside = directory / f".{file.name}.part"
+    aside = directory / f".{uuid.uuid4().hex}.part"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(data)
-        aside.replace(file)
+        for place in (directory.parent, directory):
+            place.mkdir(exist_ok=True)
+        try:
+            aside.write_bytes(data)
+            aside.rename(file)
+        finally:
+            aside.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"cannot write into {directory}: {error.strerror}") from error
-    for _ in IndexRun(store, root, options, ready=ready):
-        pass
+    try:
+        for _ in IndexRun(store, root, options, ready=ready):
+            pass
+    except BaseException:
+        file.unlink(missing_ok=True)  # what was refused must not come in with the next run
+        raise
     with store.reading() as catalog:
         added = _query_of(catalog, sha256, category)
     if added is None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
+import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from schema.catalog import Catalog
-from schema.contract import SUPPORT_DIRECTORY, Place, has_image_suffix, place_file
+from schema.contract import ADDED, SUPPORT_DIRECTORY, is_label
 from schema.editor import SeenImage
 from schema.errors import UsageError
 from schema.feedback import Action, FeedbackRow, add_feedback, feedback_in_force, undo_feedback
@@ -22,9 +23,10 @@ _SHOT = re.compile(r"shot([0-9]+)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """The image that a user named: its absolute path, content, data directory and category."""
+    """The query that a user named: its absolute path, bytes, content, data directory and category."""
 
     path: Path
+    data: bytes
     sha256: str
     content_id: int
     root_id: int
@@ -33,41 +35,32 @@ class _Named:
 
 
 def add_shot(store: Store, image: Path, label: str, category: str | None = None) -> Path:
-    """Copy an indexed image to the place of a new shot of a label, and record both; the path of the shot.
+    """Copy an indexed query to the place of a new shot of a label, and record both; the path of the shot.
 
-    The vectors are those of its content. Raises UsageError where the image is not indexed, or where the label is none.
+    The vectors are those of its content. Raises UsageError where the image is no indexed query, or where the label is none.
+    Writers take turns, those of other processes too: no two ever take the same place.
     """
-    with store.reading() as catalog:
-        named = _find(catalog, image, category)
-        if feedback_in_force(catalog, named.content_id, named.category, Action.LABEL):
-            raise UsageError(f"{image} was made a shot already; take that back with --undo")
-    straight = _lies_straight(named, label)
-    directory = named.root / named.category / SUPPORT_DIRECTORY / ("" if straight else label)
-    place = place_file((named.category, SUPPORT_DIRECTORY, *(() if straight else (label,)), "shot1.png"))
-    is_name = bool(label) and label == Path(label).name and not label.startswith(".") and not has_image_suffix(label)
-    if not is_name or not isinstance(place, Place) or place.label != label:
+    if not is_label(label):
         raise UsageError(
-            f"'{label}' cannot be a label; take a plain name other than Unknown, shotN and names of images"
+            f"{label!r} cannot be a label; take a plain name other than Unknown, {ADDED}, shotN and names of images"
         )
-    directory.mkdir(parents=True, exist_ok=True)
-    shot = directory / f"shot{_next_number(directory)}{named.path.suffix}"
-    aside = directory / f".{shot.name}.part"
-    try:
-        shutil.copyfile(named.path, aside)
-        aside.rename(shot)
-    finally:
-        aside.unlink(missing_ok=True)
-    facts = shot.stat()
-    found = FoundImage(
-        str(shot.relative_to(named.root)),
-        named.category,
-        Role.SUPPORT,
-        label,
-        shot.stem,
-        FileState(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns),
-    )
+    shot: Path | None = None
     try:
         with store.writing() as editor:
+            named = _find(editor, image, category)
+            if feedback_in_force(editor, named.content_id, named.category, Action.LABEL):
+                raise UsageError(f"{image} was made a shot already; take that back with --undo")
+            straight = "" if _lies_straight(named, label) else label
+            shot = _copy(named, named.root / named.category / SUPPORT_DIRECTORY / straight)
+            facts = shot.stat()
+            found = FoundImage(
+                str(shot.relative_to(named.root)),
+                named.category,
+                Role.SUPPORT,
+                label,
+                shot.stem,
+                FileState(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns),
+            )
             editor.put_images(named.root_id, [SeenImage(found, named.content_id)])
             add_feedback(
                 editor,
@@ -80,8 +73,27 @@ def add_shot(store: Store, image: Path, label: str, category: str | None = None)
                 created=utc_now(),
             )
     except BaseException:
-        shot.unlink(missing_ok=True)  # what the store does not know of must not become a shot with the next index run
+        if shot is not None:
+            shot.unlink(
+                missing_ok=True
+            )  # what the store does not know of must not become a shot with the next index run
         raise
+    return shot
+
+
+def _copy(named: _Named, directory: Path) -> Path:
+    """Write the image as the next shot of a directory, whole or not at all. UsageError where that cannot be done."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        shot = directory / f"shot{_next_number(directory)}{named.path.suffix}"
+        aside = directory / f".{uuid.uuid4().hex}.part"
+        try:
+            aside.write_bytes(named.data)
+            aside.rename(shot)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write into {directory}: {error.strerror or error}") from error
     return shot
 
 
@@ -118,6 +130,8 @@ def undo(store: Store, image: Path, action: Action, category: str | None = None)
                 placed = editor.images_of(named.content_id)
                 editor.remove_images([one.id for one in placed if Path(one.root, one.path) == shot])
                 shot.unlink()
+                with suppress(OSError):  # it holds other shots
+                    shot.parent.rmdir()
     return said
 
 
@@ -125,11 +139,16 @@ def _find(catalog: Catalog, image: Path, category: str | None) -> _Named:
     """What the store knows of an image: by its path, else by its content."""
     path = Path(os.path.realpath(image))
     try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{image} cannot be read: {error.strerror or error}") from error
+    sha256 = hashlib.sha256(data).hexdigest()
     content = catalog.content(sha256)
-    shown = catalog.images_of(content[0]) if content else []
+    placed = catalog.images_of(content[0]) if content else []
+    roles = {image_id: one.role for image_id, one in catalog.shown([one.id for one in placed]).items()}
+    shown = [one for one in placed if roles[one.id] == Role.QUERY]
+    if placed and not shown:
+        raise UsageError(f"{image} is a shot already; only queries can be labelled or rejected")
     own = [one for one in shown if Path(one.root, one.path) == path] or shown
     wanted = [one for one in own if category in (None, one.category)]
     if content is None or not wanted:
@@ -141,7 +160,7 @@ def _find(catalog: Catalog, image: Path, category: str | None) -> _Named:
     if len(categories) > 1:
         raise UsageError(f"{image} lies in several categories: {', '.join(categories)}; name one with --category")
     first = wanted[0]
-    return _Named(path, sha256, content[0], first.root_id, Path(first.root), first.category)
+    return _Named(path, data, sha256, content[0], first.root_id, Path(first.root), first.category)
 
 
 def _lies_straight(named: _Named, label: str) -> bool:

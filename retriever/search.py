@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -105,10 +105,17 @@ class WordEncoder(Protocol):
         """Raises WeightsError where the backbone is not to be had."""
 
 
-def search(store: Store, query: str, options: SearchOptions, encode: WordEncoder | None = None) -> Results:
+def search(
+    store: Store,
+    query: str,
+    options: SearchOptions,
+    encode: WordEncoder | None = None,
+    *,
+    among: Collection[int] | None = None,
+) -> Results:
     """The images that words are about, best first; none for a query without words.
 
-    Without `encode`, the text encoder is loaded, and let go again.
+    Without `encode`, the text encoder is loaded, and let go again; with it, `among` are the rows that it can encode for.
 
     Raises UsageError for a category that is not there, or for a mode that the store cannot serve, and WeightsError where the
     text encoder is not to be had; with `auto`, these become reasons.
@@ -120,7 +127,7 @@ def search(store: Store, query: str, options: SearchOptions, encode: WordEncoder
     words = None
     if options.mode != Mode.CAPTIONS and plain_words(query):
         try:
-            words = _encode(store, plain_words(query), categories, options, encode)
+            words = _encode(store, plain_words(query), categories, options, encode, among)
         except (UsageError, WeightsError) as error:
             if options.mode != Mode.AUTO:
                 raise
@@ -136,10 +143,15 @@ def search(store: Store, query: str, options: SearchOptions, encode: WordEncoder
 
 
 def _encode(
-    store: Store, words: str, categories: list[str], options: SearchOptions, encode: WordEncoder | None
+    store: Store,
+    words: str,
+    categories: list[str],
+    options: SearchOptions,
+    encode: WordEncoder | None,
+    among: Collection[int] | None,
 ) -> _Words:
     with store.reading() as catalog:
-        row, _ = choose_row(catalog, None, categories, roles=list(Role), words=True)
+        row, _ = choose_row(catalog, None, categories, roles=list(Role), words=True, among=among)
     if encode is not None:
         return _Words(row, encode(row, words))
     backbone = load_indexed(row, weights=options.weights, device=options.device)

@@ -13,6 +13,11 @@ SUPPORT_DIRECTORY = "2.support-set"
 QUERY_DIRECTORY = "6.preprocessed"
 LABELS_FILE = "labels.csv"
 SIDECAR_SUFFIX = ".txt"
+ADDED = "added"
+"""Where images that came by another way lie, under a category's queries. It is no label, so nothing is said of them."""
+
+LABEL_BYTES = 200
+"""The longest label, in UTF-8; file systems end names at 255."""
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -108,6 +113,25 @@ def true_label(query_parts: Sequence[str], labels: Iterable[str]) -> str | None:
     """The label that a query's own path tells, if any: its first directory under 6.preprocessed/ that names one."""
     known = {*labels, UNKNOWN}
     return next((part for part in query_parts[2:-1] if part in known), None)
+
+
+def is_label(name: str) -> bool:
+    """Whether a name that a person gives can be a label: what a directory of shots can be called, and is read as one."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return False
+    plain = (
+        bool(name)
+        and name.isprintable()
+        and name == name.strip()
+        and name == PurePosixPath(name).name
+        and size <= LABEL_BYTES
+    )
+    if not plain or is_ignored(name) or has_image_suffix(name) or name == ADDED:
+        return False
+    place = place_file(("category", SUPPORT_DIRECTORY, name, "shot1.png"))
+    return isinstance(place, Place) and place.label == name
 
 
 def _shot_name(name: str, *, is_file: bool) -> str | None:

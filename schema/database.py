@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from schema.errors import StoreError
+from schema.errors import StoreBusyError, StoreError
 
 HEAD = "0006"
 """The newest migration; a test holds it to the scripts in migrations/, so that opening a store need not import Alembic."""
@@ -118,6 +118,8 @@ def _translated(url: str) -> Iterator[None]:
             "attempt to write a readonly database": "give write permission on the store's directory",
             "unable to open database file": "check that the store's directory exists and may be written",
         }
+        if reason == "database is locked":
+            raise StoreBusyError(f"{_place(url)}: {remedy[reason]}") from error
         advice = remedy.get(reason, "`nearshot verify` looks for damage")
         raise StoreError(f"{_place(url)}: {reason}; {advice}") from error
     except DatabaseError as error:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, Response
@@ -17,9 +17,7 @@ from starlette.exceptions import HTTPException
 from backbones.protocol import TextEncoder
 from backbones.thumbnail import thumbnail
 from evaluation.projection import Projection, methods, project
-from indexer.additions import add_query
 from indexer.feedback import add_shot, reject, undo
-from indexer.options import IndexOptions
 from indexer.survey import survey
 from retriever.answer import Answer, Unreadable
 from retriever.embedding import mix, unit
@@ -38,7 +36,6 @@ from service.problems import described
 from service.runs import Runs
 from service.work import Work
 
-T = TypeVar("T")
 THUMBNAIL_SIDE = 256
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif", "AVIF": "image/avif"}
 """The formats that browsers show and that run nothing. Of others, and of what may hold scripts, the thumbnail is there."""
@@ -58,6 +55,11 @@ def _work(request: Request) -> Work:
     return work
 
 
+def _slow(request: Request) -> Work:
+    slow: Work = request.app.state.slow
+    return slow
+
+
 def _runs(request: Request) -> Runs:
     runs: Runs = request.app.state.runs
     return runs
@@ -65,6 +67,7 @@ def _runs(request: Request) -> Runs:
 
 EngineHere = Annotated[Engine, Depends(_engine)]
 WorkHere = Annotated[Work, Depends(_work)]
+SlowWorkHere = Annotated[Work, Depends(_slow)]
 RunsHere = Annotated[Runs, Depends(_runs)]
 ImageId = Annotated[int, Query(ge=1, le=2**53)]
 
@@ -93,7 +96,7 @@ async def query(
     with engine.batcher.admission(len(images)):
         async with asyncio.timeout(engine.settings.seconds):
             reference = await work.do(engine.reference, options)
-            uploads = [(_name(upload, place), await upload.read()) for place, upload in enumerate(images, start=1)]
+            uploads = [(_name(upload, place), upload.file) for place, upload in enumerate(images, start=1)]
             words = None if options.text is None else await work.do(engine.words, reference.row, options.text)
             answers = await asyncio.gather(
                 *(_answer(engine, work, reference, options, words, *upload) for upload in uploads)
@@ -109,12 +112,12 @@ async def query(
 
 
 async def _answer(
-    engine: Engine, work: Work, reference: Reference, options: QueryOptions, words: Any, name: str, data: bytes
+    engine: Engine, work: Work, reference: Reference, options: QueryOptions, words: Any, name: str, upload: BinaryIO
 ) -> Answer | Unreadable:
     backbone = engine.backbone(reference)
     try:
         with engine.batcher.arrival():
-            prepared = await work.do(engine.prepare, data, backbone)
+            prepared = await work.do(engine.prepare, upload, backbone)
             encoding = engine.encode(backbone, prepared)
         with engine.metrics.stage("encode"):
             vector = unit(backbone, await asyncio.wrap_future(encoding))
@@ -167,21 +170,14 @@ async def images(engine: EngineHere, work: WorkHere, asked: Annotated[models.Ima
 )
 async def add_image(
     engine: EngineHere,
-    work: WorkHere,
+    work: SlowWorkHere,
     image: Annotated[UploadFile, File(description="An image.")],
     category: Annotated[str, Form(min_length=1, max_length=255, description="The category that it belongs to.")],
 ) -> Any:
     """Put an image among a category's queries in its data directory, and index it, so that it can be labelled or rejected."""
-    data = await image.read()
-
-    def add() -> Pictured:
-        options = IndexOptions(
-            backbones=tuple(engine.served), categories=(category,), max_pixels=engine.settings.max_pixels
-        )
-        image_id = add_query(engine.store, data, category, options, ready=engine.shared())
-        return _pictured(engine, image_id)
-
-    return _image(await work.do(add))
+    added = await work.do(lambda: _pictured(engine, engine.add(image.file.read(), category)))
+    engine.outdate()
+    return _image(added)
 
 
 @router.get("/images/{image_id}", response_model=models.Image, summary="An indexed image", responses=described(404))
@@ -250,7 +246,7 @@ async def categories(engine: EngineHere, work: WorkHere) -> Any:
 
 
 @router.get("/map", response_model=models.Map, summary="A category in two dimensions")
-async def map_(engine: EngineHere, work: WorkHere, asked: Annotated[models.MapParameters, Query()]) -> Any:
+async def map_(engine: EngineHere, work: SlowWorkHere, asked: Annotated[models.MapParameters, Query()]) -> Any:
     """Its images as a backbone sees them, projected by PCA, or by UMAP where it is installed."""
 
     def projected() -> Projection:
@@ -271,14 +267,14 @@ async def map_(engine: EngineHere, work: WorkHere, asked: Annotated[models.MapPa
 
 
 @router.get("/report", response_class=HTMLResponse, summary="The evaluation as a page")
-async def report(engine: EngineHere, work: WorkHere) -> Response:
+async def report(engine: EngineHere, work: SlowWorkHere) -> Response:
     """What `nearshot evaluate --output` writes as report.html, of all that is served."""
     page = await work.do(engine.report)
     return HTMLResponse(page, headers={"Content-Security-Policy": REPORT_POLICY})
 
 
 @router.get("/status", response_model=dict[str, Any], summary="What is indexed, lacking, stale or failed")
-async def status(engine: EngineHere, work: WorkHere) -> Any:
+async def status(engine: EngineHere, work: SlowWorkHere) -> Any:
     """The object of `nearshot status --json`."""
     return (await work.do(survey, engine.store)).as_json()
 
@@ -291,8 +287,7 @@ async def index(engine: EngineHere, work: WorkHere, runs: RunsHere) -> Any:
         with engine.store.reading() as catalog:
             return [Path(path) for root_id, path in sorted(catalog.roots().items()) if catalog.has_images(root_id)]
 
-    options = IndexOptions(backbones=tuple(engine.served), max_pixels=engine.settings.max_pixels)
-    return asdict(runs.start(await work.do(roots), options, engine.shared()))
+    return asdict(runs.start(await work.do(roots), engine.index_options(), engine.shared()))
 
 
 @router.get("/runs/{run_id}", response_model=models.Run, summary="An index run", responses=described(404))
@@ -340,7 +335,9 @@ async def label(
         shot = add_shot(engine.store, Path(found.path), label, found.category)
         return _feedback(image_id, Action.LABEL, found.category, label, str(shot))
 
-    return await work.do(say)
+    said = await work.do(say)
+    engine.outdate()
+    return said
 
 
 @router.post("/reject", response_model=models.Feedback, responses=described(404))
@@ -360,7 +357,9 @@ async def reject_image(
             reject(engine.store, Path(found.path), found.category)
         return _feedback(image_id, Action.REJECT, found.category, None, None, undone=undo_it)
 
-    return await work.do(say)
+    said = await work.do(say)
+    engine.outdate()
+    return said
 
 
 def _query_options(asked: models.QueryParameters) -> QueryOptions:

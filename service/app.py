@@ -19,6 +19,8 @@ from service.problems import problem, translate_errors
 from service.runs import Runs
 from service.work import Work
 
+SLOW_THREADS = 2
+"""For what takes seconds (reports, maps, additions): it must not keep queries waiting."""
 STATIC = Path(__file__).parent / "static"
 
 
@@ -29,8 +31,9 @@ def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) 
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         app.state.runs.close()
-        engine.close()
         app.state.work.close()
+        app.state.slow.close()
+        engine.close()
 
     settings = engine.settings
     app = FastAPI(
@@ -43,7 +46,8 @@ def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) 
         max_body_size=settings.upload_bytes,
         form_limits={"max_files": settings.upload_images + 1, "max_fields": 16, "max_part_size": 1 << 16},
     )
-    app.state.engine, app.state.work, app.state.runs = engine, Work(settings.threads), Runs(engine.store)
+    app.state.engine, app.state.runs = engine, Runs(engine.store)
+    app.state.work, app.state.slow = Work(settings.threads, "query"), Work(SLOW_THREADS, "slow")
     engine.metrics.watch(lambda: engine.batcher.admitted)
     translate_errors(app)
     app.include_router(router)

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from backbones.preparation import prepare_safely
 from backbones.protocol import Backbone, Prepared
 from evaluation.evaluate import EvaluationOptions, evaluate
 from evaluation.report import render_report
+from indexer.additions import add_query
+from indexer.options import IndexOptions
 from retriever.choice import choose_categories, choose_row, load_indexed
 from retriever.embedding import encode_words
 from retriever.options import Against, QueryOptions
@@ -26,7 +28,7 @@ from retriever.search import Results, SearchOptions, search
 from schema.catalog import BackboneRow, Catalog
 from schema.errors import UsageError, WeightsError
 from schema.store import Store
-from service.batcher import Batcher, Shared
+from service.batcher import BatchedBackbone, Batcher
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -57,18 +59,24 @@ class _Opened:
 
 
 class Engine:
-    """Everything that requests share. Safe from any thread, once `load` is done."""
+    """Everything that requests share. Safe from any thread, once `load` is done.
 
-    def __init__(self, store: Store, settings: Settings, metrics: Metrics) -> None:
+    Its batcher has a thread of its own, or else whoever made the engine runs it.
+    """
+
+    def __init__(self, store: Store, settings: Settings, metrics: Metrics, *, own_thread: bool = True) -> None:
         self.store, self.settings, self.metrics = store, settings, metrics
         self.batcher = Batcher(
-            capacity=settings.waiting, gather=settings.gather, observe=lambda size: metrics.batches.observe(size)
+            capacity=settings.waiting,
+            gather=settings.gather,
+            observe=lambda size: metrics.batches.observe(size),
+            own_thread=own_thread,
         )
         self.served: dict[str, Served] = {}
         self.skipped: dict[str, str] = {}
         self.ready = False
         self._references: OrderedDict[_Key, _Opened] = OrderedDict()
-        self._opening, self._drawing = threading.Lock(), threading.Lock()
+        self._opening, self._drawing, self._adding = threading.Lock(), threading.Lock(), threading.Lock()
         self._report: tuple[int, str] | None = None
 
     def load(self) -> None:
@@ -92,6 +100,27 @@ class Engine:
             raise WeightsError(f"there is no backbone to serve with: {reasons}")
         self.ready = True
 
+    def index_options(self, categories: tuple[str, ...] = ()) -> IndexOptions:
+        """Options of an index run with the backbones that are served."""
+        settings = self.settings
+        return IndexOptions(
+            backbones=tuple(self.served),
+            categories=categories,
+            weights=settings.weights,
+            device=settings.device,
+            max_pixels=settings.max_pixels,
+        )
+
+    def add(self, data: bytes, category: str) -> int:
+        """Put an image among a category's queries, and index it; its id. One at a time."""
+        with self._adding:
+            return add_query(self.store, data, category, self.index_options((category,)), ready=self.shared())
+
+    def outdate(self) -> None:
+        """Have the next query look at the store anew: this service has changed it."""
+        with self._opening:
+            self._references.clear()
+
     def report(self) -> str:
         """The evaluation of all that is served, as a page; drawn anew only when the store has changed."""
         with self._drawing:  # matplotlib draws for one thread at a time
@@ -109,12 +138,12 @@ class Engine:
 
     def shared(self) -> dict[str, Backbone]:
         """The loaded backbones for an index run in this process."""
-        return {name: Shared(served.backbone, self.batcher) for name, served in self.served.items()}
+        return {name: BatchedBackbone(served.backbone, self.batcher) for name, served in self.served.items()}
 
     def reference(self, options: QueryOptions) -> Reference:
         """What to compare with, a quarter of a second behind the store at most. UsageError for what is not indexed."""
         key = _Key(options.backbone, options.category, options.score, options.against, options.text is not None)
-        with self.store.reading() as catalog, self._opening:
+        with self._opening, self.store.reading() as catalog:
             opened = self._references.get(key)
             if opened is None or (
                 opened.reference.revision != catalog.revision()
@@ -143,10 +172,10 @@ class Engine:
         """The loaded backbone of a reference."""
         return next(served.backbone for served in self.served.values() if served.row.id == reference.row.id)
 
-    def prepare(self, data: bytes, backbone: Backbone) -> Prepared:
-        """Decode an upload, and prepare it. ImageError where it is none."""
+    def prepare(self, upload: BinaryIO, backbone: Backbone) -> Prepared:
+        """Read an upload, decode it, and prepare it. ImageError where it is no image."""
         with self.metrics.stage("decode"):
-            picture = decode(data, max_pixels=self.settings.max_pixels).picture
+            picture = decode(upload.read(), max_pixels=self.settings.max_pixels).picture
         with self.metrics.stage("prepare"):
             return prepare_safely(backbone, picture)
 
@@ -164,4 +193,4 @@ class Engine:
 
     def search(self, query: str, options: SearchOptions) -> Results:
         """Find images by words, with the text encoder that is loaded."""
-        return search(self.store, query, options, self.words)
+        return search(self.store, query, options, self.words, among={one.row.id for one in self.served.values()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -11,13 +12,18 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
+from schema.errors import NearshotError
 from service.keys import Key, Scope, scopes_of
 from service.metrics import Metrics
 from service.problems import problem
 
+log = logging.getLogger(__name__)
+
+METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
 """What anybody may get: the page, which holds nothing of the store, and what orchestrators ask."""
@@ -51,12 +57,12 @@ class Guard:
             await self._app(connection, receive, send)
             return
         started = time.perf_counter()
-        status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+        status, begun = HTTPStatus.INTERNAL_SERVER_ERROR.value, False
 
         async def send_guarded(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
@@ -64,38 +70,61 @@ class Guard:
                     headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        refusal = self._refusal(connection)
         try:
+            refusal = self._refusal(connection)
             if refusal:
-                await problem(*refusal)(connection, receive, send_guarded)
+                await refusal(connection, receive, send_guarded)
             else:
                 await self._app(connection, _in_time(receive, self._body_seconds), send_guarded)
+        except Exception as error:  # whatever it is, the client is told, and the next one served
+            if begun:
+                raise
+            if not isinstance(error, NearshotError):
+                log.exception("a request failed")
+            detail = str(error) if isinstance(error, NearshotError) else "it failed; the service's log has the reason"
+            await problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail)(connection, receive, send_guarded)
         finally:
             route = getattr(connection.get("route"), "path", "other")
-            self._metrics.requests.labels(connection["method"], route, str(status)).inc()
+            method = connection["method"] if connection["method"] in METHODS else "other"
+            self._metrics.requests.labels(method, route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
 
-    def _refusal(self, connection: Connection) -> tuple[int, str] | tuple[int, str, dict[str, str]] | None:
+    def _refusal(self, connection: Connection) -> Response | None:
         headers = Headers(scope=connection)
         host = headers.get("host", "")
-        if self._keys is None and not is_loopback(urlsplit(f"//{host}").hostname or ""):
-            return HTTPStatus.MISDIRECTED_REQUEST, f"this service is for this machine alone; '{host}' is not it"
+        if self._keys is None and not is_loopback(_host_of(f"//{host}")[0]):
+            return problem(
+                HTTPStatus.MISDIRECTED_REQUEST, f"this service is for this machine alone; '{host}' is not it"
+            )
         changes = connection["method"] not in SAFE
         origin = headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc != host
-        if changes and (foreign or headers.get("sec-fetch-site", "none") not in ("none", "same-origin")):
-            return HTTPStatus.FORBIDDEN, "another site may not change anything here"
+        foreign = origin is not None and _host_of(origin)[1] != host
+        from_site = headers.get("sec-fetch-site", "none")
         path: str = connection["path"]
+        if changes and (foreign or from_site not in ("none", "same-origin")):
+            return problem(HTTPStatus.FORBIDDEN, "another site may not change anything here")
+        if path.startswith("/v1/") and from_site == "cross-site":
+            return problem(HTTPStatus.FORBIDDEN, "another site may not ask anything here")
         if self._keys is None or path in OPEN or path.startswith("/static/"):
             return None
         scheme, _, secret = headers.get("authorization", "").partition(" ")
         may = scopes_of(self._keys(), secret.strip()) if scheme.lower() == "bearer" else frozenset()
-        reads = not changes or path == "/v1/query"
+        wanted = Scope.WRITE if changes and path != "/v1/query" else Scope.READ
         if not may:
-            return HTTPStatus.UNAUTHORIZED, "give an API key: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"}
-        if (Scope.READ if reads else Scope.WRITE) not in may:
-            return HTTPStatus.FORBIDDEN, f"this key may not {'read' if reads else 'write'}"
+            challenge = {"WWW-Authenticate": "Bearer"}
+            return problem(HTTPStatus.UNAUTHORIZED, "give an API key: Authorization: Bearer KEY", challenge)
+        if wanted not in may:
+            return problem(HTTPStatus.FORBIDDEN, f"this key may not {wanted}")
         return None
+
+
+def _host_of(url: str) -> tuple[str, str]:
+    """The name and the whole place (with the port) that a URL names; empty where it makes no sense."""
+    try:
+        parts = urlsplit(url)
+        return parts.hostname or "", parts.netloc
+    except ValueError:
+        return "", ""
 
 
 def is_loopback(host: str) -> bool:

@@ -7,10 +7,13 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from schema.errors import UsageError
 from schema.store import utc_now
@@ -40,7 +43,15 @@ def read_keys(file: Path) -> list[Key]:
     """The keys of a file. UsageError where it cannot be read, or is no such file."""
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
-        return [Key(row["name"], row["sha256"], tuple(map(Scope, row["scopes"])), row["created"]) for row in rows]
+        return [
+            Key(
+                str(row["name"]),
+                bytes.fromhex(row["sha256"]).hex(),
+                tuple(map(Scope, row["scopes"])),
+                str(row["created"]),
+            )
+            for row in rows
+        ]
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}; make it with `nearshot keys add NAME`") from error
     except (ValueError, TypeError, KeyError) as error:
@@ -77,20 +88,22 @@ class KeyFile:
 
 def add_key(file: Path, name: str, scopes: Sequence[Scope]) -> str:
     """Make a key, and return its secret, which is kept nowhere. UsageError for a name that is taken."""
-    keys = read_keys(file) if file.exists() else []
-    if any(key.name == name for key in keys):
-        raise UsageError(f"there is a key '{name}' already; revoke it, or take another name")
     secret = f"nearshot_{secrets.token_urlsafe(32)}"
-    _write(file, [*keys, Key(name, _hash(secret), tuple(scopes), utc_now())])
+    with _alone(file):
+        keys = read_keys(file) if file.exists() else []
+        if any(key.name == name for key in keys):
+            raise UsageError(f"there is a key '{name}' already; revoke it, or take another name")
+        _write(file, [*keys, Key(name, _hash(secret), tuple(scopes), utc_now())])
     return secret
 
 
 def revoke_key(file: Path, name: str) -> None:
     """Take a key out of the file. UsageError where it has none of the name."""
-    keys = read_keys(file)
-    if all(key.name != name for key in keys):
-        raise UsageError(f"there is no key '{name}'; there are {', '.join(key.name for key in keys) or 'none'}")
-    _write(file, [key for key in keys if key.name != name])
+    with _alone(file):
+        keys = read_keys(file)
+        if all(key.name != name for key in keys):
+            raise UsageError(f"there is no key '{name}'; there are {', '.join(key.name for key in keys) or 'none'}")
+        _write(file, [key for key in keys if key.name != name])
 
 
 def scopes_of(keys: Sequence[Key], secret: str) -> frozenset[Scope]:
@@ -105,6 +118,20 @@ def scopes_of(keys: Sequence[Key], secret: str) -> frozenset[Scope]:
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Hold the file against other processes that would change it, from before it is read until it is written."""
+    lock = FileLock(file.with_name(f".{file.name}.lock"), timeout=10)
+    try:
+        lock.acquire()
+    except (OSError, Timeout) as error:
+        raise UsageError(f"cannot write {file}: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _write(file: Path, keys: Sequence[Key]) -> None:

@@ -12,7 +12,6 @@ from retriever.search import Mode
 from schema.images import Role
 
 Name = Annotated[str, Field(max_length=255)]
-PerMode = int | None
 Verdict = Literal["match", "ambiguous", "unknown", "no_support"]
 
 
@@ -237,15 +236,17 @@ class Categories(BaseModel):
 
 
 class Run(BaseModel):
-    """An index run of this service. `report` is the object that `nearshot index --json` ends with."""
+    """An index run of this service. `reports` are the objects that `nearshot index --json` ends with, by data directory;
+    `errors` say why others could not be indexed.
+    """
 
     id: int
     state: Literal["running", "finished", "interrupted", "failed"]
     done: int
     total: int
     failed: int
-    error: str | None
-    report: dict[str, Any] | None
+    errors: dict[str, str]
+    reports: dict[str, dict[str, Any]]
 
 
 class MapParameters(BaseModel):

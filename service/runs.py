@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,15 +25,15 @@ State = Literal["running", "finished", "interrupted", "failed"]
 
 @dataclass(slots=True)
 class RunState:
-    """How far a run has come, over all data directories. `report` is that of the last directory it ended."""
+    """How far a run has come, over all data directories; the reports and errors of those it has ended with."""
 
     id: int
     state: State = "running"
     done: int = 0
     total: int = 0
     failed: int = 0
-    error: str | None = None
-    report: dict[str, Any] | None = None
+    errors: dict[str, str] = field(default_factory=dict)
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Runs:
@@ -58,7 +58,7 @@ class Runs:
     def start(self, roots: Sequence[Path], options: IndexOptions, ready: Mapping[str, Backbone]) -> RunState:
         """Index data directories one after another. StoreBusyError where a run is on already."""
         with self._lock:
-            if self._thread is not None and self._thread.is_alive():
+            if self._runs and self._runs[max(self._runs)].state == "running":
                 raise StoreBusyError(f"run {max(self._runs)} is on; wait for it to end")
             run = RunState(id=max(self._runs, default=0) + 1)
             self._runs[run.id] = run
@@ -78,20 +78,21 @@ class Runs:
             self._thread.join()
 
     def _run(self, run: RunState, roots: Sequence[Path], options: IndexOptions, ready: Mapping[str, Backbone]) -> None:
-        try:
-            for root in roots:
-                index = IndexRun(self._store, root, options, should_stop=self._stopping.is_set, ready=ready)
-                done, total = run.done, run.total
-                for progress in index:
-                    run.total, run.done = total + progress.total, done + progress.done
-                    run.failed = progress.failed
-                run.report = index.report.as_json()
-                if index.report.interrupted:
-                    run.state = "interrupted"
-                    return
-            run.state = "finished"
-        except NearshotError as error:
-            run.error, run.state = str(error), "failed"
-        except Exception:  # a thread's own end would say nothing to whoever waits
-            log.exception("the index run failed")
-            run.error, run.state = "it failed; the service's log has the reason", "failed"
+        for root in roots:
+            if self.stopping:
+                break
+            try:
+                self._index(run, root, options, ready)
+            except NearshotError as error:
+                run.errors[str(root)] = str(error)
+            except Exception:  # a thread's own end would say nothing to whoever waits
+                log.exception("the index run failed")
+                run.errors[str(root)] = "it failed; the service's log has the reason"
+        run.state = "interrupted" if self.stopping else "failed" if run.errors else "finished"
+
+    def _index(self, run: RunState, root: Path, options: IndexOptions, ready: Mapping[str, Backbone]) -> None:
+        index = IndexRun(self._store, root, options, should_stop=self._stopping.is_set, ready=ready)
+        done, total, failed = run.done, run.total, run.failed
+        for progress in index:
+            run.total, run.done, run.failed = total + progress.total, done + progress.done, failed + progress.failed
+        run.reports[str(root)] = index.report.as_json()

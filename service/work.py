@@ -14,13 +14,13 @@ T = TypeVar("T")
 class Work:
     """A pool of threads, no more than there are cores for: more images decoded at once would only take more memory."""
 
-    def __init__(self, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="work")
+    def __init__(self, threads: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     async def do(self, function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         """Call a function on a thread, and wait for what it gives or raises."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(*arguments, **options))
 
     def close(self) -> None:
-        """Wait for what was begun."""
-        self._pool.shutdown()
+        """Wait for what was begun; what was not is dropped."""
+        self._pool.shutdown(cancel_futures=True)

@@ -30,6 +30,7 @@ async function start() {
   await telling(at("#query-status"), async () => {
     await offer();
     at("#key-form").hidden = true;
+    at("#query-status").textContent = "";
   });
   route();
 }

@@ -76,8 +76,9 @@ at("#index-now").addEventListener("click", async () => {
 
 function inWords(run) {
   if (run.state === "running") return run.total ? `${run.done} of ${run.total} files read ...` : "Looking for what is new ...";
-  if (run.state === "failed") return run.error;
-  const counts = ["added", "changed", "moved", "removed", "failed"].filter((name) => run.report?.[name]);
-  const changed = counts.map((name) => `${run.report[name]} ${name}`).join(", ");
-  return `${run.state === "finished" ? "Done" : "Interrupted"}: ${changed || "nothing was new"}.`;
+  const reports = Object.values(run.reports);
+  const counts = ["added", "changed", "moved", "removed", "failed"].map((name) => [name, reports.reduce((sum, report) => sum + report[name], 0)]);
+  const changed = counts.filter(([, count]) => count).map(([name, count]) => `${count} ${name}`).join(", ");
+  const end = { finished: "Done", failed: "Not all was indexed", interrupted: "Interrupted" }[run.state];
+  return [`${end}: ${changed || "nothing was new"}.`, ...Object.values(run.errors)].join(" ");
 }

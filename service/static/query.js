@@ -6,7 +6,8 @@ import { at, fill, make, placeOf, telling, tile } from "./page.js";
 
 const WORDS = { match: "match", ambiguous: "ambiguous", unknown: "Unknown", no_support: "no shots" };
 const status = at("#query-status");
-let current = null;
+let current = null; // the image asked about: a file, and what is known of it where it is an indexed one
+let asked = 0;
 let backbones = [];
 let labels = new Map();
 
@@ -25,16 +26,18 @@ export function offer(facts) {
   }
 }
 
-export async function query(file) {
-  current = file;
+export async function query(file, image = null) {
+  current = { file, image };
+  const mine = (asked += 1);
   const chosen = [...document.querySelectorAll("#query-backbones input:checked")].map((box) => box.value);
   const wanted = chosen.length ? chosen : backbones.slice(0, 1);
   status.textContent = "Looking ...";
   await telling(status, async () => {
     const answered = await Promise.all(wanted.map((backbone) => answerOf(file, backbone)));
-    if (current !== file) return;
+    if (asked !== mine) return; // something else was asked meanwhile
+    for (const shown of document.querySelectorAll('.asked img')) URL.revokeObjectURL(shown.src);
     const url = URL.createObjectURL(file);
-    at("#answers").replaceChildren(...answered.map((given) => card(given, file, url)));
+    at("#answers").replaceChildren(...answered.map((given) => card(given, file, url, image)));
     status.textContent = "";
   });
 }
@@ -42,7 +45,7 @@ export async function query(file) {
 /** Query with an indexed image, from another view. */
 export async function queryLike(id) {
   location.hash = "#query";
-  await telling(status, async () => query(await imageFile(id)));
+  await telling(status, async () => query(...(await Promise.all([imageFile(id), askJson(`/v1/images/${id}`)]))));
 }
 
 async function answerOf(file, backbone) {
@@ -60,10 +63,10 @@ async function answerOf(file, backbone) {
 }
 
 function again() {
-  if (current) query(current);
+  if (current) query(current.file, current.image);
 }
 
-function card({ answer, given }, file, url) {
+function card({ answer, given }, file, url, image) {
   const shown = at("#answer-template").content.cloneNode(true).firstElementChild;
   at(".backbone", shown).textContent = answer.backbone;
   at(".asked img", shown).src = url;
@@ -77,7 +80,7 @@ function card({ answer, given }, file, url) {
     ...answer.hits.map((hit) => tile(hit, [make("div", { textContent: `${hit.score.toFixed(3)} ${placeOf(hit)}` })], () => queryLike(hit.id))),
   );
   sliders(shown, answer);
-  feedback(shown, answer, file);
+  feedback(shown, answer, file, image);
   return shown;
 }
 
@@ -152,10 +155,12 @@ export function element(name, attributes, words = "") {
   return made;
 }
 
-function feedback(shown, answer, file) {
+function feedback(shown, answer, file, image) {
   const said = at(".said", shown);
   const undo = at(".undo", shown);
-  const category = answer.category ?? answer.nearest_category;
+  const category = image?.category ?? answer.category ?? answer.nearest_category;
+  // A shot says already what it shows; without a category there is no place for a shot.
+  at(".feedback", shown).hidden = category === null || image?.role === "support";
   const input = at(".label", shown);
   const known = make("datalist", { id: `labels-${answer.backbone}` });
   known.append(...(labels.get(category) ?? []).map((label) => make("option", { value: label })));
@@ -164,7 +169,7 @@ function feedback(shown, answer, file) {
   const say = (path, fields, done) =>
     telling(said, async () => {
       said.textContent = "Adding it ...";
-      const added = await askJson("/v1/images", form({ image: file, category }));
+      const added = image ?? (await askJson("/v1/images", form({ image: file, category })));
       await ask(path, form({ image_id: added.id, ...fields }));
       said.textContent = done;
       undo.hidden = false;

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from backbones.protocol import Description, Precision, Prepared
-from service.batcher import Batcher, FullError, Shared, Vector
+from service.batcher import BatchedBackbone, Batcher, FullError, Vector
 
 
 class Slow:
@@ -90,7 +90,7 @@ def test_an_error_is_told_to_those_who_wait_and_the_next_are_served(batcher: Bat
     assert float(batcher.submit(slow, np.array([1.0])).result(5)[0, 0]) == 2
 
 
-def test_whose_client_has_gone_is_not_encoded(batcher: Batcher) -> None:
+def test_what_is_not_waited_for_any_more_is_not_encoded(batcher: Batcher) -> None:
     slow = Slow()
     slow.may_go.clear()
     held = batcher.submit(slow, np.array([0.0]))
@@ -130,7 +130,7 @@ def test_an_index_run_and_queries_never_encode_at_the_same_time(batcher: Batcher
             return super().encode(batch)
 
     backbone = Alone()
-    shared = Shared(backbone, batcher)
+    shared = BatchedBackbone(backbone, batcher)
     with ThreadPoolExecutor(4) as pool:
         runs = [pool.submit(shared.encode, [np.array([1.0])] * 3) for _ in range(20)]
         queries = [pool.submit(lambda: batcher.submit(backbone, np.array([1.0])).result(5)) for _ in range(20)]

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def bearer(secret: str) -> dict[str, str]:
 def test_without_keys_only_this_machine_is_answered(client: TestClient) -> None:
     for host in ("127.0.0.1", "127.0.0.1:8077", "localhost:1", "[::1]:8077"):
         assert client.get("/v1/categories", headers={"Host": host}).status_code == 200
-    for host in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "0.0.0.0", ""):
+    for host in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "0.0.0.0", "", "[", "//"):
         refused = client.get("/v1/categories", headers={"Host": host})
         assert (refused.status_code, refused.headers["content-type"]) == (421, "application/problem+json")
 
@@ -51,6 +52,7 @@ def test_without_keys_only_this_machine_is_answered(client: TestClient) -> None:
     [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Origin": "http://127.0.0.1:9999"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
@@ -60,6 +62,17 @@ def test_another_site_may_change_nothing(client: TestClient, headers: dict[str, 
     for place in ("/v1/index", "/v1/label", "/v1/reject", "/v1/images", "/v1/query"):
         assert client.post(place, headers=headers).status_code == 403
     assert client.post("/v1/index", headers={"Origin": HERE, "Sec-Fetch-Site": "same-origin"}).status_code == 202
+
+
+def test_another_site_may_ask_nothing_either_that_costs_work(client: TestClient) -> None:
+    assert client.get("/v1/report", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert client.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
+
+
+def test_methods_that_nobody_knows_are_counted_as_one(client: TestClient) -> None:
+    for number in range(20):
+        client.request(f"MADEUP{number}", "/v1/status", headers={"Host": "evil.example"})
+    assert client.get("/metrics").text.count('method="other"') == 2, "the count, and when it began"
 
 
 def test_every_response_forbids_what_the_page_does_not_need(client: TestClient) -> None:
@@ -93,6 +106,24 @@ def test_a_revoked_key_is_refused_at_once(keyed: tuple[TestClient, dict[str, str
     assert client.get("/v1/categories", headers=bearer(secrets["writer"])).status_code == 401
 
 
+@pytest.mark.parametrize("damage", ["[", '[{"name": "x", "sha256": 5, "scopes": ["read"], "created": ""}]', "{}"])
+def test_a_damaged_file_of_keys_is_said_and_lets_nobody_in(
+    keyed: tuple[TestClient, dict[str, str], Path], damage: str
+) -> None:
+    client, secrets, file = keyed
+    file.write_text(damage)
+    refused = client.get("/v1/categories", headers=bearer(secrets["reader"]))
+    assert refused.status_code >= 400
+    assert refused.headers["content-type"] == "application/problem+json"
+
+
+def test_keys_that_are_made_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: add_key(file, f"key{number}", [Scope.READ]), range(8)))
+    assert {key.name for key in read_keys(file)} == {f"key{number}" for number in range(8)}
+
+
 def test_the_file_holds_no_secret_and_only_its_owner_reads_it(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     secret = add_key(file, "camera", [Scope.READ])
@@ -116,6 +147,8 @@ def test_keys_are_made_listed_and_revoked(nearshot: Callable[..., Outcome], tmp_
     assert (listed["name"], listed["scopes"]) == ("camera", ["read", "write"])
     assert nearshot("keys", "revoke", "camera", "--file", tmp_path / "k.json").stdout == "revoked camera\n"
     assert nearshot("keys", "list", "--file", tmp_path / "k.json").stdout == ""
+    nearshot("keys", "--store", tmp_path, "add", "door")
+    assert [key.name for key in read_keys(tmp_path / "keys.json")] == ["door"]
     missing = nearshot("keys", "list", "--file", tmp_path / "none.json")
     assert (missing.status, "make it with `nearshot keys add NAME`" in missing.stderr) == (2, True)
 
