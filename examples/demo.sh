@@ -36,6 +36,7 @@ and type
 
     .venv/bin/nearshot index data/
     .venv/bin/nearshot query some-image.jpg
+    .venv/bin/nearshot serve --store $STORE   (the demo on a page: open http://127.0.0.1:8077/)
     .venv/bin/nearshot search WORDS          (in captions: NAME.txt beside NAME.png, or florence2's)
     .venv/bin/nearshot backbones             (better eyes: dinov2, clip, resnet50, and how to fetch them)
 END

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from scipy.stats import binomtest
+
+from tests.service.test_serve import Served
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -92,6 +95,22 @@ def test_calibrating_and_evaluating_digits_prints_the_session_in_the_readme(
     assert (accepted, accepted + correctly_unknown) == (1, 46), "the figures that the README speaks of"
     interval = binomtest(accepted, accepted + correctly_unknown).proportion_ci(0.95, method="exact")
     assert interval.low <= 0.05 <= interval.high, "the promise that it speaks of"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+def test_curl_gets_what_the_readme_shows(tmp_path: Path, environment: dict[str, str]) -> None:
+    for name in ("examples", "cli.py", "README.md"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    subprocess.run([sys.executable, "examples/make_demo.py", "demo-data"], cwd=tmp_path, env=environment, check=True)
+    index = [str(BIN / "nearshot"), "index", "demo-data", "--store", "demo-store", "--backbone", "hog"]
+    subprocess.run(index, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    service = Served(tmp_path / "demo-store")
+    shown = session("serve")
+    for command in re.findall(r"^\$ (curl .*)$", shown, flags=re.MULTILINE):
+        asked = command.replace("http://127.0.0.1:8077", service.url)
+        done = subprocess.run(["sh", "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert f"$ {command}\n{done.stdout.strip()}\n" in f"{shown}\n"
+    assert service.end()[0] == 0
 
 
 def without_what_training_decides(printed: str) -> list[str]:
