@@ -6,7 +6,8 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +28,12 @@ from commands.common import (
 from schema.errors import UsageError
 
 if TYPE_CHECKING:
-    from retriever.answer import Answer, Unreadable
-    from retriever.decision import Decision
-    from retriever.rank import Candidate
-    from retriever.retriever import Retriever
+    from retriever.context import Context
+    from retriever.options import QueryOptions
+
+Facts = dict[str, Any]
+"""An answer, or why there is none, as `query --json` prints it."""
+Answering = Callable[[Iterable[tuple[str, bytes | OSError]]], Iterator[Facts]]
 
 COLOURS = {"match": "green", "ambiguous": "yellow", "unknown": "red", "no_support": "red"}
 CSV_COLUMNS = (
@@ -75,6 +78,12 @@ CSV_COLUMNS = (
 )
 @click.option("--hits/--no-hits", default=None, help="List the hits of each image. Default: for a single image.")
 @click.option("--caption", "captions", is_flag=True, help="Show the captions of the hits, and so the hits.")
+@click.option(
+    "--server",
+    envvar="NEARSHOT_SERVER",
+    show_envvar=True,
+    help="Ask the service (`nearshot serve`) at this URL, instead of loading a model here.",
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a row an image.")
 @device_option
 @weights_option
@@ -83,19 +92,23 @@ CSV_COLUMNS = (
 @store_option
 @reports_errors
 def query(
-    images: tuple[Path, ...], store_directory: Path, *, as_json: bool, as_csv: bool, hits: bool | None, **chosen: Any
+    images: tuple[Path, ...],
+    store_directory: Path,
+    *,
+    server: str | None,
+    as_json: bool,
+    as_csv: bool,
+    hits: bool | None,
+    **chosen: Any,
 ) -> None:
     """Recognise IMAGES: files, directories, or - for an image on standard input.
 
     The verdict is match, ambiguous (the lead over the best other label is below the margin), unknown (the score is below
     the threshold) or no_support. With --json, one object a line. Exit status 1 if an image could not be read.
     """
-    from retriever.answer import Unreadable
     from retriever.options import Against, QueryOptions
-    from retriever.retriever import Retriever
     from retriever.scores import Score
     from retriever.sources import STANDARD_INPUT, read_queries
-    from schema.store import Store
 
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other")
@@ -104,34 +117,32 @@ def query(
         raise UsageError("--text needs words")
     options = QueryOptions(**chosen)
     standard_input = sys.stdin.buffer.read() if any(str(path) == STANDARD_INPUT for path in images) else None
-    with Store(store_directory) as store:
-        retriever = Retriever(store, options)
+    with _asked(server, store_directory, options) as (context, answer):
         single = len(images) == 1 and not os.path.isdir(images[0])  # noqa: PTH112 (Path.is_dir may raise)
-        layout = _Layout.of(retriever, hits=(single or options.captions) if hits is None else hits)
+        layout = _Layout.of(context, hits=(single or options.captions) if hits is None else hits)
         show = _printer(layout, as_json=as_json, as_csv=as_csv)
         answered = unread = 0
-        for answer in retriever.answer(read_queries(images, standard_input)):
-            show(answer)
+        for facts in answer(read_queries(images, standard_input)):
+            show(facts)
             answered += 1
-            unread += isinstance(answer, Unreadable)
-    reference = retriever.reference
-    if lacking := reference.coverage.lacking:
-        name, total = reference.row.name, reference.coverage.covered + lacking
+            unread += "error" in facts
+    if context.lacking:
+        total = context.covered + context.lacking
         click.echo(
-            f"nearshot: {name} has not seen {lacking} of {total} support images yet; "
-            f"run `nearshot index DATA --backbone {name}`",
+            f"nearshot: {context.backbone} has not seen {context.lacking} of {total} support images yet; "
+            f"run `nearshot index DATA --backbone {context.backbone}`",
             err=True,
         )
-    if reference.stale:
+    if context.stale:
         click.echo(
-            f"nearshot: the support set of {', '.join(reference.stale)} has changed since it was calibrated; "
+            f"nearshot: the support set of {', '.join(context.stale)} has changed since it was calibrated; "
             "run `nearshot calibrate`",
             err=True,
         )
     if not answered:
         raise UsageError(f"no images in {', '.join(map(str, images))}")
     if not (as_json or as_csv):
-        for note in _policy_notes(retriever, options.score):
+        for note in _policy_notes(context, options.score):
             click.echo(note)
         if options.text is not None:
             click.echo(
@@ -140,6 +151,24 @@ def query(
             )
     if unread:
         sys.exit(1)
+
+
+@contextmanager
+def _asked(server: str | None, store_directory: Path, options: QueryOptions) -> Iterator[tuple[Context, Answering]]:
+    """What queries are compared with, and what answers them: a service, or the store here."""
+    if server is not None:
+        from service.client import Client
+
+        client = Client(server, options)
+        yield client.context, client.answer
+        return
+    from retriever.retriever import Retriever
+    from schema.store import Store
+
+    with Store(store_directory) as store:
+        retriever = Retriever(store, options)
+        context = retriever.reference.context(options)
+        yield context, lambda queries: (answer.as_json() for answer in retriever.answer(queries))
 
 
 @dataclass(frozen=True)
@@ -151,86 +180,69 @@ class _Layout:
     hits: bool
 
     @classmethod
-    def of(cls, retriever: Retriever, *, hits: bool) -> _Layout:
-        """The layout for what a retriever searches."""
-        categories = [category for category, labels in retriever.reference.labels.items() if labels]
-        with_category = len(categories) > 1
+    def of(cls, context: Context, *, hits: bool) -> _Layout:
+        """The layout for what is searched."""
+        with_category = len(context.labels) > 1
         names = [
             f"{category}/{label}" if with_category else label
-            for category in categories
-            for label in retriever.reference.labels[category]
+            for category, labels in context.labels.items()
+            for label in labels
         ]
         return cls(max([len(name) + 2 for name in names] + [len("label")]), with_category, hits)
 
 
-def _printer(layout: _Layout, *, as_json: bool, as_csv: bool) -> Callable[[Answer | Unreadable], None]:
+def _printer(layout: _Layout, *, as_json: bool, as_csv: bool) -> Callable[[Facts], None]:
     if as_json:
-        return lambda answer: click.echo(json.dumps(answer.as_json()))
+        return lambda facts: click.echo(json.dumps(facts))
     if as_csv:
         writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        return lambda answer: writer.writerow(_csv_row(answer.as_json()))
+        return lambda facts: writer.writerow(_csv_row(facts))
     width = layout.width
     click.echo(f"{'verdict':<10} {'label':<{width}} {'score':>6}  {'runner-up':<{width + 6}} {'margin':>6}  image")
-    return lambda answer: _print_answer(answer, layout)
+    return lambda facts: _print_answer(facts, layout)
 
 
-def _csv_row(facts: dict[str, Any]) -> dict[str, Any]:
+def _csv_row(facts: Facts) -> Facts:
     first = next(iter(facts.get("hits", [])), None)
     return facts | {"path": printable(facts["path"]), "nearest_path": first["path"] if first else ""}
 
 
-def _print_answer(answer: Answer | Unreadable, layout: _Layout) -> None:
-    from retriever.answer import Unreadable
-
-    if isinstance(answer, Unreadable):
-        click.echo(f"{click.style('error', fg='red'):<10} {printable(answer.path)}: {answer.reason}")
+def _print_answer(facts: Facts, layout: _Layout) -> None:
+    if "error" in facts:
+        click.echo(f"{click.style('error', fg='red'):<10} {printable(facts['path'])}: {facts['error']}")
         return
-    decision = answer.decision
-    label = _label(decision, with_category=layout.with_category)
-    runner_up = _runner_up(decision, with_category=layout.with_category)
+    nearest, runner_up = (_name(facts, which, layout) for which in ("nearest", "runner_up"))
+    label = nearest if facts["label"] or facts["nearest"] is None else f"({nearest})"
+    other = runner_up if facts["runner_up"] is None else f"{runner_up} {facts['runner_up_score']:.3f}"
+    score, margin = ("-" if facts[name] is None else f"{facts[name]:.3f}" for name in ("score", "margin"))
+    verdict = click.style(f"{facts['verdict']:<10}", fg=COLOURS[facts["verdict"]])
     width = layout.width
-    verdict = click.style(f"{decision.verdict:<10}", fg=COLOURS[decision.verdict])
-    score = f"{decision.nearest.score:.3f}" if decision.nearest else "-"
-    margin = f"{decision.margin:.3f}" if decision.margin is not None else "-"
-    click.echo(f"{verdict} {label:<{width}} {score:>6}  {runner_up:<{width + 6}} {margin:>6}  {printable(answer.path)}")
-    if decision.negative is not None:
-        click.echo(f"    {decision.negative.score:.3f}  {decision.reason}: {near(decision.negative.path)}")
+    click.echo(f"{verdict} {label:<{width}} {score:>6}  {other:<{width + 6}} {margin:>6}  {printable(facts['path'])}")
+    if facts["negative"] is not None:
+        click.echo(f"    {facts['negative_score']:.3f}  {facts['reason']}: {near(facts['negative'])}")
     if layout.hits:
-        for hit in answer.hits:
-            shot = "/".join(part for part in (hit.image.category, hit.image.label, hit.image.shot) if part)
-            click.echo(f"    {hit.score:.3f}  {shot}  {near(hit.image.path)}")
-            if answer.captions is not None:
-                click.echo(f"           {answer.captions.get(hit.image.id, '(no caption)')}")
+        for hit in facts["hits"]:
+            shot = "/".join(part for part in (hit["category"], hit["label"], hit["shot"]) if part)
+            click.echo(f"    {hit['score']:.3f}  {shot}  {near(hit['path'])}")
+            if "caption" in hit:
+                click.echo(f"           {hit['caption'] or '(no caption)'}")
 
 
-def _name(candidate: Candidate, *, with_category: bool) -> str:
-    return f"{candidate.category}/{candidate.label}" if with_category else candidate.label
-
-
-def _label(decision: Decision, *, with_category: bool) -> str:
-    """The label recognised; in parentheses the nearest one, where none was."""
-    if decision.nearest is None:
+def _name(facts: Facts, which: str, layout: _Layout) -> str:
+    """A candidate's label, with its category where several are searched; a dash for none."""
+    if facts[which] is None:
         return "-"
-    name = _name(decision.nearest, with_category=with_category)
-    return name if decision.label else f"({name})"
+    return f"{facts[f'{which}_category']}/{facts[which]}" if layout.with_category else str(facts[which])
 
 
-def _runner_up(decision: Decision, *, with_category: bool) -> str:
-    if decision.runner_up is None:
-        return "-"
-    return f"{_name(decision.runner_up, with_category=with_category)} {decision.runner_up.score:.3f}"
-
-
-def _policy_notes(retriever: Retriever, score: str) -> list[str]:
+def _policy_notes(context: Context, score: str) -> list[str]:
     """A line for each policy that was applied, and where it comes from."""
     applied: dict[str, list[str]] = {}
-    reference, options = retriever.reference, retriever.options
-    for category in reference.supported:
-        policy = reference.policy(category, options)
-        line = f"threshold {policy.threshold:g}, margin {policy.margin_floor:g} ({reference.origin(category, options)})"
+    for category, policy in context.policies.items():
+        line = f"threshold {policy.threshold:g}, margin {policy.margin_floor:g} ({policy.origin})"
         applied.setdefault(line, []).append(category)
-    by = retriever.reference.row.name if score == "max_sim" else f"{retriever.reference.row.name}, {score}"
+    by = context.backbone if score == "max_sim" else f"{context.backbone}, {score}"
     return [
         ", ".join([by, *([" ".join(categories)] if len(applied) > 1 else []), line])
         for line, categories in applied.items()

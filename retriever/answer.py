@@ -39,6 +39,7 @@ class Answer:
             "label": decision.label,
             "reason": decision.reason,
             "negative": decision.negative.path if decision.negative else None,
+            "negative_score": _rounded(decision.negative.score) if decision.negative else None,
             "nearest": nearest.label if nearest else None,
             "nearest_category": nearest.category if nearest else None,
             "score": _rounded(nearest.score) if nearest else None,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from retriever.answer import Answer
 from retriever.choice import Coverage, choose_categories
+from retriever.context import Context, PolicyNote
 from retriever.decision import Negative, Policy, decide, prior_policy
 from retriever.options import Against, QueryOptions
 from retriever.policy import policy_in_force
@@ -95,6 +96,21 @@ class Reference:
         about = calibration.about()
         found = f"calibrated: {about['target']} {about['rate']:g} by {about['n']} {about['method']}"
         return f"as given, the rest {found}" if any(given) else found
+
+    def context(self, options: QueryOptions) -> Context:
+        """What a user should know of answers by these options."""
+        policies = {category: self.policy(category, options) for category in self.supported}
+        return Context(
+            backbone=self.row.name,
+            labels={category: list(self.labels[category]) for category in self.supported},
+            policies={
+                category: PolicyNote(policy.threshold, policy.margin_floor, self.origin(category, options))
+                for category, policy in policies.items()
+            },
+            covered=self.coverage.covered,
+            lacking=self.coverage.lacking,
+            stale=self.stale,
+        )
 
     def answer(self, name: str, vector: NDArray[np.float32], options: QueryOptions) -> Answer:
         """Answer a unit vector (1, dimension) by options that have the category, score and against of this reference."""

@@ -137,6 +137,13 @@ async def _answer(
     return answer
 
 
+@router.get("/context", response_model=models.Context, summary="What queries are compared with")
+async def context(engine: EngineHere, work: WorkHere, asked: Annotated[models.QueryParameters, Query()]) -> Any:
+    """The backbone, labels and policies that queries with these options would have."""
+    options = _query_options(asked)
+    return (await work.do(engine.reference, options)).context(options).as_json()
+
+
 @router.get("/search", response_model=models.SearchResults, summary="Find images by words")
 async def search(engine: EngineHere, work: WorkHere, asked: Annotated[models.SearchParameters, Query()]) -> Any:
     """By captions, by what the text encoder of a served backbone sees, or by both, as `nearshot search --json` gives it."""

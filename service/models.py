@@ -96,6 +96,7 @@ class Answer(BaseModel):
                     "label": "cat",
                     "reason": None,
                     "negative": None,
+                    "negative_score": None,
                     "nearest": "cat",
                     "nearest_category": "objects",
                     "score": 0.972,
@@ -122,6 +123,7 @@ class Answer(BaseModel):
     label: str | None
     reason: str | None
     negative: str | None
+    negative_score: float | None
     nearest: str | None
     nearest_category: str | None
     score: float | None
@@ -152,6 +154,25 @@ class Answers(BaseModel):
     policies: dict[str, str] = Field(description="Where the policy of each category comes from.")
     stale: list[str] = Field(description="Categories whose shots changed after they were calibrated.")
     lacking: int = Field(description="Support images that the backbone has not seen yet.")
+
+
+class PolicyNote(BaseModel):
+    """The policy that applies to a category, and where it comes from."""
+
+    threshold: float
+    margin_floor: float
+    origin: str
+
+
+class Context(BaseModel):
+    """What queries by these options are compared with."""
+
+    backbone: str
+    labels: dict[str, list[str]]
+    policies: dict[str, PolicyNote]
+    covered: int
+    lacking: int
+    stale: list[str]
 
 
 class Found(BaseModel):

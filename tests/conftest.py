@@ -26,7 +26,8 @@ Writer = Callable[[Mapping[str, str]], Path]
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the tests away from the user's store, weights and caches, and from the network."""
-    monkeypatch.delenv("NEARSHOT_STORE", raising=False)
+    for name in ("STORE", "SERVER", "API_KEY"):
+        monkeypatch.delenv(f"NEARSHOT_{name}", raising=False)
     monkeypatch.delenv("NEARSHOT_WEIGHTS", raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no-torch-cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -1,0 +1,42 @@
+"""Context: what a user should know of the answers to come: what is searched, by which policies, and how current it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyNote:
+    """The policy that applies to a category, and where it comes from, in words."""
+
+    threshold: float
+    margin_floor: float
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What queries are compared with.
+
+    `labels` are those of each category that has shots. Of the support images, the backbone has dealt with `covered` and not
+    yet with `lacking`. `stale` are the categories whose support set changed after they were calibrated.
+    """
+
+    backbone: str
+    labels: Mapping[str, Sequence[str]]
+    policies: Mapping[str, PolicyNote]
+    covered: int
+    lacking: int
+    stale: Sequence[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that the service answers with."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Context:
+        """What `as_json` gave."""
+        policies = {category: PolicyNote(**note) for category, note in facts["policies"].items()}
+        return cls(**{**facts, "policies": policies})

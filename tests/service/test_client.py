@@ -1,0 +1,70 @@
+"""`nearshot query --server` prints what `nearshot query` prints, without a model of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.keys import Scope, add_key
+from tests.conftest import Outcome, save_crop
+from tests.service.test_serve import Served
+
+Run = Callable[..., Outcome]
+QUERIES = "data/things/6.preprocessed"
+
+
+@pytest.fixture
+def served(nearshot: Run, small: Path, tmp_path: Path) -> Iterator[Served]:
+    """A service over two categories, of which one was calibrated, has changed since, and has a rejected image."""
+    save_crop(small / "pets/2.support-set/dog/shot1.png", "rocket:0")
+    (small / "things/6.preprocessed/broken.png").write_bytes(b"no image")
+    shutil.copy(small / "things/6.preprocessed/cat/a.png", small / "things/6.preprocessed/again.png")
+    assert nearshot("index", "data", "--backbone", "hog").status == 0
+    assert nearshot("calibrate", "--false-reject", "0.4").status == 0
+    assert nearshot("reject", f"{QUERIES}/Unknown/b.png", "--category", "things").status == 0
+    save_crop(small / "things/2.support-set/cat/shot3.png", "chelsea:6")
+    assert nearshot("index", "data", "--backbone", "hog").status == 0
+    service = Served(tmp_path / ".nearshot")
+    yield service
+    service.end()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [QUERIES],
+        [f"{QUERIES}/cat/a.png"],
+        [QUERIES, "--category", "things", "--hits", "--caption"],
+        [QUERIES, "--score", "prototype", "--threshold", "0.5"],
+        [QUERIES, "--json", "--against", "all", "--top-k", "3"],
+        [QUERIES, "none.jpg", "--csv"],
+        [f"{QUERIES}/cat/a.png", "--category", "sky"],
+        [f"{QUERIES}/cat/a.png", "--score", "knn_vote"],
+        ["data/things/2.support-set/nothing"],
+    ],
+)
+def test_a_service_answers_as_the_store_does(nearshot: Run, served: Served, arguments: list[str]) -> None:
+    here, there = nearshot("query", *arguments), nearshot("query", *arguments, "--server", served.url)
+    assert (there.stdout, there.stderr, there.status) == (here.stdout, here.stderr, here.status)
+    assert here.stdout + here.stderr
+
+
+def test_a_service_that_does_not_answer_or_wants_a_key_is_a_clear_error(
+    nearshot: Run, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = f"{QUERIES}/cat/a.png"
+    refused = nearshot("query", image, "--server", "http://127.0.0.1:1")
+    assert (refused.status, "http://127.0.0.1:1 does not answer" in refused.stderr) == (1, True)
+    assert "is no service's URL" in nearshot("query", image, "--server", "store").stderr
+    assert "does not answer as a service" in nearshot("query", image, "--server", f"{served.url}/static/app.js?").stderr
+    secret = add_key(tmp_path / "keys.json", "me", [Scope.READ])
+    keyed = Served(tmp_path / ".nearshot", "--api-keys", str(tmp_path / "keys.json"))
+    asked = nearshot("query", image, "--server", keyed.url)
+    assert (asked.status, "put it into NEARSHOT_API_KEY" in asked.stderr) == (2, True)
+    monkeypatch.setenv("NEARSHOT_API_KEY", secret)
+    monkeypatch.setenv("NEARSHOT_SERVER", keyed.url)
+    assert nearshot("query", image).stdout.splitlines()[1].startswith("match")
+    keyed.end()
