@@ -104,13 +104,14 @@ def test_curl_gets_what_the_readme_shows(tmp_path: Path, environment: dict[str, 
     subprocess.run([sys.executable, "examples/make_demo.py", "demo-data"], cwd=tmp_path, env=environment, check=True)
     index = [str(BIN / "nearshot"), "index", "demo-data", "--store", "demo-store", "--backbone", "hog"]
     subprocess.run(index, cwd=tmp_path, env=environment, check=True, capture_output=True)
-    service = Served(tmp_path / "demo-store")
     shown = session("serve")
-    for command in re.findall(r"^\$ (curl .*)$", shown, flags=re.MULTILINE):
-        asked = command.replace("http://127.0.0.1:8077", service.url)
-        done = subprocess.run(["sh", "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True)
-        assert f"$ {command}\n{done.stdout.strip()}\n" in f"{shown}\n"
+    commands = re.findall(r"^\$ (curl .*)$", shown, flags=re.MULTILINE)
+    service = Served(tmp_path / "demo-store")
+    asked = [command.replace("http://127.0.0.1:8077", service.url) for command in commands]
+    done = [subprocess.run(["sh", "-c", one], cwd=tmp_path, capture_output=True, text=True) for one in asked]
     assert service.end()[0] == 0
+    answers = [f"$ {command}\n{one.stdout.strip()}" for command, one in zip(commands, done, strict=True)]
+    assert "\n\n".join(answers) == shown
 
 
 def without_what_training_decides(printed: str) -> list[str]:
