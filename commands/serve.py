@@ -132,9 +132,15 @@ def _run(app: FastAPI, listening: socket.socket, encode: Callable[[], None]) -> 
         app.state.runs.stop()  # a server that ends waits for all that it is answering, those who watch a run among them
         server.handle_exit(number, None)
 
+    def answer() -> None:
+        try:
+            server.run(sockets=[listening])
+        finally:
+            app.state.engine.close()  # however it ended: whoever encodes must not wait for ever
+
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        serving = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server")
+        serving = threading.Thread(target=answer, name="server")
         serving.start()
         encode()
         serving.join()

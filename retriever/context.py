@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -31,12 +31,8 @@ class Context:
     lacking: int
     stale: Sequence[str]
 
-    def as_json(self) -> dict[str, Any]:
-        """The object that the service answers with."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Context:
-        """What `as_json` gave."""
+        """A context from the object that the service answers with."""
         policies = {category: PolicyNote(**note) for category, note in facts["policies"].items()}
         return cls(**{**facts, "policies": policies})

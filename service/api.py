@@ -20,6 +20,7 @@ from evaluation.projection import Projection, methods, project
 from indexer.feedback import add_shot, reject, undo
 from indexer.survey import survey
 from retriever.answer import Answer, Unreadable
+from retriever.context import Context
 from retriever.embedding import mix, unit
 from retriever.options import QueryOptions
 from retriever.reference import Reference
@@ -137,11 +138,11 @@ async def _answer(
     return answer
 
 
-@router.get("/context", response_model=models.Context, summary="What queries are compared with")
+@router.get("/context", response_model=Context, summary="What queries are compared with")
 async def context(engine: EngineHere, work: WorkHere, asked: Annotated[models.QueryParameters, Query()]) -> Any:
     """The backbone, labels and policies that queries with these options would have."""
     options = _query_options(asked)
-    return (await work.do(engine.reference, options)).context(options).as_json()
+    return (await work.do(engine.reference, options)).context(options)
 
 
 @router.get("/search", response_model=models.SearchResults, summary="Find images by words")

@@ -156,25 +156,6 @@ class Answers(BaseModel):
     lacking: int = Field(description="Support images that the backbone has not seen yet.")
 
 
-class PolicyNote(BaseModel):
-    """The policy that applies to a category, and where it comes from."""
-
-    threshold: float
-    margin_floor: float
-    origin: str
-
-
-class Context(BaseModel):
-    """What queries by these options are compared with."""
-
-    backbone: str
-    labels: dict[str, list[str]]
-    policies: dict[str, PolicyNote]
-    covered: int
-    lacking: int
-    stale: list[str]
-
-
 class Found(BaseModel):
     """An image found by words."""
 
