@@ -27,6 +27,12 @@ run nearshot status --store "$STORE"
 cat <<END
 
 Unknown/ holds photographs that show none of their category's labels; both/ one that shows two.
+To see all this on a page, type
+
+    .venv/bin/nearshot serve --store $STORE
+
+and open http://127.0.0.1:8077/
+
 Now yours. Put a few shots of each label, and what you want recognised, into
 
     data/<category>/2.support-set/<label>/shot1.jpg, shot2.jpg, ...
@@ -36,7 +42,6 @@ and type
 
     .venv/bin/nearshot index data/
     .venv/bin/nearshot query some-image.jpg
-    .venv/bin/nearshot serve --store $STORE   (the demo on a page: open http://127.0.0.1:8077/)
     .venv/bin/nearshot search WORDS          (in captions: NAME.txt beside NAME.png, or florence2's)
     .venv/bin/nearshot backbones             (better eyes: dinov2, clip, resnet50, and how to fetch them)
 END

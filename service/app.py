@@ -53,14 +53,17 @@ def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) 
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", response_class=PlainTextResponse, summary="Whether the process lives")
     async def healthz() -> str:
         return "ok"
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", response_class=PlainTextResponse, summary="Whether it can answer")
     async def readyz() -> Response:
         return PlainTextResponse("ready") if engine.ready else problem(503, "not ready", {"Retry-After": "1"})

@@ -226,6 +226,7 @@ def test_health_readiness_and_metrics_are_told(client: TestClient, engine: Engin
     ask(client, small / QUERIES / "cat/a.png")
     assert client.get("/healthz").text == "ok"
     assert client.get("/readyz").text == "ready"
+    assert {client.head(place).status_code for place in ("/", "/healthz", "/readyz")} == {200}, "as monitors ask"
     counted = client.get("/metrics").text
     assert 'nearshot_requests_total{method="POST",route="/v1/query",status="200"} 1.0' in counted
     assert 'nearshot_verdicts_total{backbone="hog",verdict="match"} 1.0' in counted
