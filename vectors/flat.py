@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ class FlatStore:
     def search(self, queries: NDArray[np.float32], k: int) -> list[Neighbours]:
         """The nearest vectors of each query."""
         check_unit_vectors(queries, self.dimension)
+        _keep_to_one_core()
         if k < 1 or not len(self):
             return [Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in queries]
         # FAISS sums in float32, in an order that depends on a vector's place, and leaves ties open. So take its word for
@@ -106,6 +108,18 @@ class FlatStore:
         if self._mapped is not None:
             self._index = _read(self._mapped, 0)
             self._mapped = None
+
+
+def _keep_to_one_core() -> None:
+    """Have FAISS bring no team of OpenMP threads where it is called off the main thread, for as long as that thread lives.
+
+    With more threads in teams than cores, libgomp sends each to sleep between the steps of a forward pass instead of letting it
+    spin: 500 sleeps an image, and a third more time for one image of CLIP ViT-B/32 (benchmarks/README.md).
+    """
+    if threading.current_thread() is not threading.main_thread():
+        import faiss
+
+        faiss.omp_set_num_threads(1)
 
 
 def _read(path: Path, flags: int) -> Any:
