@@ -118,8 +118,7 @@ async def _answer(
     backbone = engine.backbone(reference)
     try:
         with engine.batcher.arrival():
-            prepared = await work.do(engine.prepare, upload, backbone)
-            encoding = engine.encode(backbone, prepared)
+            encoding = await work.do(engine.submit, upload, backbone)
         with engine.metrics.stage("encode"):
             vector = unit(backbone, await asyncio.wrap_future(encoding))
         if words is not None:

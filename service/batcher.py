@@ -41,8 +41,8 @@ class _Call:
 class Batcher:
     """Encodes images with any backbone, from any thread, batching those of one backbone that are there at the same time.
 
-    The batch is what waits when a forward pass ends, up to the backbone's own batch size. It waits a little (`gather`
-    seconds at most) for images that were admitted and are still being decoded, and for nothing otherwise: a single client
+    The batch is what waits when a forward pass ends, up to the backbone's own batch size. It waits a little (`gather` seconds,
+    or `share` of what the last forward pass took) for images that are being decoded, and for nothing otherwise: a single client
     never waits. `observe` is told the size of each batch. It has a thread of its own, unless somebody lends it theirs by `run`:
     forward passes on a CPU are a tenth faster on a process's main thread (benchmarks/README.md).
     """
@@ -52,13 +52,15 @@ class Batcher:
         *,
         capacity: int,
         gather: float,
+        share: float = 0.0,
         observe: Callable[[int], None] = lambda size: None,
         own_thread: bool = True,
     ) -> None:
-        self._capacity, self._gather, self._observe = capacity, gather, observe
+        self._capacity, self._gather, self._share, self._observe = capacity, gather, share, observe
         self._changed = threading.Condition()
         self._waiting: deque[_Pending | _Call] = deque()
         self._admitted = self._arriving = 0
+        self._pass_seconds = 0.0
         self._closed = False
         self._thread = threading.Thread(target=self.run, name="batcher", daemon=True) if own_thread else None
         if self._thread:
@@ -132,12 +134,14 @@ class Batcher:
             if not batch:
                 continue
             self._observe(len(batch))
+            started = time.monotonic()
             try:
                 vectors = item.backbone.encode([image.prepared for image in batch])
             except BaseException as error:  # whatever it is, those who wait must be told
                 for image in batch:
                     image.encoded.set_exception(error)
                 continue
+            self._pass_seconds = time.monotonic() - started
             for place, image in enumerate(batch):
                 image.encoded.set_result(vectors[place : place + 1])
 
@@ -149,7 +153,7 @@ class Batcher:
     def _gathered(self, first: _Pending) -> list[_Pending]:
         """The first image and those of the same backbone that wait, or come within the time to gather."""
         batch = [first]
-        until = time.monotonic() + self._gather
+        until = time.monotonic() + max(self._gather, self._share * self._pass_seconds)
         with self._changed:
             while True:
                 for item in list(self._waiting):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from backbones.decode import decode
 from backbones.preparation import prepare_safely
-from backbones.protocol import Backbone, Prepared
+from backbones.protocol import Backbone
 from evaluation.evaluate import EvaluationOptions, evaluate
 from evaluation.report import render_report
 from indexer.additions import add_query
@@ -69,6 +69,7 @@ class Engine:
         self.batcher = Batcher(
             capacity=settings.waiting,
             gather=settings.gather,
+            share=settings.gather_share,
             observe=lambda size: metrics.batches.observe(size),
             own_thread=own_thread,
         )
@@ -172,15 +173,12 @@ class Engine:
         """The loaded backbone of a reference."""
         return next(served.backbone for served in self.served.values() if served.row.id == reference.row.id)
 
-    def prepare(self, upload: BinaryIO, backbone: Backbone) -> Prepared:
-        """Read an upload, decode it, and prepare it. ImageError where it is no image."""
+    def submit(self, upload: BinaryIO, backbone: Backbone) -> Future[NDArray[np.float32]]:
+        """Decode and prepare an upload, and have it encoded with others. ImageError where it is no image."""
         with self.metrics.stage("decode"):
             picture = decode(upload.read(), max_pixels=self.settings.max_pixels).picture
         with self.metrics.stage("prepare"):
-            return prepare_safely(backbone, picture)
-
-    def encode(self, backbone: Backbone, prepared: Prepared) -> Future[NDArray[np.float32]]:
-        """Have an image encoded with others."""
+            prepared = prepare_safely(backbone, picture)
         return self.batcher.submit(backbone, prepared)
 
     def words(self, row: BackboneRow, words: str) -> NDArray[np.float32]:

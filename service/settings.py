@@ -14,8 +14,8 @@ class Settings:
     """What a service loads, and how much it takes at once. Sizes are bytes, times seconds.
 
     `backbones` are loaded at the start; empty means all that are indexed and whose weights are here. `waiting` images at most
-    are between upload and answer; what comes beyond is told to come again. `gather` is the longest that an encoded image
-    waits for others that are being decoded.
+    are between upload and answer; what comes beyond is told to come again. A prepared image waits for others that are
+    being decoded for `gather` at the longest, or for `gather_share` of what the last forward pass took.
     """
 
     backbones: tuple[str, ...] = ()
@@ -26,6 +26,7 @@ class Settings:
     upload_images: int = 32
     waiting: int = 256
     gather: float = 0.004
+    gather_share: float = 0.125
     seconds: float = 60.0
     threads: int = max(4, os.cpu_count() or 1)
     reference_age: float = 0.25

@@ -69,6 +69,22 @@ def test_an_image_waits_for_one_that_is_being_prepared_and_for_none_otherwise(ba
     assert slow.batches == [[1], [2, 3]]
 
 
+def test_after_a_slow_forward_pass_it_gathers_for_longer() -> None:
+    batcher, slow = Batcher(capacity=8, gather=0.0, share=50.0), Slow()
+    slow.may_go.clear()
+    held = batcher.submit(slow, np.array([1.0]))
+    time.sleep(0.2)
+    slow.may_go.set()
+    held.result(5)  # it took 0.2 s, so ten seconds are worth waiting now
+    with batcher.arrival():
+        first = batcher.submit(slow, np.array([2.0]))
+        time.sleep(0.05)
+        second = batcher.submit(slow, np.array([3.0]))
+    first.result(5), second.result(5)
+    batcher.close()
+    assert slow.batches == [[1], [2, 3]]
+
+
 def test_backbones_do_not_mix(batcher: Batcher) -> None:
     one, other = Slow("one"), Slow("other")
     one.may_go.clear()
