@@ -1,0 +1,72 @@
+"""Feedback: what an indexed query shows, or that it shows nothing known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form
+
+from indexer.feedback import add_shot, reject, undo
+from schema.errors import UsageError
+from schema.feedback import Action
+from service import models
+from service.api.dependencies import EngineHere, WorkHere
+from service.api.images import find_image
+from service.problems import described
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post("/label", response_model=models.Feedback, responses=described(404))
+async def label(
+    engine: EngineHere,
+    work: WorkHere,
+    image_id: Annotated[int, Form(ge=1, le=2**53, description="An indexed query.")],
+    label: Annotated[str | None, Form(min_length=1, max_length=200, description="What it shows.")] = None,
+    undo_it: Annotated[bool, Form(alias="undo", description="Take it back.")] = False,
+) -> Any:
+    """Say what an indexed query shows: a copy of it becomes a shot."""
+    if (label is None) != undo_it:
+        raise UsageError("give a label, or undo to take back what was said")
+
+    def say() -> dict[str, Any]:
+        found = find_image(engine, image_id).image
+        if label is None:
+            said = undo(engine.store, Path(found.path), Action.LABEL, found.category)
+            return _feedback(image_id, Action.LABEL, found.category, said.label, said.shot_path, undone=True)
+        shot = add_shot(engine.store, Path(found.path), label, found.category)
+        return _feedback(image_id, Action.LABEL, found.category, label, str(shot))
+
+    said = await work.do(say)
+    engine.outdate()
+    return said
+
+
+@router.post("/reject", response_model=models.Feedback, responses=described(404))
+async def reject_image(
+    engine: EngineHere,
+    work: WorkHere,
+    image_id: Annotated[int, Form(ge=1, le=2**53, description="An indexed query.")],
+    undo_it: Annotated[bool, Form(alias="undo", description="Take it back.")] = False,
+) -> Any:
+    """Say that an indexed query shows no label of its category: what is nearer to it than to any shot is unknown."""
+
+    def say() -> dict[str, Any]:
+        found = find_image(engine, image_id).image
+        if undo_it:
+            undo(engine.store, Path(found.path), Action.REJECT, found.category)
+        else:
+            reject(engine.store, Path(found.path), found.category)
+        return _feedback(image_id, Action.REJECT, found.category, None, None, undone=undo_it)
+
+    said = await work.do(say)
+    engine.outdate()
+    return said
+
+
+def _feedback(
+    image_id: int, action: Action, category: str, label: str | None, shot: str | None, *, undone: bool = False
+) -> dict[str, Any]:
+    facts = {"id": image_id, "action": action.value, "category": category, "label": label, "shot": shot}
+    return facts | {"undone": undone}

@@ -1,0 +1,121 @@
+"""Images: those that are indexed, their files, and new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from backbones.thumbnail import thumbnail
+from schema.captions import ImageFilter
+from schema.files import read_content
+from schema.gallery import Pictured, list_pictured, pictured
+from service import models
+from service.api.dependencies import EngineHere, SlowWorkHere, WorkHere
+from service.engine import Engine
+from service.problems import described
+from service.work import Work
+
+THUMBNAIL_SIDE = 256
+MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif", "AVIF": "image/avif"}
+"""The formats that browsers show and that run nothing. Of others, and of what may hold scripts, the thumbnail is there."""
+
+router = APIRouter(prefix="/v1")
+
+
+@router.get("/images", response_model=models.Images, summary="List indexed images")
+async def images(engine: EngineHere, work: WorkHere, asked: Annotated[models.ImagesParameters, Query()]) -> Any:
+    """A page of images, oldest first."""
+
+    def listed() -> list[Pictured]:
+        wanted = ImageFilter(category=asked.category, label=asked.label, role=asked.role)
+        with engine.store.reading() as catalog:
+            return list_pictured(catalog, wanted, after=asked.after, limit=asked.limit + 1)
+
+    found = await work.do(listed)
+    page = found[: asked.limit]
+    return {"images": [_image(one) for one in page], "next": page[-1].image.id if len(found) > len(page) else None}
+
+
+@router.post(
+    "/images", response_model=models.Image, status_code=201, summary="Add a query image", responses=described(409)
+)
+async def add_image(
+    engine: EngineHere,
+    work: SlowWorkHere,
+    image: Annotated[UploadFile, File(description="An image.")],
+    category: Annotated[str, Form(min_length=1, max_length=255, description="The category that it belongs to.")],
+) -> Any:
+    """Put an image among a category's queries in its data directory, and index it, so that it can be labelled or rejected."""
+    added = await work.do(lambda: find_image(engine, engine.add(image.file.read(), category)))
+    engine.outdate()
+    return _image(added)
+
+
+@router.get("/images/{image_id}", response_model=models.Image, summary="An indexed image", responses=described(404))
+async def image(engine: EngineHere, work: WorkHere, image_id: int) -> Any:
+    """What is known of it."""
+    return _image(await work.do(find_image, engine, image_id))
+
+
+@router.get("/images/{image_id}/thumbnail", response_class=Response, responses=described(404, 410))
+async def image_thumbnail(request: Request, engine: EngineHere, work: WorkHere, image_id: int) -> Response:
+    """A JPEG of at most 256 x 256 pixels."""
+    found = await work.do(find_image, engine, image_id)
+    return await _cached(
+        request,
+        found,
+        lambda: thumbnail(_bytes(engine, found), THUMBNAIL_SIDE, max_pixels=engine.settings.max_pixels),
+        "image/jpeg",
+        work,
+    )
+
+
+@router.get("/images/{image_id}/original", response_class=Response, responses=described(404, 406, 410))
+async def image_original(request: Request, engine: EngineHere, work: WorkHere, image_id: int) -> Response:
+    """The file itself, where its format is one that browsers show."""
+    found = await work.do(find_image, engine, image_id)
+    media_type = MEDIA_TYPES.get(found.format)
+    if media_type is None:
+        raise HTTPException(
+            HTTPStatus.NOT_ACCEPTABLE, f"{found.format} is not a format that browsers show; take the thumbnail"
+        )
+    return await _cached(request, found, lambda: _bytes(engine, found), media_type, work)
+
+
+def find_image(engine: Engine, image_id: int) -> Pictured:
+    """An indexed image by its id; 404 where there is none."""
+    with engine.store.reading() as catalog:
+        found = pictured(catalog, image_id) if 0 < image_id < 2**63 else None
+    if found is None:
+        raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no image {image_id}")
+    return found
+
+
+def _image(found: Pictured) -> dict[str, Any]:
+    facts = asdict(found)
+    image: dict[str, Any] = facts.pop("image")
+    return image | facts
+
+
+def _bytes(engine: Engine, found: Pictured) -> bytes:
+    data = read_content([Path(found.image.path)], found.sha256)
+    if data is None:
+        raise HTTPException(HTTPStatus.GONE, "the file is gone, or has changed since it was indexed")
+    return data
+
+
+async def _cached(
+    request: Request, found: Pictured, make: Callable[[], bytes], media_type: str, work: Work
+) -> Response:
+    """A response whose bytes never change: whoever has them is told so."""
+    headers = {"ETag": f'"{found.sha256}"', "Cache-Control": "private, no-cache"}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(await work.do(make), media_type=media_type, headers=headers)

@@ -1,0 +1,88 @@
+"""The overview: what there is, in lists, on a map and in the report."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse, Response
+
+from backbones.protocol import TextEncoder
+from evaluation.projection import Projection, methods, project
+from indexer.survey import survey
+from retriever.options import QueryOptions
+from schema.images import Role
+from service import models
+from service.api.dependencies import EngineHere, SlowWorkHere, WorkHere
+
+REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+
+router = APIRouter(prefix="/v1")
+
+
+@router.get("/categories", response_model=models.Categories, summary="Categories, labels and backbones")
+async def categories(engine: EngineHere, work: WorkHere) -> Any:
+    """What can be asked for."""
+
+    def count() -> list[dict[str, Any]]:
+        with engine.store.reading() as catalog:
+            queries = {row.category: row.images for row in catalog.count_images() if row.role == Role.QUERY}
+            names = sorted({*queries, *catalog.categories(Role.SUPPORT)})
+            return [
+                {
+                    "category": name,
+                    "labels": [
+                        {"label": label, "images": number} for label, number in catalog.support_labels(name).items()
+                    ],
+                    "queries": queries.get(name, 0),
+                }
+                for name in names
+            ]
+
+    return {
+        "categories": await work.do(count),
+        "backbones": [
+            {
+                "name": name,
+                "dimension": served.row.dimension,
+                "fingerprint": served.row.fingerprint,
+                "words": isinstance(served.backbone, TextEncoder),
+            }
+            for name, served in engine.served.items()
+        ],
+        "skipped": engine.skipped,
+    }
+
+
+@router.get("/map", response_model=models.Map, summary="A category in two dimensions")
+async def map_(engine: EngineHere, work: SlowWorkHere, asked: Annotated[models.MapParameters, Query()]) -> Any:
+    """Its images as a backbone sees them, projected by PCA, or by UMAP where it is installed."""
+
+    def projected() -> Projection:
+        reference = engine.reference(QueryOptions(backbone=asked.backbone, category=asked.category))
+        with engine.store.reading() as catalog:
+            return project(catalog, reference.row, asked.category, asked.method)
+
+    made = await work.do(projected)
+    points = [
+        {
+            **{name: getattr(image, name) for name in ("id", "category", "label", "shot", "role")},
+            **{"x": round(float(x), 4), "y": round(float(y), 4)},
+        }
+        for image, (x, y) in zip(made.images, made.places, strict=True)
+    ]
+    facts = {"method": asked.method, "methods": methods(), "total": made.total, "explained": made.explained}
+    return facts | {"points": points}
+
+
+@router.get("/report", response_class=HTMLResponse, summary="The evaluation as a page")
+async def report(engine: EngineHere, work: SlowWorkHere) -> Response:
+    """What `nearshot evaluate --output` writes as report.html, of all that is served."""
+    page = await work.do(engine.report)
+    return HTMLResponse(page, headers={"Content-Security-Policy": REPORT_POLICY})
+
+
+@router.get("/status", response_model=dict[str, Any], summary="What is indexed, lacking, stale or failed")
+async def status(engine: EngineHere, work: SlowWorkHere) -> Any:
+    """The object of `nearshot status --json`."""
+    return (await work.do(survey, engine.store)).as_json()

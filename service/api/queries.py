@@ -1,0 +1,131 @@
+"""Queries: images to recognise, and words to find images by."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Annotated, Any, BinaryIO
+
+from fastapi import APIRouter, File, Query, UploadFile
+from starlette.exceptions import HTTPException
+
+from retriever.answer import Answer, Unreadable
+from retriever.context import Context
+from retriever.embedding import mix, unit
+from retriever.options import QueryOptions
+from retriever.reference import Reference
+from retriever.search import SearchOptions
+from schema.captions import ImageFilter
+from schema.errors import ImageError
+from service import models
+from service.api.dependencies import EngineHere, WorkHere
+from service.engine import Engine
+from service.work import Work
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post(
+    "/query",
+    response_model=models.Answers,
+    response_model_exclude_unset=True,
+    summary="Recognise images, or say Unknown",
+)
+async def query(
+    engine: EngineHere,
+    work: WorkHere,
+    asked: Annotated[models.QueryParameters, Query()],
+    images: Annotated[list[UploadFile], File(description="One image or more, of any format.")],
+) -> Any:
+    """An answer an image, as `nearshot query --json` gives it. Images that come at the same time are encoded together.
+
+    An image that cannot be read has its reason in its place; where none can, that is a problem (422).
+    """
+    if len(images) > engine.settings.upload_images:
+        raise HTTPException(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{len(images)} images are more than {engine.settings.upload_images}"
+        )
+    options = _query_options(asked)
+    with engine.batcher.admission(len(images)):
+        async with asyncio.timeout(engine.settings.seconds):
+            reference = await work.do(engine.reference, options)
+            uploads = [(_name(upload, place), upload.file) for place, upload in enumerate(images, start=1)]
+            words = None if options.text is None else await work.do(engine.words, reference.row, options.text)
+            answers = await asyncio.gather(
+                *(_answer(engine, work, reference, options, words, *upload) for upload in uploads)
+            )
+    if all(isinstance(answer, Unreadable) for answer in answers):
+        raise ImageError("; ".join(f"{one.path}: {one.reason}" for one in answers if isinstance(one, Unreadable)))
+    return {
+        "answers": [answer.as_json() for answer in answers],
+        "policies": {category: reference.origin(category, options) for category in reference.supported},
+        "stale": reference.stale,
+        "lacking": reference.coverage.lacking,
+    }
+
+
+async def _answer(
+    engine: Engine, work: Work, reference: Reference, options: QueryOptions, words: Any, name: str, upload: BinaryIO
+) -> Answer | Unreadable:
+    backbone = engine.backbone(reference)
+    try:
+        with engine.batcher.arrival():
+            encoding = await work.do(engine.submit, upload, backbone)
+        with engine.metrics.stage("encode"):
+            vector = unit(backbone, await asyncio.wrap_future(encoding))
+        if words is not None:
+            vector = mix(vector, words, options.text_weight)
+    except ImageError as error:
+        return Unreadable(name, str(error))
+
+    def decide() -> Answer:
+        with engine.metrics.stage("search"):
+            hits = reference.search(vector, options)
+        with engine.metrics.stage("decide"):
+            return reference.decide(name, vector, hits, options)
+
+    answer = await work.do(decide)
+    engine.metrics.verdicts.labels(answer.backbone, answer.decision.verdict.value).inc()
+    return answer
+
+
+@router.get("/context", response_model=Context, summary="What queries are compared with")
+async def context(engine: EngineHere, work: WorkHere, asked: Annotated[models.QueryParameters, Query()]) -> Any:
+    """The backbone, labels and policies that queries with these options would have."""
+    options = _query_options(asked)
+    return (await work.do(engine.reference, options)).context(options)
+
+
+@router.get("/search", response_model=models.SearchResults, summary="Find images by words")
+async def search(engine: EngineHere, work: WorkHere, asked: Annotated[models.SearchParameters, Query()]) -> Any:
+    """By captions, by what the text encoder of a served backbone sees, or by both, as `nearshot search --json` gives it."""
+    wanted = ImageFilter(category=asked.category, label=asked.label, role=asked.role)
+    options = SearchOptions(mode=asked.mode, wanted=wanted, limit=asked.limit)
+    results = await work.do(engine.search, asked.q, options)
+    return {
+        "mode": results.mode,
+        "backbone": results.backbone,
+        "missing": list(results.missing),
+        "found": [found.as_json(results.mode) for found in results.found],
+    }
+
+
+def _query_options(asked: models.QueryParameters) -> QueryOptions:
+    return QueryOptions(
+        backbone=asked.backbone,
+        category=asked.category,
+        top_k=asked.top_k,
+        score=asked.score,
+        threshold=asked.threshold,
+        margin_floor=asked.margin,
+        against=asked.against,
+        text=asked.text,
+        text_weight=asked.text_weight,
+        captions=asked.caption,
+    )
+
+
+def _name(upload: UploadFile, place: int) -> str:
+    """What to call an upload in its answer: the client's name for it, which nothing opens."""
+    name = "".join(character for character in upload.filename or "" if character.isprintable())
+    return name[:255] or f"image {place}"
