@@ -116,9 +116,12 @@ def _run(app: FastAPI, listening: socket.socket, encode: Callable[[], None]) -> 
     """Serve on a thread, and encode on this one, until a signal: then finish what was accepted."""
     import uvicorn
 
+    from service.protocol import PromptProtocol
+
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings are what clients send
     config = uvicorn.Config(
         app,
+        http=PromptProtocol,
         log_level="warning",
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=10,
