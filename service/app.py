@@ -14,6 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from service.api import router
 from service.engine import Engine
 from service.guard import Guard
+from service.intake import Intake
 from service.keys import Key
 from service.problems import problem, translate_errors
 from service.runs import Runs
@@ -72,5 +73,6 @@ def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) 
     async def metrics() -> Response:
         return Response(engine.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    app.add_middleware(Guard, metrics=engine.metrics, keys=keys, body_seconds=settings.seconds)
+    intake = Intake(seconds=settings.seconds, capacity=max(settings.held_bytes, settings.upload_bytes))
+    app.add_middleware(Guard, metrics=engine.metrics, keys=keys, intake=intake)
     return app

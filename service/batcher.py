@@ -133,17 +133,24 @@ class Batcher:
             batch = [image for image in self._gathered(item) if image.encoded.set_running_or_notify_cancel()]
             if not batch:
                 continue
-            self._observe(len(batch))
-            started = time.monotonic()
-            try:
-                vectors = item.backbone.encode([image.prepared for image in batch])
-            except BaseException as error:  # whatever it is, those who wait must be told
+            self._encode(item.backbone, batch)
+
+    def _encode(self, backbone: Backbone, batch: Sequence[_Pending]) -> None:
+        """One forward pass. Where it fails, one an image: an image that no model can take must not cost others theirs."""
+        self._observe(len(batch))
+        started = time.monotonic()
+        try:
+            vectors = backbone.encode([image.prepared for image in batch])
+        except BaseException as error:  # whatever it is, those who wait must be told
+            if len(batch) == 1:
+                batch[0].encoded.set_exception(error)
+            else:
                 for image in batch:
-                    image.encoded.set_exception(error)
-                continue
-            self._pass_seconds = time.monotonic() - started
-            for place, image in enumerate(batch):
-                image.encoded.set_result(vectors[place : place + 1])
+                    self._encode(backbone, [image])
+            return
+        self._pass_seconds = time.monotonic() - started
+        for place, image in enumerate(batch):
+            image.encoded.set_result(vectors[place : place + 1])
 
     def _next(self) -> _Pending | _Call | None:
         with self._changed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import logging
 import time
@@ -11,12 +10,12 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
 from schema.errors import NearshotError
+from service.intake import Intake
 from service.keys import Key, Scope, scopes_of
 from service.metrics import Metrics
 from service.problems import problem
@@ -39,7 +38,7 @@ HEADERS = {
 
 
 class Guard:
-    """ASGI middleware: foreign hosts and sites are refused, keys are asked for, slow bodies end, requests are counted.
+    """ASGI middleware: foreign hosts and sites are refused, keys are asked for, bodies are bounded, requests are counted.
 
     Without keys, the service is for this machine alone, and answers to loopback names only: a page of another site whose name
     was pointed here (DNS rebinding) has a name of its own. A request that changes something must come from this very site, or
@@ -47,9 +46,9 @@ class Guard:
     """
 
     def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, keys: Callable[[], Sequence[Key]] | None, body_seconds: float
+        self, app: ASGIApp, *, metrics: Metrics, keys: Callable[[], Sequence[Key]] | None, intake: Intake
     ) -> None:
-        self._app, self._metrics, self._keys, self._body_seconds = app, metrics, keys, body_seconds
+        self._app, self._metrics, self._keys, self._intake = app, metrics, keys, intake
 
     async def __call__(self, connection: Connection, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -75,7 +74,8 @@ class Guard:
             if refusal:
                 await refusal(connection, receive, send_guarded)
             else:
-                await self._app(connection, _in_time(receive, self._body_seconds), send_guarded)
+                with self._intake.body(receive) as bounded:
+                    await self._app(connection, bounded, send_guarded)
         except Exception as error:  # whatever it is, the client is told, and the next one served
             if begun:
                 raise
@@ -133,24 +133,3 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _in_time(receive: Receive, seconds: float) -> Receive:
-    """The body's parts, as long as they are all there in time."""
-    until = time.monotonic() + seconds
-    ended = False
-
-    async def receive_in_time() -> Message:
-        nonlocal ended
-        if ended:
-            return await receive()
-        try:
-            message = await asyncio.wait_for(receive(), max(until - time.monotonic(), 0.001))
-        except TimeoutError:
-            raise HTTPException(
-                HTTPStatus.REQUEST_TIMEOUT, f"the request did not arrive within {seconds:g} s"
-            ) from None
-        ended = message["type"] != "http.request" or not message.get("more_body", False)
-        return message
-
-    return receive_in_time

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from schema.errors import ImageError, NearshotError, StoreBusyError, UsageError, WeightsError
 from service.batcher import FullError
@@ -22,6 +23,9 @@ STATUS: Mapping[type[NearshotError], HTTPStatus] = {
     UsageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     WeightsError: HTTPStatus.CONFLICT,
 }
+
+CLIENT_LEFT = 499
+"""What is counted where nobody waits for the answer any more: nginx's code for it."""
 
 
 class Problem(BaseModel):
@@ -64,6 +68,10 @@ def translate_errors(app: FastAPI) -> None:
     @app.exception_handler(TimeoutError)
     async def of_time(_: Request, __: TimeoutError) -> Response:
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, "it took too long; come again", {"Retry-After": "5"})
+
+    @app.exception_handler(ClientDisconnect)
+    async def of_nobody(_: Request, __: ClientDisconnect) -> Response:
+        return Response(status_code=CLIENT_LEFT)
 
     @app.exception_handler(HTTPException)
     async def of_http(_: Request, error: HTTPException) -> Response:

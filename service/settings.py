@@ -14,8 +14,8 @@ class Settings:
     """What a service loads, and how much it takes at once. Sizes are bytes, times seconds.
 
     `backbones` are loaded at the start; empty means all that are indexed and whose weights are here. `waiting` images at most
-    are between upload and answer; what comes beyond is told to come again. A prepared image waits for others that are
-    being decoded for `gather` at the longest, or for `gather_share` of what the last forward pass took.
+    are between upload and answer, and bodies of `held_bytes` in all; what comes beyond is told to come again. A prepared image
+    waits for others that are being decoded, for `gather` at the longest or for `gather_share` of the last forward pass.
     """
 
     backbones: tuple[str, ...] = ()
@@ -24,6 +24,7 @@ class Settings:
     max_pixels: int = MAX_PIXELS
     upload_bytes: int = 64 << 20
     upload_images: int = 32
+    held_bytes: int = 1 << 30
     waiting: int = 256
     gather: float = 0.004
     gather_share: float = 0.125

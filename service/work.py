@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,3 +26,25 @@ class Work:
     def close(self) -> None:
         """Wait for what was begun; what was not is dropped."""
         self._pool.shutdown(cancel_futures=True)
+
+
+async def while_connected(request: Request, parts: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do the parts of a request, whose body has been read, at the same time, for as long as its client is there.
+
+    What the first part raises is raised, ClientDisconnect where the client leaves; the other parts are cancelled.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            leaving = group.create_task(_leave(request))
+            tasks = [group.create_task(part) for part in parts]
+            await asyncio.wait(tasks)
+            leaving.cancel()
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def _leave(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    raise ClientDisconnect

@@ -6,7 +6,7 @@ import asyncio
 from http import HTTPStatus
 from typing import Annotated, Any, BinaryIO
 
-from fastapi import APIRouter, File, Query, UploadFile
+from fastapi import APIRouter, File, Query, Request, UploadFile
 from starlette.exceptions import HTTPException
 
 from retriever.answer import Answer, Unreadable
@@ -20,7 +20,7 @@ from schema.errors import ImageError
 from service import models
 from service.api.dependencies import EngineHere, WorkHere
 from service.engine import Engine
-from service.work import Work
+from service.work import Work, while_connected
 
 router = APIRouter(prefix="/v1")
 
@@ -32,6 +32,7 @@ router = APIRouter(prefix="/v1")
     summary="Recognise images, or say Unknown",
 )
 async def query(
+    request: Request,
     engine: EngineHere,
     work: WorkHere,
     asked: Annotated[models.QueryParameters, Query()],
@@ -51,8 +52,8 @@ async def query(
             reference = await work.do(engine.reference, options)
             uploads = [(_name(upload, place), upload.file) for place, upload in enumerate(images, start=1)]
             words = None if options.text is None else await work.do(engine.words, reference.row, options.text)
-            answers = await asyncio.gather(
-                *(_answer(engine, work, reference, options, words, *upload) for upload in uploads)
+            answers = await while_connected(
+                request, [_answer(engine, work, reference, options, words, *upload) for upload in uploads]
             )
     if all(isinstance(answer, Unreadable) for answer in answers):
         raise ImageError("; ".join(f"{one.path}: {one.reason}" for one in answers if isinstance(one, Unreadable)))

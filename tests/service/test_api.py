@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
+import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,14 +16,18 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from backbones.protocol import Backbone, Prepared
 from indexer.verify import verify
 from retriever.options import Against, QueryOptions
 from retriever.retriever import Retriever
 from retriever.scores import Score
 from retriever.sources import read_queries
 from schema.store import Store
-from service.engine import Engine
+from service.app import create_app
+from service.batcher import Vector
+from service.engine import Engine, Served
 from tests.conftest import run_index, save_crop
+from tests.service.conftest import running
 
 QUERIES = "things/6.preprocessed"
 
@@ -31,6 +38,29 @@ def ask(client: TestClient, *files: Path, **parameters: Any) -> dict[str, Any]:
     assert response.status_code == 200, response.text
     answers: dict[str, Any] = response.json()
     return answers
+
+
+class Gate:
+    """A backbone whose forward passes wait until they may go."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+        self.description, self.batch_size = backbone.description, backbone.batch_size
+        self.prepare = backbone.prepare
+        self.may_go = threading.Event()
+        self.batches: list[int] = []
+
+    def encode(self, batch: Sequence[Prepared]) -> Vector:
+        self.may_go.wait(20)
+        self.batches.append(len(batch))
+        return self._backbone.encode(batch)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def problem(response: Any, status: int) -> str:
@@ -83,6 +113,29 @@ def test_shots_that_another_process_indexes_count_within_a_second(
     while (label := ask(client, stranger)["answers"][0]["label"]) is None and time.monotonic() < until:
         pass
     assert label == "galaxies"
+
+
+def test_the_image_of_a_client_that_left_is_not_encoded(engine: Engine, small: Path) -> None:
+    gate = Gate(engine.served["hog"].backbone)
+    engine.served["hog"] = Served(engine.served["hog"].row, gate)
+    image = (small / QUERIES / "cat/a.png").read_bytes()
+    body = b'--x\r\nContent-Disposition: form-data; name="images"; filename="i"\r\n\r\n%b\r\n--x--\r\n' % image
+    with running(create_app(engine)) as port:
+        clients = [http.client.HTTPConnection("127.0.0.1", port, timeout=20) for _ in range(3)]
+        for number, one in enumerate(clients, start=1):
+            one.request("POST", "/v1/query", body, {"Content-Type": "multipart/form-data; boundary=x"})
+            wait_for(lambda number=number: engine.batcher.admitted == number)  # type: ignore[misc]
+            time.sleep(0.1)  # until it is prepared
+        clients[1].close()
+        wait_for(lambda: engine.batcher.admitted == 2)
+        gate.may_go.set()
+        answers = [json.loads(one.getresponse().read())["answers"][0]["label"] for one in (clients[0], clients[2])]
+        counted = engine.metrics.text().decode()
+        for one in clients:
+            one.close()
+    assert answers == ["cat", "cat"]
+    assert gate.batches == [1, 1]
+    assert 'nearshot_requests_total{method="POST",route="/v1/query",status="499"} 1.0' in counted
 
 
 def test_words_find_images(client: TestClient, engine: Engine, small: Path) -> None:

@@ -106,6 +106,20 @@ def test_an_error_is_told_to_those_who_wait_and_the_next_are_served(batcher: Bat
     assert float(batcher.submit(slow, np.array([1.0])).result(5)[0, 0]) == 2
 
 
+def test_an_image_that_fails_costs_those_of_its_batch_nothing(batcher: Batcher) -> None:
+    slow = Slow()
+    slow.may_go.clear()
+    held = batcher.submit(slow, np.array([0.0]))
+    time.sleep(0.05)
+    good, bad, better = (batcher.submit(slow, np.array([n])) for n in (1.0, -1.0, 2.0))
+    slow.may_go.set()
+    held.result(5)
+    assert (float(good.result(5)[0, 0]), float(better.result(5)[0, 0])) == (2, 4)
+    with pytest.raises(RuntimeError, match="negative"):
+        bad.result(5)
+    assert slow.batches == [[0], [1, -1, 2], [1], [-1], [2]]
+
+
 def test_what_is_not_waited_for_any_more_is_not_encoded(batcher: Batcher) -> None:
     slow = Slow()
     slow.may_go.clear()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import uvicorn
 
 from service import protocol
-from service.protocol import PromptProtocol
+from tests.service.conftest import running
 
 PATIENCE = 0.5
 GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -29,14 +27,8 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(protocol, "HEAD_SECONDS", PATIENCE)
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(hello, http=PromptProtocol, lifespan="off", log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    yield listening.getsockname()[1]
-    server.should_exit = True
-    thread.join()
-    listening.close()
+    with running(hello, lifespan="off") as opened:
+        yield opened
 
 
 def hear(connection: socket.socket) -> bytes:

@@ -1,0 +1,66 @@
+"""The intake holds no more than it was told to, and counts what it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive
+
+from service.intake import Intake
+
+pytestmark = pytest.mark.anyio
+
+
+def sends(sizes: Iterable[int]) -> Receive:
+    """A client whose body has parts of these sizes, and comes to no end."""
+    parts = iter(sizes)
+
+    async def receive() -> Message:
+        size = next(parts, None)
+        if size is None:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": bytes(size or 0), "more_body": True}
+
+    return receive
+
+
+async def test_a_body_beyond_what_all_may_hold_is_told_to_come_again_until_another_is_answered() -> None:
+    intake = Intake(seconds=10, capacity=100)
+    with intake.body(sends([60, 30])) as first, intake.body(sends([20])) as second:
+        await first()
+        await first()
+        with pytest.raises(HTTPException) as refused:
+            await second()
+    assert (refused.value.status_code, refused.value.headers) == (503, {"Retry-After": "1"})
+    with intake.body(sends([90])) as third:
+        assert len((await third())["body"]) == 90
+
+
+async def test_a_body_that_is_alone_is_not_refused_for_its_size() -> None:
+    with Intake(seconds=10, capacity=100).body(sends([60, 60])) as alone:
+        await alone()
+        assert len((await alone())["body"]) == 60, "its size has a limit of its own"
+
+
+async def test_a_body_that_stops_coming_is_ended() -> None:
+    with Intake(seconds=0.2, capacity=100).body(sends([1])) as slow:
+        await slow()
+        with pytest.raises(HTTPException) as refused:
+            await slow()
+    assert refused.value.status_code == 408
+
+
+async def test_what_comes_after_the_body_may_take_its_time() -> None:
+    said: list[Message] = [{"type": "http.request", "body": b"x", "more_body": False}, {"type": "http.disconnect"}]
+
+    async def receive() -> Message:
+        if len(said) == 1:
+            await asyncio.sleep(0.3)
+        return said.pop(0)
+
+    with Intake(seconds=0.1, capacity=100).body(receive) as bounded:
+        await bounded()
+        assert (await bounded())["type"] == "http.disconnect"

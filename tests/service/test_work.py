@@ -1,0 +1,67 @@
+"""Parts of a request are done while its client is there, and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
+
+from schema.errors import StoreError
+from service.work import while_connected
+
+pytestmark = pytest.mark.anyio
+
+
+def client(*, stays: float) -> Request:
+    async def receive() -> Message:
+        await asyncio.sleep(stays)
+        return {"type": "http.disconnect"}
+
+    return Request({"type": "http"}, receive)
+
+
+class Part:
+    """Something that takes its time."""
+
+    def __init__(self, seconds: float = 30, error: Exception | None = None) -> None:
+        self._seconds, self._error = seconds, error
+        self.cancelled = False
+
+    async def work(self) -> float:
+        try:
+            await asyncio.sleep(self._seconds)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        if self._error:
+            raise self._error
+        return self._seconds
+
+
+async def test_all_parts_are_answered_in_their_order() -> None:
+    assert await while_connected(client(stays=30), [Part(0.02).work(), Part(0.01).work()]) == [0.02, 0.01]
+
+
+async def test_when_the_client_leaves_the_parts_end() -> None:
+    one, other = Part(), Part()
+    with pytest.raises(ClientDisconnect):
+        await while_connected(client(stays=0.05), [one.work(), other.work()])
+    assert one.cancelled
+    assert other.cancelled
+
+
+async def test_when_a_part_fails_the_others_end_and_its_reason_is_told() -> None:
+    other = Part()
+    with pytest.raises(StoreError, match="torn"):
+        await while_connected(client(stays=30), [Part(0.01, StoreError("torn")).work(), other.work()])
+    assert other.cancelled
+
+
+async def test_out_of_time_the_parts_end() -> None:
+    part = Part()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await while_connected(client(stays=30), [part.work()])
+    assert part.cancelled
