@@ -1,0 +1,85 @@
+"""What deploys the service names commands, packages and limits that are there."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from cli import main
+from commands.serve import GRACE_S, serve
+from service.protocol import HEAD_SECONDS
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+UNIT = (ROOT / "deploy/nearshot.service").read_text()
+NGINX = (ROOT / "deploy/nginx.conf").read_text()
+DOCS = (ROOT / "docs/deploy.md").read_text()
+
+
+def commands() -> list[str]:
+    """The arguments of every call of nearshot that is written somewhere."""
+    [started] = re.findall(r"^CMD (.*)$", DOCKERFILE, flags=re.MULTILINE)
+    lines = [line.split("  # ")[0].strip() for line in DOCS.splitlines() if line.startswith("    ")]
+    return [
+        shlex.join(json.loads(started)),
+        *re.findall(r"^ExecStart=\S+/nearshot (.*)$", UNIT, flags=re.MULTILINE),
+        *(found[1] for line in lines if (found := re.search(r"(?:/bin/nearshot|compose run --rm cpu) (.*)$", line))),
+    ]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_every_call_of_nearshot_is_one_that_it_takes(line: str) -> None:
+    command: click.Command = main
+    arguments = shlex.split(line)
+    while isinstance(command, click.Group):
+        command, arguments = command.commands[arguments[0]], arguments[1:]
+    command.make_context("nearshot", arguments, parent=click.Context(main))  # which raises what a user would be told
+
+
+def test_there_are_calls_to_look_at() -> None:
+    assert len(commands()) == 7
+
+
+def test_the_image_is_built_from_all_packages_and_nothing_else() -> None:
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = {package.split(".")[0] for package in setuptools["packages"]}
+    modules = {f"{module}.py" for module in setuptools["py-modules"]}
+    assert kept == packages | modules | {"pyproject.toml", "constraints.txt", "README.md"}
+
+
+def test_every_package_is_named_so_that_an_installation_has_them_all() -> None:
+    named = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    there = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for top in {name.split(".")[0] for name in named}
+        for path in (ROOT / top).rglob("__init__.py")
+    }
+    assert named == there
+
+
+def test_compose_builds_the_targets_that_the_dockerfile_has() -> None:
+    stages = re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, flags=re.MULTILINE)
+    assert {service["build"]["target"] for service in COMPOSE["services"].values()} == {"cpu", "cuda"} <= set(stages)
+
+
+def test_who_stops_it_waits_for_longer_than_it_takes_to_finish() -> None:
+    [patience] = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT, flags=re.MULTILINE)
+    graces = {service["stop_grace_period"] for service in COMPOSE["services"].values()}
+    assert (graces, int(patience)) == ({"40s"}, 40)
+    assert GRACE_S < 40
+
+
+def test_the_proxy_takes_what_the_service_takes() -> None:
+    [upload] = [parameter.default for parameter in serve.params if parameter.name == "max_upload"]
+    assert f"client_max_body_size {upload}m;" in NGINX
+    assert f"client_header_timeout {HEAD_SECONDS:g}s;" in NGINX
+    assert f"| a request's head | {HEAD_SECONDS:g} s | 408 |" in DOCS
