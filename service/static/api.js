@@ -38,17 +38,18 @@ export function form(fields) {
 /** Show an indexed image in an <img>. With a key it must be fetched: an <img> cannot send one. */
 export async function showThumbnail(image, id, description) {
   const path = `/v1/images/${id}/thumbnail`;
+  image.dataset.id = id;
   image.alt = description;
   image.loading = "lazy";
   if (!keyed()) {
     image.src = path;
     return;
   }
-  try {
-    image.src = URL.createObjectURL(await (await ask(path)).blob());
-  } catch {
-    image.removeAttribute("src");
-  }
+  const bytes = await ask(path).then((response) => response.blob(), () => null);
+  if (image.dataset.id !== String(id)) return; // it shows another one by now
+  if (bytes === null) return image.removeAttribute("src");
+  image.src = URL.createObjectURL(bytes);
+  image.onload = () => URL.revokeObjectURL(image.src);
 }
 
 /** An indexed image's own bytes, or its thumbnail's where browsers cannot show the format. */

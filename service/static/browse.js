@@ -1,9 +1,10 @@
 // The browse view: what is indexed, what failed, and an index run.
 
 import { askJson, events } from "./api.js";
-import { at, fill, make, placeOf, telling, tile } from "./page.js";
+import { at, fill, make, placeOf, telling, tile, turns } from "./page.js";
 import { queryLike } from "./query.js";
 
+const turn = turns();
 const status = at("#index-status");
 let facts = null;
 let next = 0;
@@ -33,7 +34,9 @@ const more = () =>
       role: at("#browse-role").value,
       after: next,
     };
+    const isLatest = turn();
     const page = await askJson("/v1/images", { parameters });
+    if (!isLatest()) return;
     at("#images").append(
       ...page.images.map((image) => {
         const lines = [make("div", { textContent: `${placeOf(image)} (${image.role})` })];

@@ -1,11 +1,12 @@
 // The map view: a category's embeddings in two dimensions.
 
 import { askJson, showThumbnail } from "./api.js";
-import { at, fill, make, placeOf, telling } from "./page.js";
+import { at, fill, make, placeOf, telling, turns } from "./page.js";
 import { element, queryLike } from "./query.js";
 
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d3b", "#7b5bd6"];
 const SHAPES = ["circle", "rect", "diamond", "triangle"];
+const turn = turns();
 const status = at("#map-status");
 
 export function offer(facts) {
@@ -21,7 +22,9 @@ export const show = () =>
       method: at("#map-method").value,
     };
     if (!parameters.category) return;
+    const isLatest = turn();
     const map = await askJson("/v1/map", { parameters });
+    if (!isLatest()) return;
     if (map.methods.length > at("#map-method").options.length) fill(at("#map-method"), map.methods);
     const names = [...new Set(map.points.filter((one) => one.role === "support").map((one) => one.label))].sort();
     draw(map.points, names);

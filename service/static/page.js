@@ -28,6 +28,15 @@ export async function telling(status, action) {
   }
 }
 
+/** Numbers the turns of something that is asked again and again; each is told whether it is still the latest. */
+export function turns() {
+  let newest = 0;
+  return () => {
+    const mine = (newest += 1);
+    return () => mine === newest;
+  };
+}
+
 export const placeOf = (image) => [image.category, image.label, image.shot].filter(Boolean).join("/");
 
 /** A thumbnail with lines under it, and a button to query with that image. */

@@ -2,12 +2,12 @@
 
 import { ask, askJson, form, imageFile, showThumbnail } from "./api.js";
 import { reasonOf, verdictOf } from "./decide.js";
-import { at, fill, make, placeOf, telling, tile } from "./page.js";
+import { at, fill, make, placeOf, telling, tile, turns } from "./page.js";
 
 const WORDS = { match: "match", ambiguous: "ambiguous", unknown: "Unknown", no_support: "no shots" };
 const status = at("#query-status");
 let current = null; // the image asked about: a file, and what is known of it where it is an indexed one
-let asked = 0;
+const turn = turns();
 let backbones = [];
 let labels = new Map();
 
@@ -28,13 +28,13 @@ export function offer(facts) {
 
 export async function query(file, image = null) {
   current = { file, image };
-  const mine = (asked += 1);
+  const isLatest = turn();
   const chosen = [...document.querySelectorAll("#query-backbones input:checked")].map((box) => box.value);
   const wanted = chosen.length ? chosen : backbones.slice(0, 1);
   status.textContent = "Looking ...";
   await telling(status, async () => {
     const answered = await Promise.all(wanted.map((backbone) => answerOf(file, backbone)));
-    if (asked !== mine) return; // something else was asked meanwhile
+    if (!isLatest()) return;
     for (const shown of document.querySelectorAll('.asked img')) URL.revokeObjectURL(shown.src);
     const url = URL.createObjectURL(file);
     at("#answers").replaceChildren(...answered.map((given) => card(given, file, url, image)));
@@ -125,27 +125,29 @@ function sliders(shown, answer) {
 
 /** The scores, the threshold and the margin on one scale. */
 function scale(answer, threshold, margin, min, verdict) {
-  const x = (score) => 10 + (580 * (score - min)) / (1 - min);
-  const svg = element("svg", { viewBox: "0 0 600 92", role: "img" });
+  const x = (score) => 2 + (96 * (score - min)) / (1 - min); // in percent, so that words keep their size on a phone
+  const svg = element("svg", { width: "100%", height: 92, role: "img" });
   svg.append(element("title", {}, `scores from ${Number(min).toFixed(1)} to 1, threshold ${threshold.toFixed(3)}`));
-  svg.append(element("line", { x1: 10, x2: 590, y1: 46, y2: 46, stroke: "var(--line)", "stroke-width": 2 }));
+  svg.append(element("line", { x1: "2%", x2: "98%", y1: 46, y2: 46, stroke: "var(--line)", "stroke-width": 2 }));
+  svg.append(text(2, 64, Number(min).toFixed(1), "var(--soft)"), text(98, 64, "1", "var(--soft)"));
   if (answer.score === null) return svg;
+  const floor = x(Math.max(answer.score - margin, min));
   svg.append(
-    element("rect", { x: x(Math.max(answer.score - margin, min)), y: 40, width: x(answer.score) - x(Math.max(answer.score - margin, min)), height: 12, fill: "var(--accent)", opacity: 0.25 }),
-    element("line", { x1: x(threshold), x2: x(threshold), y1: 26, y2: 66, stroke: "var(--text)", "stroke-width": 2, "stroke-dasharray": "4 3" }),
+    element("rect", { x: `${floor}%`, y: 40, width: `${x(answer.score) - floor}%`, height: 12, fill: "var(--accent)", opacity: 0.25 }),
+    element("line", { x1: `${x(threshold)}%`, x2: `${x(threshold)}%`, y1: 26, y2: 66, stroke: "var(--text)", "stroke-width": 2, "stroke-dasharray": "4 3" }),
     text(x(threshold), 82, `threshold ${threshold.toFixed(3)}`),
   );
   const dots = [[answer.score, answer.nearest, `var(--${verdict === "no_support" ? "unknown" : verdict})`, 10]];
   if (answer.runner_up_score !== null) dots.push([answer.runner_up_score, answer.runner_up, "var(--soft)", 7]);
   dots.forEach(([score, label, colour, size], place) => {
-    svg.append(element("circle", { cx: x(score), cy: 46, r: size, fill: colour }), text(x(score), place ? 32 : 16, `${label} ${score.toFixed(3)}`));
+    svg.append(element("circle", { cx: `${x(score)}%`, cy: 46, r: size, fill: colour }), text(x(score), place ? 32 : 16, `${label} ${score.toFixed(3)}`));
   });
   return svg;
 }
 
-function text(x, y, words) {
-  const anchor = x < 80 ? "start" : x > 520 ? "end" : "middle";
-  return element("text", { x, y, "text-anchor": anchor, fill: "var(--text)", "font-size": 14 }, words);
+function text(x, y, words, colour = "var(--text)") {
+  const anchor = x < 20 ? "start" : x > 80 ? "end" : "middle";
+  return element("text", { x: `${x}%`, y, "text-anchor": anchor, fill: colour, "font-size": 14 }, words);
 }
 
 export function element(name, attributes, words = "") {

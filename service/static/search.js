@@ -1,9 +1,10 @@
 // The search view: words in, a gallery out.
 
 import { askJson } from "./api.js";
-import { at, fill, make, placeOf, telling, tile } from "./page.js";
+import { at, fill, make, placeOf, telling, tile, turns } from "./page.js";
 import { queryLike } from "./query.js";
 
+const turn = turns();
 const status = at("#search-status");
 
 export function offer(facts) {
@@ -13,6 +14,7 @@ export function offer(facts) {
 at("#search-form").addEventListener("submit", (event) => {
   event.preventDefault();
   status.textContent = "Looking ...";
+  const isLatest = turn();
   telling(status, async () => {
     const parameters = {
       q: at("#words").value,
@@ -22,6 +24,7 @@ at("#search-form").addEventListener("submit", (event) => {
       limit: 60,
     };
     const results = await askJson("/v1/search", { parameters });
+    if (!isLatest()) return;
     at("#found").replaceChildren(...results.found.map(found));
     const by = { captions: "captions", image: "images", hybrid: "captions and images" }[results.mode];
     const count = results.found.length || "Nothing";

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from indexer.captions import set_caption
@@ -22,6 +27,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 
+ROOT = Path(__file__).parents[2]
 CAT = "things/6.preprocessed/cat/a.png"
 
 
@@ -179,6 +185,38 @@ def test_words_are_searched_and_marked_and_lead_to_what_is_like_them(page: Page)
     verdict(page).to_have_text("match: cat")
 
 
+def test_an_answer_that_comes_late_does_not_take_the_place_of_a_later_one(page: Page, served: Served) -> None:
+    page.evaluate("""() => {
+        const ask = window.fetch;
+        let waits = { "/v1/search": 400, "/v1/images": 400, "/v1/map": 400 }; // milliseconds, for the first of each
+        window.fetch = async (path, options) => {
+            const place = path.split("?")[0];
+            const wait = waits[place] ?? 0;
+            waits[place] = 0;
+            const response = await ask(path, options);
+            await new Promise((done) => setTimeout(done, wait));
+            return response;
+        };
+    }""")
+    page.get_by_role("link", name="Search").click()
+    page.get_by_label("Compared with").select_option("captions")
+    for words in ("ginger", "nothing"):
+        page.get_by_role("searchbox").fill(words)
+        page.get_by_role("searchbox").press("Enter")
+    page.get_by_role("link", name="Browse").click()
+    page.locator("#browse-role").select_option("query")
+    page.get_by_role("link", name="Map").click()
+    first = page.locator("#map-backbone").input_value()
+    last = "hog" if first == "clip" else "clip"
+    page.locator("#map-backbone").select_option(last)
+    page.wait_for_timeout(1000)  # until the late ones are there, too
+    expect(page.locator("#search-status")).to_have_text("Nothing found by captions.")
+    assert all("(query)" in words for words in page.locator("#images li").all_inner_texts())
+    shares = [round(100 * served.get(f"/v1/map?category=things&backbone={one}")["explained"]) for one in (first, last)]
+    assert shares[0] != shares[1]
+    expect(page.locator("#map-status")).to_contain_text(f"the plane holds {shares[1]} %")
+
+
 def test_an_index_run_is_watched_to_its_end(page: Page, data: Path) -> None:
     page.get_by_role("link", name="Browse").click()
     expect(page.locator("#images li").first).to_be_visible()
@@ -279,3 +317,28 @@ def test_a_service_with_keys_asks_for_one(
     expect(page.locator("#key-form")).to_be_hidden()
     page.close()
     assert service.end()[0] == 0
+
+
+def test_the_picture_in_the_readme_shows_this_page(browser: Browser, tmp_path: Path) -> None:
+    """With NEARSHOT_PICTURES=1 it is made anew; compared in the rough, since each browser draws letters its own way."""
+    subprocess.run([sys.executable, ROOT / "examples/make_demo.py", tmp_path / "demo"], check=True)
+    with Store(tmp_path / "store", create=True) as store:
+        run_index(store, tmp_path / "demo")
+    service = Served(tmp_path / "store")
+    page = browser.new_page(viewport={"width": 1000, "height": 700})
+    page.goto(service.url)
+    page.locator("#query-category").select_option("textures")
+    ask(page, tmp_path / "demo/textures/6.preprocessed/both/grass-and-gravel.png")
+    verdict(page).to_have_text("ambiguous")
+    for image in ("asked", "nearest", "runner-up"):
+        page.wait_for_function("one => document.querySelector(`.${one} img`).naturalWidth > 0", arg=image)
+    picture = ROOT / "docs/page.png" if os.environ.get("NEARSHOT_PICTURES") else tmp_path / "page.png"
+    page.screenshot(path=picture, full_page=True)
+    page.close()
+    assert service.end() == (0, "")
+    now, shown = (Image.open(path).convert("L") for path in (picture, ROOT / "docs/page.png"))
+    assert now.width == shown.width
+    assert abs(now.height - shown.height) < 60
+    small = (50, 60)
+    differences = np.abs(np.subtract(*(np.asarray(one.resize(small), dtype=float) for one in (now, shown))))
+    assert differences.mean() < 6, "run this test with NEARSHOT_PICTURES=1, look at docs/page.png, and commit it"
