@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +19,8 @@ MOST = 3000
 """How many images are projected at most; of more, every n-th."""
 
 SEED = 0
+LEAST_FOR_UMAP = 8
+"""Of fewer there is no neighbourhood to keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +45,29 @@ def project(catalog: Catalog, row: BackboneRow, category: str, method: str = "pc
     """Project all images of a category that a backbone has seen. UsageError for a method that is not to be had."""
     if method not in methods():
         raise UsageError(f"'{method}' is not to be had here; take {' or '.join(methods())}")
-    chunks = [chunk for role in Role for chunk in catalog.vectors(row, category, role)]
-    ids = np.concatenate([chunk.ids for chunk in chunks]) if chunks else np.zeros(0, dtype=np.int64)
-    if not len(ids):
+    total = sum(count.vectors for count in catalog.count_vectors_by_category(row.id) if count.category == category)
+    if not total:
         raise UsageError(
             f"{row.name} has seen nothing of '{category}'; run `nearshot index DATA --backbone {row.name}`"
         )
-    step = -(-len(ids) // MOST)
-    order = np.argsort(ids)[::step]
-    vectors = np.concatenate([chunk.vectors for chunk in chunks])[order].astype(np.float64)
+    ids, vectors = _every(-(-total // MOST), catalog, row, category)
     places, explained = _umap(vectors) if method == "umap" else _pca(vectors)
-    shown = catalog.shown(ids[order].tolist())
-    return Projection(
-        [shown[image_id] for image_id in ids[order].tolist()], _in_unit_square(places), len(ids), explained
-    )
+    shown = catalog.shown(ids)
+    return Projection([shown[image_id] for image_id in ids], _in_unit_square(places), total, explained)
+
+
+def _every(step: int, catalog: Catalog, row: BackboneRow, category: str) -> tuple[list[int], NDArray[np.float64]]:
+    """The ids and vectors of every so many images, shots before queries, without holding the others."""
+    ids: list[int] = []
+    vectors: list[NDArray[np.float32]] = []
+    passed = 0
+    for role in Role:
+        for chunk in catalog.vectors(row, category, role):
+            kept = slice(-passed % step, None, step)
+            ids += chunk.ids[kept].tolist()
+            vectors.append(chunk.vectors[kept].astype(np.float64))
+            passed += len(chunk.ids)
+    return ids, np.concatenate(vectors)
 
 
 def _pca(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], float | None]:
@@ -71,9 +83,14 @@ def _pca(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], float | Non
 
 
 def _umap(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], None]:
-    from umap import UMAP
-
-    return np.asarray(UMAP(random_state=SEED, metric="cosine").fit_transform(vectors), dtype=np.float64), None
+    if len(vectors) < LEAST_FOR_UMAP:
+        raise UsageError(f"UMAP needs {LEAST_FOR_UMAP} images, and here are {len(vectors)}; take pca")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImportWarning)  # it would like TensorFlow for a part that is not used
+        from umap import UMAP
+    neighbours = min(15, len(vectors) - 1)  # 15 is its own default
+    umap = UMAP(n_neighbors=neighbours, metric="cosine", init="pca", random_state=SEED, n_jobs=1)
+    return np.asarray(umap.fit_transform(vectors), dtype=np.float64), None
 
 
 def _in_unit_square(places: NDArray[np.float64]) -> NDArray[np.float64]:

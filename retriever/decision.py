@@ -76,7 +76,7 @@ class Decision:
         return {
             Verdict.UNKNOWN: "the score is below the threshold",
             Verdict.AMBIGUOUS: "the lead is below the margin",
-            Verdict.NO_SUPPORT: "there are no shots",
+            Verdict.NO_SUPPORT: "there are no shots that the backbone has seen",
         }.get(self.verdict)
 
     @property

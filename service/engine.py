@@ -16,6 +16,7 @@ from backbones.decode import decode
 from backbones.preparation import prepare_safely
 from backbones.protocol import Backbone
 from evaluation.evaluate import EvaluationOptions, evaluate
+from evaluation.projection import Projection, project
 from evaluation.report import render_report
 from indexer.additions import add_query
 from indexer.options import IndexOptions
@@ -30,10 +31,11 @@ from schema.errors import UsageError, WeightsError
 from schema.store import Store
 from service.batcher import BatchedBackbone, Batcher
 from service.metrics import Metrics
+from service.remembered import Remembered
 from service.settings import Settings
 
-REFERENCES = 64
-"""How many references are kept open at most."""
+REFERENCES, MAPS = 64, 32
+"""How many references are kept open, and how many maps are remembered, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,9 @@ class Engine:
         self.skipped: dict[str, str] = {}
         self.ready = False
         self._references: OrderedDict[_Key, _Opened] = OrderedDict()
-        self._opening, self._drawing, self._adding = threading.Lock(), threading.Lock(), threading.Lock()
-        self._report: tuple[int, str] | None = None
+        self._opening, self._adding = threading.Lock(), threading.Lock()
+        self._reports: Remembered[str] = Remembered(store, most=1)
+        self._maps: Remembered[Projection] = Remembered(store, most=MAPS)
 
     def load(self) -> None:
         """Load the backbones. WeightsError where one that was asked for is not to be had, or none is."""
@@ -124,13 +127,16 @@ class Engine:
 
     def report(self) -> str:
         """The evaluation of all that is served, as a page; drawn anew only when the store has changed."""
-        with self._drawing:  # matplotlib draws for one thread at a time
-            with self.store.reading() as catalog:
-                revision = catalog.revision()
-            if self._report is None or self._report[0] != revision:
-                made = evaluate(self.store, EvaluationOptions(backbones=tuple(self.served)))
-                self._report = (revision, render_report(self.store, made))
-            return self._report[1]
+
+        def draw(_: Catalog) -> str:
+            return render_report(self.store, evaluate(self.store, EvaluationOptions(backbones=tuple(self.served))))
+
+        return self._reports.get(None, draw)  # one at a time: matplotlib draws for one thread only
+
+    def project(self, backbone: str | None, category: str, method: str) -> Projection:
+        """A category in two dimensions. UsageError for what is not indexed, or a method that is not to be had."""
+        row = self.reference(QueryOptions(backbone=backbone, category=category)).row
+        return self._maps.get((row.id, category, method), lambda catalog: project(catalog, row, category, method))
 
     def close(self) -> None:
         """Finish what was begun."""

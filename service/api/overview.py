@@ -8,9 +8,8 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 
 from backbones.protocol import TextEncoder
-from evaluation.projection import Projection, methods, project
+from evaluation.projection import methods
 from indexer.survey import survey
-from retriever.options import QueryOptions
 from schema.images import Role
 from service import models
 from service.api.dependencies import EngineHere, SlowWorkHere, WorkHere
@@ -57,13 +56,7 @@ async def categories(engine: EngineHere, work: WorkHere) -> Any:
 @router.get("/map", response_model=models.Map, summary="A category in two dimensions")
 async def map_(engine: EngineHere, work: SlowWorkHere, asked: Annotated[models.MapParameters, Query()]) -> Any:
     """Its images as a backbone sees them, projected by PCA, or by UMAP where it is installed."""
-
-    def projected() -> Projection:
-        reference = engine.reference(QueryOptions(backbone=asked.backbone, category=asked.category))
-        with engine.store.reading() as catalog:
-            return project(catalog, reference.row, asked.category, asked.method)
-
-    made = await work.do(projected)
+    made = await work.do(engine.project, asked.backbone, asked.category, asked.method)
     points = [
         {
             **{name: getattr(image, name) for name in ("id", "category", "label", "shot", "role")},

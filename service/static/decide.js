@@ -11,7 +11,7 @@ export function verdictOf(answer, threshold, margin) {
 export function reasonOf(answer, threshold, margin) {
   const name = (label, category) => (answer.category === null ? `${category}/${label}` : label);
   const show = (number) => number.toFixed(3);
-  if (answer.nearest === null) return "There are no shots to compare it with.";
+  if (answer.nearest === null) return `There are no shots that ${answer.backbone} has seen.`;
   const nearest = name(answer.nearest, answer.nearest_category);
   if (answer.negative !== null) return "It is nearer to a rejected image than to any shot.";
   if (answer.score < threshold) {

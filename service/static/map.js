@@ -23,6 +23,7 @@ export const show = () =>
     };
     if (!parameters.category) return;
     const isLatest = turn();
+    status.textContent = "Projecting ...";
     const map = await askJson("/v1/map", { parameters });
     if (!isLatest()) return;
     if (map.methods.length > at("#map-method").options.length) fill(at("#map-method"), map.methods);

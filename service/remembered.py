@@ -1,0 +1,38 @@
+"""Remembered: what takes long to make, for as long as the store stays as it is."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from schema.catalog import Catalog
+from schema.store import Store
+
+Made = TypeVar("Made")
+
+
+class Remembered(Generic[Made]):
+    """The last few things that were made of a store, each made anew only when the store has changed. Safe from any thread.
+
+    One is made at a time, and what is there waits for it.
+    """
+
+    def __init__(self, store: Store, *, most: int) -> None:
+        self._store, self._most = store, most
+        self._made: OrderedDict[Hashable, tuple[int, Made]] = OrderedDict()
+        self._making = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[Catalog], Made]) -> Made:
+        """What was made under this key of the store as it is now, or is made of it now."""
+        with self._making, self._store.reading() as catalog:
+            revision = catalog.revision()
+            found = self._made.get(key)
+            if found is None or found[0] != revision:
+                found = (revision, make(catalog))
+                self._made[key] = found
+                while len(self._made) > self._most:
+                    self._made.popitem(last=False)
+            self._made.move_to_end(key)
+            return found[1]

@@ -1,0 +1,82 @@
+"""A category's vectors in two dimensions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from evaluation import projection
+from evaluation.projection import project
+from schema.errors import UsageError
+from schema.images import Role
+from schema.store import Store
+from tests.conftest import run_index, save_crop
+
+
+@pytest.fixture
+def indexed(store: Store, small: Path) -> Store:
+    for number in range(10):
+        save_crop(small / f"things/6.preprocessed/more/{number}.png", f"retina:{number}")
+    run_index(store, small)
+    return store
+
+
+def test_all_images_of_the_category_have_the_places_that_pca_gives_them(indexed: Store) -> None:
+    with indexed.reading() as catalog:
+        [row] = catalog.backbones()
+        made = project(catalog, row, "things")
+        chunks = [chunk for role in Role for chunk in catalog.vectors(row, "things", role)]
+    vectors = np.concatenate([chunk.vectors for chunk in chunks]).astype(np.float64)
+    expected = PCA(n_components=2, svd_solver="full").fit(vectors)
+    assert [image.id for image in made.images] == [int(one) for chunk in chunks for one in chunk.ids]
+    assert made.total == len(vectors)
+    assert made.explained == pytest.approx(expected.explained_variance_ratio_.sum())
+    places = expected.transform(vectors)
+    between = [np.linalg.norm(here[:, None] - here[None], axis=2) for here in (places, made.places)]
+    assert np.allclose(between[1] * between[0].max() / between[1].max(), between[0]), "shapes are kept"
+    assert (made.places.min(), made.places.max()) == pytest.approx((0, 1))
+
+
+def test_of_very_many_images_every_so_many_is_shown_of_both_roles(
+    indexed: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with indexed.reading() as catalog:
+        [row] = catalog.backbones()
+        everything = project(catalog, row, "things")
+        monkeypatch.setattr(projection, "MOST", 6)
+        some = project(catalog, row, "things")
+    step = -(-everything.total // 6)
+    assert step > 1
+    assert some.images == everything.images[::step]
+    assert some.total == everything.total
+    assert set(Counter(image.role for image in some.images)) == {Role.SUPPORT, Role.QUERY}
+
+
+def test_a_method_that_is_not_here_and_a_category_that_nobody_saw_are_told(indexed: Store) -> None:
+    with indexed.reading() as catalog:
+        [row] = catalog.backbones()
+        with pytest.raises(UsageError, match="'tsne' is not to be had here; take pca or umap"):
+            project(catalog, row, "things", "tsne")
+        with pytest.raises(UsageError, match="hog has seen nothing of 'nowhere'"):
+            project(catalog, row, "nowhere")
+
+
+def test_umap_gives_the_same_map_each_time(indexed: Store) -> None:
+    with indexed.reading() as catalog:
+        [row] = catalog.backbones()
+        one, other = (project(catalog, row, "things", "umap") for _ in range(2))
+    assert (one.places == other.places).all()
+    assert one.explained is None
+    assert np.isfinite(one.places).all()
+
+
+def test_a_few_images_are_too_few_for_umap(store: Store, small: Path) -> None:
+    run_index(store, small)
+    with store.reading() as catalog:
+        [row] = catalog.backbones()
+        with pytest.raises(UsageError, match="UMAP needs 8 images, and here are 6; take pca"):
+            project(catalog, row, "things", "umap")
