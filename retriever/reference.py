@@ -21,7 +21,7 @@ from schema.captions import captions_shown
 from schema.catalog import BackboneRow, Catalog
 from schema.errors import UsageError
 from schema.feedback import negatives
-from schema.images import Role
+from schema.images import Role, Shown
 from schema.labelled import labelled_vectors, support_digest
 from schema.store import Store
 from vectors.protocol import Neighbours, VectorStore
@@ -73,6 +73,7 @@ class Reference:
             if category in self._calibrations
             and self._calibrations[category].support_digest != support_digest(catalog, row, category)
         ]
+        self._shown: dict[int, Shown] = {}
         self._lengths = self._mean_lengths(catalog)
         self._negatives = {category: negatives(catalog, row, category) for category in self.supported}
 
@@ -175,6 +176,7 @@ class Reference:
 
     def _hits(self, found: Sequence[Neighbours]) -> list[Hit]:
         scores = {int(i): float(score) for near in found for i, score in zip(near.ids, near.scores, strict=True)}
-        with self._store.reading() as catalog:
-            shown = catalog.shown(scores)
-        return [Hit(shown[image_id], score) for image_id, score in scores.items()]
+        if unread := scores.keys() - self._shown.keys():
+            with self._store.reading() as catalog:
+                self._shown |= catalog.shown(unread)
+        return [Hit(self._shown[image_id], score) for image_id, score in scores.items()]

@@ -57,7 +57,7 @@ class _Key(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _Opened:
     reference: Reference
-    at: float
+    current_at: float
 
 
 class Engine:
@@ -150,18 +150,21 @@ class Engine:
     def reference(self, options: QueryOptions) -> Reference:
         """What to compare with, a quarter of a second behind the store at most. UsageError for what is not indexed."""
         key = _Key(options.backbone, options.category, options.score, options.against, options.text is not None)
-        with self._opening, self.store.reading() as catalog:
-            opened = self._references.get(key)
-            if opened is None or (
-                opened.reference.revision != catalog.revision()
-                and time.monotonic() - opened.at > self.settings.reference_age
-            ):
-                opened = _Opened(self._open(catalog, options), time.monotonic())
-                self._references[key] = opened
+        with self._opening:
+            found = self._references.get(key)
+            if found is None or time.monotonic() - found.current_at > self.settings.reference_age:
+                found = self._references[key] = self._renewed(found, options)
                 while len(self._references) > REFERENCES:
                     self._references.popitem(last=False)
             self._references.move_to_end(key)
-            return opened.reference
+            return found.reference
+
+    def _renewed(self, found: _Opened | None, options: QueryOptions) -> _Opened:
+        now = time.monotonic()
+        with self.store.reading() as catalog:
+            if found is not None and found.reference.revision == catalog.revision():
+                return _Opened(found.reference, now)
+            return _Opened(self._open(catalog, options), now)
 
     def _open(self, catalog: Catalog, options: QueryOptions) -> Reference:
         categories = choose_categories(catalog, options.category)
