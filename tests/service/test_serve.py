@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -71,6 +72,13 @@ def test_it_answers_and_ends_in_order(served: Served, small: Path) -> None:
     assert served.ask(small / "things/6.preprocessed/cat/a.png")["label"] == "cat"
     status, said = served.end()
     assert (status, said) == (0, "")
+
+
+def test_who_presses_ctrl_c_twice_reads_no_traceback(served: Served) -> None:
+    served.get("/v1/categories")
+    served.process.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    assert served.end(signal.SIGINT) == (0, "")
 
 
 def test_what_was_accepted_is_finished_when_it_ends(served: Served, small: Path, store: Store) -> None:
