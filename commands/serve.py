@@ -122,6 +122,7 @@ def _run(app: FastAPI, listening: socket.socket, encode: Callable[[], None]) -> 
     config = uvicorn.Config(
         app,
         http=PromptProtocol,
+        ws="none",
         log_level="warning",
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=10,

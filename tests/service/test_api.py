@@ -47,10 +47,11 @@ class Gate:
         self._backbone = backbone
         self.description, self.batch_size = backbone.description, backbone.batch_size
         self.prepare = backbone.prepare
-        self.may_go = threading.Event()
+        self.entered, self.may_go = threading.Event(), threading.Event()
         self.batches: list[int] = []
 
     def encode(self, batch: Sequence[Prepared]) -> Vector:
+        self.entered.set()
         self.may_go.wait(20)
         self.batches.append(len(batch))
         return self._backbone.encode(batch)
@@ -124,8 +125,9 @@ def test_the_image_of_a_client_that_left_is_not_encoded(engine: Engine, small: P
         clients = [http.client.HTTPConnection("127.0.0.1", port, timeout=20) for _ in range(3)]
         for number, one in enumerate(clients, start=1):
             one.request("POST", "/v1/query", body, {"Content-Type": "multipart/form-data; boundary=x"})
-            wait_for(lambda number=number: engine.batcher.admitted == number)  # type: ignore[misc]
-            time.sleep(0.1)  # until it is prepared
+            prepared = f'nearshot_stage_seconds_count{{stage="prepare"}} {number}.0'
+            wait_for(lambda prepared=prepared: prepared in engine.metrics.text().decode())  # type: ignore[misc]
+            assert gate.entered.wait(20), "the first is being encoded, the others wait"
         clients[1].close()
         wait_for(lambda: engine.batcher.admitted == 2)
         gate.may_go.set()
