@@ -59,7 +59,7 @@ def project(catalog: Catalog, row: BackboneRow, category: str, method: str = "pc
 def _every(step: int, catalog: Catalog, row: BackboneRow, category: str) -> tuple[list[int], NDArray[np.float64]]:
     """The ids and vectors of every so many images, shots before queries, without holding the others."""
     ids: list[int] = []
-    vectors: list[NDArray[np.float32]] = []
+    vectors: list[NDArray[np.float64]] = []
     passed = 0
     for role in Role:
         for chunk in catalog.vectors(row, category, role):

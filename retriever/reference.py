@@ -176,7 +176,7 @@ class Reference:
 
     def _hits(self, found: Sequence[Neighbours]) -> list[Hit]:
         scores = {int(i): float(score) for near in found for i, score in zip(near.ids, near.scores, strict=True)}
-        if unread := scores.keys() - self._shown.keys():
+        if unread := [image_id for image_id in scores if image_id not in self._shown]:
             with self._store.reading() as catalog:
                 self._shown |= catalog.shown(unread)
         return [Hit(self._shown[image_id], score) for image_id, score in scores.items()]
