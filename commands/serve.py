@@ -132,7 +132,9 @@ def _run(app: FastAPI, listening: socket.socket, encode: Callable[[], None]) -> 
     server = uvicorn.Server(config)
 
     def end(number: int, frame: object) -> None:
-        if server.should_exit:  # who insists gets an end, and no account of what it cut short
+        if (
+            server.should_exit and number == signal.SIGINT
+        ):  # who insists gets an end, and no account of what it cut short
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         app.state.engine.ready = False
         app.state.runs.stop()  # a server that ends waits for all that it is answering, those who watch a run among them

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -59,8 +59,9 @@ class Batcher:
         self._capacity, self._gather, self._share, self._observe = capacity, gather, share, observe
         self._changed = threading.Condition()
         self._waiting: deque[_Pending | _Call] = deque()
-        self._admitted = self._arriving = 0
-        self._pass_seconds = 0.0
+        self._admitted = 0
+        self._arriving: Counter[Backbone] = Counter()
+        self._pass_seconds: dict[Backbone, float] = {}
         self._closed = False
         self._thread = threading.Thread(target=self.run, name="batcher", daemon=True) if own_thread else None
         if self._thread:
@@ -85,15 +86,15 @@ class Batcher:
                 self._admitted -= images
 
     @contextmanager
-    def arrival(self) -> Iterator[None]:
+    def arrival(self, backbone: Backbone) -> Iterator[None]:
         """Tell that an admitted image is being prepared, and will be submitted (or has failed) at the end."""
         with self._changed:
-            self._arriving += 1
+            self._arriving[backbone] += 1
         try:
             yield
         finally:
             with self._changed:
-                self._arriving -= 1
+                self._arriving[backbone] -= 1
                 self._changed.notify_all()
 
     def submit(self, backbone: Backbone, prepared: Prepared) -> Future[Vector]:
@@ -139,16 +140,18 @@ class Batcher:
         """One forward pass. Where it fails, one an image: an image that no model can take must not cost others theirs."""
         self._observe(len(batch))
         started = time.monotonic()
+        vectors: Vector | None = None
         try:
             vectors = backbone.encode([image.prepared for image in batch])
         except BaseException as error:  # whatever it is, those who wait must be told
             if len(batch) == 1:
                 batch[0].encoded.set_exception(error)
-            else:
-                for image in batch:
-                    self._encode(backbone, [image])
+                return
+        if vectors is None:  # here, where the error no longer holds what the pass had in memory
+            for image in batch:
+                self._encode(backbone, [image])
             return
-        self._pass_seconds = time.monotonic() - started
+        self._pass_seconds[backbone] = time.monotonic() - started
         for place, image in enumerate(batch):
             image.encoded.set_result(vectors[place : place + 1])
 
@@ -160,7 +163,7 @@ class Batcher:
     def _gathered(self, first: _Pending) -> list[_Pending]:
         """The first image and those of the same backbone that wait, or come within the time to gather."""
         batch = [first]
-        until = time.monotonic() + max(self._gather, self._share * self._pass_seconds)
+        until = time.monotonic() + max(self._gather, self._share * self._pass_seconds.get(first.backbone, 0.0))
         with self._changed:
             while True:
                 for item in list(self._waiting):
@@ -170,7 +173,12 @@ class Batcher:
                         self._waiting.remove(item)
                         batch.append(item)
                 left = until - time.monotonic()
-                if not self._arriving or left <= 0 or self._closed or len(batch) == first.backbone.batch_size:
+                if (
+                    not self._arriving[first.backbone]
+                    or left <= 0
+                    or self._closed
+                    or len(batch) == first.backbone.batch_size
+                ):
                     return batch
                 self._changed.wait(left)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from backbones.decode import decode
 from backbones.preparation import prepare_safely
-from backbones.protocol import Backbone
+from backbones.protocol import Backbone, Prepared
 from evaluation.evaluate import EvaluationOptions, evaluate
 from evaluation.projection import Projection, project
 from evaluation.report import render_report
@@ -182,13 +181,12 @@ class Engine:
         """The loaded backbone of a reference."""
         return next(served.backbone for served in self.served.values() if served.row.id == reference.row.id)
 
-    def submit(self, upload: BinaryIO, backbone: Backbone) -> Future[NDArray[np.float32]]:
-        """Decode and prepare an upload, and have it encoded with others. ImageError where it is no image."""
+    def prepare(self, upload: BinaryIO, backbone: Backbone) -> Prepared:
+        """Read an upload, decode it, and prepare it. ImageError where it is no image."""
         with self.metrics.stage("decode"):
             picture = decode(upload.read(), max_pixels=self.settings.max_pixels).picture
         with self.metrics.stage("prepare"):
-            prepared = prepare_safely(backbone, picture)
-        return self.batcher.submit(backbone, prepared)
+            return prepare_safely(backbone, picture)
 
     def words(self, row: BackboneRow, words: str) -> NDArray[np.float32]:
         """The unit vector of some words. WeightsError where the row's backbone is not served."""

@@ -14,7 +14,8 @@ HEAD_SECONDS = 20.0
 
 
 class PromptProtocol(H11Protocol):
-    """Ends connections whose request's head is not there after `HEAD_SECONDS`, with a problem (408).
+    """Ends connections whose request's head is not there after `HEAD_SECONDS`, with a problem (408), or whose body goes on for
+    that long after the answer.
 
     uvicorn waits for it without end, so that a few clients who send a byte now and then would take all connections that there
     are. It ends by itself connections that are idle between requests; the guard, bodies that do not arrive.
@@ -38,7 +39,9 @@ class PromptProtocol(H11Protocol):
         self._watch(gone=True)
 
     def _watch(self, *, gone: bool = False) -> None:
-        waiting = self.conn.their_state is h11.IDLE and not gone
+        # What was answered before its body had come (401, 413 ...) waits for the rest of it, too.
+        refused = self.conn.their_state is h11.SEND_BODY and self.conn.our_state is h11.DONE
+        waiting = (self.conn.their_state is h11.IDLE or refused) and not gone
         if waiting and self._deadline is None:
             self._deadline = self.loop.call_later(HEAD_SECONDS, self._end)
         elif not waiting and self._deadline is not None:
@@ -46,6 +49,9 @@ class PromptProtocol(H11Protocol):
             self._deadline = None
 
     def _end(self) -> None:
+        if self.conn.our_state is not h11.IDLE:  # it has its answer
+            self.transport.close()
+            return
         told = problem(HTTPStatus.REQUEST_TIMEOUT, f"the request's head did not arrive within {HEAD_SECONDS:g} s")
         headers = [*told.raw_headers, (b"connection", b"close")]
         head = h11.Response(status_code=told.status_code, headers=headers, reason=b"Request Timeout")

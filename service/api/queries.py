@@ -70,8 +70,11 @@ async def _answer(
 ) -> Answer | Unreadable:
     backbone = engine.backbone(reference)
     try:
-        with engine.batcher.arrival():
-            encoding = await work.do(engine.submit, upload, backbone)
+        with engine.batcher.arrival(backbone):
+            prepared = await work.do(engine.prepare, upload, backbone)
+            encoding = engine.batcher.submit(
+                backbone, prepared
+            )  # here: a thread would go on for a client that has left
         with engine.metrics.stage("encode"):
             vector = unit(backbone, await asyncio.wrap_future(encoding))
         if words is not None:

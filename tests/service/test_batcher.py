@@ -60,7 +60,7 @@ def test_an_image_waits_for_one_that_is_being_prepared_and_for_none_otherwise(ba
     started = time.monotonic()
     batcher.submit(slow, np.array([1.0])).result(5)
     assert time.monotonic() - started < 1, "it may gather for 5 seconds, and had nobody to wait for"
-    with batcher.arrival():
+    with batcher.arrival(slow):
         first = batcher.submit(slow, np.array([2.0]))
         time.sleep(0.05)
         assert not first.done()
@@ -76,7 +76,7 @@ def test_after_a_slow_forward_pass_it_gathers_for_longer() -> None:
     time.sleep(0.2)
     slow.may_go.set()
     held.result(5)  # it took 0.2 s, so ten seconds are worth waiting now
-    with batcher.arrival():
+    with batcher.arrival(slow):
         first = batcher.submit(slow, np.array([2.0]))
         time.sleep(0.05)
         second = batcher.submit(slow, np.array([3.0]))
@@ -95,6 +95,14 @@ def test_backbones_do_not_mix(batcher: Batcher) -> None:
     for future in (held, *waiting):
         future.result(5)
     assert (one.batches, other.batches) == ([[0], [2, 4]], [[1, 3]])
+
+
+def test_nobody_waits_for_an_image_of_another_backbone(batcher: Batcher) -> None:
+    one, other = Slow("one"), Slow("other")
+    with batcher.arrival(other):
+        started = time.monotonic()
+        batcher.submit(one, np.array([1.0])).result(5)
+        assert time.monotonic() - started < 2, "it may gather for 5 seconds, and had nobody to wait for"
 
 
 def test_an_error_is_told_to_those_who_wait_and_the_next_are_served(batcher: Batcher) -> None:

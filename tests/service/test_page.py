@@ -211,7 +211,9 @@ def test_an_answer_that_comes_late_does_not_take_the_place_of_a_later_one(page: 
     page.locator("#map-backbone").select_option(last)
     page.wait_for_timeout(1000)  # until the late ones are there, too
     expect(page.locator("#search-status")).to_have_text("Nothing found by captions.")
-    assert all("(query)" in words for words in page.locator("#images li").all_inner_texts())
+    listed = page.locator("#images li").all_inner_texts()
+    assert listed
+    assert all("(query)" in words for words in listed)
     shares = [round(100 * served.get(f"/v1/map?category=things&backbone={one}")["explained"]) for one in (first, last)]
     assert shares[0] != shares[1]
     expect(page.locator("#map-status")).to_contain_text(f"the plane holds {shares[1]} %")

@@ -18,7 +18,7 @@ GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
-    while (await receive()).get("more_body"):
+    while scope["path"] != "/refuse" and (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
     await send({"type": "http.response.body", "body": b"hello"})
@@ -69,6 +69,14 @@ def test_a_head_that_comes_byte_by_byte_is_ended_with_a_reason(port: int, before
 def test_a_silent_connection_is_ended(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         assert answer(connection).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_body_that_goes_on_after_the_answer_is_ended(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(b"POST /refuse HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n")
+        hear(connection)
+        connection.sendall(b"1")
+        assert answer(connection) == b"", "and closed, within the 20 seconds that this test waits"
 
 
 def test_a_body_may_take_longer_and_so_may_the_pause_before_the_next_request(port: int) -> None:
