@@ -20,8 +20,8 @@ from service.problems import problem, translate_errors
 from service.runs import Runs
 from service.work import Work
 
-SLOW_THREADS = 2
-"""For what takes seconds (reports, maps, additions): it must not keep queries waiting."""
+SLOW_THREADS, DRAWING_THREADS = 2, 2
+"""For what takes seconds (additions, status), and for what may take a minute (reports, maps): neither keeps queries waiting."""
 STATIC = Path(__file__).parent / "static"
 
 
@@ -34,6 +34,7 @@ def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) 
         app.state.runs.close()
         app.state.work.close()
         app.state.slow.close()
+        app.state.drawing.close()
         engine.close()
 
     settings = engine.settings
@@ -49,6 +50,7 @@ def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) 
     )
     app.state.engine, app.state.runs = engine, Runs(engine.store)
     app.state.work, app.state.slow = Work(settings.threads, "query"), Work(SLOW_THREADS, "slow")
+    app.state.drawing = Work(DRAWING_THREADS, "drawing")
     engine.metrics.watch(lambda: engine.batcher.admitted)
     translate_errors(app)
     app.include_router(router)

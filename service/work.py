@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Work:
-    """A pool of threads, no more than there are cores for: more images decoded at once would only take more memory."""
+    """A pool of threads, few on purpose: more images decoded at once than there are cores would only take more memory."""
 
     def __init__(self, threads: int, name: str) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)

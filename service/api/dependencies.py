@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
@@ -11,27 +11,17 @@ from service.runs import Runs
 from service.work import Work
 
 
-def _engine(request: Request) -> Engine:
-    engine: Engine = request.app.state.engine
-    return engine
+def _shared(name: str) -> Any:
+    """What the application shares under a name."""
+
+    def get(request: Request) -> Any:
+        return getattr(request.app.state, name)
+
+    return Depends(get)
 
 
-def _work(request: Request) -> Work:
-    work: Work = request.app.state.work
-    return work
-
-
-def _slow(request: Request) -> Work:
-    slow: Work = request.app.state.slow
-    return slow
-
-
-def _runs(request: Request) -> Runs:
-    runs: Runs = request.app.state.runs
-    return runs
-
-
-EngineHere = Annotated[Engine, Depends(_engine)]
-WorkHere = Annotated[Work, Depends(_work)]
-SlowWorkHere = Annotated[Work, Depends(_slow)]
-RunsHere = Annotated[Runs, Depends(_runs)]
+EngineHere = Annotated[Engine, _shared("engine")]
+WorkHere = Annotated[Work, _shared("work")]
+SlowWorkHere = Annotated[Work, _shared("slow")]
+DrawingHere = Annotated[Work, _shared("drawing")]
+RunsHere = Annotated[Runs, _shared("runs")]

@@ -12,7 +12,7 @@ from evaluation.projection import methods
 from indexer.survey import survey
 from schema.images import Role
 from service import models
-from service.api.dependencies import EngineHere, SlowWorkHere, WorkHere
+from service.api.dependencies import DrawingHere, EngineHere, SlowWorkHere, WorkHere
 
 REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 
@@ -54,7 +54,7 @@ async def categories(engine: EngineHere, work: WorkHere) -> Any:
 
 
 @router.get("/map", response_model=models.Map, summary="A category in two dimensions")
-async def map_(engine: EngineHere, work: SlowWorkHere, asked: Annotated[models.MapParameters, Query()]) -> Any:
+async def map_(engine: EngineHere, work: DrawingHere, asked: Annotated[models.MapParameters, Query()]) -> Any:
     """Its images as a backbone sees them, projected by PCA, or by UMAP where it is installed."""
     made = await work.do(engine.project, asked.backbone, asked.category, asked.method)
     points = [
@@ -69,7 +69,7 @@ async def map_(engine: EngineHere, work: SlowWorkHere, asked: Annotated[models.M
 
 
 @router.get("/report", response_class=HTMLResponse, summary="The evaluation as a page")
-async def report(engine: EngineHere, work: SlowWorkHere) -> Response:
+async def report(engine: EngineHere, work: DrawingHere) -> Response:
     """What `nearshot evaluate --output` writes as report.html, of all that is served."""
     page = await work.do(engine.report)
     return HTMLResponse(page, headers={"Content-Security-Policy": REPORT_POLICY})

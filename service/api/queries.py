@@ -72,9 +72,8 @@ async def _answer(
     try:
         with engine.batcher.arrival(backbone):
             prepared = await work.do(engine.prepare, upload, backbone)
-            encoding = engine.batcher.submit(
-                backbone, prepared
-            )  # here: a thread would go on for a client that has left
+            # Not on that thread: it would go on for a client that has left.
+            encoding = engine.batcher.submit(backbone, prepared)
         with engine.metrics.stage("encode"):
             vector = unit(backbone, await asyncio.wrap_future(encoding))
         if words is not None:

@@ -1,11 +1,11 @@
 // The browse view: what is indexed, what failed, and an index run.
 
 import { askJson, events } from "./api.js";
-import { at, fill, make, placeOf, telling, tile, turns } from "./page.js";
+import { asking, at, fill, make, placeOf, telling, tile } from "./page.js";
 import { queryLike } from "./query.js";
 
-const turn = turns();
 const status = at("#index-status");
+const listing = asking(status);
 let facts = null;
 let next = 0;
 
@@ -27,14 +27,13 @@ export async function show() {
 }
 
 const more = () =>
-  telling(status, async () => {
+  listing(async (isLatest) => {
     const parameters = {
       category: at("#browse-category").value,
       label: at("#browse-label").value,
       role: at("#browse-role").value,
       after: next,
     };
-    const isLatest = turn();
     const page = await askJson("/v1/images", { parameters });
     if (!isLatest()) return;
     at("#images").append(

@@ -1,13 +1,13 @@
 // The map view: a category's embeddings in two dimensions.
 
 import { askJson, showThumbnail } from "./api.js";
-import { at, fill, make, placeOf, telling, turns } from "./page.js";
+import { asking, at, fill, make, placeOf } from "./page.js";
 import { element, queryLike } from "./query.js";
 
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d3b", "#7b5bd6"];
 const SHAPES = ["circle", "rect", "diamond", "triangle"];
-const turn = turns();
 const status = at("#map-status");
+const projecting = asking(status);
 
 export function offer(facts) {
   fill(at("#map-category"), facts.categories.map((one) => one.category));
@@ -15,14 +15,13 @@ export function offer(facts) {
 }
 
 export const show = () =>
-  telling(status, async () => {
+  projecting(async (isLatest) => {
     const parameters = {
       category: at("#map-category").value,
       backbone: at("#map-backbone").value,
       method: at("#map-method").value,
     };
     if (!parameters.category) return;
-    const isLatest = turn();
     status.textContent = "Projecting ...";
     const map = await askJson("/v1/map", { parameters });
     if (!isLatest()) return;

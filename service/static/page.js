@@ -20,20 +20,21 @@ export function fill(select, names, first = null) {
 }
 
 /** Run something that may fail, and say so where people look. */
-export async function telling(status, action) {
+export async function telling(status, action, matters = () => true) {
   try {
     await action();
   } catch (error) {
-    status.textContent = error.message;
+    if (matters()) status.textContent = error.message;
   }
 }
 
-/** Numbers the turns of something that is asked again and again; each is told whether it is still the latest. */
-export function turns() {
+/** Ask the same thing again and again: an action is told whether it is still the latest, and a late failure is not said. */
+export function asking(status) {
   let newest = 0;
-  return () => {
+  return (action) => {
     const mine = (newest += 1);
-    return () => mine === newest;
+    const isLatest = () => mine === newest;
+    return telling(status, () => action(isLatest), isLatest);
   };
 }
 

@@ -2,12 +2,12 @@
 
 import { ask, askJson, form, imageFile, showThumbnail } from "./api.js";
 import { reasonOf, verdictOf } from "./decide.js";
-import { at, fill, make, placeOf, telling, tile, turns } from "./page.js";
+import { asking, at, fill, make, placeOf, telling, tile } from "./page.js";
 
 const WORDS = { match: "match", ambiguous: "ambiguous", unknown: "Unknown", no_support: "no shots" };
 const status = at("#query-status");
+const looking = asking(status);
 let current = null; // the image asked about: a file, and what is known of it where it is an indexed one
-const turn = turns();
 let backbones = [];
 let labels = new Map();
 
@@ -26,26 +26,32 @@ export function offer(facts) {
   }
 }
 
-export async function query(file, image = null) {
+export function query(file, image = null) {
   current = { file, image };
-  const isLatest = turn();
-  const chosen = [...document.querySelectorAll("#query-backbones input:checked")].map((box) => box.value);
-  const wanted = chosen.length ? chosen : backbones.slice(0, 1);
-  status.textContent = "Looking ...";
-  await telling(status, async () => {
-    const answered = await Promise.all(wanted.map((backbone) => answerOf(file, backbone)));
-    if (!isLatest()) return;
-    for (const shown of document.querySelectorAll('.asked img')) URL.revokeObjectURL(shown.src);
-    const url = URL.createObjectURL(file);
-    at("#answers").replaceChildren(...answered.map((given) => card(given, file, url, image)));
-    status.textContent = "";
-  });
+  return looking((isLatest) => show(current, isLatest));
 }
 
 /** Query with an indexed image, from another view. */
-export async function queryLike(id) {
+export function queryLike(id) {
   location.hash = "#query";
-  await telling(status, async () => query(...(await Promise.all([imageFile(id), askJson(`/v1/images/${id}`)]))));
+  return looking(async (isLatest) => {
+    const [file, image] = await Promise.all([imageFile(id), askJson(`/v1/images/${id}`)]);
+    if (!isLatest()) return;
+    current = { file, image };
+    await show(current, isLatest);
+  });
+}
+
+async function show({ file, image }, isLatest) {
+  const chosen = [...document.querySelectorAll("#query-backbones input:checked")].map((box) => box.value);
+  const wanted = chosen.length ? chosen : backbones.slice(0, 1);
+  status.textContent = "Looking ...";
+  const answered = await Promise.all(wanted.map((backbone) => answerOf(file, backbone)));
+  if (!isLatest()) return;
+  for (const shown of document.querySelectorAll(".asked img")) URL.revokeObjectURL(shown.src);
+  const url = URL.createObjectURL(file);
+  at("#answers").replaceChildren(...answered.map((given) => card(given, file, url, image)));
+  status.textContent = "";
 }
 
 async function answerOf(file, backbone) {

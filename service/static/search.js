@@ -1,11 +1,11 @@
 // The search view: words in, a gallery out.
 
 import { askJson } from "./api.js";
-import { at, fill, make, placeOf, telling, tile, turns } from "./page.js";
+import { asking, at, fill, make, placeOf, tile } from "./page.js";
 import { queryLike } from "./query.js";
 
-const turn = turns();
 const status = at("#search-status");
+const searching = asking(status);
 
 export function offer(facts) {
   fill(at("#search-category"), facts.categories.map((one) => one.category), "all");
@@ -14,8 +14,7 @@ export function offer(facts) {
 at("#search-form").addEventListener("submit", (event) => {
   event.preventDefault();
   status.textContent = "Looking ...";
-  const isLatest = turn();
-  telling(status, async () => {
+  searching(async (isLatest) => {
     const parameters = {
       q: at("#words").value,
       mode: at("#search-mode").value,

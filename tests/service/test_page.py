@@ -187,7 +187,7 @@ def test_words_are_searched_and_marked_and_lead_to_what_is_like_them(page: Page)
 
 def test_an_answer_that_comes_late_does_not_take_the_place_of_a_later_one(page: Page, served: Served) -> None:
     page.evaluate("""() => {
-        const ask = window.fetch;
+        const ask = window.fetch; // the first search fails, and late
         let waits = { "/v1/search": 400, "/v1/images": 400, "/v1/map": 400 }; // milliseconds, for the first of each
         window.fetch = async (path, options) => {
             const place = path.split("?")[0];
@@ -195,6 +195,7 @@ def test_an_answer_that_comes_late_does_not_take_the_place_of_a_later_one(page: 
             waits[place] = 0;
             const response = await ask(path, options);
             await new Promise((done) => setTimeout(done, wait));
+            if (wait && place === "/v1/search") throw new Error("late");
             return response;
         };
     }""")
