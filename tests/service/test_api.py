@@ -57,6 +57,14 @@ class Gate:
         return self._backbone.encode(batch)
 
 
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
+
+
+def upload(image: Path) -> bytes:
+    part = b'--x\r\nContent-Disposition: form-data; name="images"; filename="i"\r\n\r\n%b\r\n--x--\r\n'
+    return part % image.read_bytes()
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + 20
     while not condition():
@@ -119,12 +127,10 @@ def test_shots_that_another_process_indexes_count_within_a_second(
 def test_the_image_of_a_client_that_left_is_not_encoded(engine: Engine, small: Path) -> None:
     gate = Gate(engine.served["hog"].backbone)
     engine.served["hog"] = Served(engine.served["hog"].row, gate)
-    image = (small / QUERIES / "cat/a.png").read_bytes()
-    body = b'--x\r\nContent-Disposition: form-data; name="images"; filename="i"\r\n\r\n%b\r\n--x--\r\n' % image
     with running(create_app(engine)) as port:
         clients = [http.client.HTTPConnection("127.0.0.1", port, timeout=20) for _ in range(3)]
         for number, one in enumerate(clients, start=1):
-            one.request("POST", "/v1/query", body, {"Content-Type": "multipart/form-data; boundary=x"})
+            one.request("POST", "/v1/query", upload(small / QUERIES / "cat/a.png"), MULTIPART)
             prepared = f'nearshot_stage_seconds_count{{stage="prepare"}} {number}.0'
             wait_for(lambda prepared=prepared: prepared in engine.metrics.text().decode())  # type: ignore[misc]
             assert gate.entered.wait(20), "the first is being encoded, the others wait"
@@ -138,6 +144,33 @@ def test_the_image_of_a_client_that_left_is_not_encoded(engine: Engine, small: P
     assert answers == ["cat", "cat"]
     assert gate.batches == [1, 1]
     assert 'nearshot_requests_total{method="POST",route="/v1/query",status="499"} 1.0' in counted
+
+
+def test_an_image_whose_client_leaves_while_it_is_decoded_is_not_encoded(engine: Engine, small: Path) -> None:
+    gate = Gate(engine.served["hog"].backbone)
+    gate.may_go.set()
+    decoding, decoded = threading.Event(), threading.Event()
+    prepare = gate.prepare
+
+    def prepare_late(picture: Image.Image) -> Prepared:
+        decoding.set()
+        assert decoded.wait(20)
+        return prepare(picture)
+
+    gate.prepare = prepare_late
+    engine.served["hog"] = Served(engine.served["hog"].row, gate)
+    with running(create_app(engine)) as port:
+        leaving = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        leaving.request("POST", "/v1/query", upload(small / QUERIES / "cat/a.png"), MULTIPART)
+        assert decoding.wait(20)
+        leaving.close()
+        wait_for(lambda: engine.batcher.admitted == 0)
+        decoded.set()
+        staying = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        staying.request("POST", "/v1/query", upload(small / QUERIES / "cat/a.png"), MULTIPART)
+        assert staying.getresponse().status == 200
+        staying.close()
+    assert gate.batches == [1]
 
 
 def test_words_find_images(client: TestClient, engine: Engine, small: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -23,18 +23,27 @@ class Slow:
     def __init__(self, name: str = "slow") -> None:
         self.description = Description(name, 1, Precision.FP32, "f" * 64)
         self.batches: list[list[float]] = []
-        self.may_go = threading.Event()
+        self.entered, self.may_go = threading.Event(), threading.Event()
         self.may_go.set()
 
     def prepare(self, picture: Image.Image) -> Prepared:
         return np.zeros(1)
 
     def encode(self, batch: Sequence[Prepared]) -> Vector:
+        self.entered.set()
         self.may_go.wait(10)
         self.batches.append([float(one[0]) for one in batch])
         if any(one[0] < 0 for one in batch):
             raise RuntimeError("negative")
         return np.array(batch, dtype=np.float32) * 2
+
+
+def hold(batcher: Batcher, slow: Slow, number: float = 0.0) -> Future[Vector]:
+    """An image in whose forward pass the batcher stays until `may_go` is set."""
+    slow.may_go.clear()
+    held = batcher.submit(slow, np.array([number]))
+    assert slow.entered.wait(10)
+    return held
 
 
 @pytest.fixture
@@ -46,9 +55,7 @@ def batcher() -> Iterator[Batcher]:
 
 def test_what_waits_while_a_forward_pass_runs_is_encoded_together(batcher: Batcher) -> None:
     slow = Slow()
-    slow.may_go.clear()
-    first = batcher.submit(slow, np.array([0.0]))
-    time.sleep(0.05)
+    first = hold(batcher, slow, 0.0)
     rest = [batcher.submit(slow, np.array([float(n)])) for n in range(1, 7)]
     slow.may_go.set()
     assert [float(one.result(5)[0, 0]) for one in (first, *rest)] == [0, 2, 4, 6, 8, 10, 12]
@@ -87,9 +94,7 @@ def test_after_a_slow_forward_pass_it_gathers_for_longer() -> None:
 
 def test_backbones_do_not_mix(batcher: Batcher) -> None:
     one, other = Slow("one"), Slow("other")
-    one.may_go.clear()
-    held = batcher.submit(one, np.array([0.0]))
-    time.sleep(0.05)
+    held = hold(batcher, one, 0.0)
     waiting = [batcher.submit((one, other)[n % 2], np.array([float(n)])) for n in range(1, 5)]
     one.may_go.set()
     for future in (held, *waiting):
@@ -116,9 +121,7 @@ def test_an_error_is_told_to_those_who_wait_and_the_next_are_served(batcher: Bat
 
 def test_an_image_that_fails_costs_those_of_its_batch_nothing(batcher: Batcher) -> None:
     slow = Slow()
-    slow.may_go.clear()
-    held = batcher.submit(slow, np.array([0.0]))
-    time.sleep(0.05)
+    held = hold(batcher, slow, 0.0)
     good, bad, better = (batcher.submit(slow, np.array([n])) for n in (1.0, -1.0, 2.0))
     slow.may_go.set()
     held.result(5)
@@ -130,9 +133,7 @@ def test_an_image_that_fails_costs_those_of_its_batch_nothing(batcher: Batcher) 
 
 def test_what_is_not_waited_for_any_more_is_not_encoded(batcher: Batcher) -> None:
     slow = Slow()
-    slow.may_go.clear()
-    held = batcher.submit(slow, np.array([0.0]))
-    time.sleep(0.05)
+    held = hold(batcher, slow, 0.0)
     gone, here = batcher.submit(slow, np.array([1.0])), batcher.submit(slow, np.array([2.0]))
     assert gone.cancel()
     slow.may_go.set()

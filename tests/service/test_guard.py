@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 
 from schema.errors import UsageError
@@ -21,7 +19,7 @@ from service.engine import Engine
 from service.keys import KeyFile, Scope, add_key, read_keys, revoke_key, scopes_of
 from service.settings import Settings
 from tests.conftest import Outcome
-from tests.service.conftest import HERE
+from tests.service.conftest import HERE, running
 
 IMAGE = "things/6.preprocessed/cat/a.png"
 
@@ -157,13 +155,8 @@ def test_keys_are_made_listed_and_revoked(nearshot: Callable[..., Outcome], tmp_
 def port(engine: Engine) -> Iterator[int]:
     """A real server with little patience and small limits."""
     engine.settings = replace(Settings(), upload_bytes=1 << 20, seconds=1.0, max_pixels=1_000_000)
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(engine), log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    yield int(listening.getsockname()[1])
-    server.should_exit = True
-    thread.join()
+    with running(create_app(engine)) as opened:
+        yield opened
 
 
 def send(port: int, *parts: bytes, pause: float = 0.0) -> str:
