@@ -345,4 +345,4 @@ def test_the_picture_in_the_readme_shows_this_page(browser: Browser, tmp_path: P
     small = (50, 60)
     differences = np.abs(np.subtract(*(np.asarray(one.resize(small), dtype=float) for one in (now, shown))))
     bands = differences.reshape(12, 5, 50).mean(axis=(1, 2))  # so that no part of the page can vanish among the rest
-    assert bands.max() < 6, "run this test with NEARSHOT_PICTURES=1, look at docs/page.png, and commit it"
+    assert bands.max() < 3, "run this test with NEARSHOT_PICTURES=1, look at docs/page.png, and commit it"
