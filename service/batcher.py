@@ -43,8 +43,9 @@ class Batcher:
 
     The batch is what waits when a forward pass ends, up to the backbone's own batch size. It waits a little (`gather` seconds,
     or `share` of what the last forward pass took) for images that are being decoded, and for nothing otherwise: a single client
-    never waits. `observe` is told the size of each batch. It has a thread of its own, unless somebody lends it theirs by `run`:
-    forward passes on a CPU are a tenth faster on a process's main thread (benchmarks/README.md).
+    never waits. `observe` is told the size of each batch that went through.
+    It has its own thread, unless somebody lends it theirs by `run`: forward passes on a CPU are a tenth faster on a process's
+    main thread (benchmarks/README.md).
     """
 
     def __init__(
@@ -138,7 +139,6 @@ class Batcher:
 
     def _encode(self, backbone: Backbone, batch: Sequence[_Pending]) -> None:
         """One forward pass. Where it fails, one an image: an image that no model can take must not cost others theirs."""
-        self._observe(len(batch))
         started = time.monotonic()
         vectors: Vector | None = None
         try:
@@ -152,6 +152,7 @@ class Batcher:
                 self._encode(backbone, [image])
             return
         self._pass_seconds[backbone] = time.monotonic() - started
+        self._observe(len(batch))
         for place, image in enumerate(batch):
             image.encoded.set_result(vectors[place : place + 1])
 

@@ -18,7 +18,7 @@ from schema.errors import NearshotError
 from service.intake import Intake
 from service.keys import Key, Scope, scopes_of
 from service.metrics import Metrics
-from service.problems import problem
+from service.problems import CLIENT_LEFT, problem
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Guard:
             await self._app(connection, receive, send)
             return
         started = time.perf_counter()
-        status, begun = HTTPStatus.INTERNAL_SERVER_ERROR.value, False
+        status, begun, left = HTTPStatus.INTERNAL_SERVER_ERROR.value, False, False
 
         async def send_guarded(message: Message) -> None:
             nonlocal status, begun
@@ -69,13 +69,19 @@ class Guard:
                     headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
+        async def receive_noting() -> Message:
+            nonlocal left
+            message = await bounded()
+            left = left or (message["type"] == "http.disconnect" and not begun)
+            return message
+
         try:
             refusal = self._refusal(connection)
             if refusal:
                 await refusal(connection, receive, send_guarded)
             else:
                 with self._intake.body(receive) as bounded:
-                    await self._app(connection, bounded, send_guarded)
+                    await self._app(connection, receive_noting, send_guarded)
         except Exception as error:  # whatever it is, the client is told, and the next one served
             if begun:
                 raise
@@ -86,7 +92,7 @@ class Guard:
         finally:
             route = getattr(connection.get("route"), "path", "other")
             method = connection["method"] if connection["method"] in METHODS else "other"
-            self._metrics.requests.labels(method, route, str(status)).inc()
+            self._metrics.requests.labels(method, route, str(CLIENT_LEFT if left else status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
 
     def _refusal(self, connection: Connection) -> Response | None:

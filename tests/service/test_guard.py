@@ -194,6 +194,15 @@ def test_a_sender_that_dawdles_is_not_waited_for(port: int) -> None:
     assert time.monotonic() - started < 5
 
 
+def test_who_leaves_in_the_middle_of_an_upload_is_counted_as_gone(port: int, engine: Engine) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n--x\r\n")
+    until = time.monotonic() + 10
+    while 'route="/v1/query",status="499"} 1.0' not in engine.metrics.text().decode():
+        assert time.monotonic() < until, engine.metrics.text().decode()
+        time.sleep(0.01)
+
+
 def test_a_body_that_ends_too_soon_or_makes_no_sense_is_a_4xx(port: int) -> None:
     cut = send(port, HEAD + b"Content-Length: 20\r\nConnection: close\r\n\r\n--x\r\nnot multipart")
     assert cut.split()[1].startswith("4")

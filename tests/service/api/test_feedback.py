@@ -1,0 +1,86 @@
+"""Labels and rejections over HTTP."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from indexer.verify import verify
+from service.engine import Engine
+from tests.conftest import save_crop
+from tests.service.asking import QUERIES, ask, problem
+
+
+def test_an_upload_becomes_a_query_and_then_a_shot_and_it_can_be_taken_back(
+    client: TestClient, small: Path, tmp_path: Path
+) -> None:
+    save_crop(tmp_path / "rocket.png", "rocket:0")
+    save_crop(tmp_path / "again.png", "rocket:1")
+    assert ask(client, tmp_path / "again.png")["answers"][0]["label"] is None
+    upload = {"image": ("../../evil.png", (tmp_path / "rocket.png").read_bytes())}
+    added = client.post("/v1/images", data={"category": "things"}, files=upload)
+    assert added.status_code == 201, added.text
+    image = added.json()
+    assert Path(image["path"]).parent == small.resolve() / QUERIES / "added"
+    assert (image["role"], image["label"]) == ("query", None)
+    same = client.post("/v1/images", data={"category": "things"}, files=upload).json()
+    assert same["id"] == image["id"]
+    said = client.post("/v1/label", data={"image_id": image["id"], "label": "rocket"}).json()
+    assert (said["label"], Path(said["shot"]).parent.name) == ("rocket", "rocket")
+    assert ask(client, tmp_path / "again.png")["answers"][0]["label"] == "rocket"
+    assert client.post("/v1/label", data={"image_id": image["id"], "undo": "true"}).json()["undone"]
+    assert not Path(said["shot"]).exists()
+    assert ask(client, tmp_path / "again.png")["answers"][0]["label"] is None
+
+
+def test_a_rejected_image_refuses_what_is_nearer_to_it(client: TestClient, small: Path) -> None:
+    query = small / QUERIES / "cat/a.png"
+    [image] = client.get("/v1/images", params={"role": "query", "label": "cat"}).json()["images"]
+    assert ask(client, query)["answers"][0]["verdict"] == "match"
+    assert client.post("/v1/reject", data={"image_id": image["id"]}).json()["category"] == "things"
+    answer = ask(client, query)["answers"][0]
+    assert (answer["verdict"], answer["reason"]) == ("unknown", "nearer to a rejected image than to any shot")
+    assert "was rejected already" in problem(client.post("/v1/reject", data={"image_id": image["id"]}), 422)
+    assert client.post("/v1/reject", data={"image_id": image["id"], "undo": "true"}).json()["undone"]
+
+
+def test_many_at_once_label_and_none_takes_the_place_of_another(
+    client: TestClient, engine: Engine, small: Path, tmp_path: Path
+) -> None:
+    save_crop(tmp_path / "base.png", "rocket:0")
+    added = []
+    for number in range(8):
+        data = (tmp_path / "base.png").read_bytes() + bytes([number])
+        upload = {"image": ("x.png", data)}
+        added.append(client.post("/v1/images", data={"category": "things"}, files=upload).json()["id"])
+    with ThreadPoolExecutor(16) as pool:
+        said = list(
+            pool.map(lambda one: client.post("/v1/label", data={"image_id": one, "label": "rocket"}), [*added, *added])
+        )
+    assert sorted(one.status_code for one in said) == [200] * 8 + [422] * 8
+    shots = {one.json()["shot"] for one in said if one.status_code == 200}
+    assert len(shots) == 8
+    assert {path.read_bytes()[-1] for path in map(Path, shots)} == set(range(8))
+    for one in added:
+        assert client.post("/v1/label", data={"image_id": one, "undo": "true"}).json()["undone"]
+    assert not (small / "things/2.support-set/rocket").exists()
+    assert list(verify(engine.store)) == []
+
+
+@pytest.mark.parametrize("name", ["a\0b", "é" * 200, "x\n", " ", "a\u202eb", "added", "../up", "Unknown", ".hidden"])
+def test_what_cannot_be_a_label_is_a_problem(client: TestClient, small: Path, name: str) -> None:
+    [image] = client.get("/v1/images", params={"role": "query", "label": "cat"}).json()["images"]
+    before = sorted(small.rglob("*"))
+    said = client.post("/v1/label", data={"image_id": image["id"], "label": name})
+    assert said.status_code == 422, said.text
+    assert sorted(small.rglob("*")) == before
+
+
+def test_a_shot_can_neither_be_labelled_nor_rejected(client: TestClient) -> None:
+    [shot, *_] = client.get("/v1/images", params={"role": "support"}).json()["images"]
+    for place, fields in (("/v1/label", {"label": "coffee"}), ("/v1/reject", {})):
+        refused = client.post(place, data={"image_id": shot["id"], **fields})
+        assert "only queries can be labelled or rejected" in problem(refused, 422)

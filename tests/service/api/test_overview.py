@@ -1,0 +1,59 @@
+"""What there is, and how the service is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.engine import Engine
+from tests.service.asking import QUERIES, ask, problem
+
+
+def test_what_can_be_asked_for_is_listed(client: TestClient) -> None:
+    facts = client.get("/v1/categories").json()
+    assert facts["categories"] == [
+        {
+            "category": "things",
+            "labels": [{"label": "cat", "images": 2}, {"label": "coffee", "images": 2}],
+            "queries": 2,
+        }
+    ]
+    assert [(one["name"], one["words"]) for one in facts["backbones"]] == [("hog", False)]
+    assert client.get("/v1/status").json()["categories"][0]["images"] == 4
+
+
+def test_health_readiness_and_metrics_are_told(client: TestClient, engine: Engine, small: Path) -> None:
+    ask(client, small / QUERIES / "cat/a.png")
+    assert client.get("/healthz").text == "ok"
+    assert client.get("/readyz").text == "ready"
+    assert {client.head(place).status_code for place in ("/", "/healthz", "/readyz")} == {200}, "as monitors ask"
+    counted = client.get("/metrics").text
+    assert 'nearshot_requests_total{method="POST",route="/v1/query",status="200"} 1.0' in counted
+    assert 'nearshot_verdicts_total{backbone="hog",verdict="match"} 1.0' in counted
+    for stage in ("decode", "prepare", "encode", "search", "decide"):
+        assert f'nearshot_stage_seconds_count{{stage="{stage}"}} 1.0' in counted
+    engine.ready = False
+    assert problem(client.get("/readyz"), 503) == "not ready"
+
+
+def test_the_interface_is_described(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()
+    assert {"/v1/query", "/v1/search", "/v1/images/{image_id}", "/v1/label", "/v1/index"} <= set(described["paths"])
+    assert described["components"]["schemas"]["Answer"]["examples"]
+
+
+def test_an_error_that_nobody_foresaw_is_a_problem_too_and_the_next_is_served(
+    client: TestClient, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a secret of the store")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "search", fail)
+        failed = client.get("/v1/search", params={"q": "cat"})
+    assert problem(failed, 500) == "it failed; the service's log has the reason"
+    assert "default-src 'none'" in failed.headers["content-security-policy"]
+    assert "a secret of the store" in caplog.text
+    assert client.get("/v1/search", params={"q": "cat"}).status_code == 200
