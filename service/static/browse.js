@@ -20,29 +20,26 @@ function offerLabels() {
   fill(at("#browse-label"), [...new Set(chosen.flatMap((one) => one.labels.map((label) => label.label)))].sort(), "all");
 }
 
-export async function show() {
-  next = 0;
-  at("#images").replaceChildren();
-  await Promise.all([more(), telling(status, failures)]);
-}
+export const show = () => Promise.all([list(0), telling(status, failures)]);
 
-const more = () =>
+/** List the images after an id: the first ones take the place of what is there, and only once they have come. */
+const list = (after) =>
   listing(async (isLatest) => {
     const parameters = {
       category: at("#browse-category").value,
       label: at("#browse-label").value,
       role: at("#browse-role").value,
-      after: next,
+      after,
     };
     const page = await askJson("/v1/images", { parameters });
     if (!isLatest()) return;
-    at("#images").append(
-      ...page.images.map((image) => {
-        const lines = [make("div", { textContent: `${placeOf(image)} (${image.role})` })];
-        if (image.caption) lines.push(make("div", { textContent: image.caption }));
-        return tile(image, lines, () => queryLike(image.id));
-      }),
-    );
+    const tiles = page.images.map((image) => {
+      const lines = [make("div", { textContent: `${placeOf(image)} (${image.role})` })];
+      if (image.caption) lines.push(make("div", { textContent: image.caption }));
+      return tile(image, lines, () => queryLike(image.id));
+    });
+    if (after === 0) at("#images").replaceChildren();
+    at("#images").append(...tiles);
     next = page.next;
     at("#more").hidden = next === null;
   });
@@ -57,7 +54,7 @@ async function failures() {
 
 at("#browse-category").addEventListener("change", offerLabels);
 at("#browse-form").addEventListener("change", show);
-at("#more").addEventListener("click", more);
+at("#more").addEventListener("click", () => list(next));
 at("#index-now").addEventListener("click", async () => {
   const [button, bar] = [at("#index-now"), at("#index-progress")];
   button.disabled = true;
