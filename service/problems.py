@@ -74,8 +74,11 @@ def translate_errors(app: FastAPI) -> None:
         return Response(status_code=CLIENT_LEFT)
 
     @app.exception_handler(HTTPException)
-    async def of_http(_: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, str(error.detail), error.headers)
+    async def of_http(request: Request, error: HTTPException) -> Response:
+        detail = str(error.detail)
+        if detail == HTTPStatus.NOT_FOUND.phrase:  # the router's own, which tells nothing
+            detail = f"there is nothing at {request.url.path}; /openapi.json lists what there is"
+        return problem(error.status_code, detail, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def of_request(_: Request, error: RequestValidationError) -> Response:
