@@ -154,4 +154,6 @@ def test_a_request_without_images_or_with_too_many_is_refused(client: TestClient
     assert "images" in problem(client.post("/v1/query"), 422)
     many = [("images", ("x.png", b"x"))] * 34
     assert client.post("/v1/query", files=many).status_code in (400, 413)
-    assert problem(client.get("/v1/nothing"), 404) == "there is nothing at /v1/nothing; /openapi.json lists what there is"
+    assert (
+        problem(client.get("/v1/nothing"), 404) == "there is nothing at /v1/nothing; /openapi.json lists what there is"
+    )
