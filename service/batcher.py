@@ -38,12 +38,24 @@ class _Call:
     result: Future[Any] = field(default_factory=Future)
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """The last forward pass of a backbone: what it took, when it ended, and how many images were there then, with its own."""
+
+    seconds: float
+    ended: float
+    images: int
+
+
 class Batcher:
     """Encodes images with any backbone, from any thread, batching those of one backbone that are there at the same time.
 
     The batch is what waits when a forward pass ends, up to the backbone's own batch size. It waits a little (`gather` seconds,
-    or `share` of what the last forward pass took) for images that are being decoded, and for nothing otherwise: a single client
-    never waits. `observe` is told the size of each batch that went through.
+    or `share` of what the last forward pass took) for images that are being decoded, and as long after a forward pass for as
+    many as were there at its end: clients that have their answers ask again, and what they ask is decoded faster on cores that
+    no forward pass takes. Nobody is waited for while there is something else to do, and a single client never waits.
+    `observe` is told the size of each batch that went through.
+
     It has its own thread, unless somebody lends it theirs by `run`: forward passes on a CPU are a tenth faster on a process's
     main thread (benchmarks/README.md).
     """
@@ -62,7 +74,7 @@ class Batcher:
         self._waiting: deque[_Pending | _Call] = deque()
         self._admitted = 0
         self._arriving: Counter[Backbone] = Counter()
-        self._pass_seconds: dict[Backbone, float] = {}
+        self._last: dict[Backbone, _Pass] = {}
         self._closed = False
         self._thread = threading.Thread(target=self.run, name="batcher", daemon=True) if own_thread else None
         if self._thread:
@@ -151,10 +163,19 @@ class Batcher:
             for image in batch:
                 self._encode(backbone, [image])
             return
-        self._pass_seconds[backbone] = time.monotonic() - started
+        self._note_pass(backbone, started, len(batch))
         self._observe(len(batch))
         for place, image in enumerate(batch):
             image.encoded.set_result(vectors[place : place + 1])
+
+    def _note_pass(self, backbone: Backbone, started: float, images: int) -> None:
+        now = time.monotonic()
+        with self._changed:
+            images += self._arriving[backbone] + len(self._waiting_for(backbone))
+            self._last[backbone] = _Pass(now - started, now, images)
+
+    def _waiting_for(self, backbone: Backbone) -> list[_Pending]:
+        return [item for item in self._waiting if isinstance(item, _Pending) and item.backbone is backbone]
 
     def _next(self) -> _Pending | _Call | None:
         with self._changed:
@@ -163,23 +184,23 @@ class Batcher:
 
     def _gathered(self, first: _Pending) -> list[_Pending]:
         """The first image and those of the same backbone that wait, or come within the time to gather."""
-        batch = [first]
-        until = time.monotonic() + max(self._gather, self._share * self._pass_seconds.get(first.backbone, 0.0))
+        backbone, batch, begun = first.backbone, [first], time.monotonic()
+        last = self._last.get(backbone, _Pass(0.0, 0.0, 1))
+        patience = max(self._gather, self._share * last.seconds)
         with self._changed:
             while True:
-                for item in list(self._waiting):
-                    if len(batch) == first.backbone.batch_size:
-                        return batch
-                    if isinstance(item, _Pending) and item.backbone is first.backbone:
-                        self._waiting.remove(item)
-                        batch.append(item)
+                room = backbone.batch_size - len(batch)
+                for item in self._waiting_for(backbone)[:room]:
+                    self._waiting.remove(item)
+                    batch.append(item)
+                if len(batch) == backbone.batch_size or self._closed:
+                    return batch
+                until = max(
+                    begun + patience if self._arriving[backbone] else 0.0,
+                    last.ended + patience if len(batch) < last.images and not self._waiting else 0.0,
+                )
                 left = until - time.monotonic()
-                if (
-                    not self._arriving[first.backbone]
-                    or left <= 0
-                    or self._closed
-                    or len(batch) == first.backbone.batch_size
-                ):
+                if left <= 0:
                     return batch
                 self._changed.wait(left)
 

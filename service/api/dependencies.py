@@ -14,7 +14,7 @@ from service.work import Work
 def _shared(name: str) -> Any:
     """What the application shares under a name."""
 
-    def get(request: Request) -> Any:
+    async def get(request: Request) -> Any:  # a plain function would cost each request a turn on a thread
         return getattr(request.app.state, name)
 
     return Depends(get)

@@ -53,12 +53,13 @@ def batcher() -> Iterator[Batcher]:
     made.close()
 
 
-def test_what_waits_while_a_forward_pass_runs_is_encoded_together(batcher: Batcher) -> None:
-    slow = Slow()
+def test_what_waits_while_a_forward_pass_runs_is_encoded_together() -> None:
+    batcher, slow = Batcher(capacity=8, gather=0.01), Slow()
     first = hold(batcher, slow, 0.0)
     rest = [batcher.submit(slow, np.array([float(n)])) for n in range(1, 7)]
     slow.may_go.set()
     assert [float(one.result(5)[0, 0]) for one in (first, *rest)] == [0, 2, 4, 6, 8, 10, 12]
+    batcher.close()
     assert slow.batches == [[0], [1, 2, 3, 4], [5, 6]]
 
 
@@ -90,6 +91,36 @@ def test_after_a_slow_forward_pass_it_gathers_for_longer() -> None:
     first.result(5), second.result(5)
     batcher.close()
     assert slow.batches == [[1], [2, 3]]
+
+
+def test_who_has_an_answer_may_ask_again_and_is_waited_for_once(batcher: Batcher) -> None:
+    slow = Slow()
+    with batcher.arrival(slow):
+        both = [batcher.submit(slow, np.array([n])) for n in (1.0, 2.0)]
+    for answer in both:
+        answer.result(5)
+    again = batcher.submit(slow, np.array([3.0]))
+    time.sleep(0.05)
+    assert not again.done(), "two were there a moment ago"
+    batcher.submit(slow, np.array([4.0])).result(5)
+    more = batcher.submit(slow, np.array([5.0]))
+    batcher.call(lambda: None).result(5)  # not while there is something else to do
+    assert more.result(0).shape == (1, 1)
+    assert slow.batches == [[1, 2], [3, 4], [5]]
+
+
+def test_a_client_that_is_alone_waits_for_nobody() -> None:
+    batcher, slow = Batcher(capacity=8, gather=0.2), Slow()
+    with batcher.arrival(slow):
+        both = [batcher.submit(slow, np.array([n])) for n in (1.0, 2.0)]
+    for answer in both:
+        answer.result(5)
+    time.sleep(0.2)  # whoever has not come again by now will not be waited for
+    for number in (3.0, 4.0, 5.0):
+        started = time.monotonic()
+        batcher.submit(slow, np.array([number])).result(5)
+        assert time.monotonic() - started < 0.15
+    batcher.close()
 
 
 def test_backbones_do_not_mix(batcher: Batcher) -> None:
@@ -158,8 +189,8 @@ def test_what_was_submitted_before_the_end_is_finished() -> None:
         batcher.submit(slow, np.array([1.0]))
 
 
-def test_an_index_run_and_queries_never_encode_at_the_same_time(batcher: Batcher) -> None:
-    busy = threading.Lock()
+def test_an_index_run_and_queries_never_encode_at_the_same_time() -> None:
+    batcher, busy = Batcher(capacity=8, gather=0.01), threading.Lock()
 
     class Alone(Slow):
         def encode(self, batch: Sequence[Prepared]) -> Vector:
@@ -175,4 +206,5 @@ def test_an_index_run_and_queries_never_encode_at_the_same_time(batcher: Batcher
         queries = [pool.submit(lambda: batcher.submit(backbone, np.array([1.0])).result(5)) for _ in range(20)]
         assert all(run.result().shape == (3, 1) for run in runs)
         assert all(query.result().shape == (1, 1) for query in queries)
+    batcher.close()
     assert (shared.description, shared.batch_size) == (backbone.description, 4)
