@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 GRACE_S = 30
-CONNECTIONS = 1000
 
 
 @click.command()
@@ -95,7 +96,11 @@ def serve(
             f"serving {near(str(store.directory))} with {', '.join(engine.served)} "
             f"at http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends it)"
         )
-        _run(create_app(engine, keys), listening, engine.batcher.run)
+        app = create_app(engine, keys)
+        _run(app, listening, engine.batcher.run)
+    if app.state.drawing.busy:  # a report or map that nobody will see: Python would wait for its end
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -126,7 +131,6 @@ def _run(app: FastAPI, listening: socket.socket, encode: Callable[[], None]) -> 
         log_level="warning",
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=10,
-        limit_concurrency=CONNECTIONS,
         server_header=False,
     )
     server = uvicorn.Server(config)

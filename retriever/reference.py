@@ -27,6 +27,9 @@ from schema.store import Store
 from vectors.protocol import Neighbours, VectorStore
 from vectors.snapshots import Scope, open_vectors
 
+SHOWN = 10_000
+"""How many images are remembered, with their paths and labels, before it begins anew: some 5 MB."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Searched:
@@ -176,7 +179,10 @@ class Reference:
 
     def _hits(self, found: Sequence[Neighbours]) -> list[Hit]:
         scores = {int(i): float(score) for near in found for i, score in zip(near.ids, near.scores, strict=True)}
-        if unread := [image_id for image_id in scores if image_id not in self._shown]:
+        if len(self._shown) > SHOWN:
+            self._shown = {}
+        known = self._shown  # it only grows, whatever other threads do
+        if unread := [image_id for image_id in scores if image_id not in known]:
             with self._store.reading() as catalog:
-                self._shown |= catalog.shown(unread)
-        return [Hit(self._shown[image_id], score) for image_id, score in scores.items()]
+                known |= catalog.shown(unread)
+        return [Hit(known[image_id], score) for image_id, score in scores.items()]

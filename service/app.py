@@ -21,7 +21,7 @@ from service.runs import Runs
 from service.work import Work
 
 SLOW_THREADS, DRAWING_THREADS = 2, 2
-"""For what takes seconds (additions, status), and for what may take a minute (reports, maps): neither keeps queries waiting."""
+"""For what takes seconds (what is written, status), and for what may take a minute (reports, maps): no query waits for them."""
 STATIC = Path(__file__).parent / "static"
 
 
@@ -34,7 +34,7 @@ def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) 
         app.state.runs.close()
         app.state.work.close()
         app.state.slow.close()
-        app.state.drawing.close()
+        app.state.drawing.close(wait=False)  # it changes nothing
         engine.close()
 
     settings = engine.settings
@@ -45,12 +45,12 @@ def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) 
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        max_body_size=settings.upload_bytes,
         form_limits={"max_files": settings.upload_images + 1, "max_fields": 16, "max_part_size": 1 << 16},
     )
     app.state.engine, app.state.runs = engine, Runs(engine.store)
-    app.state.work, app.state.slow = Work(settings.threads, "query"), Work(SLOW_THREADS, "slow")
-    app.state.drawing = Work(DRAWING_THREADS, "drawing")
+    app.state.work = Work(settings.threads, "query", seconds=settings.seconds)
+    app.state.slow = Work(SLOW_THREADS, "slow")
+    app.state.drawing = Work(DRAWING_THREADS, "drawing", seconds=settings.seconds)
     engine.metrics.watch(lambda: engine.batcher.admitted)
     translate_errors(app)
     app.include_router(router)
@@ -75,6 +75,6 @@ def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) 
     async def metrics() -> Response:
         return Response(engine.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    intake = Intake(seconds=settings.seconds, capacity=max(settings.held_bytes, settings.upload_bytes))
+    intake = Intake(seconds=settings.seconds, largest=settings.upload_bytes, capacity=settings.held_bytes)
     app.add_middleware(Guard, metrics=engine.metrics, keys=keys, intake=intake)
     return app

@@ -80,7 +80,8 @@ class Guard:
             if refusal:
                 await refusal(connection, receive, send_guarded)
             else:
-                with self._intake.body(receive) as bounded:
+                announced = Headers(scope=connection).get("content-length", "")
+                with self._intake.body(receive, announced=int(announced) if announced.isdecimal() else 0) as bounded:
                     await self._app(connection, receive_noting, send_guarded)
         except Exception as error:  # whatever it is, the client is told, and the next one served
             if begun:

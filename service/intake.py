@@ -13,18 +13,19 @@ from starlette.types import Message, Receive
 
 
 class Intake:
-    """Bounds what all requests together hold of their bodies, in bytes, and how many seconds each body may take.
+    """Bounds the body of a request, and what all requests together hold of theirs, in bytes; and how many seconds a body takes.
 
-    What is beyond is told to come again (503), what is late has its own end (408). It belongs to one event loop.
+    What is too large is refused (413), what is beyond the capacity is told to come again (503), what is late has its own end
+    (408). It belongs to one event loop.
     """
 
-    def __init__(self, *, seconds: float, capacity: int) -> None:
-        self._seconds, self._capacity = seconds, capacity
+    def __init__(self, *, seconds: float, largest: int, capacity: int) -> None:
+        self._seconds, self._largest, self._capacity = seconds, largest, max(capacity, largest)
         self._held = 0
 
     @contextmanager
-    def body(self, receive: Receive) -> Iterator[Receive]:
-        """A request's messages, its body counted for as long as the request lasts."""
+    def body(self, receive: Receive, *, announced: int = 0) -> Iterator[Receive]:
+        """A request's messages, its body counted for as long as the request lasts; nothing of one announced as too large."""
         until = time.monotonic() + self._seconds
         ended, held = False, 0
 
@@ -32,6 +33,7 @@ class Intake:
             nonlocal ended, held
             if ended:
                 return await receive()
+            self._bound(announced)
             try:
                 message = await asyncio.wait_for(receive(), max(until - time.monotonic(), 0.001))
             except TimeoutError:
@@ -41,10 +43,11 @@ class Intake:
             ended = message["type"] != "http.request" or not message.get("more_body", False)
             size = len(message.get("body", b""))
             self._held, held = self._held + size, held + size
+            self._bound(held)
             if self._held > self._capacity and held < self._held:
                 raise HTTPException(
                     HTTPStatus.SERVICE_UNAVAILABLE,
-                    f"uploads of {self._capacity >> 20} MiB are being answered; come again in a second",
+                    f"uploads of {_mib(self._capacity)} are being answered; come again in a second",
                     {"Retry-After": "1"},
                 )
             return message
@@ -53,3 +56,12 @@ class Intake:
             yield receive_bounded
         finally:
             self._held -= held
+
+    def _bound(self, size: int) -> None:
+        if size > self._largest:
+            detail = f"a request may have {_mib(self._largest)} at most"
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):g} MiB"

@@ -24,6 +24,9 @@ STATUS: Mapping[type[NearshotError], HTTPStatus] = {
     WeightsError: HTTPStatus.CONFLICT,
 }
 
+FILES = frozenset({"image", "images"})
+"""The fields that uploads come in."""
+
 CLIENT_LEFT = 499
 """What is counted where nobody waits for the answer any more: nginx's code for it."""
 
@@ -75,12 +78,22 @@ def translate_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> Response:
-        detail = str(error.detail)
+        status, detail = error.status_code, str(error.detail)
         if detail == HTTPStatus.NOT_FOUND.phrase:  # the router's own, which tells nothing
             detail = f"there is nothing at {request.url.path}; /openapi.json lists what there is"
-        return problem(error.status_code, detail, error.headers)
+        if detail.startswith("Too many files."):  # the parser's own, which reads no further
+            status, detail = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "there are more images than a request may have"
+        return problem(status, detail, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def of_request(_: Request, error: RequestValidationError) -> Response:
-        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(faults))
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(map(_told, error.errors())))
+
+
+def _told(fault: Mapping[str, Any]) -> str:
+    """A fault of a request in words: where and what, and what to do where that is not plain."""
+    place = fault["loc"]
+    where = ".".join(map(str, place))
+    if place[0] == "body" and len(place) > 1 and place[1] in FILES:
+        return f"{where}: no file; send it as multipart/form-data, like curl -F {place[1]}=@FILE"
+    return f"{where}: {fault['msg']}"

@@ -6,26 +6,34 @@ import asyncio
 from http import HTTPStatus
 
 import h11
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.problems import problem
 
 HEAD_SECONDS = 20.0
+READING_SECONDS = 60.0
+CONNECTIONS = 1000
 
 
 class PromptProtocol(H11Protocol):
     """Ends connections whose request's head is not there after `HEAD_SECONDS`, with a problem (408), or whose body goes on for
-    that long after the answer.
+    that long after the answer, or whose client reads nothing of what is sent for `READING_SECONDS`; answers no more than
+    `CONNECTIONS` at once; and has a problem for what is no HTTP (400).
 
-    uvicorn waits for it without end, so that a few clients who send a byte now and then would take all connections that there
-    are. It ends by itself connections that are idle between requests; the guard, bodies that do not arrive.
+    uvicorn waits for them without end, so that a few clients who send or read a byte now and then would take all connections
+    that there are. It ends by itself connections that are idle between requests; the guard, bodies that do not arrive.
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head."""
         super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            self.app = _crowded
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -33,10 +41,30 @@ class PromptProtocol(H11Protocol):
         super().data_received(data)
         self._watch()
 
+    def pause_writing(self) -> None:
+        """Wait for the client to read what was sent."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(READING_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: it has read."""
+        super().resume_writing()
+        self._forget_unread()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         super().connection_lost(exc)
+        self._forget_unread()
         self._watch(gone=True)
+
+    def send_400_response(self, msg: str) -> None:
+        """Say that this is no HTTP."""
+        self._tell(problem(HTTPStatus.BAD_REQUEST, msg))
+
+    def _forget_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _watch(self, *, gone: bool = False) -> None:
         # What was answered before its body had come (401, 413 ...) waits for the rest of it, too.
@@ -49,12 +77,22 @@ class PromptProtocol(H11Protocol):
             self._deadline = None
 
     def _end(self) -> None:
-        if self.conn.our_state is not h11.IDLE:  # it has its answer
-            self.transport.close()
-            return
-        told = problem(HTTPStatus.REQUEST_TIMEOUT, f"the request's head did not arrive within {HEAD_SECONDS:g} s")
-        headers = [*told.raw_headers, (b"connection", b"close")]
-        head = h11.Response(status_code=told.status_code, headers=headers, reason=b"Request Timeout")
-        for event in (head, h11.Data(data=bytes(told.body)), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        detail = f"the request's head did not arrive within {HEAD_SECONDS:g} s"
+        self._tell(problem(HTTPStatus.REQUEST_TIMEOUT, detail))
+
+    def _tell(self, told: Response) -> None:
+        """Answer instead of the application, unless it has begun to, and end."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            headers = [*told.raw_headers, (b"connection", b"close")]
+            reason = HTTPStatus(told.status_code).phrase.encode()
+            head = h11.Response(status_code=told.status_code, headers=headers, reason=reason)
+            for event in (head, h11.Data(data=bytes(told.body)), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
+
+
+async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application that answers whoever is one too many."""
+    detail = f"{CONNECTIONS} connections are open; come again in a second"
+    told = problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "1", "Connection": "close"})
+    await told(scope, receive, send)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -16,16 +16,28 @@ T = TypeVar("T")
 class Work:
     """A pool of threads, few on purpose: more images decoded at once than there are cores would only take more memory."""
 
-    def __init__(self, threads: int, name: str) -> None:
+    def __init__(self, threads: int, name: str, *, seconds: float | None = None) -> None:
+        """`seconds` is how long one thing may take: whoever waits is told (TimeoutError), and it is begun no more."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._seconds = seconds
+        self._unfinished: set[Future[Any]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is at something, waited for or not."""
+        return any(future.running() for future in tuple(self._unfinished))
 
     async def do(self, function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         """Call a function on a thread, and wait for what it gives or raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(*arguments, **options))
+        future = self._pool.submit(function, *arguments, **options)
+        self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
+        async with asyncio.timeout(self._seconds):
+            return await asyncio.wrap_future(future)
 
-    def close(self) -> None:
-        """Wait for what was begun; what was not is dropped."""
-        self._pool.shutdown(cancel_futures=True)
+    def close(self, *, wait: bool = True) -> None:
+        """End, once what was begun is done, or at once (`wait`); what was not begun is dropped."""
+        self._pool.shutdown(wait=wait, cancel_futures=True)
 
 
 async def while_connected(request: Request, parts: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

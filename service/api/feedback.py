@@ -11,7 +11,7 @@ from indexer.feedback import add_shot, reject, undo
 from schema.errors import UsageError
 from schema.feedback import Action
 from service import models
-from service.api.dependencies import EngineHere, WorkHere
+from service.api.dependencies import EngineHere, SlowWorkHere
 from service.api.images import find_image
 from service.problems import described
 
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1")
 @router.post("/label", response_model=models.Feedback, responses=described(404))
 async def label(
     engine: EngineHere,
-    work: WorkHere,
+    work: SlowWorkHere,
     image_id: Annotated[int, Form(ge=1, le=2**53, description="An indexed query.")],
     label: Annotated[str | None, Form(min_length=1, max_length=200, description="What it shows.")] = None,
     undo_it: Annotated[bool, Form(alias="undo", description="Take it back.")] = False,
@@ -46,7 +46,7 @@ async def label(
 @router.post("/reject", response_model=models.Feedback, responses=described(404))
 async def reject_image(
     engine: EngineHere,
-    work: WorkHere,
+    work: SlowWorkHere,
     image_id: Annotated[int, Form(ge=1, le=2**53, description="An indexed query.")],
     undo_it: Annotated[bool, Form(alias="undo", description="Take it back.")] = False,
 ) -> Any:

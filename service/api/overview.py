@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from backbones.protocol import TextEncoder
@@ -13,6 +14,7 @@ from indexer.survey import survey
 from schema.images import Role
 from service import models
 from service.api.dependencies import DrawingHere, EngineHere, SlowWorkHere, WorkHere
+from service.work import while_connected
 
 REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 
@@ -54,9 +56,12 @@ async def categories(engine: EngineHere, work: WorkHere) -> Any:
 
 
 @router.get("/map", response_model=models.Map, summary="A category in two dimensions")
-async def map_(engine: EngineHere, work: DrawingHere, asked: Annotated[models.MapParameters, Query()]) -> Any:
+async def map_(
+    request: Request, engine: EngineHere, work: DrawingHere, asked: Annotated[models.MapParameters, Query()]
+) -> Any:
     """Its images as a backbone sees them, projected by PCA, or by UMAP where it is installed."""
-    made = await work.do(engine.project, asked.backbone, asked.category, asked.method)
+    drawing = work.do(engine.project, asked.backbone, asked.category, asked.method)
+    [made] = await while_connected(request, [drawing])
     points = [
         {
             **{name: getattr(image, name) for name in ("id", "category", "label", "shot", "role")},
@@ -69,13 +74,14 @@ async def map_(engine: EngineHere, work: DrawingHere, asked: Annotated[models.Ma
 
 
 @router.get("/report", response_class=HTMLResponse, summary="The evaluation as a page")
-async def report(engine: EngineHere, work: DrawingHere) -> Response:
+async def report(request: Request, engine: EngineHere, work: DrawingHere) -> Response:
     """What `nearshot evaluate --output` writes as report.html, of all that is served."""
-    page = await work.do(engine.report)
+    [page] = await while_connected(request, [work.do(engine.report)])
     return HTMLResponse(page, headers={"Content-Security-Policy": REPORT_POLICY})
 
 
 @router.get("/status", response_model=dict[str, Any], summary="What is indexed, lacking, stale or failed")
 async def status(engine: EngineHere, work: SlowWorkHere) -> Any:
     """The object of `nearshot status --json`."""
-    return (await work.do(survey, engine.store)).as_json()
+    async with asyncio.timeout(engine.settings.seconds):
+        return (await work.do(survey, engine.store)).as_json()

@@ -77,6 +77,20 @@ def test_hits_come_from_where_they_are_asked_and_the_verdict_from_support(store:
     assert ask(store, query, replace(OPTIONS, against=Against.QUERY)).decision == ask(store, query).decision
 
 
+def test_what_is_remembered_of_images_has_a_bound_and_answers_stay_the_same(
+    store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, small)
+    monkeypatch.setattr("retriever.reference.SHOWN", 1)
+    retriever = Retriever(store, replace(OPTIONS, against=Against.ALL, top_k=1))
+    queries = [small / f"things/6.preprocessed/{name}.png" for name in ("cat/a", "Unknown/b")]
+    for _ in range(2):
+        answers = retriever.answer(read_queries(queries))
+        nearest = [answer.hits[0].image.path for answer in answers if isinstance(answer, Answer)]
+        assert nearest == [str(query) for query in queries], "each is nearest to itself"
+        assert len(retriever.reference._shown) <= 4, "what one query found"
+
+
 def test_a_category_without_support_says_so(store: Store, small: Path) -> None:
     save_crop(small / "bare/6.preprocessed/x.png", "rocket")
     run_index(store, small)

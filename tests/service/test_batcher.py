@@ -48,31 +48,38 @@ def hold(batcher: Batcher, slow: Slow, number: float = 0.0) -> Future[Vector]:
 
 @pytest.fixture
 def batcher() -> Iterator[Batcher]:
+    made = Batcher(capacity=8, gather=0.01)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def patient() -> Iterator[Batcher]:
+    """A batcher that gathers for five seconds, where it has somebody to wait for."""
     made = Batcher(capacity=8, gather=5.0)
     yield made
     made.close()
 
 
-def test_what_waits_while_a_forward_pass_runs_is_encoded_together() -> None:
-    batcher, slow = Batcher(capacity=8, gather=0.01), Slow()
+def test_what_waits_while_a_forward_pass_runs_is_encoded_together(batcher: Batcher) -> None:
+    slow = Slow()
     first = hold(batcher, slow, 0.0)
     rest = [batcher.submit(slow, np.array([float(n)])) for n in range(1, 7)]
     slow.may_go.set()
     assert [float(one.result(5)[0, 0]) for one in (first, *rest)] == [0, 2, 4, 6, 8, 10, 12]
-    batcher.close()
     assert slow.batches == [[0], [1, 2, 3, 4], [5, 6]]
 
 
-def test_an_image_waits_for_one_that_is_being_prepared_and_for_none_otherwise(batcher: Batcher) -> None:
+def test_an_image_waits_for_one_that_is_being_prepared_and_for_none_otherwise(patient: Batcher) -> None:
     slow = Slow()
     started = time.monotonic()
-    batcher.submit(slow, np.array([1.0])).result(5)
+    patient.submit(slow, np.array([1.0])).result(5)
     assert time.monotonic() - started < 1, "it may gather for 5 seconds, and had nobody to wait for"
-    with batcher.arrival(slow):
-        first = batcher.submit(slow, np.array([2.0]))
+    with patient.arrival(slow):
+        first = patient.submit(slow, np.array([2.0]))
         time.sleep(0.05)
         assert not first.done()
-        second = batcher.submit(slow, np.array([3.0]))
+        second = patient.submit(slow, np.array([3.0]))
     assert (float(first.result(5)[0, 0]), float(second.result(5)[0, 0])) == (4, 6)
     assert slow.batches == [[1], [2, 3]]
 
@@ -93,18 +100,18 @@ def test_after_a_slow_forward_pass_it_gathers_for_longer() -> None:
     assert slow.batches == [[1], [2, 3]]
 
 
-def test_who_has_an_answer_may_ask_again_and_is_waited_for_once(batcher: Batcher) -> None:
+def test_who_has_an_answer_may_ask_again_and_is_waited_for_once(patient: Batcher) -> None:
     slow = Slow()
-    with batcher.arrival(slow):
-        both = [batcher.submit(slow, np.array([n])) for n in (1.0, 2.0)]
+    with patient.arrival(slow):
+        both = [patient.submit(slow, np.array([n])) for n in (1.0, 2.0)]
     for answer in both:
         answer.result(5)
-    again = batcher.submit(slow, np.array([3.0]))
+    again = patient.submit(slow, np.array([3.0]))
     time.sleep(0.05)
     assert not again.done(), "two were there a moment ago"
-    batcher.submit(slow, np.array([4.0])).result(5)
-    more = batcher.submit(slow, np.array([5.0]))
-    batcher.call(lambda: None).result(5)  # not while there is something else to do
+    patient.submit(slow, np.array([4.0])).result(5)
+    more = patient.submit(slow, np.array([5.0]))
+    patient.call(lambda: None).result(5)  # not while there is something else to do
     assert more.result(0).shape == (1, 1)
     assert slow.batches == [[1, 2], [3, 4], [5]]
 
@@ -133,11 +140,11 @@ def test_backbones_do_not_mix(batcher: Batcher) -> None:
     assert (one.batches, other.batches) == ([[0], [2, 4]], [[1, 3]])
 
 
-def test_nobody_waits_for_an_image_of_another_backbone(batcher: Batcher) -> None:
+def test_nobody_waits_for_an_image_of_another_backbone(patient: Batcher) -> None:
     one, other = Slow("one"), Slow("other")
-    with batcher.arrival(other):
+    with patient.arrival(other):
         started = time.monotonic()
-        batcher.submit(one, np.array([1.0])).result(5)
+        patient.submit(one, np.array([1.0])).result(5)
         assert time.monotonic() - started < 2, "it may gather for 5 seconds, and had nobody to wait for"
 
 
@@ -189,8 +196,8 @@ def test_what_was_submitted_before_the_end_is_finished() -> None:
         batcher.submit(slow, np.array([1.0]))
 
 
-def test_an_index_run_and_queries_never_encode_at_the_same_time() -> None:
-    batcher, busy = Batcher(capacity=8, gather=0.01), threading.Lock()
+def test_an_index_run_and_queries_never_encode_at_the_same_time(batcher: Batcher) -> None:
+    busy = threading.Lock()
 
     class Alone(Slow):
         def encode(self, batch: Sequence[Prepared]) -> Vector:
@@ -206,5 +213,4 @@ def test_an_index_run_and_queries_never_encode_at_the_same_time() -> None:
         queries = [pool.submit(lambda: batcher.submit(backbone, np.array([1.0])).result(5)) for _ in range(20)]
         assert all(run.result().shape == (3, 1) for run in runs)
         assert all(query.result().shape == (1, 1) for query in queries)
-    batcher.close()
     assert (shared.description, shared.batch_size) == (backbone.description, 4)

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -18,6 +19,10 @@ GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
+    if scope["path"] == "/large":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(1000):
+            await send({"type": "http.response.body", "body": b"x" * (1 << 20), "more_body": True})
     while scope["path"] != "/refuse" and (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
@@ -27,6 +32,8 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(protocol, "HEAD_SECONDS", PATIENCE)
+    monkeypatch.setattr(protocol, "READING_SECONDS", PATIENCE)
+    monkeypatch.setattr(protocol, "CONNECTIONS", 3)
     with running(hello, lifespan="off") as opened:
         yield opened
 
@@ -88,3 +95,68 @@ def test_a_body_may_take_longer_and_so_may_the_pause_before_the_next_request(por
         time.sleep(PATIENCE * 1.5)
         connection.sendall(GET)
         assert hear(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_reads_nothing_is_ended(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: here\r\n\r\n")
+        time.sleep(PATIENCE * 3)
+        assert len(answer(connection)) < 100 << 20, "what the system had taken before"
+
+
+def test_who_reads_slowly_is_not(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: here\r\n\r\n")
+        for _ in range(8):
+            time.sleep(PATIENCE / 2)
+            heard = 0
+            while heard < 8 << 20:  # more than the system keeps for a connection
+                heard += len(connection.recv(1 << 20))
+
+
+@pytest.mark.parametrize(
+    ("sent", "begun"),
+    [
+        (b"\x00\x01\x02 nonsense\r\n\r\n", False),
+        (b"POST / HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", False),
+        (b"POST /refuse HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n", True),
+    ],
+    ids=["as a head", "as a body", "after the answer"],
+)
+def test_nonsense_is_ended_with_a_reason_where_there_is_no_answer_yet(
+    port: int, sent: bytes, begun: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(sent)
+        if begun:
+            hear(connection)
+            connection.sendall(b"nonsense\r\n")
+        head, _, body = answer(connection).partition(b"\r\n\r\n")
+    if begun:
+        assert (head, body) == (b"", b"")
+    else:
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert json.loads(body)["detail"] == "Invalid HTTP request received."
+    assert "Traceback" not in caplog.text
+
+
+def test_whoever_is_one_too_many_is_told_to_come_again(port: int) -> None:
+    with ExitStack() as opened:
+        for _ in range(3):
+            connection = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            connection.sendall(GET)
+            hear(connection)
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as late:
+            time.sleep(0.05)
+            connection.sendall(GET)
+            assert hear(connection).startswith(b"HTTP/1.1 200 "), "who was there before is answered"
+            late.sendall(GET)
+            head, _, body = answer(late).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1" in head.lower()
+        assert json.loads(body)["detail"] == "3 connections are open; come again in a second"
+        connection.close()
+        time.sleep(0.1)
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as later:
+            later.sendall(GET)
+            assert hear(later).startswith(b"HTTP/1.1 200 ")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ CLI = Path(__file__).parents[2] / "cli.py"
 class Served:
     """A running service."""
 
-    def __init__(self, store: Path, *options: str) -> None:
-        command = [sys.executable, str(CLI), "serve", "--store", str(store), "--port", "0", *options]
+    def __init__(self, store: Path, *options: str, program: Sequence[str] = (str(CLI),)) -> None:
+        command = [sys.executable, *program, "serve", "--store", str(store), "--port", "0", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.line = self.process.stdout.readline()
@@ -79,6 +80,18 @@ def test_who_presses_ctrl_c_twice_reads_no_traceback(served: Served) -> None:
     served.process.send_signal(signal.SIGINT)
     time.sleep(0.02)
     assert served.end(signal.SIGINT) == (0, "")
+
+
+def test_a_report_that_takes_long_holds_up_no_end(store: Store, small: Path) -> None:
+    run_index(store, small)
+    slowly = "import time, service.engine as engine; engine.render_report = lambda *_: time.sleep(600); import cli; cli.main()"
+    service = Served(store.directory, program=("-c", slowly))
+    with socket.create_connection(("127.0.0.1", int(service.url.rsplit(":", 1)[1]))) as connection:
+        connection.sendall(b"GET /v1/report HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(1)
+    started = time.monotonic()
+    assert service.end() == (0, "")
+    assert time.monotonic() - started < 10
 
 
 def test_what_was_accepted_is_finished_when_it_ends(served: Served, small: Path, store: Store) -> None:

@@ -1,15 +1,16 @@
-"""Parts of a request are done while its client is there, and no longer."""
+"""Work ends in time or is told to be late, and the parts of a request are done while its client is there."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from schema.errors import StoreError
-from service.work import while_connected
+from service.work import Work, while_connected
 
 pytestmark = pytest.mark.anyio
 
@@ -65,3 +66,26 @@ async def test_out_of_time_the_parts_end() -> None:
         async with asyncio.timeout(0.05):
             await while_connected(client(stays=30), [part.work()])
     assert part.cancelled
+
+
+async def test_what_takes_too_long_is_told_and_goes_on_and_what_waited_for_it_is_begun_no_more() -> None:
+    work, go_on, begun = Work(1, "test", seconds=0.05), threading.Event(), threading.Event()
+    with pytest.raises(TimeoutError):
+        await work.do(go_on.wait, 20)
+    assert work.busy, "nothing ends a thread"
+    with pytest.raises(TimeoutError):
+        await work.do(begun.set)
+    go_on.set()
+    assert await work.do(lambda: "next") == "next"
+    assert not begun.is_set()
+    work.close()
+    assert not work.busy
+
+
+async def test_it_can_end_without_waiting() -> None:
+    work, go_on = Work(1, "test", seconds=0.05), threading.Event()
+    with pytest.raises(TimeoutError):
+        await work.do(go_on.wait, 20)
+    work.close(wait=False)
+    assert work.busy
+    go_on.set()

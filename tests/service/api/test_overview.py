@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+from service.app import create_app
 from service.engine import Engine
-from tests.service.asking import QUERIES, ask, problem
+from tests.service.asking import QUERIES, ask, problem, wait_for
+from tests.service.conftest import HERE
 
 
 def test_what_can_be_asked_for_is_listed(client: TestClient) -> None:
@@ -57,3 +61,22 @@ def test_an_error_that_nobody_foresaw_is_a_problem_too_and_the_next_is_served(
     assert "default-src 'none'" in failed.headers["content-security-policy"]
     assert "a secret of the store" in caplog.text
     assert client.get("/v1/search", params={"q": "cat"}).status_code == 200
+
+
+def test_a_report_that_takes_too_long_is_there_when_one_comes_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def render(*_: object) -> str:
+        assert go_on.wait(20)
+        return "<html>late</html>"
+
+    monkeypatch.setattr("service.engine.render_report", render)
+    engine.settings = replace(engine.settings, seconds=0.2)
+    with TestClient(create_app(engine), base_url=HERE) as client:
+        late = client.get("/v1/report")
+        assert problem(late, 503) == "it took too long; come again"
+        assert late.headers["retry-after"] == "5"
+        go_on.set()
+        wait_for(lambda: client.get("/v1/report").text == "<html>late</html>")

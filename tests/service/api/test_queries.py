@@ -151,9 +151,18 @@ def test_a_wrong_option_is_a_problem_that_says_what_to_do(
 
 
 def test_a_request_without_images_or_with_too_many_is_refused(client: TestClient) -> None:
-    assert "images" in problem(client.post("/v1/query"), 422)
-    many = [("images", ("x.png", b"x"))] * 34
-    assert client.post("/v1/query", files=many).status_code in (400, 413)
+    remedy = "no file; send it as multipart/form-data, like curl -F images=@FILE"
+    assert problem(client.post("/v1/query"), 422) == f"body.images: {remedy}"
+    assert problem(client.post("/v1/query", data={"images": "cat.png"}), 422) == f"body.images.0: {remedy}"
+    assert problem(client.post("/v1/query", files=many(33)), 413) == "33 images are more than 32"
+    assert problem(client.post("/v1/query", files=many(34)), 413) == "there are more images than a request may have"
+
+
+def many(images: int) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("images", ("x.png", b"x"))] * images
+
+
+def test_what_is_not_there_says_where_to_look(client: TestClient) -> None:
     assert (
         problem(client.get("/v1/nothing"), 404) == "there is nothing at /v1/nothing; /openapi.json lists what there is"
     )
