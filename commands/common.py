@@ -168,6 +168,7 @@ def printable(path: str) -> str:
 
 
 def near(path: str) -> str:
-    """A path as seen from the working directory, where it lies below it."""
+    """A path as seen from the working directory, where it lies below it; whole where that is all there is."""
     here = Path.cwd()
-    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+    below = Path(path).is_relative_to(here) and here != Path(here.anchor)
+    return str(Path(path).relative_to(here)) if below else path

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from cli import main
+from commands.common import near
 from tests.conftest import Outcome, save_crop
 
 Run = Callable[..., Outcome]
@@ -29,6 +30,14 @@ def commands(group: click.Group = main, *path: str) -> dict[tuple[str, ...], cli
         if isinstance(command, click.Group):
             found |= commands(command, *path, name)
     return found
+
+
+def test_paths_are_shown_as_seen_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert near(str(tmp_path / "store/a.png")) == "store/a.png"
+    assert near("/elsewhere/a.png") == "/elsewhere/a.png"
+    monkeypatch.chdir(tmp_path.anchor)
+    assert near(str(tmp_path)) == str(tmp_path), "a service has no working directory to speak of"
 
 
 def test_status_shows_each_category_and_role(nearshot: Run, indexed: Path) -> None:
