@@ -98,7 +98,7 @@ def serve(
         )
         app = create_app(engine, keys)
         _run(app, listening, engine.batcher.run)
-    if app.state.drawing.busy:  # a report or map that nobody will see: Python would wait for its end
+    if app.state.drawings.busy:  # a report or map that nobody will see: Python would wait for its end
         sys.stdout.flush(), sys.stderr.flush()
         os._exit(0)
 
@@ -121,6 +121,7 @@ def _run(app: FastAPI, listening: socket.socket, encode: Callable[[], None]) -> 
     """Serve on a thread, and encode on this one, until a signal: then finish what was accepted."""
     import uvicorn
 
+    from service.app import finish
     from service.protocol import PromptProtocol
 
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings are what clients send
@@ -136,9 +137,8 @@ def _run(app: FastAPI, listening: socket.socket, encode: Callable[[], None]) -> 
     server = uvicorn.Server(config)
 
     def end(number: int, frame: object) -> None:
-        if (
-            server.should_exit and number == signal.SIGINT
-        ):  # who insists gets an end, and no account of what it cut short
+        if server.should_exit and number == signal.SIGINT:
+            # Who insists gets an end, and no account of what it cut short.
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         app.state.engine.ready = False
         app.state.runs.stop()  # a server that ends waits for all that it is answering, those who watch a run among them
@@ -148,7 +148,8 @@ def _run(app: FastAPI, listening: socket.socket, encode: Callable[[], None]) -> 
         try:
             server.run(sockets=[listening])
         finally:
-            app.state.engine.close()  # however it ended: whoever encodes must not wait for ever
+            # However it ended, by force too: writes are not cut off, and whoever encodes must not wait for ever.
+            finish(app)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

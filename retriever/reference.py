@@ -28,7 +28,8 @@ from vectors.protocol import Neighbours, VectorStore
 from vectors.snapshots import Scope, open_vectors
 
 SHOWN = 10_000
-"""How many images are remembered, with their paths and labels, before it begins anew: some 5 MB."""
+"""How many images a reference remembers, with their paths and labels, before it begins anew: some 5 MB. Where a query
+finds more than half as many, twice what it finds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,7 @@ class Reference:
 
     def _hits(self, found: Sequence[Neighbours]) -> list[Hit]:
         scores = {int(i): float(score) for near in found for i, score in zip(near.ids, near.scores, strict=True)}
-        if len(self._shown) > SHOWN:
+        if len(self._shown) > max(SHOWN, 2 * len(scores)):
             self._shown = {}
         known = self._shown  # it only grows, whatever other threads do
         if unread := [image_id for image_id in scores if image_id not in known]:

@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from service.api import router
+from service.drawings import Drawings
 from service.engine import Engine
 from service.guard import Guard
 from service.intake import Intake
@@ -31,11 +32,7 @@ def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        app.state.runs.close()
-        app.state.work.close()
-        app.state.slow.close()
-        app.state.drawing.close(wait=False)  # it changes nothing
-        engine.close()
+        finish(app)
 
     settings = engine.settings
     app = FastAPI(
@@ -50,7 +47,7 @@ def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) 
     app.state.engine, app.state.runs = engine, Runs(engine.store)
     app.state.work = Work(settings.threads, "query", seconds=settings.seconds)
     app.state.slow = Work(SLOW_THREADS, "slow")
-    app.state.drawing = Work(DRAWING_THREADS, "drawing", seconds=settings.seconds)
+    app.state.drawings = Drawings(DRAWING_THREADS, seconds=settings.seconds, stopping=lambda: app.state.runs.stopping)
     engine.metrics.watch(lambda: engine.batcher.admitted)
     translate_errors(app)
     app.include_router(router)
@@ -78,3 +75,12 @@ def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) 
     intake = Intake(seconds=settings.seconds, largest=settings.upload_bytes, capacity=settings.held_bytes)
     app.add_middleware(Guard, metrics=engine.metrics, keys=keys, intake=intake)
     return app
+
+
+def finish(app: FastAPI) -> None:
+    """Finish what was begun, and take nothing more. A second time it does nothing."""
+    app.state.runs.close()
+    app.state.work.close()
+    app.state.slow.close()
+    app.state.drawings.close()
+    app.state.engine.close()

@@ -53,8 +53,8 @@ class Batcher:
     The batch is what waits when a forward pass ends, up to the backbone's own batch size. It waits a little (`gather` seconds,
     or `share` of what the last forward pass took) for images that are being decoded, and as long after a forward pass for as
     many as were there at its end: clients that have their answers ask again, and what they ask is decoded faster on cores that
-    no forward pass takes. Nobody is waited for while there is something else to do, and a single client never waits.
-    `observe` is told the size of each batch that went through.
+    no forward pass takes. Nobody is waited for while there is something else to do, and a client that is alone, with an
+    image at a time, never waits. `observe` is told the size of each batch that went through.
 
     It has its own thread, unless somebody lends it theirs by `run`: forward passes on a CPU are a tenth faster on a process's
     main thread (benchmarks/README.md).
@@ -197,10 +197,10 @@ class Batcher:
                     return batch
                 until = max(
                     begun + patience if self._arriving[backbone] else 0.0,
-                    last.ended + patience if len(batch) < last.images and not self._waiting else 0.0,
+                    last.ended + patience if len(batch) < last.images else 0.0,
                 )
                 left = until - time.monotonic()
-                if left <= 0:
+                if left <= 0 or self._waiting:
                     return batch
                 self._changed.wait(left)
 

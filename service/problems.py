@@ -87,13 +87,12 @@ def translate_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def of_request(_: Request, error: RequestValidationError) -> Response:
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(map(_told, error.errors())))
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(dict.fromkeys(map(_told, error.errors()))))
 
 
 def _told(fault: Mapping[str, Any]) -> str:
     """A fault of a request in words: where and what, and what to do where that is not plain."""
     place = fault["loc"]
-    where = ".".join(map(str, place))
     if place[0] == "body" and len(place) > 1 and place[1] in FILES:
-        return f"{where}: no file; send it as multipart/form-data, like curl -F {place[1]}=@FILE"
-    return f"{where}: {fault['msg']}"
+        return f"body.{place[1]}: no file; send it as multipart/form-data, like curl -F {place[1]}=@FILE"
+    return f"{'.'.join(map(str, place))}: {fault['msg']}"

@@ -19,52 +19,70 @@ CONNECTIONS = 1000
 
 class PromptProtocol(H11Protocol):
     """Ends connections whose request's head is not there after `HEAD_SECONDS`, with a problem (408), or whose body goes on for
-    that long after the answer, or whose client reads nothing of what is sent for `READING_SECONDS`; answers no more than
-    `CONNECTIONS` at once; and has a problem for what is no HTTP (400).
+    that long after the answer, or whose client reads nothing of what is sent for `READING_SECONDS`; serves no more than
+    `CONNECTIONS` at once (503); and has a problem for what is no HTTP (400).
 
-    uvicorn waits for them without end, so that a few clients who send or read a byte now and then would take all connections
-    that there are. It ends by itself connections that are idle between requests; the guard, bodies that do not arrive.
+    uvicorn waits for them without end, so that a few clients who send a byte now and then, or read none, would take all
+    connections that there are. It ends by itself connections that are idle between requests; the guard, bodies that do not
+    arrive.
     """
 
     _deadline: asyncio.TimerHandle | None = None
-    _unread: asyncio.TimerHandle | None = None
+    _reading: asyncio.TimerHandle | None = None
+    _unsent = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head."""
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS:
-            self.app = _crowded
+        transport.set_write_buffer_limits(high=0)  # so that whatever the client has not read pauses writing
+        self._admit()
         self._watch()
 
     def data_received(self, data: bytes) -> None:
         """Take what came."""
+        if self.app is _crowded:
+            self._admit()
         super().data_received(data)
         self._watch()
 
     def pause_writing(self) -> None:
         """Wait for the client to read what was sent."""
         super().pause_writing()
-        self._unread = self.loop.call_later(READING_SECONDS, self.transport.abort)
+        self._expect_reading()
 
     def resume_writing(self) -> None:
         """Go on: it has read."""
         super().resume_writing()
-        self._forget_unread()
+        self._forget_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         super().connection_lost(exc)
-        self._forget_unread()
+        self._forget_reading()
         self._watch(gone=True)
 
     def send_400_response(self, msg: str) -> None:
         """Say that this is no HTTP."""
         self._tell(problem(HTTPStatus.BAD_REQUEST, msg))
 
-    def _forget_unread(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+    def _admit(self) -> None:
+        others = sum(isinstance(one, H11Protocol) and one.app is not _crowded for one in self.connections - {self})
+        self.app = _crowded if others >= CONNECTIONS else self.config.loaded_app
+
+    def _expect_reading(self) -> None:
+        self._unsent = self.transport.get_write_buffer_size()
+        self._reading = self.loop.call_later(READING_SECONDS, self._check_reading)
+
+    def _check_reading(self) -> None:
+        if self.transport.get_write_buffer_size() < self._unsent:
+            self._expect_reading()
+        else:
+            self.transport.abort()
+
+    def _forget_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     def _watch(self, *, gone: bool = False) -> None:
         # What was answered before its body had come (401, 413 ...) waits for the rest of it, too.
@@ -92,7 +110,7 @@ class PromptProtocol(H11Protocol):
 
 
 async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
-    """The application that answers whoever is one too many."""
+    """The application for whoever is one too many. It closes nothing: who is still sending could not read the answer."""
     detail = f"{CONNECTIONS} connections are open; come again in a second"
-    told = problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "1", "Connection": "close"})
+    told = problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "1"})
     await told(scope, receive, send)

@@ -36,7 +36,7 @@ class Work:
             return await asyncio.wrap_future(future)
 
     def close(self, *, wait: bool = True) -> None:
-        """End, once what was begun is done, or at once (`wait`); what was not begun is dropped."""
+        """End, once what was begun is done, or at once (without `wait`); what was not begun is dropped."""
         self._pool.shutdown(wait=wait, cancel_futures=True)
 
 

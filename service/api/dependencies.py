@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from service.drawings import Drawings
 from service.engine import Engine
 from service.runs import Runs
 from service.work import Work
@@ -23,5 +24,5 @@ def _shared(name: str) -> Any:
 EngineHere = Annotated[Engine, _shared("engine")]
 WorkHere = Annotated[Work, _shared("work")]
 SlowWorkHere = Annotated[Work, _shared("slow")]
-DrawingHere = Annotated[Work, _shared("drawing")]
+DrawingsHere = Annotated[Drawings, _shared("drawings")]
 RunsHere = Annotated[Runs, _shared("runs")]

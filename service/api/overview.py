@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 
 from backbones.protocol import TextEncoder
@@ -13,8 +13,7 @@ from evaluation.projection import methods
 from indexer.survey import survey
 from schema.images import Role
 from service import models
-from service.api.dependencies import DrawingHere, EngineHere, SlowWorkHere, WorkHere
-from service.work import while_connected
+from service.api.dependencies import DrawingsHere, EngineHere, SlowWorkHere, WorkHere
 
 REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 
@@ -56,12 +55,10 @@ async def categories(engine: EngineHere, work: WorkHere) -> Any:
 
 
 @router.get("/map", response_model=models.Map, summary="A category in two dimensions")
-async def map_(
-    request: Request, engine: EngineHere, work: DrawingHere, asked: Annotated[models.MapParameters, Query()]
-) -> Any:
+async def map_(engine: EngineHere, drawings: DrawingsHere, asked: Annotated[models.MapParameters, Query()]) -> Any:
     """Its images as a backbone sees them, projected by PCA, or by UMAP where it is installed."""
-    drawing = work.do(engine.project, asked.backbone, asked.category, asked.method)
-    [made] = await while_connected(request, [drawing])
+    wanted = (asked.backbone, asked.category, asked.method)
+    made = await drawings.get(wanted, lambda: engine.project(*wanted))
     points = [
         {
             **{name: getattr(image, name) for name in ("id", "category", "label", "shot", "role")},
@@ -74,9 +71,9 @@ async def map_(
 
 
 @router.get("/report", response_class=HTMLResponse, summary="The evaluation as a page")
-async def report(request: Request, engine: EngineHere, work: DrawingHere) -> Response:
+async def report(engine: EngineHere, drawings: DrawingsHere) -> Response:
     """What `nearshot evaluate --output` writes as report.html, of all that is served."""
-    [page] = await while_connected(request, [work.do(engine.report)])
+    page = await drawings.get("report", engine.report)
     return HTMLResponse(page, headers={"Content-Security-Policy": REPORT_POLICY})
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -111,9 +112,30 @@ def test_who_has_an_answer_may_ask_again_and_is_waited_for_once(patient: Batcher
     assert not again.done(), "two were there a moment ago"
     patient.submit(slow, np.array([4.0])).result(5)
     more = patient.submit(slow, np.array([5.0]))
-    patient.call(lambda: None).result(5)  # not while there is something else to do
+    patient.call(lambda: None).result(1)  # not while there is something else to do
     assert more.result(0).shape == (1, 1)
     assert slow.batches == [[1, 2], [3, 4], [5]]
+
+
+@pytest.mark.parametrize("there", ["waiting", "arriving"])
+def test_who_waited_or_arrived_when_a_pass_ended_counts_among_those_who_were_there(
+    patient: Batcher, there: str
+) -> None:
+    slow = Slow()
+    held = hold(patient, slow, 1.0)
+    with ExitStack() as arriving:
+        if there == "arriving":
+            arriving.enter_context(patient.arrival(slow))
+        else:
+            second = patient.submit(slow, np.array([2.0]))
+        slow.may_go.set()
+        held.result(5)
+    if there == "arriving":
+        second = patient.submit(slow, np.array([2.0]))
+    time.sleep(0.05)
+    assert not second.done(), "two were there when the first had its answer, so one more may come"
+    patient.submit(slow, np.array([3.0])).result(5)
+    assert slow.batches == [[1], [2, 3]]
 
 
 def test_a_client_that_is_alone_waits_for_nobody() -> None:

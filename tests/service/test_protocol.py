@@ -15,14 +15,15 @@ from service import protocol
 from tests.service.conftest import running
 
 PATIENCE = 0.5
+LARGE = 64 << 20
 GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
     if scope["path"] == "/large":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        for _ in range(1000):
-            await send({"type": "http.response.body", "body": b"x" * (1 << 20), "more_body": True})
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % LARGE)]})
+        await send({"type": "http.response.body", "body": bytes(LARGE)})
+        return
     while scope["path"] != "/refuse" and (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
@@ -101,17 +102,41 @@ def test_who_reads_nothing_is_ended(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: here\r\n\r\n")
         time.sleep(PATIENCE * 3)
-        assert len(answer(connection)) < 100 << 20, "what the system had taken before"
+        assert len(answer(connection)) < LARGE, "what the system had taken before"
+
+
+def test_who_reads_nothing_of_many_small_answers_is_ended(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.settimeout(PATIENCE * 10)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            send_for_ever(connection)
+
+
+def send_for_ever(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(GET * 1000)
 
 
 def test_who_reads_slowly_is_not(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: here\r\n\r\n")
-        for _ in range(8):
-            time.sleep(PATIENCE / 2)
-            heard = 0
-            while heard < 8 << 20:  # more than the system keeps for a connection
-                heard += len(connection.recv(1 << 20))
+        heard = len(hear_some(connection, 1))
+        while heard < LARGE:
+            time.sleep(PATIENCE / 4)
+            heard += len(
+                hear_some(connection, min(LARGE // 16, LARGE - heard))
+            )  # more than the system keeps for a connection
+
+
+def hear_some(connection: socket.socket, least: int) -> bytes:
+    """So many bytes and more, or all that there are."""
+    told = bytearray()
+    while len(told) < least:
+        more = connection.recv(1 << 20)
+        assert more, f"ended after {len(told)} bytes"
+        told += more
+    return bytes(told)
 
 
 @pytest.mark.parametrize(
@@ -142,21 +167,37 @@ def test_nonsense_is_ended_with_a_reason_where_there_is_no_answer_yet(
 
 def test_whoever_is_one_too_many_is_told_to_come_again(port: int) -> None:
     with ExitStack() as opened:
-        for _ in range(3):
-            connection = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+
+        def come() -> socket.socket:
+            return opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+
+        served = [come() for _ in range(3)]
+        for connection in served:
             connection.sendall(GET)
             hear(connection)
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as late:
-            time.sleep(0.05)
-            connection.sendall(GET)
-            assert hear(connection).startswith(b"HTTP/1.1 200 "), "who was there before is answered"
-            late.sendall(GET)
-            head, _, body = answer(late).partition(b"\r\n\r\n")
+        late, uploading = come(), come()
+        late.sendall(GET)
+        head, body = refusal(late)
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1" in head.lower()
         assert json.loads(body)["detail"] == "3 connections are open; come again in a second"
-        connection.close()
+        size = 5 << 20
+        uploading.sendall(b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        assert refusal(uploading)[0].startswith(b"HTTP/1.1 503 "), "a large upload hears it, too"
+        served[0].sendall(GET)
+        assert hear(served[0]).startswith(b"HTTP/1.1 200 "), "who was there before is served"
+        served[0].close()
         time.sleep(0.1)
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as later:
-            later.sendall(GET)
-            assert hear(later).startswith(b"HTTP/1.1 200 ")
+        late.sendall(GET)
+        assert hear(late).startswith(b"HTTP/1.1 200 "), "there is room now"
+
+
+def refusal(connection: socket.socket) -> tuple[bytes, bytes]:
+    """The head and the body of a problem."""
+    told = b""
+    while b"}" not in told:
+        more = connection.recv(1 << 16)
+        assert more, told
+        told += more
+    head, _, body = told.partition(b"\r\n\r\n")
+    return head, body

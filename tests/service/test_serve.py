@@ -82,16 +82,52 @@ def test_who_presses_ctrl_c_twice_reads_no_traceback(served: Served) -> None:
     assert served.end(signal.SIGINT) == (0, "")
 
 
-def test_a_report_that_takes_long_holds_up_no_end(store: Store, small: Path) -> None:
+SLOWLY = """
+import time
+import service.api.feedback as feedback
+import service.engine as engine
+
+add_shot = feedback.add_shot
+
+def say(what, seconds):
+    print(what, flush=True)
+    time.sleep(seconds)
+
+engine.render_report = lambda *_: say("drawing", 600)
+feedback.add_shot = lambda *arguments: (say("labelling", 2), add_shot(*arguments))[1]
+
+import cli
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("insisting", [False, True], ids=["once", "twice"])
+def test_an_end_waits_for_what_is_written_and_for_no_report(store: Store, small: Path, insisting: bool) -> None:
     run_index(store, small)
-    slowly = "import time, service.engine as engine; engine.render_report = lambda *_: time.sleep(600); import cli; cli.main()"
-    service = Served(store.directory, program=("-c", slowly))
-    with socket.create_connection(("127.0.0.1", int(service.url.rsplit(":", 1)[1]))) as connection:
-        connection.sendall(b"GET /v1/report HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        time.sleep(1)
-    started = time.monotonic()
-    assert service.end() == (0, "")
-    assert time.monotonic() - started < 10
+    service = Served(store.directory, program=("-c", SLOWLY))
+    assert service.process.stdout is not None
+    [query] = service.get("/v1/images?role=query&label=Unknown")["images"]
+    with (
+        socket.create_connection(("127.0.0.1", int(service.url.rsplit(":", 1)[1])), timeout=20) as report,
+        socket.create_connection(("127.0.0.1", int(service.url.rsplit(":", 1)[1])), timeout=20) as label,
+    ):
+        report.sendall(b"GET /v1/report HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert service.process.stdout.readline() == "drawing\n"
+        form = b"image_id=%d&label=retina" % query["id"]
+        head = b"POST /v1/label HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        label.sendall(head + b"Content-Length: %d\r\n\r\n%b" % (len(form), form))
+        assert service.process.stdout.readline() == "labelling\n"
+        started = time.monotonic()
+        if insisting:
+            service.process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+        status, said = service.end()
+        assert time.monotonic() - started < 15
+        if not insisting:
+            assert b'"detail":"the service is shutting down"' in report.recv(1 << 16)
+            assert label.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+    assert (status, said) == (0, "")
+    assert [path.name for path in (small / "things/2.support-set/retina").iterdir()] == ["shot1.png"]
 
 
 def test_what_was_accepted_is_finished_when_it_ends(served: Served, small: Path, store: Store) -> None:
