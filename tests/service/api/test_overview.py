@@ -63,6 +63,21 @@ def test_an_error_that_nobody_foresaw_is_a_problem_too_and_the_next_is_served(
     assert client.get("/v1/search", params={"q": "cat"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("place", "slow"),
+    [("/v1/search?q=cat", "service.engine.search"), ("/v1/status", "service.api.overview.survey")],
+)
+def test_what_changes_nothing_is_not_waited_for_without_end(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, place: str, slow: str
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(slow, lambda *_, **__: go_on.wait(20))
+    engine.settings = replace(engine.settings, seconds=0.2)
+    with TestClient(create_app(engine), base_url=HERE) as client:
+        assert problem(client.get(place), 503) == "it took too long; come again"
+        go_on.set()
+
+
 def test_a_report_that_takes_too_long_is_there_when_one_comes_again(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
