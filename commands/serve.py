@@ -112,9 +112,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
     except OSError as error:
-        raise UsageError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}; take another --port"
-        ) from error
+        # create_server adds the address, which stands here already.
+        reason = str(error.strerror or error).partition(" (while attempting")[0]
+        raise UsageError(f"cannot listen on {host} port {port}: {reason}; take another --port") from error
 
 
 def _run(app: FastAPI, listening: socket.socket, encode: Callable[[], None]) -> None:

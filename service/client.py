@@ -57,7 +57,7 @@ class Client:
             with urllib.request.urlopen(request, timeout=SECONDS) as response:
                 return json.loads(response.read())
         except urllib.error.HTTPError as error:
-            raise _refusal(error) from error
+            raise _refusal(error, self._url) from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise ServiceError(f"{self._url} does not answer as a service of nearshot: {reason}") from error
@@ -83,12 +83,13 @@ def _parameters(options: QueryOptions) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if value is not None}
 
 
-def _refusal(error: urllib.error.HTTPError) -> NearshotError:
+def _refusal(error: urllib.error.HTTPError, url: str) -> NearshotError:
     """What the service said, as the error that it would have been here."""
     try:
-        detail = str(json.loads(error.read())["detail"])
-    except (ValueError, KeyError, TypeError):
-        detail = f"{error.code} {error.reason}"
+        problem = json.loads(error.read())
+        detail, _ = str(problem["detail"]), problem["title"]  # other services have details, too
+    except (OSError, ValueError, KeyError, TypeError):
+        return ServiceError(f"{url} does not answer as a service of nearshot: {error.code} {error.reason}")
     if error.code == 422 and detail.startswith(f"{NAME}: "):
         return ImageError(detail.removeprefix(f"{NAME}: "))
     if error.code == 401:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi.responses import JSONResponse
 
 from service.keys import Scope, add_key
 from tests.conftest import Outcome, save_crop
+from tests.service.conftest import running
 from tests.service.test_serve import Served
 
 Run = Callable[..., Outcome]
@@ -52,6 +55,11 @@ def test_a_service_answers_as_the_store_does(nearshot: Run, served: Served, argu
     assert here.stdout + here.stderr
 
 
+async def elsewhere(scope: Any, receive: Any, send: Any) -> None:
+    """Some other service."""
+    await JSONResponse({"detail": "Not Found"}, 404)(scope, receive, send)
+
+
 def test_a_service_that_does_not_answer_or_wants_a_key_is_a_clear_error(
     nearshot: Run, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,6 +68,12 @@ def test_a_service_that_does_not_answer_or_wants_a_key_is_a_clear_error(
     assert (refused.status, "http://127.0.0.1:1 does not answer" in refused.stderr) == (1, True)
     assert "is no service's URL" in nearshot("query", image, "--server", "store").stderr
     assert "does not answer as a service" in nearshot("query", image, "--server", f"{served.url}/static/app.js?").stderr
+    with running(elsewhere, lifespan="off") as port:
+        other = nearshot("query", image, "--server", f"http://127.0.0.1:{port}")
+    assert (other.status, other.stderr) == (
+        1,
+        f"nearshot: http://127.0.0.1:{port} does not answer as a service of nearshot: 404 Not Found\n",
+    )
     secret = add_key(tmp_path / "keys.json", "me", [Scope.READ])
     keyed = Served(tmp_path / ".nearshot", "--api-keys", str(tmp_path / "keys.json"))
     asked = nearshot("query", image, "--server", keyed.url)

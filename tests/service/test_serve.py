@@ -176,4 +176,7 @@ def test_what_cannot_be_served_is_said_before_it_listens(
 def test_a_port_in_use_is_a_clear_error(nearshot: Callable[..., Outcome], served: Served, store: Store) -> None:
     port = served.url.rsplit(":", 1)[1]
     second = nearshot("serve", "--store", store.directory, "--port", port)
-    assert (second.status, f"cannot listen on 127.0.0.1 port {port}" in second.stderr) == (2, True)
+    assert (second.status, f"127.0.0.1 port {port}: Address already in use; take another --port" in second.stderr) == (
+        2,
+        True,
+    )
