@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModel
+from transformers import AutoImageProcessor, AutoModel, TimmWrapperImageProcessor
 from transformers.utils.logging import disable_progress_bar
 
 from backbones.protocol import Precision
@@ -28,14 +28,15 @@ def load(spec: Spec, location: Location, *, device: torch.device, precision: Pre
     disable_progress_bar()
     directory = str(location.path)
     processor = AutoImageProcessor.from_pretrained(directory, backend="pil", local_files_only=True)
+    # The processor that wraps timm's transforms, PIL's as well, gives torch tensors only.
+    tensors = "pt" if isinstance(processor, TimmWrapperImageProcessor) else "np"
     model, loading = AutoModel.from_pretrained(
         directory, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
     )
     _refuse_random_weights(spec, model, loading["missing_keys"])
 
     def preprocess(picture: Image.Image) -> NDArray[np.float32]:
-        pixels: NDArray[np.float32] = processor(images=picture, return_tensors="np")["pixel_values"][0]
-        return pixels
+        return np.asarray(processor(images=picture, return_tensors=tensors)["pixel_values"][0])
 
     return TorchBackbone(
         spec.name,

