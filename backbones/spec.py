@@ -68,6 +68,9 @@ NAMED = {
 }
 """The backbones with a name of their own, best first: the order in which `query` prefers them, others by spec before hog."""
 
+LAST_RESORT = "hog"
+"""The backbone that is taken only where there is no other: it sees shapes and colours, not things."""
+
 FLORENCE2 = Spec("florence2", Library.HUGGING_FACE, "florence-community/Florence-2-base", None, None, "MIT")
 """The captioner. It is no backbone: it makes words, not vectors."""
 

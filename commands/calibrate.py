@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from commands.common import (
+    SCORES,
     FiniteRange,
     device_option,
     json_option,
@@ -17,13 +20,11 @@ from commands.common import (
     store_option,
     weights_option,
 )
-from schema.errors import UsageError
 
 if TYPE_CHECKING:
     from retriever.calibrate import Calibration
     from retriever.calibration import Rate
 
-SCORES = ("max_sim", "prototype", "knn_vote")
 RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 
 
@@ -35,12 +36,34 @@ RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 @click.option(
     "--score", "scores", multiple=True, type=click.Choice(SCORES), help="This score (repeatable). Default: all."
 )
-@click.option("--false-accept", type=RATE, help="Let at most this share of unknowns match. Default: 0.05.")
-@click.option("--false-reject", type=RATE, help="Refuse at most this share of what shows a label.")
+@click.option(
+    "--false-accept", type=RATE, help="Let at most this share of strangers match. Default: 0.05, unless --false-reject."
+)
+@click.option("--wrong", type=RATE, help="Let at most this share of the matches of known images have the wrong label.")
+@click.option(
+    "--false-reject", type=RATE, help="Let at most this share of known images not match, ambiguous ones included."
+)
+@click.option(
+    "--confidence",
+    type=RATE,
+    help="Hold all bounds in this share of calibrations, such as 0.95. Default: on average. Needs labelled queries.",
+)
+@click.option(
+    "--strangers",
+    "guard",
+    type=click.Choice(["auto", "known", "any"]),
+    default="auto",
+    show_default=True,
+    help="Hold off strangers like the known ones, or any, as far as labels left out can tell. auto: any, where that costs "
+    "at most 5 % of the known images.",
+)
+@click.option(
+    "--all", "every", is_flag=True, help="Use all labelled queries; half of them are left to `evaluate` otherwise."
+)
 @click.option(
     "--negatives",
     type=click.Path(path_type=Path, exists=True),
-    help="Images that show no label (needs the backbones' weights).",
+    help="More strangers: images that show no label (needs the backbones' weights).",
 )
 @device_option
 @weights_option
@@ -50,36 +73,32 @@ RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 def calibrate(
     store_directory: Path,
     *,
-    backbones: tuple[str, ...],
-    categories: tuple[str, ...],
     scores: tuple[str, ...],
     false_accept: float | None,
+    wrong: float | None,
     false_reject: float | None,
+    confidence: float | None,
+    guard: str,
     as_json: bool,
     **chosen: Any,
 ) -> None:
     """Find threshold and margin from your own shots and labelled queries, per backbone, category and score, and keep them.
 
-    `query` uses them from then on. With --json, one object a line. Where there are too few images for the target, you are
-    told how many it needs, and nothing is changed.
+    `query` uses them from then on, and takes the backbone and the score that answered best. With --json, one object per line.
+    Where a target cannot be met you are told why, and nothing is changed.
     """
-    from retriever.calibrate import CalibrationOptions, calibrate_all
-    from retriever.calibration import Aim, Target
+    from retriever.calibrate import CalibrationOptions, Guard, calibrate_all
+    from retriever.calibration import Aim, Aims
     from retriever.scores import Score
     from schema.store import Store
 
-    if false_accept is not None and false_reject is not None:
-        raise UsageError("--false-accept and --false-reject exclude each other: a threshold can keep one promise")
-    target = (
-        Target(Aim.FALSE_REJECT, false_reject)
-        if false_reject is not None
-        else Target(Aim.FALSE_ACCEPT, false_accept or 0.05)
-    )
+    if false_accept is None and false_reject is None:
+        false_accept = 0.05
+    rates = {Aim.FALSE_ACCEPT: false_accept, Aim.WRONG: wrong, Aim.FALSE_REJECT: false_reject}
     options = CalibrationOptions(
-        backbones=backbones,
-        categories=categories,
+        aims=Aims({aim: rate for aim, rate in rates.items() if rate is not None}, confidence),
+        guard=Guard(guard),
         scores=tuple(Score(score) for score in scores or SCORES),
-        target=target,
         **chosen,
     )
     with Store(store_directory) as store:
@@ -92,46 +111,70 @@ def calibrate(
         _print(made)
 
 
-def _print(made: list[Calibration]) -> None:
+def _print(made: Sequence[Calibration]) -> None:
+    from retriever.calibrate import best_by_evidence
+    from retriever.policy import promise_of
+
+    for (category, backbone), group in groupby(made, key=lambda one: (one.category, one.backbone)):
+        every = list(group)
+        found = [one for one in every if one.policy.calibrated]
+        click.echo(f"{category}, {backbone}")
+        if found:
+            _print_table(found)
+        for one in every:
+            if one.missing:
+                click.echo(f"  {one.score.value}: not calibrated: {one.missing}")
+        for promise, same in groupby(found, key=lambda one: promise_of(one.facts())):
+            group_of = list(same)
+            click.echo(f"  {', '.join(one.score.value for one in group_of)}: {promise}")
+        for line in dict.fromkeys(_strangers_said(one) for one in found):
+            click.echo(f"  {line}")
+    for category in dict.fromkeys(one.category for one in made):
+        best = best_by_evidence([one for one in made if one.category == category])
+        if best is not None:
+            click.echo(
+                f"{category}: `query` takes {best.backbone} by {best.score.value}: {best.evidence:.3f} of the known images "
+                "answered right, over thresholds that 0 to 20 % of the strangers pass"
+            )
+
+
+def _print_table(found: Sequence[Calibration]) -> None:
     from rich import box
     from rich.table import Table
 
-    console = output()
-    found = [one for one in made if one.policy.calibrated]
-    if found:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in (
-            "backbone",
-            "category",
-            "score",
-            "threshold",
-            "margin",
-            "unknown accepted",
-            "label refused",
-            "rests on",
-        ):
-            table.add_column(name, justify="right" if name in ("threshold", "margin") else "left", no_wrap=True)
-        for one in found:
-            policy = one.policy
-            cells = (
-                one.backbone,
-                one.category,
-                one.score.value,
-                f"{policy.threshold:.3f}",
-                f"{policy.margin_floor:.3f}",
-            )
-            table.add_row(*cells, _rate(one.false_accept), _rate(one.false_reject), f"{one.n} {one.method}")
-        console.print(table)
-    for one in made:
-        if one.missing:
-            console.print(f"{one.backbone}, {one.category}, {one.score.value}: not calibrated: {one.missing}")
-    if found:
-        target = found[0].target
-        console.print(
-            f"target: {target.aim.value} at most {target.rate:g}; in parentheses, exact 95 % confidence intervals"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("score", no_wrap=True)
+    for name in ("threshold", "margin", "right", "wrong", "ambiguous", "refused", "strangers", "other kinds"):
+        table.add_column(name, justify="right")
+    for one in found:
+        shares = one.shares
+        known = (shares.right, shares.wrong, shares.ambiguous, shares.refused)
+        table.add_row(
+            one.score.value,
+            f"{one.policy.threshold:.3f}",
+            f"{one.policy.margin_floor:.3f}",
+            *(_rate(share) for share in (*known, shares.accepted, shares.other_kinds)),
         )
+    output().print(table)
+    first = found[0].shares
+    click.echo(
+        f"  of {first.right.n} known images ({found[0].known_method}): right, wrong, ambiguous, refused; matched of "
+        f"{first.accepted.n} known strangers, and of {first.other_kinds.n} shots whose label is left out; 95 % intervals"
+    )
+
+
+def _strangers_said(one: Calibration) -> str:
+    """What is promised of strangers, and what is not."""
+    if one.guarded:
+        return "strangers of other kinds than the labels here and the known strangers may still score higher"
+    if one.method is None or one.shares.accepted.n == 0:
+        return "strangers are not bounded"
+    return (
+        "only strangers like the known ones are held off: of other kinds more may match (see the last column); "
+        "--strangers any sets the threshold against both"
+    )
 
 
 def _rate(rate: Rate) -> str:
     low, high = rate.interval
-    return f"{rate.count}/{rate.n} ({low:.2f} to {high:.2f})" if rate.n else "-"
+    return f"{100 * (rate.value or 0):.0f} %\n({100 * low:.0f} to {100 * high:.0f})" if rate.n else "-"

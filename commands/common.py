@@ -81,6 +81,22 @@ def max_pixels_option(function: Function) -> Function:
     )(function)
 
 
+SCORES = ("max_sim", "prototype", "knn_vote", "lda")
+
+
+def score_option(function: Function) -> Function:
+    """Add --score; None is auto."""
+    return click.option(
+        "--score",
+        type=click.Choice(["auto", *SCORES]),
+        default="auto",
+        show_default=True,
+        callback=lambda _context, _parameter, value: None if value == "auto" else value,
+        help="What a label is scored by: its best image, the mean of its images, the votes of the nearest images, or lda: "
+        "how much nearer it is than Unknown, regarding how labels vary. auto: what calibration found best.",
+    )(function)
+
+
 def json_option(function: Function) -> Function:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")(function)

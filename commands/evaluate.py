@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.common import json_option, output, reports_errors, store_option
+from commands.common import json_option, output, reports_errors, score_option, store_option
 
 if TYPE_CHECKING:
     from evaluation.evaluate import Evaluation
@@ -25,13 +25,7 @@ POLICY = ("threshold", "margin_floor", "calibrated")
     "--backbone", "backbones", multiple=True, help="This backbone (repeatable). Default: all that are indexed."
 )
 @click.option("--category", "categories", multiple=True, help="This category (repeatable). Default: all.")
-@click.option(
-    "--score",
-    type=click.Choice(["max_sim", "prototype", "knn_vote"]),
-    default="max_sim",
-    show_default=True,
-    help="What a label is scored by.",
-)
+@score_option
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Draws of shots for Table 8.")
 @click.option("--keep-leaks", is_flag=True, help="Judge by queries that are copies of shots, too.")
 @click.option(
@@ -43,11 +37,11 @@ POLICY = ("threshold", "margin_floor", "calibrated")
 @json_option
 @store_option
 @reports_errors
-def evaluate(store_directory: Path, *, score: str, directory: Path | None, as_json: bool, **chosen: Any) -> None:
+def evaluate(store_directory: Path, *, score: str | None, directory: Path | None, as_json: bool, **chosen: Any) -> None:
     """Judge every backbone by the queries whose true label is known, from stored vectors: no model is loaded.
 
-    Table 7 counts what became of them under the policy that `query` would apply; Table 8 shows what more shots would give. The
-    same images, labels and policies give the same tables to the byte.
+    Table 7 counts what became of them by the score and under the policy that `query` would take; Table 8 shows what more shots
+    would give; Table 9 holds all scores side by side. The same images, labels and policies give the same tables to the byte.
     """
     from evaluation.evaluate import EvaluationOptions
     from evaluation.evaluate import evaluate as judge
@@ -56,7 +50,7 @@ def evaluate(store_directory: Path, *, score: str, directory: Path | None, as_js
     from schema.store import Store
 
     with Store(store_directory) as store:
-        made = judge(store, EvaluationOptions(score=Score(score), **chosen))
+        made = judge(store, EvaluationOptions(score=Score(score) if score else None, **chosen))
         written = _write(store, made, directory) if directory else []
     if as_json:
         click.echo(json.dumps(everything(made), ensure_ascii=False))
@@ -72,11 +66,12 @@ def _write(store: Store, made: Evaluation, directory: Path) -> list[Path]:
 
 
 def _print(made: Evaluation, written: list[Path]) -> None:
-    from evaluation.tables import digest, outcomes_table, shots_table
+    from evaluation.tables import all_tables, digest
 
-    tables = [outcomes_table(made), shots_table(made)]
+    tables = all_tables(made)
     _print_outcomes(tables[0])
     _print_shots(tables[1])
+    _print_scores(tables[2])
     verb = "kept" if made.options.keep_leaks else "left out"
     if made.leaks:
         click.echo(f"{len(made.leaks)} queries are copies of shots, and were {verb}:")
@@ -86,6 +81,8 @@ def _print(made: Evaluation, written: list[Path]) -> None:
             click.echo(f"  ... and {len(made.leaks) - SHOWN} more; --json lists all")
     if made.unseen_only:
         click.echo(f"{made.seen} queries were left out: the calibration has seen them")
+    if made.strangers:
+        click.echo(f"{made.strangers} known strangers were left out: the model knows them")
     for path in written:
         click.echo(f"wrote {path}")
     click.echo(f"inputs {made.inputs[:16]}, tables {digest(tables)[:16]}")
@@ -111,6 +108,12 @@ def _print_shots(figures: Figures) -> None:
     _print_table(figures.title, columns, rows)
 
 
+def _print_scores(figures: Figures) -> None:
+    """Table 9 as it is."""
+    rows = [["-" if cell is None else _text(cell) for cell in row] for row in figures.rows]
+    _print_table(figures.title, figures.columns, rows)
+
+
 def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich import box
     from rich.table import Table
@@ -118,7 +121,9 @@ def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column.replace("_", " "), justify="left" if column in ("category", "backbone") else "right")
+        table.add_column(
+            column.replace("_", " "), justify="left" if column in ("category", "backbone", "score") else "right"
+        )
     for row in rows:
         table.add_row(*map(Text, row))
     click.echo(title)

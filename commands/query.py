@@ -22,6 +22,7 @@ from commands.common import (
     near,
     printable,
     reports_errors,
+    score_option,
     store_option,
     weights_option,
 )
@@ -44,15 +45,9 @@ CSV_COLUMNS = (
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--backbone", help="Search with this backbone. Default: the best one indexed.")
+@click.option("--backbone", help="Search with this backbone. Default: the best calibrated, else the best one indexed.")
 @click.option("--category", help="Search this category only. Default: all.")
-@click.option(
-    "--score",
-    type=click.Choice(["max_sim", "prototype", "knn_vote"]),
-    default="max_sim",
-    show_default=True,
-    help="What a label is scored by: its best image, the mean of its images, or the votes of the nearest images.",
-)
+@score_option
 @click.option("--top-k", type=click.IntRange(1, 1_000_000_000), default=5, show_default=True, help="Hits to list.")
 @click.option("--threshold", type=FiniteRange(-1, 1), help="Least score of a match. Default: as calibrated.")
 @click.option(
@@ -112,7 +107,7 @@ def query(
 
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other")
-    chosen["against"], chosen["score"] = Against(chosen["against"]), Score(chosen["score"])
+    chosen["against"], chosen["score"] = Against(chosen["against"]), Score(chosen["score"]) if chosen["score"] else None
     if chosen["text"] is not None and not chosen["text"].strip():
         raise UsageError("--text needs words")
     options = QueryOptions(**chosen)
@@ -142,7 +137,7 @@ def query(
     if not answered:
         raise UsageError(f"no images in {', '.join(map(str, images))}")
     if not (as_json or as_csv):
-        for note in _policy_notes(context, options.score):
+        for note in _policy_notes(context):
             click.echo(note)
         if options.text is not None:
             click.echo(
@@ -236,13 +231,13 @@ def _name(facts: Facts, which: str, layout: _Layout) -> str:
     return f"{facts[f'{which}_category']}/{facts[which]}" if layout.with_category else str(facts[which])
 
 
-def _policy_notes(context: Context, score: str) -> list[str]:
-    """A line for each policy that was applied, and where it comes from."""
+def _policy_notes(context: Context) -> list[str]:
+    """A line for each policy that was applied, by which score, and where it comes from."""
     applied: dict[str, list[str]] = {}
     for category, policy in context.policies.items():
         line = f"threshold {policy.threshold:g}, margin {policy.margin_floor:g} ({policy.origin})"
         applied.setdefault(line, []).append(category)
-    by = context.backbone if score == "max_sim" else f"{context.backbone}, {score}"
+    by = f"{context.backbone}, {context.score} ({context.score_reason})"
     return [
         ", ".join([by, *([" ".join(categories)] if len(applied) > 1 else []), line])
         for line, categories in applied.items()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.common import FiniteRange, json_option, reports_errors, store_option
+from commands.common import FiniteRange, json_option, reports_errors, score_option, store_option
 
 if TYPE_CHECKING:
     from evaluation.replay import Replay, Told
@@ -20,17 +20,11 @@ if TYPE_CHECKING:
 @click.option("--category", help="Only queries of this category. Default: all.")
 @click.option("--threshold", type=FiniteRange(-1, 1), help="Least score of a match. Default: as it is.")
 @click.option("--margin", "margin_floor", type=FiniteRange(0, 2), help="Least lead. Default: as it is.")
-@click.option(
-    "--score",
-    type=click.Choice(["max_sim", "prototype", "knn_vote"]),
-    default="max_sim",
-    show_default=True,
-    help="What a label is scored by.",
-)
+@score_option
 @json_option
 @store_option
 @reports_errors
-def replay(store_directory: Path, *, score: str, as_json: bool, **chosen: Any) -> None:
+def replay(store_directory: Path, *, score: str | None, as_json: bool, **chosen: Any) -> None:
     """Decide all indexed queries again under another threshold, margin or score, and show which answers flip.
 
     Nothing is embedded and nothing is changed: `query` goes on as before. With --json, an object for each that flips.
@@ -41,7 +35,7 @@ def replay(store_directory: Path, *, score: str, as_json: bool, **chosen: Any) -
     from schema.store import Store
 
     with Store(store_directory) as store:
-        made = decide_again(store, ReplayOptions(score=Score(score), **chosen))
+        made = decide_again(store, ReplayOptions(score=Score(score) if score else None, **chosen))
     if as_json:
         for one in made.queries:
             if one.flips:

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from evaluation.judged import Judged, judge
 from evaluation.outcomes import Outcomes, count_outcomes
+from evaluation.rules import Rules, rules_in_force
 from evaluation.samples import CategorySamples, Leak, find_leaks, labelled_queries, load_samples
+from evaluation.scores import ScoreRow, compare_scores
 from evaluation.shots import METRICS, Figure, measure, shot_counts, summarise
-from retriever.calibrate import LEAVE_ONE_OUT, OTHER_LABELS, is_for_calibration
+from retriever.calibrate import Source
 from retriever.choice import choose_rows, choose_supported
-from retriever.decision import Policy
-from retriever.policy import policy_in_force
-from retriever.scores import Score
-from schema.calibrations import CalibrationRow, stored_calibrations
+from retriever.policy import Policy
+from retriever.scores import Score, fit
+from retriever.strangers import is_for_calibration, model_strangers
 from schema.catalog import BackboneRow
 from schema.errors import UsageError
 from schema.store import Store
@@ -27,21 +28,25 @@ from schema.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationOptions:
-    """Options of an evaluation; empty backbones and categories mean all that have labelled queries."""
+    """Options of an evaluation; empty backbones and categories mean all that have labelled queries.
+
+    Without a score, each backbone is judged by the one that `query` would take in each category.
+    """
 
     backbones: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
-    score: Score = Score.MAX_SIM
+    score: Score | None = None
     seeds: int = 5
     keep_leaks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeRow:
-    """A row of Table 7. `category` is None in a backbone's totals."""
+    """A row of Table 7. `category` is None in a backbone's totals, and so are score and policy."""
 
     category: str | None
     backbone: str
+    score: Score | None
     policy: Policy | None
     outcomes: Outcomes
 
@@ -57,19 +62,22 @@ class ShotsRow:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Both tables, and what they rest on: `judged` by backbone and category, where there are queries and shots.
+    """The tables, and what they rest on: `judged` by backbone and category, where there are queries and shots.
 
-    `unseen_only` tells that the queries which a calibration has seen were left out (`seen` of them), `leaks` which queries were
-    left out, or kept, as copies of shots. `inputs` is a digest of all that went in.
+    `unseen_only` tells that the queries which a calibration has seen were left out (`seen` of them), `strangers` how many more
+    because a model knows them, `leaks` which queries were left out, or kept, as copies of shots. `inputs` is a digest of all
+    that went in.
     """
 
     options: EvaluationOptions
     outcomes: Sequence[OutcomeRow]
     shots: Sequence[ShotsRow]
+    scores: Sequence[ScoreRow]
     judged: Sequence[Judged]
     leaks: Sequence[Leak]
     unseen_only: bool
     seen: int
+    strangers: int
     inputs: str
 
 
@@ -79,24 +87,31 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
         rows = choose_rows(catalog, options.backbones)
         categories = choose_supported(catalog, options.categories)
         hog = next((row for row in catalog.backbones() if row.name == "hog"), None)
-        calibrations = {row.name: stored_calibrations(catalog, row.id, options.score) for row in rows}
-        unseen_only = any(
-            _saw_queries(calibration)
-            for found in calibrations.values()
-            for category, calibration in found.items()
-            if category in categories
-        )
+        rules = {
+            (row.name, category): rules_in_force(catalog, row, options.score, category)
+            for row in rows
+            for category in categories
+        }
+        unseen_only = any(one.calibration is not None and _saw_queries(one) for one in rules.values())
         leaks: list[Leak] = []
         wanted: dict[str, set[str]] = {}
-        seen = 0
+        in_model: dict[str, set[str]] = {}
+        seen = strangers = 0
         for category in categories:
             queries = labelled_queries(catalog, rows, category)
             copies = {sha: leak for sha, leak in find_leaks(catalog, rows, hog, category).items() if sha in queries}
             leaks += sorted(copies.values(), key=lambda leak: leak.query)
             kept = queries if options.keep_leaks else queries - set(copies)
-            unseen = {sha256 for sha256 in kept if not is_for_calibration(sha256)}
+            every = any(_saw_every_query(rules[row.name, category]) for row in rows)
+            unseen = set() if every else {sha256 for sha256 in kept if not is_for_calibration(sha256)}
             seen += len(kept) - len(unseen)
             wanted[category] = unseen if unseen_only else kept
+            in_model[category] = {
+                sha256 for row in rows for sha256 in model_strangers(catalog, row, category).hashes
+            } & wanted[category]
+            if any(len(rules[row.name, category].strangers) for row in rows):
+                wanted[category] -= in_model[category]
+                strangers += len(in_model[category])
         if not any(wanted.values()):
             if seen:
                 raise UsageError("calibration has seen all labelled queries; add others, and run `nearshot index`")
@@ -108,48 +123,62 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
         digest = hashlib.sha256(repr(options).encode())
         outcomes: list[OutcomeRow] = []
         shots: list[ShotsRow] = []
+        scores: list[ScoreRow] = []
         judged: list[Judged] = []
         for row in rows:
             samples = [load_samples(catalog, row, category, wanted[category]) for category in categories]
-            policies = [
-                policy_in_force(row, options.score, calibrations[row.name].get(one.category)) for one in samples
-            ]
-            for one, policy in zip(samples, policies, strict=True):
-                digest.update(_facts(row, one, policy).encode())
+            applied = [rules[row.name, one.category] for one in samples]
+            for one, by in zip(samples, applied, strict=True):
+                digest.update(_facts(row, one, by).encode())
             similarities = [one.similarities() for one in samples]
-            mine = [
-                judge(one, known, row.name, policy, options.score)
-                for one, known, policy in zip(samples, similarities, policies, strict=True)
-            ]
+            mine = [_judge(row, one, known, by) for one, known, by in zip(samples, similarities, applied, strict=True)]
             outcomes += _count(row, mine)
-            shots += _measure(row, samples, similarities, policies, options)
+            shots += _measure(row, samples, similarities, applied, options)
+            scores += compare_scores(catalog, row, samples, in_model)
             judged += [one for one in mine if len(one.truth) and one.names]
     return Evaluation(
-        options, outcomes, shots, judged, leaks, unseen_only, seen if unseen_only else 0, digest.hexdigest()
+        options=options,
+        outcomes=outcomes,
+        shots=shots,
+        scores=scores,
+        judged=judged,
+        leaks=leaks,
+        unseen_only=unseen_only,
+        seen=seen if unseen_only else 0,
+        strangers=strangers,
+        inputs=digest.hexdigest(),
     )
+
+
+def _judge(row: BackboneRow, samples: CategorySamples, similarities: NDArray[np.float64], rules: Rules) -> Judged:
+    scores = np.zeros((len(samples.truth), 0))
+    if samples.names:
+        scores = fit(rules.score, samples.labelled(rules.strangers)).scores(samples.queries.vectors)
+    return judge(samples, similarities, scores, row.name, rules.policy, rules.score)
 
 
 def _count(row: BackboneRow, judged: Sequence[Judged]) -> list[OutcomeRow]:
     counted = [
-        OutcomeRow(one.category, row.name, one.policy, count_outcomes(one.predicted, one.truth)) for one in judged
+        OutcomeRow(one.category, row.name, one.score_by, one.policy, count_outcomes(one.predicted, one.truth))
+        for one in judged
     ]
     total = sum((one.outcomes for one in counted), Outcomes())
-    return [*counted, OutcomeRow(None, row.name, None, total)]
+    return [*counted, OutcomeRow(None, row.name, None, None, total)]
 
 
 def _measure(
     row: BackboneRow,
     samples: Sequence[CategorySamples],
     similarities: Sequence[NDArray[np.float64]],
-    policies: Sequence[Policy],
+    rules: Sequence[Rules],
     options: EvaluationOptions,
 ) -> list[ShotsRow]:
     figures = []
     for count in shot_counts(samples):
         draws = [
             [
-                measure(one, known, options.score, policy, count, seed)
-                for one, policy, known in zip(samples, policies, similarities, strict=True)
+                measure(one, known, by.score, by.policy, by.strangers, count, seed)
+                for one, by, known in zip(samples, rules, similarities, strict=True)
                 if len(one.truth)
             ]
             for seed in range(options.seeds)
@@ -159,19 +188,32 @@ def _measure(
     return figures
 
 
-def _saw_queries(calibration: CalibrationRow) -> bool:
-    about = calibration.about()
-    return about["method"] not in (OTHER_LABELS, LEAVE_ONE_OUT) or about["margin_method"] not in (LEAVE_ONE_OUT, None)
+def _saw_queries(rules: Rules) -> bool:
+    """Whether the calibration in force has looked at labelled queries."""
+    about = rules.calibration.about() if rules.calibration is not None else {}
+    methods = {about.get(name) for name in ("method", "margin_method", "known_method")}
+    return bool(methods & {Source.QUERIES, Source.NEGATIVES, Source.BOTH, *BEFORE})
 
 
-def _facts(row: BackboneRow, samples: CategorySamples, policy: Policy) -> str:
+def _saw_every_query(rules: Rules) -> bool:
+    """Whether the calibration in force has looked at all of them."""
+    return rules.calibration is not None and bool(rules.calibration.about().get("every"))
+
+
+BEFORE = ("known negatives", "shots of other labels, and known negatives")
+"""What calibrations that looked at labelled queries said of themselves in earlier versions."""
+
+
+def _facts(row: BackboneRow, samples: CategorySamples, rules: Rules) -> str:
     """Everything that decides one category's figures, but for the vectors, which fingerprint and bytes decide."""
-    support, queries = samples.support, samples.queries
+    support, queries, policy = samples.support, samples.queries, rules.policy
     return json.dumps(
         [
-            *(row.name, row.fingerprint, samples.category, policy.threshold, policy.margin_floor, policy.calibrated),
+            *(row.name, row.fingerprint, samples.category, rules.score),
+            *(policy.threshold, policy.margin_floor, policy.calibrated),
             list(zip(support.paths, support.labels, support.shots, support.hashes, strict=True)),
             list(zip(queries.paths, queries.labels, queries.hashes, strict=True)),
             list(samples.negatives.hashes),
+            hashlib.sha256(rules.strangers.tobytes()).hexdigest(),
         ]
     )

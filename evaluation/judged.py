@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from evaluation.outcomes import AMBIGUOUS, REFUSED, predict
 from evaluation.samples import CategorySamples
-from retriever.decision import Policy
-from retriever.scores import Score, label_numbers, label_scores
+from retriever.policy import Policy
+from retriever.scores import Score
 from schema.images import UNKNOWN
 
 
@@ -26,7 +26,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The q labelled queries of a category, as a backbone judges them under a policy.
+    """The q labelled queries of a category, as a backbone judges them by a score, `score_by`, under a policy.
 
     By number in `names`: the true labels `truth` (q,), -1 for Unknown; the labels given, `predicted` (q,), or AMBIGUOUS or
     REFUSED; and the best labels `best` (q,), whatever the verdict. `scores` (q,) are those of the best labels, `own` (q,)
@@ -36,6 +36,7 @@ class Judged:
 
     category: str
     backbone: str
+    score_by: Score
     policy: Policy
     names: tuple[str, ...]
     queries: Sequence[Place]
@@ -78,11 +79,15 @@ class Mistake:
 
 
 def judge(
-    samples: CategorySamples, similarities: NDArray[np.float64], backbone: str, policy: Policy, score: Score
+    samples: CategorySamples,
+    similarities: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    backbone: str,
+    policy: Policy,
+    score: Score,
 ) -> Judged:
-    """Judge a category's queries, given their cosines (q, n) with its support images."""
-    _, numbers, lengths = label_numbers(samples.support.labels, samples.support.vectors)
-    scores = label_scores(score, similarities, numbers, lengths)
+    """Judge a category's queries, given their cosines (q, n) with its support images and the scores (q, m) of its labels."""
+    numbers = samples.numbers
     predicted = predict(scores, policy, samples.rejected(similarities))
     support, queries = samples.support, samples.queries
     rows = np.arange(len(scores))
@@ -96,6 +101,7 @@ def judge(
     return Judged(
         category=samples.category,
         backbone=backbone,
+        score_by=score,
         policy=policy,
         names=samples.names,
         queries=[Place(*place) for place in zip(queries.paths, queries.hashes, strict=True)],

@@ -125,7 +125,7 @@ def _copies(category: str, support: LabelledVectors, on_hog: LabelledVectors | N
 
 def _misplaced(category: str, support: LabelledVectors) -> Iterator[Finding]:
     """Images whose nearest image of another label is nearer than any of their own label's other shots."""
-    names, numbers, _ = label_numbers(support.labels, support.vectors)
+    names, numbers = label_numbers(support.labels)
     if len(names) < 2:
         return
     similarities = cosines(support.vectors, support.vectors)

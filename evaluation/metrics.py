@@ -54,6 +54,21 @@ def oscr(scores: Scores, truth: Labels) -> float | None:
     return float(auc(np.append(0.0, reached_unknown), np.append(0.0, reached_right)))
 
 
+def right_at_false_accepts(scores: Scores, truth: Labels, rate: float) -> float | None:
+    """The share of known queries whose best label is theirs and outscores all but `rate` of the unknowns. None without both.
+
+    The threshold is read off these very queries: it tells scores apart, and promises nothing.
+    """
+    known = truth >= 0
+    if not known.any() or known.all():
+        return None
+    top = scores.max(axis=1)
+    strange = np.sort(top[~known])[::-1]
+    threshold = strange[min(int(rate * len(strange)), len(strange) - 1)]
+    right = (scores[known].argmax(axis=1) == truth[known]) & (top[known] > threshold)
+    return float(right.mean())
+
+
 def macro_f1(predicted: Labels, truth: Labels, labels: int) -> float | None:
     """The mean F1 over all labels and Unknown, at the policy; ambiguous is right for none. None without queries."""
     if not len(truth):

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.decision import Policy
+from retriever.policy import Policy
 from retriever.scores import DECIMALS
 
 AMBIGUOUS, REFUSED = -2, -1

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from evaluation.outcomes import AMBIGUOUS, REFUSED, predict
+from evaluation.rules import Rules, rules_in_force
 from retriever.choice import choose_categories, choose_row
-from retriever.decision import Policy, Verdict
-from retriever.policy import policy_in_force
-from retriever.scores import Score, cosines, label_numbers, label_scores, nearer_to_negatives
-from schema.calibrations import stored_calibrations
+from retriever.decision import Verdict
+from retriever.policy import Policy
+from retriever.scores import Labelled, Score, cosines, fit, nearer_to_negatives
 from schema.catalog import BackboneRow, Catalog
 from schema.errors import UsageError
 from schema.feedback import negatives
@@ -24,13 +24,13 @@ from schema.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayOptions:
-    """What is to be other than it is: None leaves a part of the policy as it is for the score."""
+    """What is to be other than it is: None leaves the score, or a part of its policy, as `query` would have it."""
 
     backbone: str | None = None
     category: str | None = None
     threshold: float | None = None
     margin_floor: float | None = None
-    score: Score = Score.MAX_SIM
+    score: Score | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A stored query, its true label if that is known, and what it is told by `max_sim` as things are, and by the replay."""
+    """A stored query, its true label if that is known, and what it is told as things are, and by the replay."""
 
     category: str
     path: str
@@ -72,9 +72,10 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """All stored queries of the categories asked for, decided twice by one backbone."""
+    """All stored queries of the categories asked for, decided twice by one backbone; the scores and policies of the second."""
 
     backbone: str
+    scores: dict[str, Score]
     policies: dict[str, Policy]
     queries: list[Replayed]
 
@@ -84,51 +85,49 @@ def replay(store: Store, options: ReplayOptions) -> Replay:
     with store.reading() as catalog:
         categories = choose_categories(catalog, options.category)
         row, _ = choose_row(catalog, options.backbone, categories)
-        now = _policies(catalog, row, Score.MAX_SIM, categories)
+        now = {category: rules_in_force(catalog, row, None, category) for category in categories}
         then = {
-            category: replace(
-                policy,
-                threshold=policy.threshold if options.threshold is None else options.threshold,
-                margin_floor=policy.margin_floor if options.margin_floor is None else options.margin_floor,
-            )
-            for category, policy in _policies(catalog, row, options.score, categories).items()
+            category: _changed(rules_in_force(catalog, row, options.score, category), options)
+            for category in categories
         }
         queries = [
             one
             for category in categories
-            for one in _replay_category(catalog, row, category, now[category], then[category], options.score)
+            for one in _replay_category(catalog, row, category, now[category], then[category])
         ]
     if not queries:
         raise UsageError(
             "no queries are indexed where there are shots; put some into 6.preprocessed/ and run `nearshot index`"
         )
-    return Replay(row.name, then, queries)
+    scores, policies = ({name: getattr(rules, part) for name, rules in then.items()} for part in ("score", "policy"))
+    return Replay(row.name, scores, policies, queries)
 
 
-def _policies(catalog: Catalog, row: BackboneRow, score: Score, categories: list[str]) -> dict[str, Policy]:
-    """The policies in force for a score."""
-    found = stored_calibrations(catalog, row.id, score)
-    return {category: policy_in_force(row, score, found.get(category)) for category in categories}
+def _changed(rules: Rules, options: ReplayOptions) -> Rules:
+    policy = replace(
+        rules.policy,
+        threshold=rules.policy.threshold if options.threshold is None else options.threshold,
+        margin_floor=rules.policy.margin_floor if options.margin_floor is None else options.margin_floor,
+    )
+    return replace(rules, policy=policy)
 
 
-def _replay_category(
-    catalog: Catalog, row: BackboneRow, category: str, now: Policy, then: Policy, score: Score
-) -> Iterator[Replayed]:
+def _replay_category(catalog: Catalog, row: BackboneRow, category: str, now: Rules, then: Rules) -> Iterator[Replayed]:
     support = labelled_vectors(catalog, row, category, Role.SUPPORT)
     queries = labelled_vectors(catalog, row, category, Role.QUERY)
-    names, numbers, lengths = label_numbers(support.labels, support.vectors)
-    if not names:
+    if not len(support.paths):
         return
-    similarities = cosines(queries.vectors, support.vectors)
-    rejected = nearer_to_negatives(similarities, cosines(queries.vectors, negatives(catalog, row, category).vectors))
+    near = cosines(queries.vectors, negatives(catalog, row, category).vectors)
+    rejected = nearer_to_negatives(cosines(queries.vectors, support.vectors), near)
     told = []
-    for kind, policy in ((Score.MAX_SIM, now), (score, then)):
-        scores = label_scores(kind, similarities, numbers, lengths)
-        verdicts = predict(scores, policy, rejected)
+    for rules in (now, then):
+        labelled = Labelled.of(support.labels, support.vectors, rules.strangers)
+        scores = fit(rules.score, labelled).scores(queries.vectors)
+        verdicts = predict(scores, rules.policy, rejected)
         best = np.argmax(scores, axis=1)
         told.append(
             [
-                Told(_verdict(int(verdict)), names[label], float(scores[place, label]))
+                Told(_verdict(int(verdict)), labelled.names[label], float(scores[place, label]))
                 for place, (verdict, label) in enumerate(zip(verdicts, best, strict=True))
             ]
         )

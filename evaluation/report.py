@@ -15,7 +15,7 @@ from backbones.thumbnail import thumbnail
 from evaluation import plots
 from evaluation.evaluate import Evaluation
 from evaluation.judged import Judged, Mistake, Place, worst_mistakes
-from evaluation.tables import as_text, digest, outcomes_table, shots_table
+from evaluation.tables import all_tables, as_text, digest
 from schema.errors import ImageError
 from schema.files import files_of, read_content
 from schema.store import Store
@@ -40,7 +40,7 @@ class Section:
 def render_report(store: Store, evaluation: Evaluation) -> str:
     """The page. The same evaluation, with the same files on disk, gives the same bytes."""
     sections = list(_sections(evaluation.judged))
-    tables = [outcomes_table(evaluation), shots_table(evaluation)]
+    tables = all_tables(evaluation)
     several = len({one.backbone for one in evaluation.judged}) > 1
     environment = Environment(
         loader=PackageLoader("evaluation", "."),

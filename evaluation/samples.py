@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.scores import cosines, label_numbers, nearer_to_negatives
+from retriever.scores import Labelled, Numbers, cosines, label_numbers, nearer_to_negatives
 from schema.catalog import BackboneRow, Catalog
 from schema.feedback import Negatives, negatives
 from schema.images import UNKNOWN, Role
@@ -51,6 +51,12 @@ class CategorySamples:
         itself = np.array(self.queries.hashes)[:, None] == np.array(self.negatives.hashes)[None, :]
         return nearer_to_negatives(similarities, np.where(itself, np.nan, near))
 
+    def labelled(self, strangers: NDArray[np.float32], kept: Numbers | None = None) -> Labelled:
+        """What the labels are known by: all support images, or some by number (each label keeps one at least)."""
+        if kept is None:
+            return Labelled(self.names, self.numbers, self.support.vectors, strangers)
+        return Labelled(self.names, self.numbers[kept], self.support.vectors[kept], strangers)
+
     def similarities(self) -> NDArray[np.float64]:
         """The cosines (q, n) of queries with support images."""
         return cosines(self.queries.vectors, self.support.vectors)
@@ -60,7 +66,7 @@ def load_samples(catalog: Catalog, backbone: BackboneRow, category: str, wanted:
     """A category's samples; of the queries those with a label whose SHA-256 is wanted."""
     support = labelled_vectors(catalog, backbone, category, Role.SUPPORT)
     queries = labelled_vectors(catalog, backbone, category, Role.QUERY)
-    names, numbers, _ = label_numbers(support.labels, support.vectors)
+    names, numbers = label_numbers(support.labels)
     place: dict[str | None, int] = {UNKNOWN: -1}
     place.update((name, number) for number, name in enumerate(names))
     kept = [
@@ -70,7 +76,7 @@ def load_samples(catalog: Catalog, backbone: BackboneRow, category: str, wanted:
     ]
     truth = np.array([place[queries.labels[index]] for index in kept], dtype=np.int64)
     rejected = negatives(catalog, backbone, category)
-    return CategorySamples(category, tuple(names), support, numbers, select(queries, kept), truth, rejected)
+    return CategorySamples(category, names, support, numbers, select(queries, kept), truth, rejected)
 
 
 def select(images: LabelledVectors, kept: list[int]) -> LabelledVectors:

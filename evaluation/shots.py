@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, macro_f1, oscr
 from evaluation.outcomes import predict
 from evaluation.samples import CategorySamples
-from retriever.decision import Policy
-from retriever.scores import Score, label_scores, mean_lengths
+from retriever.policy import Policy
+from retriever.scores import Score, fit
 
 COUNTS = (1, 2, 3, 5, 10, 20, 50, 100)
 METRICS = ("accuracy", "auroc", "fpr95", "oscr", "macro_f1")
@@ -35,18 +35,20 @@ def shot_counts(samples: Iterable[CategorySamples]) -> list[int]:
 
 
 def measure(
-    samples: CategorySamples, similarities: NDArray[np.float64], score: Score, policy: Policy, shots: int, seed: int
+    samples: CategorySamples,
+    similarities: NDArray[np.float64],
+    score: Score,
+    policy: Policy,
+    strangers: NDArray[np.float32],
+    shots: int,
+    seed: int,
 ) -> dict[str, float | None]:
-    """All metrics of one category with so many shots a label.
+    """All metrics of one category with so many shots per label.
 
     The draws are nested: of one seed, the two shots of a draw are among the three of the next.
     """
     kept = np.array(sorted(_draw(samples, shots, seed)), dtype=np.int64)
-    numbers = samples.numbers[kept]
-    lengths = np.ones(len(samples.names))
-    if score == Score.PROTOTYPE:
-        lengths = mean_lengths(samples.support.vectors[kept], numbers, len(samples.names))
-    scores = label_scores(score, similarities[:, kept], numbers, lengths)
+    scores = fit(score, samples.labelled(strangers, kept)).scores(samples.queries.vectors)
     truth = samples.truth
     return {
         "accuracy": closed_set_accuracy(scores, truth),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.evaluate import Evaluation
+from evaluation.scores import SCORE_METRICS
 from evaluation.shots import METRICS
 
 Cell = str | int | float | None
@@ -57,7 +58,10 @@ class Table:
 
 def outcomes_table(evaluation: Evaluation) -> Table:
     """Table 7: what became of the queries, by category and backbone, and a backbone's totals."""
-    columns = ("category", "backbone", "queries", *OUTCOMES, "accuracy", "threshold", "margin_floor", "calibrated")
+    columns = (
+        *("category", "backbone", "score", "queries", *OUTCOMES, "accuracy"),
+        *("threshold", "margin_floor", "calibrated"),
+    )
     rows: list[list[Cell]] = []
     for row in evaluation.outcomes:
         found, policy = row.outcomes, row.policy
@@ -65,7 +69,10 @@ def outcomes_table(evaluation: Evaluation) -> Table:
         if policy:
             applied = [_rounded(policy.threshold), _rounded(policy.margin_floor), "yes" if policy.calibrated else "no"]
         counts = [getattr(found, name) for name in OUTCOMES]
-        rows.append([row.category or "all", row.backbone, found.queries, *counts, _rounded(found.accuracy), *applied])
+        score = row.score.value if row.score else None
+        rows.append(
+            [row.category or "all", row.backbone, score, found.queries, *counts, _rounded(found.accuracy), *applied]
+        )
     return Table("table7", "Table 7: labelled queries by outcome", columns, rows)
 
 
@@ -81,19 +88,38 @@ def shots_table(evaluation: Evaluation) -> Table:
     return Table("table8", f"Table 8: by number of shots, mean and standard deviation of {draws} draws", columns, rows)
 
 
+def scores_table(evaluation: Evaluation) -> Table:
+    """Table 9: all scores on the same queries, per category and backbone."""
+    columns = ("category", "backbone", "score", "queries", "strangers", "known_strangers", *SCORE_METRICS)
+    rows: list[list[Cell]] = [
+        [
+            *(row.category, row.backbone, row.score.value, row.queries, row.strangers, row.known_strangers),
+            *(_rounded(row.figures[name]) for name in SCORE_METRICS),
+        ]
+        for row in evaluation.scores
+    ]
+    return Table("table9", "Table 9: scores side by side, all shots, the same queries", columns, rows)
+
+
+def all_tables(evaluation: Evaluation) -> list[Table]:
+    """All tables, in order."""
+    return [outcomes_table(evaluation), shots_table(evaluation), scores_table(evaluation)]
+
+
 def digest(tables: Sequence[Table]) -> str:
     """SHA-256 of the tables as CSV."""
     return hashlib.sha256("".join(table.as_csv() for table in tables).encode()).hexdigest()
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Everything: both tables, the queries left out, options and digests."""
-    tables = [outcomes_table(evaluation), shots_table(evaluation)]
+    """Everything: the tables, the queries left out, options and digests."""
+    tables = all_tables(evaluation)
     return {
         **{table.name: table.as_objects() for table in tables},
         "leaks": [asdict(leak) for leak in evaluation.leaks],
         "leaks_kept": evaluation.options.keep_leaks,
         "queries_seen_by_calibration": evaluation.seen,
+        "strangers_known_to_models": evaluation.strangers,
         "options": asdict(evaluation.options),
         "inputs": evaluation.inputs,
         "tables": digest(tables),
@@ -101,10 +127,10 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def write(evaluation: Evaluation, directory: Path, report: str) -> list[Path]:
-    """Write both tables as CSV and Markdown, all of it as JSON, and the report; the files written."""
+    """Write the tables as CSV and Markdown, all of it as JSON, and the report; the files written."""
     directory.mkdir(parents=True, exist_ok=True)
     texts = {}
-    for table in (outcomes_table(evaluation), shots_table(evaluation)):
+    for table in all_tables(evaluation):
         texts[f"{table.name}.csv"], texts[f"{table.name}.md"] = table.as_csv(), table.as_markdown()
     texts["evaluation.json"] = json.dumps(as_json(evaluation), indent=1, ensure_ascii=False) + "\n"
     texts["report.html"] = report

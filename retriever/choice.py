@@ -8,13 +8,12 @@ from pathlib import Path
 
 from backbones.choice import choose
 from backbones.protocol import Backbone
-from backbones.spec import NAMED, parse_spec
+from backbones.spec import LAST_RESORT, NAMED, parse_spec
+from retriever.choose_score import evidence_of
+from schema.calibrations import all_calibrations
 from schema.catalog import BackboneRow, Catalog
 from schema.errors import UsageError, WeightsError
 from schema.images import Role
-
-LAST_RESORT = "hog"
-"""The backbone that is taken only where there is no other: it sees shapes and colours, not things."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +35,9 @@ def choose_row(
 ) -> tuple[BackboneRow, Coverage]:
     """The backbone to search with, and how much of some categories' images of some roles it covers.
 
-    The one named, or of all by preference, the first that covers all of them; an older row of a name counts where the
-    newest is not complete. Where none is, the one that covers most. With `words`, only those that can encode text; with
-    `among`, only rows of these ids. UsageError where the store has none.
+    The one named, or else of those that cover all of them the one that calibration found best, or else the first by
+    preference; an older row of a name counts where the newest is not complete. Where none is, the one that covers most. With
+    `words`, only those that can encode text; with `among`, only rows of these ids. UsageError where the store has none.
     """
     rows = sorted(catalog.all_backbones(), key=lambda row: -row.revision)
     if among is not None:
@@ -71,8 +70,13 @@ def choose_row(
     )
     choices = [row for each in preferred if each in names for row in rows if row.name == each]
     coverages = {row: _coverage(catalog, row, categories, roles) for row in choices}
-    whole = next((row for row in choices if coverages[row].lacking == 0), None)
-    chosen = whole or max(choices, key=lambda row: coverages[row].covered)
+    whole = [row for row in choices if coverages[row].lacking == 0]
+    if not whole:
+        chosen = max(choices, key=lambda row: coverages[row].covered)
+    elif words:
+        chosen = whole[0]
+    else:
+        chosen = max(whole, key=lambda row: _evidence(catalog, row, categories))  # the first of those that are equal
     return chosen, coverages[chosen]
 
 
@@ -116,6 +120,13 @@ def load_indexed(row: BackboneRow, *, weights: Path | None, device: str) -> Back
             f"index again with `nearshot index DATA --backbone {row.name}`"
         )
     return backbone
+
+
+def _evidence(catalog: Catalog, row: BackboneRow, categories: Collection[str]) -> float:
+    """The best evidence that calibration found for a backbone in all the categories that have shots; -1 for none."""
+    supported = dict.fromkeys(category for category in catalog.categories(Role.SUPPORT) if category in categories)
+    evidence = evidence_of(all_calibrations(catalog, row.id), supported) if supported else {}
+    return max((round(value, 3) for value in evidence.values()), default=-1.0)
 
 
 def _coverage(catalog: Catalog, row: BackboneRow, categories: Collection[str], roles: Collection[Role]) -> Coverage:

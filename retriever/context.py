@@ -20,11 +20,14 @@ class PolicyNote:
 class Context:
     """What queries are compared with.
 
-    `labels` are those of each category that has shots. Of the support images, the backbone has dealt with `covered` and not
-    yet with `lacking`. `stale` are the categories whose support set changed after they were calibrated.
+    `score` is what labels are scored by, and `score_reason` why. `labels` are those of each category that has shots. Of the
+    support images, the backbone has dealt with `covered` and not yet with `lacking`. `stale` are the categories whose support
+    set changed after they were calibrated.
     """
 
     backbone: str
+    score: str
+    score_reason: str
     labels: Mapping[str, Sequence[str]]
     policies: Mapping[str, PolicyNote]
     covered: int

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from retriever.policy import Policy
 from retriever.rank import Candidate
-from retriever.scores import DECIMALS, Score
+from retriever.scores import DECIMALS
 
 
 class Verdict(StrEnum):
@@ -17,31 +18,6 @@ class Verdict(StrEnum):
     AMBIGUOUS = "ambiguous"
     UNKNOWN = "unknown"
     NO_SUPPORT = "no_support"
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The least score of a match (`threshold`) and its least lead over the best other label (`margin_floor`)."""
-
-    threshold: float
-    margin_floor: float
-    calibrated: bool = False
-
-
-PRIORS = {
-    "hog": Policy(0.90, 0.005),
-    "clip": Policy(0.80, 0.03),
-    "resnet50": Policy(0.75, 0.03),
-    "dinov2": Policy(0.60, 0.05),
-}
-"""Policies before calibration. hog's was set on the demo's photographs; the others are guesses of the right order, from
-how far apart unlike images lie for each backbone, and were never measured. None of them is a promise."""
-
-PRIOR = Policy(0.75, 0.03)
-"""The policy of a backbone that has no prior of its own."""
-
-VOTE_PRIOR = Policy(0.60, 0.20)
-"""The policy for shares of votes, whatever the backbone: a guess, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +61,17 @@ class Decision:
         return self.nearest.label if self.nearest and self.verdict == Verdict.MATCH else None
 
 
-def prior_policy(backbone: str, score: Score = Score.MAX_SIM) -> Policy:
-    """A backbone's uncalibrated policy for a score."""
-    return VOTE_PRIOR if score == Score.KNN_VOTE else PRIORS.get(backbone, PRIOR)
-
-
 def decide(candidates: Sequence[Candidate], policy: Policy, negative: Negative | None = None) -> Decision:
     """Decide on candidates, best first: unknown below the threshold, ambiguous below the margin floor, else a match.
 
-    Whatever is nearer to a negative (the nearest one) than to the best hit of any candidate is unknown.
+    Of the candidates the first two count. With a `negative`, which is nearer than any shot, it is unknown.
     """
     if not candidates:
         return Decision(Verdict.NO_SUPPORT, None, None, None, policy)
     nearest = candidates[0]
     runner_up = candidates[1] if len(candidates) > 1 else None
     margin = round(nearest.score - runner_up.score, DECIMALS) if runner_up else None
-    if negative is not None and negative.score > max(candidate.best.score for candidate in candidates):
+    if negative is not None:
         return Decision(Verdict.UNKNOWN, nearest, runner_up, margin, policy, negative)
     if nearest.score < policy.threshold:
         verdict = Verdict.UNKNOWN

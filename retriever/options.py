@@ -29,7 +29,7 @@ class QueryOptions:
     backbone: str | None = None
     category: str | None = None
     top_k: int = 5
-    score: Score = Score.MAX_SIM
+    score: Score | None = None
     threshold: float | None = None
     margin_floor: float | None = None
     against: Against = Against.SUPPORT

@@ -1,11 +1,49 @@
-"""The policy in force: what was calibrated for a backbone, category and score, else the backbone's prior."""
+"""The policy: the least score of a match and its least lead; as calibrated for a backbone, category and score, else a prior."""
 
 from __future__ import annotations
 
-from retriever.decision import Policy, prior_policy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 from retriever.scores import Score
 from schema.calibrations import CalibrationRow
 from schema.catalog import BackboneRow
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The least score of a match (`threshold`) and its least lead over the best other label (`margin_floor`)."""
+
+    threshold: float
+    margin_floor: float
+    calibrated: bool = False
+
+
+PRIORS = {
+    ("hog", Score.MAX_SIM): Policy(0.90, 0.005),
+    ("clip", Score.MAX_SIM): Policy(0.80, 0.03),
+    ("resnet50", Score.MAX_SIM): Policy(0.75, 0.03),
+    ("dinov2", Score.MAX_SIM): Policy(0.60, 0.05),
+}
+"""Policies before calibration, per backbone and score. Those of hog and lite0 were measured (docs/calibration.md); the others
+are guesses of the right order, from how far apart unlike images lie for each backbone. None of them is a promise."""
+
+MEASURED = frozenset({"hog", "lite0"})
+"""The backbones whose priors were measured."""
+
+FALLBACKS = {
+    Score.MAX_SIM: Policy(0.75, 0.03),
+    Score.PROTOTYPE: Policy(0.75, 0.03),
+    Score.KNN_VOTE: Policy(0.60, 0.20),
+    Score.LDA: Policy(0.60, 0.01),
+}
+"""The policies of backbones without a prior of their own: guesses, too."""
+
+
+def prior_policy(backbone: str, score: Score) -> Policy:
+    """A backbone's uncalibrated policy for a score."""
+    return PRIORS.get((backbone, score), FALLBACKS[score])
 
 
 def policy_in_force(backbone: BackboneRow, score: Score, calibration: CalibrationRow | None) -> Policy:
@@ -13,3 +51,20 @@ def policy_in_force(backbone: BackboneRow, score: Score, calibration: Calibratio
     if calibration is None:
         return prior_policy(backbone.name, score)
     return Policy(calibration.threshold, calibration.margin_floor, calibrated=True)
+
+
+def origin_of(backbone: str, calibration: CalibrationRow | None) -> str:
+    """Where a policy comes from, in words."""
+    if calibration is None:
+        kind = "measured on other images" if backbone in MEASURED else "a guess"
+        return f"uncalibrated prior, {kind}: run `nearshot calibrate`"
+    return f"calibrated: {promise_of(calibration.about())}"
+
+
+def promise_of(about: Mapping[str, Any]) -> str:
+    """What a calibration promises, and what that rests on, from the facts that are kept beside it."""
+    if "aims" not in about:  # before there were several
+        return f"{about['target']} {about['rate']:g} by {about['n']} {about['method']}"
+    aims = ", ".join(f"{aim} {rate:g}" for aim, rate in about["aims"].items())
+    sure = f" with {about['confidence']:.0%} confidence" if about["confidence"] else " on average"
+    return f"{aims}{sure}, by {about['n']} {about['method']}"

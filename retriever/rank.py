@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from retriever.scores import DECIMALS, Score, label_scores
+from retriever.scores import DECIMALS, Score, label_numbers, neighbour_scores
 from schema.images import Shown
 
 
@@ -38,14 +38,11 @@ def rank_hits(hits: Iterable[Hit]) -> list[Hit]:
     return sorted(hits, key=lambda hit: (-hit.score, hit.image.path))
 
 
-def rank_candidates(
-    hits: Iterable[Hit], score: Score = Score.MAX_SIM, lengths: Mapping[Label, float] | None = None
-) -> list[Candidate]:
-    """The labels that the hits carry, best first; ties by the path of the best hit. Hits without a label are passed over.
+def rank_candidates(hits: Iterable[Hit], score: Score = Score.MAX_SIM) -> list[Candidate]:
+    """The labels that the hits carry, best first, by a score that rests on hits: `max_sim` or `knn_vote`.
 
-    `max_sim` needs the best hit of each label, the other scores all of them, and `prototype` the lengths of the labels'
-    means (`retriever.scores.mean_lengths`). The labels of several categories compete only by `max_sim` and `prototype`;
-    votes are shares within a category. Scores are rounded to 6 decimals.
+    `max_sim` needs the best hit of each label, `knn_vote` the 20 nearest as well. Hits without a label are passed over. Scores
+    are rounded to 6 decimals.
     """
     best: dict[Label, Hit] = {}
     own: dict[str, list[tuple[str, float]]] = {}
@@ -55,10 +52,12 @@ def rank_candidates(
             own.setdefault(hit.image.category, []).append((hit.image.label, round(hit.score, DECIMALS)))
     scores: dict[Label, float] = {}
     for category, found in own.items():
-        names = list(dict.fromkeys(label for label, _ in found))
-        numbers = np.array([names.index(label) for label, _ in found])
-        means = np.array([lengths[category, name] if lengths else 1.0 for name in names])
-        row = label_scores(score, np.array([[similarity for _, similarity in found]]), numbers, means)[0]
+        names, numbers = label_numbers([label for label, _ in found])
+        row = neighbour_scores(score, np.array([[similarity for _, similarity in found]]), numbers, len(names))[0]
         scores |= {(category, name): float(value) for name, value in zip(names, row, strict=True)}
-    candidates = [Candidate(*label, hit, scores[label]) for label, hit in best.items()]
+    return order_candidates(Candidate(*label, hit, scores[label]) for label, hit in best.items())
+
+
+def order_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Candidates by descending score; ties by the score of the best hit, then by its path."""
     return sorted(candidates, key=lambda one: (-one.score, -one.best.score, one.best.image.path))

@@ -10,21 +10,23 @@ from numpy.typing import NDArray
 
 from retriever.answer import Answer
 from retriever.choice import Coverage, choose_categories
+from retriever.choose_score import choose_score
 from retriever.context import Context, PolicyNote
-from retriever.decision import Negative, Policy, decide, prior_policy
+from retriever.decision import Negative, decide
+from retriever.label_index import LabelIndex
 from retriever.options import Against, QueryOptions
-from retriever.policy import policy_in_force
-from retriever.rank import Candidate, Hit, Label, rank_candidates, rank_hits
-from retriever.scores import Score, cosines, label_numbers
-from schema.calibrations import stored_calibrations
+from retriever.policy import Policy, origin_of, policy_in_force, prior_policy
+from retriever.rank import Candidate, Hit, order_candidates, rank_candidates, rank_hits
+from retriever.scores import DECIMALS, NEIGHBOURS, Score, cosines
+from schema.calibrations import all_calibrations
 from schema.captions import captions_shown
 from schema.catalog import BackboneRow, Catalog
 from schema.errors import UsageError
 from schema.feedback import negatives
 from schema.images import Role, Shown
-from schema.labelled import labelled_vectors, support_digest
+from schema.labelled import support_digest
 from schema.store import Store
-from vectors.protocol import Neighbours, VectorStore
+from vectors.protocol import Neighbours, VectorStore, nearest
 from vectors.snapshots import Scope, open_vectors
 
 SHOWN = 10_000
@@ -44,9 +46,9 @@ class _Searched:
 class Reference:
     """What one backbone's queries of a category (or all), by a score, are compared with. Any number of threads may ask it.
 
-    `revision` is the state of the store that it belongs to. `labels` are those searched: category to label to number of
-    images. `coverage` tells whether the backbone has seen all support images. `stale` are the categories whose support set
-    changed after they were calibrated.
+    `revision` is the state of the store that it belongs to. `chosen` is the score, and why it was taken. `labels` are those
+    searched: category to label to number of images. `coverage` tells whether the backbone has seen all support images. `stale`
+    are the categories whose support set changed after they were calibrated.
     """
 
     def __init__(
@@ -58,19 +60,23 @@ class Reference:
         self.revision = catalog.revision()
         self.labels = {category: catalog.support_labels(category) for category in categories}
         self._store = store
-        self._score = options.score
+        self.supported = [category for category, labels in self.labels.items() if labels]
+        calibrations = all_calibrations(catalog, row.id)
+        counts = {category: self.labels[category] for category in self.supported}
+        self.chosen = choose_score(options.score, row.name, counts, calibrations)
+        self._score = self.chosen.score
+        if not self._score.compares_categories and len(self.supported) > 1:
+            raise UsageError(
+                f"{self._score} compares labels within a category; name one with --category, "
+                "or take --score max_sim or prototype"
+            )
         roles = [Role.SUPPORT] if options.against == Against.SUPPORT else list(Role)
         self._searched = [
             _Searched(category, role, open_vectors(store, catalog, Scope(row, category, role)))
             for role in roles
             for category in categories
         ]
-        if options.score == Score.KNN_VOTE and sum(bool(labels) for labels in self.labels.values()) > 1:
-            raise UsageError(
-                "votes are shares within a category; name one with --category, or take --score max_sim or prototype"
-            )
-        self.supported = [category for category, labels in self.labels.items() if labels]
-        self._calibrations = stored_calibrations(catalog, row.id, options.score)
+        self._calibrations = {one.category: one for one in calibrations if one.score == self._score}
         self.stale = [
             category
             for category in self.supported
@@ -78,7 +84,7 @@ class Reference:
             and self._calibrations[category].support_digest != support_digest(catalog, row, category)
         ]
         self._shown: dict[int, Shown] = {}
-        self._lengths = self._mean_lengths(catalog)
+        self._indexes = self._label_indexes(catalog)
         self._negatives = {category: negatives(catalog, row, category) for category in self.supported}
 
     def policy(self, category: str, options: QueryOptions) -> Policy:
@@ -93,13 +99,9 @@ class Reference:
     def origin(self, category: str, options: QueryOptions) -> str:
         """Where a category's policy comes from, in words."""
         given = [options.threshold is not None, options.margin_floor is not None]
-        calibration = self._calibrations.get(category)
         if all(given):
             return "as given"
-        if calibration is None:
-            return "uncalibrated priors: check them on your own images"
-        about = calibration.about()
-        found = f"calibrated: {about['target']} {about['rate']:g} by {about['n']} {about['method']}"
+        found = origin_of(self.row.name, self._calibrations.get(category))
         return f"as given, the rest {found}" if any(given) else found
 
     def context(self, options: QueryOptions) -> Context:
@@ -107,6 +109,8 @@ class Reference:
         policies = {category: self.policy(category, options) for category in self.supported}
         return Context(
             backbone=self.row.name,
+            score=self.chosen.score.value,
+            score_reason=self.chosen.reason,
             labels={category: list(self.labels[category]) for category in self.supported},
             policies={
                 category: PolicyNote(policy.threshold, policy.margin_floor, self.origin(category, options))
@@ -135,44 +139,65 @@ class Reference:
         """Decide on what `search` found."""
         support, queries = hits[Role.SUPPORT], hits[Role.QUERY]
         shown = {Against.SUPPORT: support, Against.QUERY: queries, Against.ALL: support + queries}[options.against]
-        candidates = rank_candidates(support, self._score, self._lengths)
+        candidates = self._candidates(vector, support)
         policy = (
             self.policy(candidates[0].category, options) if candidates else prior_policy(self.row.name, self._score)
         )
-        decision = decide(candidates, policy, self._nearest_negative(candidates, vector))
+        decision = decide(candidates, policy, self._nearest_negative(candidates, vector, support))
         best = tuple(rank_hits(shown)[: options.top_k])
         captions = self._captions(best) if options.captions else None
         return Answer(name, self.row.name, options.category, decision, best, captions, self._score)
 
+    def _candidates(self, vector: NDArray[np.float32], support: Sequence[Hit]) -> list[Candidate]:
+        """The labels, best first: all where the score rests on hits; else the two best, with those that tie with them."""
+        if not self._score.rests_on_means:
+            return rank_candidates(support, self._score)
+        best: list[Candidate] = []
+        for category, index in self._indexes.items():
+            for label, score, ids in index.best(vector):
+                near = index.vectors.vectors(ids)
+                hits = self._hits([nearest(vector[0], ids, near, 1)])
+                best.append(Candidate(category, label, rank_hits(hits)[0], score))
+        return order_candidates(best)
+
     def _depth(self, searched: _Searched, top_k: int) -> int:
         """How many of the nearest to ask for.
 
-        As many as the largest label has images, and one more: so a second label, if there is one, is among them. Scores
-        that rest on more than the best image of a label need all of them.
+        Where candidates rest on hits, as many as the largest label has images, and one more: so a second label, if there is
+        one, is among them; and all that vote.
         """
-        if searched.role == Role.QUERY:
+        if searched.role == Role.QUERY or self._score.rests_on_means:
             return top_k
-        counts = self.labels[searched.category].values()
-        least = max(counts, default=0) + 1 if self._score == Score.MAX_SIM else sum(counts)
-        return max(top_k, least)
+        largest = max(self.labels[searched.category].values(), default=0)
+        return max(top_k, largest + 1, NEIGHBOURS if self._score == Score.KNN_VOTE else 0)
 
-    def _mean_lengths(self, catalog: Catalog) -> dict[Label, float]:
-        """The lengths of the labels' means, where the score asks for them."""
-        found: dict[Label, float] = {}
-        if self._score == Score.PROTOTYPE:
-            for category in self.labels:
-                support = labelled_vectors(catalog, self.row, category, Role.SUPPORT)
-                names, _, lengths = label_numbers(support.labels, support.vectors)
-                found |= {(category, name): float(length) for name, length in zip(names, lengths, strict=True)}
+    def _label_indexes(self, catalog: Catalog) -> dict[str, LabelIndex]:
+        """Where the score rests on means of labels: these, per category."""
+        if not self._score.rests_on_means:
+            return {}
+        found = {}
+        for searched in self._searched:
+            if searched.role == Role.SUPPORT and self.labels[searched.category]:
+                calibration = self._calibrations.get(searched.category)
+                index = LabelIndex.of(
+                    catalog, self.row, searched.category, self._score, searched.vectors, calibration=calibration
+                )
+                if index is not None:
+                    found[searched.category] = index
         return found
 
-    def _nearest_negative(self, candidates: Sequence[Candidate], vector: NDArray[np.float32]) -> Negative | None:
-        """The rejected image of the nearest candidate's category that is nearest to the query."""
+    def _nearest_negative(
+        self, candidates: Sequence[Candidate], vector: NDArray[np.float32], support: Sequence[Hit]
+    ) -> Negative | None:
+        """The rejected image of the nearest candidate's category, where one is nearer to the query than any shot."""
         if not candidates or not len(self._negatives[candidates[0].category].paths):
             return None
         rejected = self._negatives[candidates[0].category]
         near = cosines(vector, rejected.vectors)[0]
-        return Negative(rejected.paths[int(near.argmax())], float(near.max()))
+        worst = int(near.argmax())
+        if near[worst] <= max(round(hit.score, DECIMALS) for hit in support):
+            return None
+        return Negative(rejected.paths[worst], float(near[worst]))
 
     def _captions(self, hits: Sequence[Hit]) -> dict[int, str]:
         with self._store.reading() as catalog:

@@ -1,12 +1,17 @@
-"""Scores: how near a query is to a label, from its cosines with the label's shots. Pure; the same for one query or many."""
+"""Scores: how near a query is to each label. Pure; the same functions for one query or many, wherever labels are scored."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from retriever import discriminant
+from retriever.discriminant import Discriminant
 
 TEMPERATURE = 0.07
 """Of the votes; DINOv2's own evaluation by nearest neighbours divides cosines by it (dinov2/eval/knn.py)."""
@@ -15,7 +20,13 @@ NEIGHBOURS = 20
 """How many of the nearest images vote, at most; DINOv2's evaluation tries 10, 20, 100 and 200."""
 
 DECIMALS = 6
-"""Cosines are rounded to so many: float32 carries no more, and the rest depends on who multiplied in which order."""
+"""Scores are rounded to so many: float32 carries no more, and the rest depends on who multiplied in which order."""
+
+AT_ONCE = 1024
+"""Queries that are scored together: a bound on the memory that a table of cosines takes."""
+
+Scores = NDArray[np.float64]
+Numbers = NDArray[np.int64]
 
 
 class Score(StrEnum):
@@ -23,76 +34,158 @@ class Score(StrEnum):
 
     `max_sim`: the best cosine of its images, in [-1, 1]. `prototype`: the cosine with the mean of its images' unit vectors,
     normalised again, in [-1, 1]. `knn_vote`: of the 20 nearest images' votes, exp(cosine / 0.07) each, its share, in [0, 1].
+    `lda`: how much nearer than to Unknown, by the distance that regards how all labels vary, in [0, 1]; 0.5 is as near
+    (`retriever.discriminant.closeness`).
     """
 
     MAX_SIM = "max_sim"
     PROTOTYPE = "prototype"
     KNN_VOTE = "knn_vote"
+    LDA = "lda"
+
+    @property
+    def rests_on_means(self) -> bool:
+        """Whether it is made of the labels' means, whatever the number of their images."""
+        return self in (Score.PROTOTYPE, Score.LDA)
+
+    @property
+    def compares_categories(self) -> bool:
+        """Whether scores of labels of different categories can be held against each other."""
+        return self in (Score.MAX_SIM, Score.PROTOTYPE)
 
 
-def cosines(queries: NDArray[np.float32], shots: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The cosines (q, n) of unit vectors (q, d) and (n, d), clipped to [-1, 1] and rounded to 6 decimals."""
-    products = queries.astype(np.float64) @ shots.astype(np.float64).T
-    return np.round(np.clip(products, -1.0, 1.0), DECIMALS).astype(np.float64, copy=False)
+@dataclass(frozen=True, slots=True, eq=False)
+class Labelled:
+    """What labels are known by: n unit vectors (n, d), each of the label `names[numbers[i]]` (every name has one at least).
 
-
-def mean_lengths(shots: NDArray[np.float32], labels: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """The length (count,) of the mean of each label's unit vectors: 1 where all are the same, less where they differ."""
-    members = _members(labels, count)
-    means = members @ shots.astype(np.float64) / np.maximum(members.sum(axis=1, keepdims=True), 1)
-    lengths: NDArray[np.float64] = np.linalg.norm(means, axis=1)
-    return lengths
-
-
-def label_numbers(
-    labels: Sequence[str | None], vectors: NDArray[np.float32]
-) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:
-    """The m labels of n support images by name, each image's label by number (n,), and the lengths (m,) of the means."""
-    names = sorted({label for label in labels if label is not None})
-    place = {name: number for number, name in enumerate(names)}
-    numbers = np.array([place[label] for label in labels if label is not None], dtype=np.int64)
-    return names, numbers, mean_lengths(vectors, numbers, len(names))
-
-
-def label_scores(
-    score: Score,
-    similarities: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    lengths: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """The scores (q, m) of m labels, from cosines (q, n) with images whose labels (n,) are given by number in [0, m).
-
-    `lengths` (m,), or (q, m) where they differ, are those of the labels' means; only `prototype` looks at them. A label
-    without images scores -inf, and one whose mean has no direction (length 0) scores 0 as a prototype. An image whose cosine
-    is NaN is left out.
+    `strangers` (u, d) are unit vectors of images that show none of the labels; only `lda` looks at them.
     """
-    count = lengths.shape[-1]
-    present = ~np.isnan(similarities)
-    scores = np.full((len(similarities), count), -np.inf)
-    if score == Score.MAX_SIM:
-        known = np.where(present, similarities, -np.inf)
-        order = np.argsort(labels, kind="stable")
-        found, first = np.unique(labels[order], return_index=True)
-        if len(found):
-            scores[:, found] = np.maximum.reduceat(known[:, order], first, axis=1)
-        return scores
-    members = _members(labels, count)
-    images = present.astype(np.float64) @ members.T
+
+    names: tuple[str, ...]
+    numbers: Numbers
+    vectors: NDArray[np.float32]
+    strangers: NDArray[np.float32]
+
+    @classmethod
+    def of(
+        cls,
+        labels: Sequence[str | None],
+        vectors: NDArray[np.float32],
+        strangers: NDArray[np.float32] | None = None,
+    ) -> Labelled:
+        """From the label of each vector; the names in order."""
+        names, numbers = label_numbers(labels)
+        none = np.zeros((0, vectors.shape[1]), dtype=np.float32)
+        return cls(names, numbers, vectors, none if strangers is None else strangers)
+
+
+class Scorer(Protocol):
+    """Scores queries against labels. Any number of threads may ask it."""
+
+    def scores(self, queries: NDArray[np.float32]) -> Scores:
+        """The scores (q, m) of unit queries (q, d), rounded to 6 decimals."""
+
+
+def fit(score: Score, labelled: Labelled) -> Scorer:
+    """What scores queries against the labels: by all images for `max_sim` and `knn_vote`, by m x d numbers for the others."""
     if score == Score.PROTOTYPE:
-        means = np.where(present, similarities, 0.0) @ members.T / np.maximum(images, 1)
-        values = np.divide(means, lengths, out=np.zeros_like(means), where=lengths > 0)
-    else:
-        known = np.where(present, similarities, -np.inf)
-        if known.shape[1] > NEIGHBOURS:
-            least = np.partition(known, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS][:, None]
-            known = np.where(known >= least, known, -np.inf)  # all that tie with the last vote, too
-        best = np.max(known, axis=1, keepdims=True, initial=-1.0)
-        votes = np.exp((known - best) / TEMPERATURE)
-        values = votes @ members.T / np.maximum(votes.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    return np.where(images > 0, np.round(values, DECIMALS), scores)
+        return Prototypes.of(labelled)
+    if score == Score.LDA:
+        return Discriminants.of(labelled)
+    return Neighbourhood(score, labelled)
 
 
-def nearer_to_negatives(similarities: NDArray[np.float64], negatives: NDArray[np.float64]) -> NDArray[np.bool_]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbourhood:
+    """Labels as their images: `max_sim` and `knn_vote`."""
+
+    score: Score
+    labelled: Labelled
+
+    def scores(self, queries: NDArray[np.float32]) -> Scores:
+        """The scores (q, m)."""
+        shots, numbers, count = self.labelled.vectors, self.labelled.numbers, len(self.labelled.names)
+        parts = [queries[start : start + AT_ONCE] for start in range(0, len(queries), AT_ONCE)]
+        scored = [neighbour_scores(self.score, cosines(part, shots), numbers, count) for part in parts]
+        return np.concatenate(scored) if scored else np.zeros((0, count))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prototypes:
+    """Labels as the means of their images (m, d), normalised; a mean without direction is zero, and scores 0."""
+
+    means: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, labelled: Labelled) -> Prototypes:
+        """The means of what the labels are known by."""
+        sums = np.zeros((len(labelled.names), labelled.vectors.shape[1]))
+        for start in range(0, len(labelled.vectors), discriminant.BLOCK):
+            part = slice(start, start + discriminant.BLOCK)
+            wide = labelled.vectors[part].astype(np.float64)
+            sums += discriminant.class_sums(wide, labelled.numbers[part], len(sums))
+        sizes = np.bincount(labelled.numbers, minlength=len(sums))
+        return cls(directions(sums / np.maximum(sizes, 1)[:, None]))
+
+    def scores(self, queries: NDArray[np.float32]) -> Scores:
+        """The scores (q, m)."""
+        return rounded(np.clip(queries.astype(np.float64) @ self.means.T, -1.0, 1.0))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Discriminants:
+    """Labels as means under a common covariance: `lda`."""
+
+    discriminant: Discriminant
+
+    @classmethod
+    def of(cls, labelled: Labelled) -> Discriminants:
+        """Fit what the labels are known by."""
+        vectors, numbers, count = labelled.vectors, labelled.numbers, len(labelled.names)
+        return cls(discriminant.fit(vectors, numbers, count, labelled.strangers))
+
+    def scores(self, queries: NDArray[np.float32]) -> Scores:
+        """The scores (q, m)."""
+        return rounded(self.discriminant.scores(queries))
+
+
+def cosines(queries: NDArray[np.float32], shots: NDArray[np.float32]) -> Scores:
+    """The cosines (q, n) of unit vectors (q, d) and (n, d), clipped to [-1, 1] and rounded to 6 decimals."""
+    return rounded(np.clip(queries.astype(np.float64) @ shots.astype(np.float64).T, -1.0, 1.0))
+
+
+def label_numbers(labels: Sequence[str | None]) -> tuple[tuple[str, ...], Numbers]:
+    """The m labels of n images by name, and each image's label by number (n,). None is no label, and has no number."""
+    names = tuple(sorted({label for label in labels if label is not None}))
+    order = {name: number for number, name in enumerate(names)}
+    return names, np.array([order[label] for label in labels if label is not None], dtype=np.int64)
+
+
+def neighbour_scores(score: Score, similarities: Scores, numbers: Numbers, count: int) -> Scores:
+    """`max_sim` or `knn_vote` (q, count) from cosines (q, n) with images whose labels (n,) are given by number in [0, count).
+
+    A label without images scores -inf. An image whose cosine is NaN is left out.
+    """
+    known = np.where(np.isnan(similarities), -np.inf, similarities)
+    order = np.argsort(numbers, kind="stable")
+    present, first = np.unique(numbers[order], return_index=True)
+    best = np.full((len(similarities), count), -np.inf)
+    if len(present):
+        best[:, present] = np.maximum.reduceat(known[:, order], first, axis=1)
+    if score == Score.MAX_SIM or not len(present):
+        return best
+    if known.shape[1] > NEIGHBOURS:
+        least = np.partition(known, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS][:, None]
+        known = np.where(known >= least, known, -np.inf)  # all that tie with the last vote, too
+    nearest = np.max(known, axis=1, keepdims=True)
+    votes = np.exp((known - np.where(np.isfinite(nearest), nearest, 0.0)) / TEMPERATURE)
+    shares = np.zeros_like(best)
+    shares[:, present] = np.add.reduceat(votes[:, order], first, axis=1)
+    total = np.maximum(votes.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    return np.where(np.isfinite(best), rounded(shares / total), -np.inf)
+
+
+def nearer_to_negatives(similarities: Scores, negatives: Scores) -> NDArray[np.bool_]:
     """Which queries (q,) are nearer to a negative than to any image: cosines (q, n) with images, (q, m) with negatives.
 
     NaN leaves an image or a negative out. A tie is in favour of the images.
@@ -104,7 +197,14 @@ def nearer_to_negatives(similarities: NDArray[np.float64], negatives: NDArray[np
     return nearer
 
 
-def _members(labels: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """Which images (columns) belong to which label (rows): (count, n) of 0 and 1."""
-    members: NDArray[np.float64] = (labels[None, :] == np.arange(count)[:, None]).astype(np.float64)
-    return members
+def directions(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means (m, d) at length 1; one that cancels out to rounding (a length below 1e-9) has no direction, and is zero."""
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    unit: NDArray[np.float64] = np.divide(means, lengths, out=np.zeros_like(means), where=lengths > 1e-9)
+    return unit
+
+
+def rounded(scores: NDArray[np.float64]) -> Scores:
+    """To 6 decimals, without negative zeros."""
+    rounded_: Scores = np.round(scores, DECIMALS) + 0.0
+    return rounded_

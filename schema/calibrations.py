@@ -36,10 +36,15 @@ class CalibrationRow(NamedTuple):
 
 def stored_calibrations(catalog: Catalog, backbone_id: int, score: str) -> Mapping[str, CalibrationRow]:
     """A backbone's calibrations of a score, by category."""
-    query = select(*(calibrations[name] for name in CalibrationRow._fields)).where(
-        calibrations.backbone_id == backbone_id, calibrations.score == score
-    )
-    return {row.category: row for row in starmap(CalibrationRow, catalog.connection.execute(query))}
+    return {row.category: row for row in all_calibrations(catalog, backbone_id) if row.score == score}
+
+
+def all_calibrations(catalog: Catalog, backbone_id: int) -> list[CalibrationRow]:
+    """A backbone's calibrations of all scores and categories."""
+    columns = (calibrations[name] for name in CalibrationRow._fields)
+    query = select(*columns).where(calibrations.backbone_id == backbone_id)
+    ordered = query.order_by(calibrations.category, calibrations.score)
+    return list(starmap(CalibrationRow, catalog.connection.execute(ordered)))
 
 
 def put_calibration(editor: Editor, row: CalibrationRow) -> None:

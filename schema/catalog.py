@@ -164,6 +164,11 @@ class Catalog:
         )
         return dict(map(tuple, self.connection.execute(query)))
 
+    def labels(self, category: str, role: Role) -> dict[int, str]:
+        """The labels of the usable images of a category and role that have one, by id."""
+        query = select(images.id, images.label).where(USABLE, images.category == category, images.role == role)
+        return {image_id: label for image_id, label in self.connection.execute(query) if label is not None}
+
     def content(self, sha256: str) -> tuple[int, set[int]] | None:
         """A content's id and the backbones that have dealt with it, or None for a content never seen."""
         return self.contents([sha256]).get(sha256)

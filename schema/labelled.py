@@ -30,9 +30,18 @@ class LabelledVectors(NamedTuple):
 
 
 def labelled_vectors(
-    catalog: Catalog, backbone: BackboneRow, category: str, role: Role, *, with_vectors: bool = True
+    catalog: Catalog,
+    backbone: BackboneRow,
+    category: str,
+    role: Role,
+    *,
+    label: str | None = None,
+    with_vectors: bool = True,
 ) -> LabelledVectors:
-    """Everything of a category and role that a backbone has a vector of; `vectors` is (n, 0) where they are not wanted."""
+    """Everything of a category and role (and label) that a backbone has a vector of.
+
+    `vectors` is (n, 0) where they are not wanted.
+    """
     embedded = and_(embeddings.content_id == images.content_id, embeddings.backbone_id == backbone.id)
     vector = [images.id, embeddings.vector] if with_vectors else []
     query = (
@@ -43,6 +52,8 @@ def labelled_vectors(
         .where(USABLE, images.category == category, images.role == role, embeddings.vector.is_not(None))
         .order_by(images.path, tables.roots.c.path)
     )
+    if label is not None:
+        query = query.where(images.label == label)
     rows = [tuple(row) for row in catalog.connection.execute(query)]
     paths, labels, shots, hashes = (tuple(row[column] for row in rows) for column in range(4))
     vectors = np.zeros((len(rows), 0), dtype=np.float32)

@@ -71,7 +71,7 @@ def _parameters(options: QueryOptions) -> dict[str, Any]:
     chosen = {
         "backbone": options.backbone,
         "category": options.category,
-        "score": options.score.value,
+        "score": options.score.value if options.score else None,
         "threshold": options.threshold,
         "margin": options.margin_floor,
         "top_k": options.top_k,

@@ -48,7 +48,7 @@ class Served:
 class _Key(NamedTuple):
     backbone: str | None
     category: str | None
-    score: Score
+    score: Score | None
     against: Against
     words: bool
 

@@ -24,7 +24,7 @@ class QueryParameters(BaseModel):
         None, description="Search with this backbone. Default: the best one.", examples=["hog"]
     )
     category: Name | None = Field(None, description="Search this category only. Default: all.")
-    score: Score = Field(Score.MAX_SIM, description="What a label is scored by.")
+    score: Score | None = Field(None, description="What a label is scored by. Default: what calibration found best.")
     threshold: float | None = Field(
         None, ge=-1, le=1, allow_inf_nan=False, description="Least score of a match. Default: as calibrated."
     )
@@ -151,6 +151,7 @@ class Answers(BaseModel):
     """An answer an image, in the order of the upload, and what the user should know."""
 
     answers: list[Answer | Unreadable]
+    score_reason: str = Field(description="Why labels are scored by what they are.")
     policies: dict[str, str] = Field(description="Where the policy of each category comes from.")
     stale: list[str] = Field(description="Categories whose shots changed after they were calibrated.")
     lacking: int = Field(description="Support images that the backbone has not seen yet.")

@@ -74,11 +74,12 @@ class FlatStore:
 
     def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors under some ids."""
-        if missing := set(ids.tolist()) - set(self._id_map().tolist()):
-            raise KeyError(min(missing))
-        found = np.empty((len(ids), self.dimension), dtype=np.float32)
-        for row, image_id in enumerate(ids.tolist()):
-            self._index.reconstruct(image_id, found[row])
+        missing = ids[~np.isin(ids, self._id_map())]
+        if len(missing):
+            raise KeyError(int(missing.min()))
+        if not len(ids):
+            return np.empty((0, self.dimension), dtype=np.float32)
+        found: NDArray[np.float32] = self._index.reconstruct_batch(np.ascontiguousarray(ids))
         return found
 
     def search(self, queries: NDArray[np.float32], k: int) -> list[Neighbours]:

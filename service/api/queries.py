@@ -59,6 +59,7 @@ async def query(
         raise ImageError("; ".join(f"{one.path}: {one.reason}" for one in answers if isinstance(one, Unreadable)))
     return {
         "answers": [answer.as_json() for answer in answers],
+        "score_reason": reference.chosen.reason,
         "policies": {category: reference.origin(category, options) for category in reference.supported},
         "stale": reference.stale,
         "lacking": reference.coverage.lacking,

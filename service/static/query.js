@@ -81,7 +81,7 @@ function card({ answer, given }, file, url, image) {
   const notes = [given.policies[answer.nearest_category] ?? ""];
   if (given.lacking) notes.push(`${given.lacking} support images have not been seen by ${answer.backbone} yet`);
   if (given.stale.length) notes.push(`the shots of ${given.stale.join(", ")} changed since they were calibrated`);
-  at(".policy", shown).textContent = `Threshold ${answer.threshold}, margin ${answer.margin_floor}: ${notes.filter(Boolean).join("; ")}.`;
+  at(".policy", shown).textContent = `By ${answer.score_by} (${given.score_reason}), threshold ${answer.threshold}, margin ${answer.margin_floor}: ${notes.filter(Boolean).join("; ")}.`;
   at(".hits", shown).append(
     ...answer.hits.map((hit) => tile(hit, [make("div", { textContent: `${hit.score.toFixed(3)} ${placeOf(hit)}` })], () => queryLike(hit.id))),
   );

@@ -14,12 +14,13 @@ from evaluation.evaluate import EvaluationOptions, evaluate
 from evaluation.report import render_report
 from evaluation.tables import OUTCOMES, as_json, outcomes_table, shots_table, write
 from retriever.answer import Answer
-from retriever.calibrate import CalibrationOptions, calibrate_all, is_for_calibration
-from retriever.calibration import Aim, Target
+from retriever.calibrate import CalibrationOptions, calibrate_all
+from retriever.calibration import Aim, Aims
 from retriever.options import QueryOptions
 from retriever.retriever import Retriever
 from retriever.scores import Score
 from retriever.sources import read_queries
+from retriever.strangers import is_for_calibration
 from schema.errors import UsageError
 from schema.store import Store
 from tests.conftest import HOG, Writer, run_index, save_crop
@@ -51,7 +52,7 @@ LEAKS_KEPT = EvaluationOptions(keep_leaks=True)
 
 def test_table_7_counts_what_query_says_of_each_image(store: Store, data: Path) -> None:
     run_index(store, data)
-    for score in (Score.MAX_SIM, Score.PROTOTYPE, Score.KNN_VOTE):
+    for score in Score:
         rows = outcomes_table(evaluate(store, replace(LEAKS_KEPT, score=score))).as_objects()
         assert [row["category"] for row in rows] == ["other", "things", "all"]
         for row in rows[:2]:
@@ -84,7 +85,7 @@ def test_the_same_images_give_the_same_bytes_in_whatever_order_and_batches_they_
                 for path in aside:
                     path.rename(path.with_suffix(".png"))
             run_index(store, data, replace(HOG, batch_size=size))
-            for _ in calibrate_all(store, CalibrationOptions(target=Target(Aim.FALSE_REJECT, 0.2))):
+            for _ in calibrate_all(store, CalibrationOptions(aims=Aims({Aim.FALSE_REJECT: 0.2}))):
                 pass
             for again in range(2):
                 made = evaluate(store, EvaluationOptions())
@@ -110,16 +111,23 @@ def test_copies_of_shots_are_left_out_and_listed(store: Store, data: Path) -> No
     assert made.outcomes[-1].outcomes.queries == 20 - len(found)
 
 
-def test_what_a_calibration_has_seen_is_not_judged_by(store: Store, data: Path) -> None:
+def test_what_a_calibration_has_seen_is_not_judged_by(
+    store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retriever.calibrate.ENOUGH", 1)
     run_index(store, data)
     everything = evaluate(store, LEAKS_KEPT)
     assert (everything.unseen_only, everything.outcomes[-1].outcomes.queries) == (False, 20)
-    list(calibrate_all(store, CalibrationOptions(target=Target(Aim.FALSE_REJECT, 0.4), scores=(Score.MAX_SIM,))))
+    list(calibrate_all(store, CalibrationOptions(aims=Aims({Aim.FALSE_REJECT: 0.4}), scores=(Score.MAX_SIM,))))
     unseen = evaluate(store, LEAKS_KEPT)
     assert unseen.unseen_only
     assert unseen.outcomes[-1].outcomes.queries + unseen.seen == 20
     assert 0 < unseen.seen < 20
     assert not evaluate(store, replace(LEAKS_KEPT, score=Score.PROTOTYPE)).unseen_only
+    everything_seen = CalibrationOptions(aims=Aims({Aim.FALSE_REJECT: 0.4}), scores=(Score.MAX_SIM,), every=True)
+    list(calibrate_all(store, everything_seen))
+    with pytest.raises(UsageError, match="calibration has seen all labelled queries"):
+        evaluate(store, replace(LEAKS_KEPT, categories=("things",)))
     assert is_for_calibration("0" * 64)
     assert not is_for_calibration("0" * 63 + "1")
 
@@ -161,7 +169,7 @@ def test_nothing_to_judge_by_is_said(store: Store, small: Path) -> None:
 def test_everything_is_in_the_json_and_torch_is_not_imported(store: Store, data: Path) -> None:
     run_index(store, data)
     facts = as_json(evaluate(store, EvaluationOptions()))
-    assert {"table7", "table8", "leaks", "inputs", "tables", "options"} <= facts.keys()
+    assert {"table7", "table8", "table9", "leaks", "inputs", "tables", "options"} <= facts.keys()
     script = (
         "import sys; from pathlib import Path\n"
         "from schema.store import Store\n"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, macro_f1, oscr, risk_coverage
 from evaluation.outcomes import AMBIGUOUS, REFUSED, Outcomes, count_outcomes, predict
-from retriever.decision import Policy, decide
+from retriever.decision import decide
+from retriever.policy import Policy
 from retriever.rank import Candidate, Hit
 from schema.images import Role, Shown
 

@@ -25,6 +25,8 @@ from tests.conftest import run_index, save_crop
         {"margin_floor": 0.5},
         {"score": Score.PROTOTYPE},
         {"score": Score.KNN_VOTE, "threshold": 0.1},
+        {"score": Score.LDA},
+        {"score": Score.LDA, "threshold": 0.9},
     ],
 )
 def test_each_query_is_told_what_query_would_tell_it(store: Store, small: Path, chosen: dict[str, object]) -> None:

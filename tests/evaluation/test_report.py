@@ -17,9 +17,10 @@ from evaluation.outcomes import AMBIGUOUS, REFUSED
 from evaluation.report import render_report
 from evaluation.shots import Figure
 from retriever.answer import Answer
-from retriever.decision import Policy
 from retriever.options import QueryOptions
+from retriever.policy import Policy
 from retriever.retriever import Retriever
+from retriever.scores import Score
 from retriever.sources import read_queries
 from schema.store import Store
 from tests.conftest import Writer, run_index
@@ -30,6 +31,7 @@ PLACES = [Place(f"q{n}.png", f"{n:064}") for n in range(6)]
 JUDGED = Judged(
     category="things",
     backbone="hog",
+    score_by=Score.MAX_SIM,
     policy=Policy(0.5, 0.1),
     names=("cat", ODD),
     queries=PLACES,

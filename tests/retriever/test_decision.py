@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retriever.decision import PRIOR, PRIORS, VOTE_PRIOR, Policy, Verdict, decide, prior_policy
+from retriever.decision import Verdict, decide
+from retriever.policy import FALLBACKS, PRIORS, Policy, prior_policy
 from retriever.rank import Hit, rank_candidates, rank_hits
 from retriever.scores import Score
 from schema.images import Role, Shown
@@ -102,7 +103,7 @@ def test_another_shot_never_lowers_its_own_labels_score(hits: list[Hit], policy:
     assert best([*hits, hit(score, "a", 2000)]) >= best(hits)
 
 
-def test_what_the_user_sets_takes_the_place_of_the_prior() -> None:
-    assert prior_policy("dinov2") == PRIORS["dinov2"]
-    assert prior_policy("hf:some/model") == PRIOR
-    assert prior_policy("dinov2", Score.KNN_VOTE) == VOTE_PRIOR
+def test_priors_are_per_backbone_and_score() -> None:
+    assert prior_policy("dinov2", Score.MAX_SIM) == PRIORS["dinov2", Score.MAX_SIM]
+    for score in Score:
+        assert prior_policy("hf:some/model", score) == FALLBACKS[score]

@@ -1,0 +1,35 @@
+"""The rules in force: by which score, policy and known strangers a category's queries are judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.choose_score import choose_score
+from retriever.policy import Policy, policy_in_force
+from retriever.scores import Score
+from retriever.strangers import strangers_in_force
+from schema.calibrations import CalibrationRow, all_calibrations
+from schema.catalog import BackboneRow, Catalog
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rules:
+    """The score, its policy, the calibration that both are from, and the strangers (u, d) that the score's model knows."""
+
+    score: Score
+    policy: Policy
+    calibration: CalibrationRow | None
+    strangers: NDArray[np.float32]
+
+
+def rules_in_force(catalog: Catalog, row: BackboneRow, asked: Score | None, category: str) -> Rules:
+    """What `query` goes by in a category, by the score asked for or the one that it would take."""
+    calibrations = [one for one in all_calibrations(catalog, row.id) if one.category == category]
+    labels = catalog.support_labels(category)
+    score = choose_score(asked, row.name, {category: labels} if labels else {}, calibrations).score
+    calibration = next((one for one in calibrations if one.score == score), None)
+    strangers = strangers_in_force(catalog, row, category, score, calibration)
+    return Rules(score, policy_in_force(row, score, calibration), calibration, strangers)

@@ -1,0 +1,259 @@
+"""The linear discriminant: how near a query is to each label when all labels vary alike, and how near to none of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHRINKAGE = 0.5
+"""Share of the isotropic part in the covariance. Fixed, not fitted: with few shots nothing is left to fit it by."""
+
+BLOCK = 4096
+"""Vectors that are widened to float64 at a time."""
+
+LEAST = 1e-12
+"""Variances below this share of the largest are rounding, not variance."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Discriminant:
+    """Squared Mahalanobis distances to the means of m labels, under one covariance that all of them share.
+
+    Of n vectors, with S their mean squared deviation from their labels' means (over n - m degrees of freedom) and t its mean
+    variance (its trace by d), the covariance is S / 2 + t I / 2: closed form, no parameter to choose. It is known as
+    regularised or Gaussian discriminant analysis (Friedman, JASA 1989; for few shots of deep features: Wang et al., ICLR 2024,
+    "A hard-to-beat baseline for training-free CLIP-based adaptation"). With few shots S has rank n - m; then the inverse is the
+    isotropic part less a correction in the span of `directions`, and nothing of d x d is inverted:
+
+        covariance^-1 = isotropic I - directions^T diag(corrections) directions
+
+    Where no label varies (one shot each) it is the plain squared distance: the nearest mean.
+
+    `means` (m, d); `directions` (r, d), orthonormal; `corrections` (r,), all >= 0; `reference` (d,) is the mean of the known
+    strangers, or else of the labels' means, None where there is one label and no stranger; `spread` is the mean squared
+    distance of the vectors to their own means.
+    """
+
+    means: Array
+    reference: Array | None
+    directions: Array
+    corrections: Array
+    isotropic: float
+    spread: float
+
+    def distances(self, queries: NDArray[np.floating], points: Array) -> Array:
+        """Squared distances (q, p) of queries (q, d) to points (p, d)."""
+        wide = queries.astype(np.float64)
+        along, across = wide @ self.directions.T, points @ self.directions.T
+        lengths = self.isotropic * (wide**2).sum(axis=1) - (along**2) @ self.corrections
+        targets = self.isotropic * points - (across * self.corrections) @ self.directions
+        offsets = (targets * points).sum(axis=1)
+        distances: Array = np.maximum(lengths[:, None] - 2 * (wide @ targets.T) + offsets, 0.0)
+        return distances
+
+    def scores(self, queries: NDArray[np.floating]) -> Array:
+        """The scores (q, m) of queries (q, d): `closeness` of the distances to the labels and to the reference."""
+        points = self.means if self.reference is None else np.vstack([self.means, self.reference])
+        distances = self.distances(queries, points)
+        count = len(self.means)
+        reference = distances[:, count:] if self.reference is not None else np.full((len(distances), 1), self.spread)
+        return closeness(distances[:, :count], reference)
+
+
+def closeness(distances: Array, reference: Array) -> Array:
+    """r / (r + d) in [0, 1] for squared distances d to labels, r to what is no label: 1 on the label, 0.5 half way.
+
+    The larger, the nearer to the label; monotone in d for a query, and the same whatever the scale of the space. It compares
+    with the reference as relative Mahalanobis distance does (Ren et al., 2021, "A simple fix to Mahalanobis distance for
+    improving near-OOD detection"), by a ratio instead of a difference so that it has bounds.
+    """
+    total = distances + reference
+    shares: Array = np.divide(reference, total, out=np.full_like(total, 0.5), where=total > 0)
+    return shares
+
+
+def fit(
+    vectors: NDArray[np.floating], numbers: NDArray[np.int64], count: int, strangers: NDArray[np.floating]
+) -> Discriminant:
+    """The discriminant of n vectors (n, d) of labels `numbers` (n,) in [0, count), each of which has one at least.
+
+    Known strangers (u, d) are one more label, Unknown: they share in the covariance, and their mean is the reference.
+    """
+    if len(vectors) + len(strangers) < vectors.shape[1]:
+        return Samples.of(vectors, numbers, count, strangers).discriminant()
+    dimension, classes = vectors.shape[1], count + (len(strangers) > 0)
+    sums, products = np.zeros((classes, dimension)), np.zeros((dimension, dimension))
+    unknown = np.full(len(strangers), count, dtype=np.int64)
+    for part, labels in ((vectors, numbers), (strangers, unknown)):
+        for start in range(0, len(part), BLOCK):
+            wide = part[start : start + BLOCK].astype(np.float64)
+            sums += class_sums(wide, labels[start : start + BLOCK], classes)
+            products += wide.T @ wide
+    sizes = np.bincount(np.concatenate([numbers, unknown]), minlength=classes)
+    means = sums / sizes[:, None]
+    deviations, columns = np.linalg.eigh(products - (means.T * sizes) @ means)
+    return _discriminant(means, sizes, count, columns.T, _without_rounding(deviations))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """The vectors that a discriminant rests on, in coordinates in which their common deviations are uncorrelated.
+
+    `points` (n, p) are the coordinates along `axes` (p, d), orthonormal; `deviations` (p,) the sums of squared deviations from
+    the labels' means along each; `numbers` (n,) the labels, `count` for Unknown.
+    """
+
+    points: Array
+    numbers: NDArray[np.int64]
+    count: int
+    dimension: int
+    axes: Array
+    deviations: Array
+    means: Array
+    sizes: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, vectors: NDArray[np.floating], numbers: NDArray[np.int64], count: int, strangers: NDArray[np.floating]
+    ) -> Samples:
+        """Find the axes: from an n x n or a d x d matrix, whichever is smaller."""
+        wide = np.concatenate([vectors, strangers]).astype(np.float64)
+        labels = np.concatenate([numbers, np.full(len(strangers), count, dtype=np.int64)])
+        classes = count + (len(strangers) > 0)
+        sizes = np.bincount(labels, minlength=classes)
+        means = class_means(wide, labels, sizes)
+        axes, deviations = principal_axes(wide, wide - means[labels])
+        return cls(wide @ axes.T, labels, count, wide.shape[1], axes, deviations, means @ axes.T, sizes)
+
+    def discriminant(self) -> Discriminant:
+        """The discriminant of all of them."""
+        return _discriminant(self.means @ self.axes, self.sizes, self.count, self.axes, self.deviations)
+
+    def scores_without(
+        self, left_out: Sequence[int] | NDArray[np.int64], asked: Sequence[int] | NDArray[np.int64]
+    ) -> Array:
+        """The scores (q, count) of some of the vectors (`asked`, by number) where others (`left_out`) had never been there.
+
+        What `fit` on the others gives, without fitting again: leaving k vectors of a label out takes k + 1 directions from the
+        scatter (their deviations, and that of their mean from the new mean), and the inverse follows by Woodbury's identity.
+        A label that loses all its vectors scores -inf.
+        """
+        out = np.asarray(left_out, dtype=np.int64)
+        sizes, means = self.sizes.copy(), self.means.copy()
+        taken = []
+        for label in np.unique(self.numbers[out]).tolist():
+            mine = self.points[out[self.numbers[out] == label]] - self.means[label]
+            sizes[label] -= len(mine)
+            taken.append(mine)
+            if sizes[label]:
+                shift = mine.sum(axis=0) / sizes[label]
+                means[label] -= shift
+                taken.append(np.sqrt(sizes[label]) * shift[None])
+        removed = np.concatenate(taken) if taken else np.zeros((0, self.points.shape[1]))
+        present = np.flatnonzero(sizes > 0)
+        degrees = int(sizes.sum()) - len(present)
+        scatter = float(self.deviations.sum() - (removed**2).sum())
+        if scatter <= LEAST * max(float(self.deviations.sum()), 1.0):
+            scatter = 0.0
+        within, isotropic = _shrunk(self.deviations, scatter, degrees, self.dimension)
+        inverse = 1 / (within + isotropic)
+        labels = present[present < self.count]
+        reference = _reference(means[present], len(labels))
+        points = means[labels] if reference is None else np.vstack([means[labels], reference])
+        queries = self.points[np.asarray(asked, dtype=np.int64)]
+        distances = _squares(queries * np.sqrt(inverse), points * np.sqrt(inverse))
+        correction = np.zeros((0, self.points.shape[1]))
+        if len(removed) and scatter > 0:
+            share = (1 - SHRINKAGE) / degrees
+            scaled = removed * inverse
+            core = np.linalg.cholesky(np.eye(len(removed)) - share * scaled @ removed.T)
+            correction = np.linalg.solve(core, np.sqrt(share) * scaled)
+            distances = distances + _squares(queries @ correction.T, points @ correction.T)
+        against = distances[:, len(labels) :]
+        if reference is None:
+            rest = np.delete(np.arange(len(self.points)), out)
+            deviations = self.points[rest] - means[self.numbers[rest]]
+            within_all = (deviations**2 * inverse).sum() + ((deviations @ correction.T) ** 2).sum()
+            spread = float(within_all / degrees) if degrees > 0 and scatter > 0 else 1.0
+            against = np.full((len(queries), 1), spread)
+        scores = np.full((len(queries), self.count), -np.inf)
+        scores[:, labels] = closeness(distances[:, : len(labels)], against)
+        return scores
+
+
+def class_means(vectors: Array, numbers: NDArray[np.int64], sizes: NDArray[np.int64]) -> Array:
+    """The means (m, d) of vectors (n, d) by their labels (n,), of which each has `sizes` (m,)."""
+    means: Array = class_sums(vectors, numbers, len(sizes)) / np.maximum(sizes, 1)[:, None]
+    return means
+
+
+def class_sums(vectors: Array, numbers: NDArray[np.int64], count: int) -> Array:
+    """The sums (count, d) of vectors (n, d) by their labels (n,) in [0, count)."""
+    sums = np.zeros((count, vectors.shape[1]))
+    order = np.argsort(numbers, kind="stable")
+    present, first = np.unique(numbers[order], return_index=True)
+    if len(present):
+        sums[present] = np.add.reduceat(vectors[order], first, axis=0)
+    return sums
+
+
+def principal_axes(vectors: Array, deviations: Array) -> tuple[Array, Array]:
+    """Orthonormal axes (p, d) that span the vectors (n, d), along which the deviations (n, d) are uncorrelated; and the sums
+    (p,) of their squares along each.
+    """
+    if len(vectors) < vectors.shape[1]:
+        _, lengths, rows = np.linalg.svd(vectors, full_matrices=False)
+        basis = rows[lengths > LEAST * max(float(lengths.max(initial=0.0)), 1.0)]
+    else:
+        basis = np.eye(vectors.shape[1])
+    coordinates = deviations @ basis.T
+    sums, turned = np.linalg.eigh(coordinates.T @ coordinates)
+    return turned.T @ basis, _without_rounding(sums)
+
+
+def _without_rounding(sums: Array) -> Array:
+    """Sums of squares (p,), those that are nothing but rounding at 0."""
+    return np.where(sums > LEAST * max(float(sums.max(initial=0.0)), LEAST), sums, 0.0)
+
+
+def _discriminant(means: Array, sizes: NDArray[np.int64], count: int, axes: Array, deviations: Array) -> Discriminant:
+    """From the means (c, d) of all labels (Unknown last) and the sums of squares (p,) along axes (p, d)."""
+    degrees, scatter = int(sizes.sum()) - len(sizes), float(deviations.sum())
+    within, isotropic = _shrunk(deviations, scatter, degrees, means.shape[1])
+    kept = within > 0
+    varies = degrees > 0 and scatter > 0
+    return Discriminant(
+        means=means[:count],
+        reference=_reference(means, count),
+        directions=axes[kept],
+        corrections=1 / isotropic - 1 / (within[kept] + isotropic),
+        isotropic=1 / isotropic,
+        spread=float((deviations / (within + isotropic)).sum() / degrees) if varies else 1.0,
+    )
+
+
+def _shrunk(deviations: Array, scatter: float, degrees: int, dimension: int) -> tuple[Array, float]:
+    """The covariance's variance (p,) along each axis beyond the isotropic part, and that part; (0, 1) where nothing varies."""
+    if degrees <= 0 or scatter <= 0:
+        return np.zeros_like(deviations), 1.0
+    return (1 - SHRINKAGE) * deviations / degrees, SHRINKAGE * scatter / (degrees * dimension)
+
+
+def _reference(means: Array, count: int) -> Array | None:
+    """What is no label: the strangers' mean, which follows those of the labels; else the mean of the labels' means."""
+    if len(means) <= count < 2:
+        return None
+    reference: Array = means[count] if len(means) > count else means.mean(axis=0)
+    return reference
+
+
+def _squares(left: Array, right: Array) -> Array:
+    """Squared distances (q, p) of rows."""
+    products = (left**2).sum(axis=1)[:, None] - 2 * left @ right.T + (right**2).sum(axis=1)
+    squares: Array = np.maximum(products, 0.0)
+    return squares

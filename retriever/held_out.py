@@ -1,0 +1,111 @@
+"""Held-out scores: what each shot scores where it, or its whole label, had never been there. Pure.
+
+The first answers how known images score by the rest of the support set, the second how images of a label score that the support
+set does not have: strangers, as far as the support set can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retriever.discriminant import Samples, class_sums
+from retriever.scores import (
+    Labelled,
+    Numbers,
+    Score,
+    Scores,
+    cosines,
+    directions,
+    neighbour_scores,
+    rounded,
+)
+from schema.labelled import LabelledVectors
+
+MOST = 2000
+"""Shots that are held out at most: of more, an even choice by their SHA-256."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The s shots of a support set, by the images (numbers in it) that belong to each.
+
+    `asked` (s,) is the image that each shot asks with, its first; `truth` (s,) its label by number; `with_it` holds the images
+    that leave with it: those of the same shot, and those of the same bytes.
+    """
+
+    asked: Numbers
+    truth: Numbers
+    with_it: tuple[Numbers, ...]
+
+    @classmethod
+    def of(cls, support: LabelledVectors, numbers: Numbers) -> HeldOut:
+        """The shots of a support set whose images have labels by number (n,)."""
+        shots: dict[tuple[str | None, str | None], list[int]] = {}
+        copies: dict[str, list[int]] = {}
+        for index, key in enumerate(zip(support.labels, support.shots, strict=True)):
+            shots.setdefault(key, []).append(index)
+            copies.setdefault(support.hashes[index], []).append(index)
+        firsts = sorted(sorted((images[0] for images in shots.values()), key=lambda i: support.hashes[i])[:MOST])
+        groups = {images[0]: images for images in shots.values()}
+        with_it = tuple(
+            np.array(sorted({*groups[first], *copies[support.hashes[first]]}), dtype=np.int64) for first in firsts
+        )
+        asked = np.array(firsts, dtype=np.int64)
+        return cls(asked, numbers[asked], with_it)
+
+
+def without_the_shot(score: Score, labelled: Labelled, held_out: HeldOut) -> Scores:
+    """The scores (s, m) of each shot by all others; -inf for a label that has no other."""
+    return _without(score, labelled, held_out.asked, held_out.with_it)
+
+
+def without_the_label(score: Score, labelled: Labelled, held_out: HeldOut) -> Scores:
+    """The scores (s, m) of each shot where its whole label is left out everywhere, votes and covariance included."""
+    labels = [np.flatnonzero(labelled.numbers == label) for label in range(len(labelled.names))]
+    out = [np.union1d(labels[label], same) for label, same in zip(held_out.truth, held_out.with_it, strict=True)]
+    return _without(score, labelled, held_out.asked, out)
+
+
+def _without(score: Score, labelled: Labelled, asked: Numbers, out: Sequence[Numbers]) -> Scores:
+    scored = np.full((len(asked), len(labelled.names)), -np.inf)
+    if not len(asked):
+        return scored
+    if score == Score.LDA:
+        samples = Samples.of(labelled.vectors, labelled.numbers, len(labelled.names), labelled.strangers)
+        for rows in _alike(out):
+            scored[rows] = rounded(samples.scores_without(out[rows[0]], asked[rows]))
+        return scored
+    if score == Score.PROTOTYPE:
+        return _by_means(labelled, asked, out)
+    for start in range(0, len(asked), MOST // 4):
+        part = slice(start, start + MOST // 4)
+        similarities = cosines(labelled.vectors[asked[part]], labelled.vectors)
+        for row, left in zip(similarities, out[part], strict=True):
+            row[left] = np.nan
+        scored[part] = neighbour_scores(score, similarities, labelled.numbers, len(labelled.names))
+    return scored
+
+
+def _alike(out: Sequence[Numbers]) -> list[list[int]]:
+    """The rows that leave the same images out, together."""
+    groups: dict[bytes, list[int]] = {}
+    for row, left in enumerate(out):
+        groups.setdefault(left.tobytes(), []).append(row)
+    return list(groups.values())
+
+
+def _by_means(labelled: Labelled, asked: Numbers, out: Sequence[Numbers]) -> Scores:
+    wide, count = labelled.vectors.astype(np.float64), len(labelled.names)
+    sizes = np.bincount(labelled.numbers, minlength=count)
+    sums = class_sums(wide, labelled.numbers, count)
+    scored = np.clip(wide[asked] @ directions(sums / np.maximum(sizes, 1)[:, None]).T, -1.0, 1.0)
+    for row, (image, left) in enumerate(zip(asked, out, strict=True)):
+        for label in np.unique(labelled.numbers[left]):
+            mine = left[labelled.numbers[left] == label]
+            rest = sizes[label] - len(mine)
+            mean = (sums[label] - wide[mine].sum(axis=0)) / max(rest, 1)
+            scored[row, label] = np.clip(wide[image] @ directions(mean[None])[0], -1.0, 1.0) if rest else -np.inf
+    return rounded(scored)

@@ -1,0 +1,65 @@
+"""The label index: what the labels of one category are known by, for scores that rest on their means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.scores import Labelled, Numbers, Score, Scorer, fit, label_numbers
+from retriever.strangers import strangers_in_force
+from schema.calibrations import CalibrationRow
+from schema.catalog import BackboneRow, Catalog
+from schema.images import Role
+from vectors.protocol import VectorStore
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelIndex:
+    """A scorer of m labels, and which images (n,) are whose: `ids` in the order of their labels' `numbers`.
+
+    A query costs m x d, however many images the labels have; made once for a state of the store.
+    """
+
+    names: tuple[str, ...]
+    numbers: Numbers
+    ids: NDArray[np.int64]
+    scorer: Scorer
+    vectors: VectorStore
+
+    @classmethod
+    def of(
+        cls,
+        catalog: Catalog,
+        row: BackboneRow,
+        category: str,
+        score: Score,
+        vectors: VectorStore,
+        *,
+        calibration: CalibrationRow | None,
+    ) -> LabelIndex | None:
+        """Fit the score to the support images that the backbone has a vector of; None where there are none.
+
+        Of the strangers it knows those in force: where it was calibrated, its threshold was set for these.
+        """
+        held = vectors.ids()
+        labels = catalog.labels(category, Role.SUPPORT)
+        kept = np.array([image_id for image_id in held.tolist() if image_id in labels], dtype=np.int64)
+        if not len(kept):
+            return None
+        names, numbers = label_numbers([labels[image_id] for image_id in kept.tolist()])
+        order = np.argsort(numbers, kind="stable")
+        ids, numbers = kept[order], numbers[order]
+        strangers = strangers_in_force(catalog, row, category, score, calibration)
+        scorer = fit(score, Labelled(names, numbers, vectors.vectors(ids), strangers))
+        return cls(names, numbers, ids, scorer, vectors)
+
+    def best(self, vector: NDArray[np.float32]) -> Iterator[tuple[str, float, NDArray[np.int64]]]:
+        """The two best labels of a query (1, d), and those that tie with them: name, score, and their images' ids."""
+        scores = self.scorer.scores(vector)[0]
+        least = np.partition(scores, -2)[-2] if len(scores) > 1 else scores[0]
+        for number in np.flatnonzero(scores >= least).tolist():
+            first, last = np.searchsorted(self.numbers, [number, number + 1])
+            yield self.names[number], float(scores[number]), self.ids[first:last]
