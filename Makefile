@@ -18,7 +18,7 @@ demo: $(VENV)/installed
 	@BIN=$(CURDIR)/$(BIN) DEMO=$(DEMO) STORE=$(STORE) sh examples/demo.sh
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -72,6 +72,11 @@ def _print(made: Evaluation, written: list[Path]) -> None:
     _print_outcomes(tables[0])
     _print_shots(tables[1])
     _print_scores(tables[2])
+    for row in made.pairs:
+        click.echo(
+            f"{row.category}: {row.backbone} deals with {100 * row.lead:.1f} % more queries as it should than {row.other}: "
+            f"better in {row.better_in:.0%} of resamples"
+        )
     verb = "kept" if made.options.keep_leaks else "left out"
     if made.leaks:
         click.echo(f"{len(made.leaks)} queries are copies of shots, and were {verb}:")
@@ -96,14 +101,15 @@ def _print_outcomes(figures: Figures) -> None:
 
 
 def _print_shots(figures: Figures) -> None:
-    """Table 8 with each mean and its deviation in one cell."""
-    columns = [column for column in figures.columns if not column.endswith("_sd")]
+    """Table 8 with each mean, its deviation and its sampling error in one cell."""
+    columns = [column for column in figures.columns if not column.endswith(("_sd", "_se"))]
     rows = []
     for row in figures.as_objects():
         cells = [_text(row["backbone"]), _text(row["shots"])]
         for column in columns[2:]:
-            mean, deviation = row[column], row[f"{column}_sd"]
-            cells.append("-" if mean is None or deviation is None else f"{mean:.3f} ± {deviation:.3f}")
+            mean, deviation, error = (row[f"{column}{part}"] for part in ("", "_sd", "_se"))
+            due = "" if error is None else f" ({error:.3f})"
+            cells.append("-" if mean is None or deviation is None else f"{mean:.3f} ± {deviation:.3f}{due}")
         rows.append(cells)
     _print_table(figures.title, columns, rows)
 

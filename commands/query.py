@@ -63,6 +63,11 @@ CSV_COLUMNS = (
     show_default=True,
     help="Where the hits come from; the verdict always rests on support.",
 )
+@click.option(
+    "--coverage",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    help="Name the labels that cannot be ruled out: the true one is among them this often, such as 0.9 (when calibrated).",
+)
 @click.option("--text", help="Mix these words into each image (with clip): this, but red.")
 @click.option(
     "--text-weight",
@@ -216,6 +221,10 @@ def _print_answer(facts: Facts, layout: _Layout) -> None:
     click.echo(f"{verdict} {label:<{width}} {score:>6}  {other:<{width + 6}} {margin:>6}  {printable(facts['path'])}")
     if facts["negative"] is not None:
         click.echo(f"    {facts['negative_score']:.3f}  {facts['reason']}: {near(facts['negative'])}")
+    if len(facts["close"]) > 1:
+        click.echo(f"    too close to choose: {', '.join(facts['close'])}")
+    if facts["possible"] is not None:
+        click.echo(f"    {_possible(facts['possible'])}")
     if layout.hits:
         for hit in facts["hits"]:
             shot = "/".join(part for part in (hit["category"], hit["label"], hit["shot"]) if part)
@@ -229,6 +238,13 @@ def _name(facts: Facts, which: str, layout: _Layout) -> str:
     if facts[which] is None:
         return "-"
     return f"{facts[f'{which}_category']}/{facts[which]}" if layout.with_category else str(facts[which])
+
+
+def _possible(facts: Facts) -> str:
+    """The labels that cannot be ruled out, and how plausible it is that it is none of them."""
+    labels = ", ".join(f"{one['label']} (p {one['p']:.2f})" for one in facts["labels"]) or "none"
+    none = "" if facts["none_of_these"] is None else f"; none of these: p {facts['none_of_these']:.2f}"
+    return f"not ruled out at {facts['coverage']:g}: {labels}{none}"
 
 
 def _policy_notes(context: Context) -> list[str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from evaluation.judged import Judged, judge
 from evaluation.outcomes import Outcomes, count_outcomes
+from evaluation.pairs import PairRow, compare_backbones
 from evaluation.rules import Rules, rules_in_force
 from evaluation.samples import CategorySamples, Leak, find_leaks, labelled_queries, load_samples
 from evaluation.scores import ScoreRow, compare_scores
@@ -73,6 +74,7 @@ class Evaluation:
     outcomes: Sequence[OutcomeRow]
     shots: Sequence[ShotsRow]
     scores: Sequence[ScoreRow]
+    pairs: Sequence[PairRow]
     judged: Sequence[Judged]
     leaks: Sequence[Leak]
     unseen_only: bool
@@ -141,6 +143,7 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
         outcomes=outcomes,
         shots=shots,
         scores=scores,
+        pairs=compare_backbones(judged),
         judged=judged,
         leaks=leaks,
         unseen_only=unseen_only,
@@ -183,7 +186,7 @@ def _measure(
             ]
             for seed in range(options.seeds)
         ]
-        summary = {name: summarise([each[name] for each in draw] for draw in draws) for name in METRICS}
+        summary = {name: summarise(name, draws) for name in METRICS}
         figures.append(ShotsRow(row.name, count, summary))
     return figures
 

@@ -6,14 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, oscr, right_at_false_accepts
 from evaluation.samples import CategorySamples, select
+from retriever.prediction_set import SetSamples, prediction_set
 from retriever.scores import Score, fit
-from retriever.strangers import model_strangers
+from retriever.strangers import strangers_in_force
+from schema.calibrations import CalibrationRow, all_calibrations
 from schema.catalog import BackboneRow, Catalog
 
-SCORE_METRICS = ("accuracy", "auroc", "fpr95", "oscr", "right_at_5")
+SCORE_METRICS = ("accuracy", "auroc", "fpr95", "oscr", "right_at_5", "set_coverage", "set_size")
+
+COVERAGE = 0.9
+"""Of the prediction sets that are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +27,8 @@ class ScoreRow:
     """A row of Table 9: a backbone's metrics by one score in one category, all shots used; None without a value.
 
     `queries` are those judged by, `strangers` those among them that show no label, `known_strangers` those that the model of
-    `lda` knows, which are not among them.
+    `lda` knows, which are not among them. `set_coverage` and `set_size` are those of prediction sets at 0.9, where the score is
+    calibrated: the share of known queries whose label is in the set, and how many labels it has on average.
     """
 
     category: str
@@ -43,9 +50,10 @@ def compare_scores(
         queries, truth = select(one.queries, kept), one.truth[kept]
         if not len(truth) or not one.names:
             continue
-        known = model_strangers(catalog, row, one.category).vectors
+        calibrations = {each.score: each for each in all_calibrations(catalog, row.id) if each.category == one.category}
         for score in Score:
-            strangers = known if score == Score.LDA else known[:0]
+            calibration = calibrations.get(score)
+            strangers = strangers_in_force(catalog, row, one.category, score, calibration)
             scores = fit(score, one.labelled(strangers)).scores(queries.vectors)
             figures = {
                 "accuracy": closed_set_accuracy(scores, truth),
@@ -53,6 +61,7 @@ def compare_scores(
                 "fpr95": fpr_at_95_tpr(scores, truth),
                 "oscr": oscr(scores, truth),
                 "right_at_5": right_at_false_accepts(scores, truth, 0.05),
+                **_sets(one.names, scores, truth, calibration),
             }
             rows.append(
                 ScoreRow(
@@ -61,3 +70,16 @@ def compare_scores(
                 )
             )
     return rows
+
+
+def _sets(
+    names: Sequence[str], scores: NDArray[np.float64], truth: NDArray[np.int64], calibration: CalibrationRow | None
+) -> dict[str, float | None]:
+    samples = calibration.about().get("sets") if calibration is not None else None
+    known = np.flatnonzero(truth >= 0)
+    if samples is None or not len(known):
+        return {"set_coverage": None, "set_size": None}
+    by = SetSamples.from_json(samples)
+    sets = [prediction_set(dict(zip(names, scores[row].tolist(), strict=True)), by, COVERAGE).labels for row in known]
+    held = [names[truth[row]] in labels for row, labels in zip(known, sets, strict=True)]
+    return {"set_coverage": float(np.mean(held)), "set_size": float(np.mean([len(labels) for labels in sets]))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, macro_f1, oscr
 from evaluation.outcomes import predict
+from evaluation.resampling import resample, sampling_errors
 from evaluation.samples import CategorySamples
 from retriever.policy import Policy
 from retriever.scores import Score, fit
@@ -21,10 +22,22 @@ METRICS = ("accuracy", "auroc", "fpr95", "oscr", "macro_f1")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A metric over several draws of shots: its mean, and the standard deviation between draws; None where it has no value."""
+    """A metric over several draws of shots: its mean, and the standard deviation between draws; None where it has no value.
+
+    `error` is its standard deviation over resamples of the queries, for the first draw (`evaluation.resampling`).
+    """
 
     mean: float | None
     deviation: float | None
+    error: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One category's metrics by one draw of shots, and their sampling errors where they were asked for."""
+
+    values: Mapping[str, float | None]
+    errors: Mapping[str, float | None]
 
 
 def shot_counts(samples: Iterable[CategorySamples]) -> list[int]:
@@ -42,31 +55,41 @@ def measure(
     strangers: NDArray[np.float32],
     shots: int,
     seed: int,
-) -> dict[str, float | None]:
-    """All metrics of one category with so many shots per label.
+) -> Measured:
+    """All metrics of one category with so many shots per label; for the first seed, their sampling errors as well.
 
     The draws are nested: of one seed, the two shots of a draw are among the three of the next.
     """
     kept = np.array(sorted(_draw(samples, shots, seed)), dtype=np.int64)
     scores = fit(score, samples.labelled(strangers, kept)).scores(samples.queries.vectors)
     truth = samples.truth
-    return {
+    predicted = predict(scores, policy, samples.rejected(similarities[:, kept]))
+    values = {
         "accuracy": closed_set_accuracy(scores, truth),
         "auroc": auroc(scores, truth),
         "fpr95": fpr_at_95_tpr(scores, truth),
         "oscr": oscr(scores, truth),
-        "macro_f1": macro_f1(
-            predict(scores, policy, samples.rejected(similarities[:, kept])), truth, len(samples.names)
-        ),
+        "macro_f1": macro_f1(predicted, truth, len(samples.names)),
     }
+    return Measured(values, sampling_errors(scores, predicted, truth, resample(truth)) if seed == 0 else {})
 
 
-def summarise(draws: Iterable[Iterable[float | None]]) -> Figure:
-    """Of each draw the mean over categories that have a value; of these, mean and standard deviation (n - 1)."""
-    means = [float(np.mean(values)) for draw in draws if (values := [value for value in draw if value is not None])]
+def summarise(name: str, draws: Sequence[Sequence[Measured]]) -> Figure:
+    """Of each draw the mean over categories that have a value; of these, mean and standard deviation (n - 1).
+
+    The error is that of the mean over categories, whose queries are independent of each other.
+    """
+    means = [float(np.mean(values)) for draw in draws if (values := _values(name, draw))]
     if not means:
         return Figure(None, None)
-    return Figure(float(np.mean(means)), float(np.std(means, ddof=1)) if len(means) > 1 else 0.0)
+    errors = [one.errors.get(name) for one in draws[0] if one.values[name] is not None]
+    known = [error for error in errors if error is not None]
+    error = float(np.sqrt(np.sum(np.square(known))) / len(known)) if known else None
+    return Figure(float(np.mean(means)), float(np.std(means, ddof=1)) if len(means) > 1 else 0.0, error)
+
+
+def _values(name: str, draw: Iterable[Measured]) -> list[float]:
+    return [value for one in draw if (value := one.values[name]) is not None]
 
 
 def _shots(samples: CategorySamples) -> dict[int, dict[str | None, list[int]]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.evaluate import Evaluation
+from evaluation.outcomes import REFUSED, count_outcomes
 from evaluation.scores import SCORE_METRICS
 from evaluation.shots import METRICS
 
@@ -77,15 +78,16 @@ def outcomes_table(evaluation: Evaluation) -> Table:
 
 
 def shots_table(evaluation: Evaluation) -> Table:
-    """Table 8: a backbone's metrics by number of shots, mean and standard deviation over the draws."""
-    columns = ("backbone", "shots", *(f"{name}{part}" for name in METRICS for part in ("", "_sd")))
+    """Table 8: a backbone's metrics by number of shots: mean and standard deviation over the draws, and the sampling error."""
+    columns = ("backbone", "shots", *(f"{name}{part}" for name in METRICS for part in ("", "_sd", "_se")))
     rows: list[list[Cell]] = []
     for row in evaluation.shots:
         figures = [row.figures[name] for name in METRICS]
-        cells = [value for figure in figures for value in (_rounded(figure.mean), _rounded(figure.deviation))]
+        cells = [_rounded(value) for figure in figures for value in (figure.mean, figure.deviation, figure.error)]
         rows.append([row.backbone, row.shots, *cells])
     draws = evaluation.options.seeds
-    return Table("table8", f"Table 8: by number of shots, mean and standard deviation of {draws} draws", columns, rows)
+    title = f"Table 8: by number of shots, mean ± standard deviation of {draws} draws (and what is due to the queries)"
+    return Table("table8", title, columns, rows)
 
 
 def scores_table(evaluation: Evaluation) -> Table:
@@ -101,9 +103,35 @@ def scores_table(evaluation: Evaluation) -> Table:
     return Table("table9", "Table 9: scores side by side, all shots, the same queries", columns, rows)
 
 
+def pairs_table(evaluation: Evaluation) -> Table:
+    """Table 10: every two backbones on the same queries."""
+    columns = ("category", "backbone", "other", "lead", "better_in")
+    rows: list[list[Cell]] = [
+        [row.category, row.backbone, row.other, _rounded(row.lead), _rounded(row.better_in)] for row in evaluation.pairs
+    ]
+    return Table(
+        "table10", "Table 10: backbones on the same queries: lead in accuracy, share of resamples", columns, rows
+    )
+
+
+def labels_table(evaluation: Evaluation) -> Table:
+    """Table 11: Table 7 by label."""
+    columns = ("category", "backbone", "label", "queries", *OUTCOMES)
+    rows: list[list[Cell]] = []
+    for judged in evaluation.judged:
+        for number in (*range(len(judged.names)), REFUSED):
+            mine = judged.truth == number
+            if mine.any():
+                counted = count_outcomes(judged.predicted[mine], judged.truth[mine])
+                counts = [getattr(counted, name) for name in OUTCOMES]
+                rows.append([judged.category, judged.backbone, judged.answer(number), counted.queries, *counts])
+    return Table("table11", "Table 11: labelled queries by label and outcome", columns, rows)
+
+
 def all_tables(evaluation: Evaluation) -> list[Table]:
     """All tables, in order."""
-    return [outcomes_table(evaluation), shots_table(evaluation), scores_table(evaluation)]
+    makers = (outcomes_table, shots_table, scores_table, pairs_table, labels_table)
+    return [make(evaluation) for make in makers]
 
 
 def digest(tables: Sequence[Table]) -> str:

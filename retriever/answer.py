@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from retriever.decision import Decision, Verdict
+from retriever.prediction_set import PredictionSet
 from retriever.rank import Hit
 from retriever.scores import Score
 
@@ -15,7 +16,8 @@ from retriever.scores import Score
 class Answer:
     """What was found for one image. `category` is the one asked for, None where all were searched.
 
-    `captions` are those of the hits, by image id; None where they were not asked for.
+    `captions` are those of the hits, by image id; None where they were not asked for. `close` names the labels between which an
+    ambiguous query cannot choose, best first; `possible` those that cannot be ruled out, None where it was not asked for.
     """
 
     path: str
@@ -25,6 +27,8 @@ class Answer:
     hits: tuple[Hit, ...]
     captions: Mapping[int, str] | None = None
     score_by: Score = Score.MAX_SIM
+    close: tuple[str, ...] = ()
+    possible: PredictionSet | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The object that `query --json` prints; scores are cosines, rounded to 6 decimals (float32 carries no more)."""
@@ -53,6 +57,8 @@ class Answer:
             "calibrated": decision.policy.calibrated,
             "nearest_hit": self._hit(nearest.best) if nearest else None,
             "runner_up_hit": self._hit(runner_up.best) if runner_up else None,
+            "close": list(self.close),
+            "possible": self.possible.as_json() if self.possible else None,
             "hits": [
                 self._hit(hit) | ({} if self.captions is None else {"caption": self.captions.get(hit.image.id)})
                 for hit in self.hits

@@ -34,9 +34,10 @@ from retriever.choice import choose_rows, choose_supported, load_indexed
 from retriever.embedding import embed_picture
 from retriever.held_out import HeldOut, without_the_label, without_the_shot
 from retriever.policy import Policy, prior_policy
+from retriever.prediction_set import SetSamples
 from retriever.scores import Labelled, Numbers, Score, Scores, fit
 from retriever.sources import read_queries
-from retriever.strangers import ModelStrangers, is_for_calibration, is_for_model, model_strangers
+from retriever.strangers import is_for_calibration, is_for_model, model_strangers
 from schema.calibrations import CalibrationRow, put_calibration
 from schema.catalog import BackboneRow
 from schema.errors import ImageError, UsageError
@@ -96,6 +97,7 @@ class Calibration:
     what the promise about strangers rests on (of the known, where none is made about strangers), with `n` of them, and
     `known_method` what stood for known images. `evidence` (`answered_right`) is what scores and backbones are compared by.
     `strangers` is how many the model knows. `guarded` tells whether the threshold is set against other kinds of strangers, too.
+    `known` and `against` are the known images and strangers whose scores it rests on.
     """
 
     backbone: str
@@ -110,6 +112,8 @@ class Calibration:
     evidence: float
     strangers: int
     guarded: bool
+    known: Known
+    against: Strangers
     missing: str | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -167,7 +171,6 @@ class Evidence:
     """
 
     shots: Known
-    shot_labels: Numbers
     left_out: Strangers
     left_out_labels: Numbers
     queries: Known
@@ -241,16 +244,17 @@ def calibrate(
         evidence = gather(score, labelled, held_out, queries.vectors[known], truth, strangers)
         made = find_policy(backbone.name, category, score, options, evidence, len(model.hashes))
         if made.policy.calibrated:
-            _keep(store, backbone, made, model, seen, every=options.every)
+            more: dict[str, Any] = {
+                "every": options.every,
+                "strangers": list(model.hashes) if score == Score.LDA else [],
+                "sets": set_samples(made.known, made.against, labelled.names).as_json(),
+            }
+            _keep(store, backbone, made, seen, more)
         yield made
 
 
-def _keep(
-    store: Store, backbone: BackboneRow, made: Calibration, model: ModelStrangers, seen: str, *, every: bool
-) -> None:
-    strangers = list(model.hashes) if made.score == Score.LDA else []
-    own = {"every": every, "fingerprint": backbone.fingerprint, "strangers": strangers}
-    facts = json.dumps(made.facts() | own)
+def _keep(store: Store, backbone: BackboneRow, made: Calibration, seen: str, more: dict[str, Any]) -> None:
+    facts = json.dumps(made.facts() | more | {"fingerprint": backbone.fingerprint})
     policy = made.policy
     row = CalibrationRow(
         backbone.id, made.category, made.score.value, policy.threshold, policy.margin_floor, facts, seen, utc_now()
@@ -296,7 +300,6 @@ def gather(
     others = np.isfinite(no_label).any(axis=1)
     return Evidence(
         shots=_known(by_others[own], held_out.truth[own]),
-        shot_labels=held_out.truth[own],
         left_out=_strangers(no_label[others]),
         left_out_labels=held_out.truth[others],
         queries=_known(model.scores(queries), truth),
@@ -312,7 +315,7 @@ def find_policy(
     Known strangers that are too few to promise anything count all the same: no more of them match than the target allows.
     """
     aims, prior = options.aims, prior_policy(backbone, score)
-    known, known_labels, known_method = _known_images(aims, evidence)
+    known, known_method = _known_images(aims, evidence)
     threshold, method, guarded = prior.threshold, None, False
     missing: list[str] = []
     if Aim.FALSE_ACCEPT in aims.rates:
@@ -352,7 +355,9 @@ def find_policy(
         method=None if missing else method or known_method,
         known_method=known_method,
         n=len(known) if method is None else _count(method, evidence),
-        shares=_shares(policy, known, known_labels, evidence),
+        shares=_shares(policy, known, known.truth if known_method == Source.SHOTS else None, evidence),
+        known=known,
+        against=against,
         evidence=answered_right(known, against),
         strangers=strangers if score == Score.LDA else 0,
         guarded=guarded,
@@ -364,12 +369,12 @@ def _count(method: Source, evidence: Evidence) -> int:
     return len(evidence.negatives) if method == Source.NEGATIVES else len(evidence.left_out)
 
 
-def _known_images(aims: Aims, evidence: Evidence) -> tuple[Known, Numbers | None, Source]:
+def _known_images(aims: Aims, evidence: Evidence) -> tuple[Known, Source]:
     """Labelled queries where there are enough for every bound on known images (and any at all), else the shots."""
     needed = max((aims.samples_needed(aim) for aim in aims.rates if aim != Aim.FALSE_ACCEPT), default=1)
     if len(evidence.queries) >= max(needed, min(len(evidence.shots), ENOUGH)):
-        return evidence.queries, None, Source.QUERIES
-    return evidence.shots, evidence.shot_labels, Source.SHOTS
+        return evidence.queries, Source.QUERIES
+    return evidence.shots, Source.SHOTS
 
 
 ENOUGH = 30
@@ -439,13 +444,21 @@ def _shares(policy: Policy, known: Known, labels: Numbers | None, evidence: Evid
     )
 
 
+def set_samples(known: Known, against: Strangers, names: Sequence[str]) -> SetSamples:
+    """What prediction sets rest on: how known images score their own labels (by name), and how strangers score at best."""
+    own = {name: np.sort(known.own[known.truth == label]).tolist() for label, name in enumerate(names)}
+    return SetSamples({name: scores for name, scores in own.items() if scores}, np.sort(against.best).tolist())
+
+
 def _rate(hit: NDArray[np.bool_], labels: Numbers | None) -> Rate:
     return Rate(int(hit.sum()), len(hit), None if labels is None else resampled_over_labels(hit, labels))
 
 
 def _known(scores: Scores, truth: Numbers) -> Known:
     best, margins = _best_and_margin(scores)
-    return Known(best, margins, scores.argmax(axis=1) == truth if scores.size else np.zeros(0, dtype=np.bool_))
+    if not scores.size:
+        return Known(best, margins, np.zeros(0, dtype=np.bool_), np.zeros(0), truth[:0])
+    return Known(best, margins, scores.argmax(axis=1) == truth, scores[np.arange(len(truth)), truth], truth)
 
 
 def _strangers(scores: Scores) -> Strangers:

@@ -68,12 +68,14 @@ class Known:
     """How n images that show a label score by a model that has not seen them.
 
     `best` (n,) is the best label's score, `margins` (n,) its lead over the best other label (+inf where there is none),
-    `right` (n,) whether the best label is the image's own.
+    `right` (n,) whether the best label is the image's own; `own` (n,) is the score of its own label, `truth` (n,) that label.
     """
 
     best: NDArray[np.float64]
     margins: NDArray[np.float64]
     right: NDArray[np.bool_]
+    own: NDArray[np.float64]
+    truth: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.best)

@@ -56,6 +56,11 @@ class LabelIndex:
         scorer = fit(score, Labelled(names, numbers, vectors.vectors(ids), strangers))
         return cls(names, numbers, ids, scorer, vectors)
 
+    def scores(self, vector: NDArray[np.float32]) -> dict[str, float]:
+        """The scores of all labels, best first."""
+        scores = self.scorer.scores(vector)[0]
+        return {self.names[number]: float(scores[number]) for number in np.argsort(-scores, kind="stable")}
+
     def best(self, vector: NDArray[np.float32]) -> Iterator[tuple[str, float, NDArray[np.int64]]]:
         """The two best labels of a query (1, d), and those that tie with them: name, score, and their images' ids."""
         scores = self.scorer.scores(vector)[0]

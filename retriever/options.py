@@ -23,7 +23,8 @@ class QueryOptions:
     """Options of a query; None leaves the choice to nearshot (`threshold` and `margin_floor`: as calibrated, else priors).
 
     `text` is mixed with each image: the unit vector of (1 - text_weight) times the image's plus text_weight times the words'.
-    With `captions`, the hits carry theirs.
+    With `captions`, the hits carry theirs. With `coverage`, answers carry the labels that cannot be ruled out
+    (`retriever.prediction_set`).
     """
 
     backbone: str | None = None
@@ -36,6 +37,7 @@ class QueryOptions:
     text: str | None = None
     text_weight: float = 0.5
     captions: bool = False
+    coverage: float | None = None
     device: str = "auto"
     weights: Path | None = None
     max_pixels: int = MAX_PIXELS

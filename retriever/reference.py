@@ -12,10 +12,11 @@ from retriever.answer import Answer
 from retriever.choice import Coverage, choose_categories
 from retriever.choose_score import choose_score
 from retriever.context import Context, PolicyNote
-from retriever.decision import Negative, decide
+from retriever.decision import Negative, Verdict, decide
 from retriever.label_index import LabelIndex
 from retriever.options import Against, QueryOptions
 from retriever.policy import Policy, origin_of, policy_in_force, prior_policy
+from retriever.prediction_set import PredictionSet, SetSamples, prediction_set
 from retriever.rank import Candidate, Hit, order_candidates, rank_candidates, rank_hits
 from retriever.scores import DECIMALS, NEIGHBOURS, Score, cosines
 from schema.calibrations import all_calibrations
@@ -129,7 +130,7 @@ class Reference:
         """The hits of each role that a decision and the answer need."""
         found: dict[Role, list[Neighbours]] = {Role.SUPPORT: [], Role.QUERY: []}
         for searched in self._searched:
-            k = self._depth(searched, options.top_k)
+            k = self._depth(searched, options)
             found[searched.role].append(searched.vectors.search(vector, k)[0])
         return {role: self._hits(near) for role, near in found.items()}
 
@@ -145,8 +146,41 @@ class Reference:
         )
         decision = decide(candidates, policy, self._nearest_negative(candidates, vector, support))
         best = tuple(rank_hits(shown)[: options.top_k])
-        captions = self._captions(best) if options.captions else None
-        return Answer(name, self.row.name, options.category, decision, best, captions, self._score)
+        scores = self._scores(vector, candidates)
+        floor = policy.margin_floor
+        close = [label for label, score in scores.items() if round(candidates[0].score - score, DECIMALS) < floor]
+        return Answer(
+            path=name,
+            backbone=self.row.name,
+            category=options.category,
+            decision=decision,
+            hits=best,
+            captions=self._captions(best) if options.captions else None,
+            score_by=self._score,
+            close=tuple(close) if decision.verdict == Verdict.AMBIGUOUS else (),
+            possible=None if options.coverage is None else self._possible(scores, options.coverage),
+        )
+
+    def _scores(self, vector: NDArray[np.float32], candidates: Sequence[Candidate]) -> dict[str, float]:
+        """The scores of all labels of the nearest candidate's category (of those in sight, by hits), best first."""
+        if not candidates:
+            return {}
+        category = candidates[0].category
+        if self._score.rests_on_means:
+            return self._indexes[category].scores(vector)
+        return {one.label: one.score for one in candidates if one.category == category}
+
+    def _possible(self, scores: Mapping[str, float], coverage: float) -> PredictionSet:
+        """The labels of the one category that is searched which cannot be ruled out. UsageError where nothing tells."""
+        if len(self.supported) > 1:
+            raise UsageError("labels are ruled out within a category: name one with --category")
+        calibration = self._calibrations.get(self.supported[0]) if self.supported else None
+        samples = calibration.about().get("sets") if calibration is not None else None
+        if samples is None:
+            raise UsageError(
+                f"labels are ruled out by what calibration saw: run `nearshot calibrate --score {self._score}`"
+            )
+        return prediction_set(scores, SetSamples.from_json(samples), coverage)
 
     def _candidates(self, vector: NDArray[np.float32], support: Sequence[Hit]) -> list[Candidate]:
         """The labels, best first: all where the score rests on hits; else the two best, with those that tie with them."""
@@ -160,16 +194,17 @@ class Reference:
                 best.append(Candidate(category, label, rank_hits(hits)[0], score))
         return order_candidates(best)
 
-    def _depth(self, searched: _Searched, top_k: int) -> int:
+    def _depth(self, searched: _Searched, options: QueryOptions) -> int:
         """How many of the nearest to ask for.
 
         Where candidates rest on hits, as many as the largest label has images, and one more: so a second label, if there is
-        one, is among them; and all that vote.
+        one, is among them; and all that vote; and all there are, where every label is to be seen.
         """
         if searched.role == Role.QUERY or self._score.rests_on_means:
-            return top_k
-        largest = max(self.labels[searched.category].values(), default=0)
-        return max(top_k, largest + 1, NEIGHBOURS if self._score == Score.KNN_VOTE else 0)
+            return options.top_k
+        counts = self.labels[searched.category].values()
+        least = sum(counts) if options.coverage is not None else max(counts, default=0) + 1
+        return max(options.top_k, least, NEIGHBOURS if self._score == Score.KNN_VOTE else 0)
 
     def _label_indexes(self, catalog: Catalog) -> dict[str, LabelIndex]:
         """Where the score rests on means of labels: these, per category."""

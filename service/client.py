@@ -79,6 +79,7 @@ def _parameters(options: QueryOptions) -> dict[str, Any]:
         "text": options.text,
         "text_weight": options.text_weight,
         "caption": options.captions,
+        "coverage": options.coverage,
     }
     return {name: value for name, value in chosen.items() if value is not None}
 

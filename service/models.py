@@ -41,6 +41,9 @@ class QueryParameters(BaseModel):
         None, min_length=1, max_length=1000, pattern=r"\S", description="Words to mix into each image (clip)."
     )
     text_weight: float = Field(0.5, ge=0, le=1, allow_inf_nan=False, description="Share of the words in the mixture.")
+    coverage: float | None = Field(
+        None, gt=0, lt=1, allow_inf_nan=False, description="Give the labels that cannot be ruled out, this surely."
+    )
     caption: bool = Field(False, description="Give the captions of the hits.")
 
 
@@ -82,6 +85,24 @@ class Hit(BaseModel):
     caption: str | None = None
 
 
+class Plausible(BaseModel):
+    """A label that cannot be ruled out, and its p-value."""
+
+    label: str
+    p: float
+
+
+class Possible(BaseModel):
+    """The labels that cannot be ruled out: the true one is among them as often as `coverage` says, for known images.
+
+    `none_of_these` is the p-value of a stranger.
+    """
+
+    coverage: float
+    labels: list[Plausible]
+    none_of_these: float | None
+
+
 class Answer(BaseModel):
     """What an image was found to be. `label` is null unless the verdict is `match`; `nearest` is always there."""
 
@@ -110,6 +131,8 @@ class Answer(BaseModel):
                     "calibrated": False,
                     "nearest_hit": None,
                     "runner_up_hit": None,
+                    "close": [],
+                    "possible": None,
                     "hits": [],
                 }
             ]
@@ -137,6 +160,8 @@ class Answer(BaseModel):
     calibrated: bool
     nearest_hit: Hit | None
     runner_up_hit: Hit | None
+    close: list[str] = Field(description="The labels that an ambiguous image cannot choose between, best first.")
+    possible: Possible | None
     hits: list[Hit]
 
 

@@ -126,6 +126,7 @@ def _query_options(asked: models.QueryParameters) -> QueryOptions:
         text=asked.text,
         text_weight=asked.text_weight,
         captions=asked.caption,
+        coverage=asked.coverage,
     )
 
 

@@ -79,6 +79,7 @@ function card({ answer, given }, file, url, image) {
   picture(at(".nearest", shown), answer.nearest_hit, "nearest");
   picture(at(".runner-up", shown), answer.runner_up_hit, "best other label");
   const notes = [given.policies[answer.nearest_category] ?? ""];
+  if (answer.close.length > 1) notes.push(`too close to choose between ${answer.close.join(", ")}`);
   if (given.lacking) notes.push(`${given.lacking} support images have not been seen by ${answer.backbone} yet`);
   if (given.stale.length) notes.push(`the shots of ${given.stale.join(", ")} changed since they were calibrated`);
   at(".policy", shown).textContent = `By ${answer.score_by} (${given.score_reason}), threshold ${answer.threshold}, margin ${answer.margin_floor}: ${notes.filter(Boolean).join("; ")}.`;

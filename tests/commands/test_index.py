@@ -101,7 +101,7 @@ def test_failures_and_what_is_outside_are_listed_with_their_reasons(nearshot: Ru
         (["nowhere"], "nowhere is not a directory"),
         (["data/things"], "is a category, not the data directory; give "),
         (["data", "--category", "dogs"], "no category 'dogs' in "),
-        (["data", "--backbone", "vgg"], "no backbone is called 'vgg'; there are dinov2, clip, resnet50, hog"),
+        (["data", "--backbone", "vgg"], "no backbone is called 'vgg'; there are dinov2, clip, resnet50, lite0, hog"),
         (["data", "--weights", "nowhere", "--backbone", "clip"], "--weights nowhere is not a directory"),
         (["data", "--batch-size", "0"], "0 is not in the range"),
     ],

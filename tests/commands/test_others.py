@@ -77,6 +77,7 @@ def test_backbones_lists_where_weights_come_from_and_whether_they_are_here(nears
         "dinov2": False,
         "clip": False,
         "resnet50": False,
+        "lite0": True,
         "hog": True,
         "florence2": False,
     }

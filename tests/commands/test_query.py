@@ -85,7 +85,7 @@ def test_text_says_verdict_score_shots_and_that_the_thresholds_are_priors(nearsh
     assert answer.startswith("match")
     assert answer.endswith(CAT)
     assert "things/cat/shot1  data/things/2.support-set/cat/shot1.png" in hits[0]
-    assert "uncalibrated priors" in note
+    assert "uncalibrated prior, measured on other images" in note
     assert "(cat)" in nearshot("query", CAT, "--threshold", "1").stdout
     assert "as given" in nearshot("query", CAT, "--threshold", "0.5", "--margin", "0").stdout
 

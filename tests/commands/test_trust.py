@@ -82,11 +82,12 @@ def test_negatives_are_counted_as_strangers(nearshot: Run, indexed: Path) -> Non
 def test_evaluate_prints_its_tables_and_writes_them(nearshot: Run, indexed: Path) -> None:
     printed = nearshot("evaluate", "--output", "out").stdout
     assert "Table 7: labelled queries by outcome" in printed
-    assert "Table 8: by number of shots, mean and standard deviation of 5 draws" in printed
+    assert "Table 8: by number of shots, mean ± standard deviation of 5 draws" in printed
     out = indexed.parent / "out"
     assert sorted(path.name for path in out.iterdir()) == [
-        *("evaluation.json", "report.html", "table7.csv", "table7.md", "table8.csv", "table8.md"),
-        *("table9.csv", "table9.md"),
+        *("evaluation.json", "report.html"),
+        *("table10.csv", "table10.md", "table11.csv", "table11.md"),
+        *("table7.csv", "table7.md", "table8.csv", "table8.md", "table9.csv", "table9.md"),
     ]
     with (out / "table7.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -169,7 +169,7 @@ def test_nothing_to_judge_by_is_said(store: Store, small: Path) -> None:
 def test_everything_is_in_the_json_and_torch_is_not_imported(store: Store, data: Path) -> None:
     run_index(store, data)
     facts = as_json(evaluate(store, EvaluationOptions()))
-    assert {"table7", "table8", "table9", "leaks", "inputs", "tables", "options"} <= facts.keys()
+    assert {"table7", "table8", "table9", "table10", "table11", "leaks", "inputs", "tables", "options"} <= facts.keys()
     script = (
         "import sys; from pathlib import Path\n"
         "from schema.store import Store\n"

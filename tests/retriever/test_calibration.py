@@ -39,9 +39,8 @@ def aims(rate: float, aim: Aim = Aim.FALSE_ACCEPT, confidence: float | None = AV
 def known(best: object = (), margins: object = None, right: object = None) -> Known:
     scores = np.array(best, dtype=np.float64)
     leads = np.ones(len(scores)) if margins is None else np.array(margins, dtype=np.float64)
-    return Known(
-        scores, leads, np.ones(len(scores), dtype=np.bool_) if right is None else np.array(right, dtype=np.bool_)
-    )
+    kept = np.ones(len(scores), dtype=np.bool_) if right is None else np.array(right, dtype=np.bool_)
+    return Known(scores, leads, kept, scores, np.arange(len(scores)) % 3)
 
 
 def strangers(best: object = ()) -> Strangers:
@@ -187,7 +186,6 @@ def evidence(
     others = strangers(left_out)
     return Evidence(
         shots=own,
-        shot_labels=np.arange(len(own)) % 3,
         left_out=others,
         left_out_labels=np.arange(len(others)) % 3,
         queries=known() if queries is None else queries,

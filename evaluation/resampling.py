@@ -1,0 +1,84 @@
+"""Resampling: how much figures would vary with other queries of the same kinds. Pure.
+
+The queries of each label (and the strangers) are drawn again, with replacement, so many times; a resample is how often each
+query was drawn. The spread of draws of shots tells how much the choice of shots matters; this tells what is due to the queries.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.outcomes import REFUSED
+
+RESAMPLES = 200
+
+Weights = NDArray[np.float64]
+
+
+def resample(truth: NDArray[np.int64], *, draws: int = RESAMPLES, seed: int = 0) -> Weights:
+    """How often each of q queries of labels `truth` (q,) was drawn, in each resample: (draws, q)."""
+    chance = np.random.default_rng(seed)
+    weights = np.zeros((draws, len(truth)))
+    for label in np.unique(truth):
+        mine = np.flatnonzero(truth == label)
+        drawn = chance.multinomial(len(mine), np.full(len(mine), 1 / len(mine)), size=draws)
+        weights[:, mine] = drawn
+    return weights
+
+
+def sampling_errors(
+    scores: NDArray[np.float64], predicted: NDArray[np.int64], truth: NDArray[np.int64], weights: Weights
+) -> dict[str, float | None]:
+    """The standard deviation over resamples of each metric in `evaluation.metrics`, None where it has no value.
+
+    By scores (q, m), predictions (q,) and true labels (q,); a metric of a resample counts each query as often as it was drawn.
+    """
+    known = truth >= 0
+    both = known.any() and not known.all()
+    top = scores.max(axis=1)
+    right = known & (scores.argmax(axis=1) == truth)
+    curves = _curves(top, known, right, weights) if both else {}
+    figures = {
+        "accuracy": weights @ right / known.sum() if known.any() else None,
+        "macro_f1": _macro_f1(predicted, truth, scores.shape[1], weights) if len(truth) else None,
+        **{name: curves.get(name) for name in ("auroc", "fpr95", "oscr")},
+    }
+    return {name: None if values is None else float(np.std(values, ddof=1)) for name, values in figures.items()}
+
+
+def better_in(first: NDArray[np.bool_], second: NDArray[np.bool_], weights: Weights) -> float:
+    """The share of resamples in which the first does better on the same queries (q,); a tie counts half."""
+    leads = weights @ (first.astype(np.float64) - second)
+    return float(np.mean((leads > 0) + 0.5 * (leads == 0)))
+
+
+def _curves(
+    top: NDArray[np.float64], known: NDArray[np.bool_], right: NDArray[np.bool_], weights: Weights
+) -> dict[str, NDArray[np.float64]]:
+    """auroc, fpr95 and oscr (draws,): cumulative weights from the highest score down, at each distinct score."""
+    order = np.argsort(-top, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(top[order])), len(top) - 1)
+
+    def reached(kind: NDArray[np.bool_], total: int) -> NDArray[np.float64]:
+        shares = np.cumsum(weights[:, order] * kind[order], axis=1)[:, ends] / total
+        return np.concatenate([np.zeros((len(weights), 1)), shares], axis=1)
+
+    true, strange = reached(known, int(known.sum())), reached(~known, int((~known).sum()))
+    correct = reached(right, int(known.sum()))
+    first = np.argmax(true >= 0.95 - 1e-12, axis=1)
+    return {
+        "auroc": np.trapezoid(true, strange, axis=1),
+        "oscr": np.trapezoid(correct, strange, axis=1),
+        "fpr95": strange[np.arange(len(strange)), first],
+    }
+
+
+def _macro_f1(
+    predicted: NDArray[np.int64], truth: NDArray[np.int64], labels: int, weights: Weights
+) -> NDArray[np.float64]:
+    classes = np.array([*range(labels), *([REFUSED] if (truth < 0).any() else [])])
+    shown, said = (np.asarray(truth)[:, None] == classes), (np.asarray(predicted)[:, None] == classes)
+    hit, real, given = (weights @ table.astype(np.float64) for table in (shown & said, shown, said))
+    scores: NDArray[np.float64] = np.mean(2 * hit / np.maximum(real + given, np.finfo(np.float64).tiny), axis=1)
+    return scores

@@ -1,0 +1,86 @@
+"""Prediction sets: the labels that cannot be ruled out, with a promise of how often the true one is among them. Pure."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class SetSamples:
+    """What p-values rest on, from a calibration: scores by a model that had not seen the images.
+
+    `own` has, per label, how its images score their own label, ascending; `strangers` the best scores of images that show
+    none, ascending.
+    """
+
+    own: Mapping[str, Sequence[float]]
+    strangers: Sequence[float]
+
+    def as_json(self) -> dict[str, Any]:
+        """What is kept beside a calibration."""
+        return {"own": {label: list(scores) for label, scores in self.own.items()}, "strangers": list(self.strangers)}
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> SetSamples:
+        """From what `as_json` gave."""
+        return cls(facts["own"], facts["strangers"])
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionSet:
+    """The labels that a query may show, with their p-values, most plausible first.
+
+    Of known images that are exchangeable with those of the calibration, the true label is among `labels` in at least
+    `coverage` of the cases, on average over calibrations: for every label by itself where it has enough images of its own
+    (`SetSamples`), else over all labels together. `none_of_these` is the p-value of the query being a stranger like the known
+    ones: small where hardly any stranger scores as high; None without strangers to tell by.
+    """
+
+    coverage: float
+    labels: Mapping[str, float]
+    none_of_these: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The object under `possible` in `query --json`."""
+        return {
+            "coverage": self.coverage,
+            "labels": [{"label": label, "p": round(p, 4)} for label, p in self.labels.items()],
+            "none_of_these": None if self.none_of_these is None else round(self.none_of_these, 4),
+        }
+
+
+def prediction_set(scores: Mapping[str, float], samples: SetSamples, coverage: float) -> PredictionSet:
+    """The labels whose p-value is above 1 - coverage, by their scores.
+
+    The p-value of a label is (1 + the number of its own images that score as low or lower) / (n + 1): split conformal
+    prediction, one class at a time (Mondrian: Vovk et al., "Algorithmic Learning in a Random World", 2005). A label with
+    fewer than `samples_needed` images borrows those of all labels.
+    """
+    everyone = sorted(score for own in samples.own.values() for score in own)
+    needed = samples_needed(coverage)
+    values = {}
+    for label, score in scores.items():
+        own = samples.own.get(label, ())
+        judged_by = own if len(own) >= needed else everyone
+        values[label] = Fraction(1 + bisect_right(judged_by, score), len(judged_by) + 1)
+    risk = 1 - _exactly(coverage)
+    kept = {label: float(p) for label, p in values.items() if p > risk}
+    ordered = dict(sorted(kept.items(), key=lambda item: (-item[1], -scores[item[0]], item[0])))
+    best = max(scores.values(), default=-math.inf)
+    as_high = len(samples.strangers) - bisect_left(samples.strangers, best)
+    none = (1 + as_high) / (len(samples.strangers) + 1) if samples.strangers else None
+    return PredictionSet(coverage, ordered, none)
+
+
+def samples_needed(coverage: float) -> int:
+    """The least number of images with which a label can be ruled out at all: (n + 1) (1 - coverage) >= 1."""
+    return math.ceil(1 / (1 - _exactly(coverage))) - 1
+
+
+def _exactly(coverage: float) -> Fraction:
+    return Fraction(str(coverage))
