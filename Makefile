@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo-data
 STORE := demo-store
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint promises install clean
 
 install: $(VENV)/installed
 
@@ -19,6 +19,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# Every promise of docs/calibration.md by 1,000 calibrations; half an hour.
+promises: $(VENV)/installed
+	$(BIN)/python -m tests.promises
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

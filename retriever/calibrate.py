@@ -31,6 +31,7 @@ from retriever.calibration import (
     resampled_over_labels,
 )
 from retriever.choice import choose_rows, choose_supported, load_indexed
+from retriever.choose_score import Found, best_score
 from retriever.embedding import embed_picture
 from retriever.held_out import HeldOut, without_the_label, without_the_shot
 from retriever.policy import Policy, prior_policy
@@ -476,9 +477,14 @@ def _best_and_margin(scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def best_by_evidence(made: Sequence[Calibration]) -> Calibration | None:
-    """The calibration with the most evidence for it, of those that met their targets; ties by the order of scores."""
-    found = [one for one in made if one.policy.calibrated]
-    return max(found, key=lambda one: round(one.evidence, 6), default=None)
+    """Of one category's calibrations, the one that `query` takes: each backbone's best score, and of these the best."""
+    best = []
+    for backbone in dict.fromkeys(one.backbone for one in made):
+        mine = {one.score: one for one in made if one.backbone == backbone and one.policy.calibrated}
+        found = {score: Found(one.evidence, one.shares.right.n, one.strangers > 0) for score, one in mine.items()}
+        if found:
+            best.append(mine[best_score(found)])
+    return max(best, key=lambda one: round(one.evidence, 3), default=None)
 
 
 def _as_json(rate: Rate) -> dict[str, Any]:

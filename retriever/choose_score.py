@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 from backbones.spec import LAST_RESORT
 from retriever.scores import Score
 from schema.calibrations import CalibrationRow
+
+DOUBT = 0.5
+"""Standard errors by which a score must do better than the one that is expected to, to be taken in its place: with few shots
+the best of four is often best by chance (docs/calibration.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +23,17 @@ class ChosenScore:
 
     score: Score
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What calibration found of a score: the evidence (`calibration.answered_right`), from `n` known images per category on
+    average; and whether its model knows strangers.
+    """
+
+    evidence: float
+    n: float
+    knows_strangers: bool
 
 
 def choose_score(
@@ -33,12 +50,12 @@ def choose_score(
     if asked is not None:
         return ChosenScore(asked, "as asked")
     able = [score for score in Score if len(labels) < 2 or score.compares_categories]
-    evidence = evidence_of(calibrations, labels)
-    known = {score: evidence[score] for score in able if score in evidence}
+    known = {score: found for score, found in found_by_calibration(calibrations, labels).items() if score in able}
     if known:
-        best = max(known, key=lambda score: known[score])
-        others = ", ".join(f"{score} {value:.3f}" for score, value in known.items() if score != best)
-        return ChosenScore(best, f"best when calibrated: {known[best]:.3f}" + (f" ({others})" if others else ""))
+        best = best_score(known)
+        others = ", ".join(f"{score} {found.evidence:.3f}" for score, found in known.items() if score != best)
+        values = f"{known[best].evidence:.3f}" + (f" ({others})" if others else "")
+        return ChosenScore(best, f"best when calibrated: {values}")
     if backbone == LAST_RESORT:
         return ChosenScore(Score.MAX_SIM, f"uncalibrated, and {backbone} is not learned")
     fewest = min(chain.from_iterable(counts.values() for counts in labels.values()), default=0)
@@ -47,15 +64,34 @@ def choose_score(
     return ChosenScore(Score.PROTOTYPE, "uncalibrated")
 
 
-def evidence_of(calibrations: Sequence[CalibrationRow], categories: Mapping[str, object]) -> dict[Score, float]:
-    """Of each score that is calibrated for all of some categories, the mean evidence (`calibration.answered_right`)."""
-    found: dict[Score, dict[str, float]] = {}
+def best_score(found: Mapping[Score, Found]) -> Score:
+    """The score with the most evidence for it; of those that are as good but for doubt, the expected one.
+
+    Expected is `lda` where its model knows strangers, else `prototype`.
+    """
+    best = max(found, key=lambda score: round(found[score].evidence, 6))
+    lda = found.get(Score.LDA)
+    expected = Score.LDA if lda is not None and lda.knows_strangers else Score.PROTOTYPE
+    if expected not in found:
+        return best
+    value, n = found[expected].evidence, found[expected].n
+    error = math.sqrt(max(value * (1 - value), 0.01) / max(n, 1))
+    return best if found[best].evidence - value > DOUBT * error else expected
+
+
+def found_by_calibration(calibrations: Sequence[CalibrationRow], categories: Collection[str]) -> dict[Score, Found]:
+    """What was found of each score that is calibrated for all of some categories, on average over these."""
+    rows: dict[Score, list[dict[str, Any]]] = {}
     for row in calibrations:
-        evidence = row.about().get("evidence")
-        if row.category in categories and evidence is not None and row.score in list(Score):
-            found.setdefault(Score(row.score), {})[row.category] = float(evidence)
+        about = row.about()
+        if row.category in categories and "evidence" in about and row.score in list(Score):
+            rows.setdefault(Score(row.score), []).append(about)
     return {
-        score: sum(values.values()) / len(values)
-        for score, values in sorted(found.items(), key=lambda item: list(Score).index(item[0]))
-        if len(values) == len(categories)
+        score: Found(
+            sum(about["evidence"] for about in rows[score]) / len(rows[score]),
+            sum(about["right"]["n"] for about in rows[score]) / len(rows[score]),
+            all(about["strangers_in_model"] for about in rows[score]),
+        )
+        for score in Score
+        if len(rows.get(score, ())) == len(categories) > 0
     }

@@ -86,11 +86,11 @@ def test_without_a_choice_every_backbone_that_is_here_is_used_and_the_others_are
 ) -> None:
     shutil.copytree(weights / "dinov2", tmp_path / "some/dinov2")
     report = run_index(store, small, IndexOptions(weights=tmp_path / "some", device="cpu"))
-    assert set(report.backbones) == {"hog", "dinov2"}
+    assert set(report.backbones) == {"hog", "lite0", "dinov2"}
     assert set(report.skipped_backbones) == {"clip", "resnet50"}
     assert "nearshot backbones pull clip" in report.skipped_backbones["clip"]
     again = run_index(store, small, IndexOptions(device="cpu"))
-    assert set(again.backbones) == {"hog", "dinov2"}, "the store remembers where the weights were"
+    assert set(again.backbones) == {"hog", "lite0", "dinov2"}, "the store remembers where the weights were"
 
 
 def test_a_run_that_finds_nothing_to_do_loads_no_model(
