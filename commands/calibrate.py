@@ -127,8 +127,11 @@ def _print(made: Sequence[Calibration]) -> None:
         for promise, same in groupby(found, key=lambda one: promise_of(one.facts())):
             group_of = list(same)
             click.echo(f"  {', '.join(one.score.value for one in group_of)}: {promise}")
-        for line in dict.fromkeys(_strangers_said(one) for one in found):
-            click.echo(f"  {line}")
+        said: dict[str, list[str]] = {}
+        for one in found:
+            said.setdefault(_strangers_said(one), []).append(one.score.value)
+        for line, scores in said.items():
+            click.echo(f"  {', '.join(scores)}: {line}")
     for category in dict.fromkeys(one.category for one in made):
         best = best_by_evidence([one for one in made if one.category == category])
         if best is not None:

@@ -15,11 +15,11 @@ for directory in "$DEMO" "$STORE"; do
     mkdir -p "$directory" && touch "$directory/.demo"
 done
 python examples/make_demo.py "$DEMO"
-run nearshot index "$DEMO" --store "$STORE" --backbone hog
+run nearshot index "$DEMO" --store "$STORE" --backbone lite0
 for category in objects science textures; do
-    run nearshot query "$DEMO/$category/6.preprocessed" --store "$STORE" --backbone hog --category "$category"
+    run nearshot query "$DEMO/$category/6.preprocessed" --store "$STORE" --category "$category"
 done
-run nearshot query "$DEMO/objects/6.preprocessed/motorcycle/motorcycle-1.png" --store "$STORE" --backbone hog
+run nearshot query "$DEMO/objects/6.preprocessed/motorcycle/motorcycle-1.png" --store "$STORE"
 run nearshot search orange --store "$STORE" --mode captions
 run nearshot search ginger cats --store "$STORE" --mode captions
 run nearshot status --store "$STORE"

@@ -3,7 +3,7 @@
     python examples/make_demo.py DIRECTORY
 
 Shots are crops of a photograph (of the left one of a stereo pair, for the motorcycle); queries are other crops (of the
-right one), photographs that show none of the labels, and one that shows two.
+right one), objects cut out and laid on another background, photographs that show none of the labels, and one that shows two.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import skimage.data
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
 PHOTOGRAPHS = Path(skimage.data.__file__).parent
 
@@ -24,11 +24,15 @@ QUERIES: tuple[Box, ...] = ((0.1, 0.1, 0.9, 0.9), (0.05, 0.1, 0.8, 0.85))
 
 @dataclass(frozen=True)
 class Category:
-    """Labels with the photograph that their shots are cut from; labels with another one for their queries; strangers."""
+    """Labels with the photograph that their shots are cut from; labels with another one for their queries; strangers.
+
+    `cut_out` has, of a label, where its object lies in the photograph (an ellipse in that box), and a background to lay it on.
+    """
 
     labels: dict[str, str]
     query_photographs: dict[str, str]
     strangers: tuple[str, ...]
+    cut_out: dict[str, tuple[Box, str]]
     mixed: tuple[str, str] | None = None
 
 
@@ -57,17 +61,25 @@ CATEGORIES = {
             "rocket": "rocket.jpg",
         },
         query_photographs={"motorcycle": "motorcycle_right.png"},
-        strangers=("hubble_deep_field.jpg", "ihc.png"),
+        strangers=("camera.png", "coins.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "page.png"),
+        cut_out={
+            "cat": ((0.24, 0.0, 0.76, 0.95), "brick.png"),
+            "coffee": ((0.12, 0.10, 0.80, 0.98), "grass.png"),
+            "motorcycle": ((0.02, 0.10, 0.98, 1.0), "gravel.png"),
+            "rocket": ((0.2, 0.0, 0.9, 1.0), "grass.png"),
+        },
     ),
     "science": Category(
         labels={"galaxies": "hubble_deep_field.jpg", "retina": "retina.jpg", "tissue": "ihc.png"},
         query_photographs={},
         strangers=("rocket.jpg", "page.png"),
+        cut_out={},
     ),
     "textures": Category(
         labels={"brick": "brick.png", "grass": "grass.png", "gravel": "gravel.png"},
         query_photographs={},
         strangers=("coffee.png", "chelsea.png"),
+        cut_out={},
         mixed=("grass", "gravel"),
     ),
 }
@@ -90,6 +102,9 @@ def _write_category(root: Path, category: Category) -> None:
         asked = _open(category.query_photographs.get(label, photograph))
         for number, box in enumerate(QUERIES, start=1):
             _save(_crop(asked, box), queries / label / f"{label}-{number}.png")
+        if label in category.cut_out:
+            box, background = category.cut_out[label]
+            _save(_laid_on(asked, box, _open(background)), queries / label / f"{label}-on-{Path(background).stem}.png")
     for photograph in category.strangers:
         stem = Path(photograph).stem
         _save(_open(photograph), queries / "Unknown" / f"{stem}.png")
@@ -103,6 +118,18 @@ def _write_category(root: Path, category: Category) -> None:
 def _open(name: str) -> Image.Image:
     with Image.open(PHOTOGRAPHS / name) as image:
         return image.convert("RGB")
+
+
+def _laid_on(image: Image.Image, box: Box, background: Image.Image) -> Image.Image:
+    """What lies in an ellipse of a photograph, with a soft edge, on another background."""
+    inside = _crop(image, box)
+    mask = Image.new("L", inside.size, 0)
+    ImageDraw.Draw(mask).ellipse((4, 4, inside.width - 4, inside.height - 4), fill=255)
+    side = round(1.15 * max(inside.size))
+    laid = background.resize((side, side))
+    corner = ((side - inside.width) // 2, (side - inside.height) // 2)
+    laid.paste(inside, corner, mask.filter(ImageFilter.GaussianBlur(3)))
+    return laid
 
 
 def _crop(image: Image.Image, box: Box) -> Image.Image:

@@ -2,8 +2,8 @@
 
     python examples/make_digits.py DIRECTORY [SHOTS] [QUERIES]
 
-The digits 0 to 7 are labels with the first SHOTS (5) images of each as shots and the next QUERIES (40) as labelled queries; 40
-images of each of 8 and 9 are queries that show none. Each is 8 x 8 pixels, enlarged to 64 x 64.
+The digits 0 to 7 are labels with the first SHOTS (5) images of each as shots and the next QUERIES (40) as labelled queries;
+twice as many images of each of 8 and 9 are queries that show none. Each is 8 x 8 pixels, enlarged to 64 x 64.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(directory: Path, shots: int = 5, queries: int = 40) -> None:
     for digit in range(10):
         images = digits.images[digits.target == digit]
         known = digit in KNOWN
-        for place in range((shots if known else 0) + queries):
+        for place in range(shots + queries if known else 2 * queries):
             if known and place < shots:
                 path = category / f"2.support-set/{digit}/shot{place + 1}.png"
             else:

@@ -11,7 +11,7 @@ if [ -e "$STORE" ]; then
     exit 1
 fi
 python examples/make_digits.py "$DATA"
-run nearshot index "$DATA" --store "$STORE" --backbone hog --no-captions
-run nearshot evaluate --store "$STORE"
-run nearshot calibrate --store "$STORE" --score max_sim --false-accept 0.05
+run nearshot index "$DATA" --store "$STORE" --backbone lite0 --backbone hog --no-captions
+run nearshot calibrate --store "$STORE" --false-accept 0.05
 run nearshot evaluate --store "$STORE" --output "$REPORT"
+run nearshot query "$DATA/digits/6.preprocessed/3/3-010.png" "$DATA/digits/6.preprocessed/Unknown/8-001.png" --store "$STORE" --coverage 0.9

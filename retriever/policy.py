@@ -21,7 +21,14 @@ class Policy:
 
 
 PRIORS = {
+    ("lite0", Score.MAX_SIM): Policy(0.50, 0.08),
+    ("lite0", Score.PROTOTYPE): Policy(0.50, 0.08),
+    ("lite0", Score.KNN_VOTE): Policy(0.88, 0.20),
+    ("lite0", Score.LDA): Policy(0.50, 0.03),
     ("hog", Score.MAX_SIM): Policy(0.90, 0.005),
+    ("hog", Score.PROTOTYPE): Policy(0.93, 0.005),
+    ("hog", Score.KNN_VOTE): Policy(0.60, 0.10),
+    ("hog", Score.LDA): Policy(0.60, 0.03),
     ("clip", Score.MAX_SIM): Policy(0.80, 0.03),
     ("resnet50", Score.MAX_SIM): Policy(0.75, 0.03),
     ("dinov2", Score.MAX_SIM): Policy(0.60, 0.05),

@@ -326,7 +326,7 @@ def test_the_picture_in_the_readme_shows_this_page(browser: Browser, tmp_path: P
     """With NEARSHOT_PICTURES=1 it is made anew; compared in the rough, since each browser draws letters its own way."""
     subprocess.run([sys.executable, ROOT / "examples/make_demo.py", tmp_path / "demo"], check=True)
     with Store(tmp_path / "store", create=True) as store:
-        run_index(store, tmp_path / "demo")
+        run_index(store, tmp_path / "demo", IndexOptions(backbones=("lite0",), device="cpu"))
     service = Served(tmp_path / "store")
     page = browser.new_page(viewport={"width": 1000, "height": 700})
     page.goto(service.url)
