@@ -13,19 +13,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
-from sqlalchemy import insert
 
 from benchmarks.material import machine
-from schema import tables
-from schema.editor import Embedding
+from schema.editor import Embedding, NewContent, SeenImage
+from schema.images import FileState, FoundImage, Role
 from schema.store import Store
 from vectors.normalise import normalise
 
 CLI = Path(__file__).parents[1] / "cli.py"
 DIMENSIONS = {"clip": 512, "resnet50": 2048, "dinov2": 768}
+CHUNK = 1000
 
 
 def main() -> None:
@@ -48,30 +50,37 @@ def main() -> None:
         print(printed.splitlines()[-1])
 
 
-def fill(store: Store, category: str, labels: int, shots: int, queries: int, *, seed: int) -> None:
+def fill(
+    store: Store,
+    category: str,
+    labels: int,
+    shots: int,
+    queries: int,
+    *,
+    seed: int,
+    dimensions: Mapping[str, int] = MappingProxyType(DIMENSIONS),
+) -> None:
     """One category: rows of images that were never files, and their vectors."""
     chance = np.random.default_rng(seed)
-    truth = [*np.repeat(np.arange(labels), shots), *chance.integers(0, labels, queries)]
-    strange = chance.random(len(truth)) < 0.1
+    truth = np.array([*np.repeat(np.arange(labels), shots), *chance.integers(0, labels, queries)])
+    strange = (chance.random(len(truth)) < 0.1) & (np.arange(len(truth)) >= labels * shots)
+    hashes = [f"{seed:032x}{place:032x}" for place in range(len(truth))]
     with store.writing() as editor:
         root = editor.add_root("/made/up")
-        ids = []
-        for place, label in enumerate(truth):
-            support = place < labels * shots
-            name = f"label{label}" if support or not strange[place] else "Unknown"
-            part = f"2.support-set/{name}/shot{place}.png" if support else f"6.preprocessed/{name}/{place}.png"
-            content = {"sha256": f"{seed:032x}{place:032x}", "size": 1, "width": 1, "height": 1, "format": "PNG"}
-            content_id = editor.connection.execute(
-                insert(tables.contents).values(**content, revision=editor.stamp).returning(tables.contents.c.id)
-            ).scalar_one()
-            facts = {
-                **{"root_id": root, "path": f"{category}/{part}", "category": category, "label": name},
-                **{"role": "support" if support else "query", "shot": f"shot{place}" if support else None},
-                **{"size": 1, "mtime_ns": 1, "ctime_ns": 1, "content_id": content_id, "present": True},
-            }
-            editor.connection.execute(insert(tables.images).values(**facts, revision=editor.stamp))
-            ids.append(content_id)
-        for backbone, dimension in DIMENSIONS.items():
+        ids: dict[str, int] = {}
+        for start in range(0, len(hashes), CHUNK):
+            part = hashes[start : start + CHUNK]
+            ids |= editor.add_contents(NewContent(sha256, 1, 1, 1, "PNG") for sha256 in part)
+            seen = []
+            for place in range(start, start + len(part)):
+                name = "Unknown" if strange[place] else f"label{truth[place]}"
+                shot = f"shot{place}" if place < labels * shots else None
+                path = f"2.support-set/{name}/{shot}.png" if shot else f"6.preprocessed/{name}/{place}.png"
+                role = Role.SUPPORT if shot else Role.QUERY
+                image = FoundImage(f"{category}/{path}", category, role, name, shot, FileState(1, 1, 1))
+                seen.append(SeenImage(image, ids[hashes[place]]))
+            editor.put_images(root, seen)
+        for backbone, dimension in dimensions.items():
             row = editor.use_backbone(
                 name=backbone,
                 fingerprint=backbone.ljust(64, "0"),
@@ -81,11 +90,14 @@ def fill(store: Store, category: str, labels: int, shots: int, queries: int, *, 
                 location=None,
                 signature="0" * 64,
             )
-            centres = chance.normal(size=(labels, dimension))
-            noise = 1.5 * chance.normal(size=(len(truth), dimension))
-            shown = np.where(strange[:, None] & (np.arange(len(truth)) >= labels * shots)[:, None], 0.0, centres[truth])
-            vectors = normalise((shown + noise).astype(np.float32))
-            editor.put_embeddings(Embedding(i, row.id, vector) for i, vector in zip(ids, vectors, strict=True))
+            centres = chance.normal(size=(labels, dimension)).astype(np.float32)
+            for start in range(0, len(hashes), CHUNK):
+                some = slice(start, start + CHUNK)
+                shown = np.where(strange[some, None], np.float32(0), centres[truth[some]])
+                noise = 1.5 * chance.standard_normal(shown.shape, dtype=np.float32)
+                vectors = normalise(shown + noise)
+                own = [ids[sha256] for sha256 in hashes[some]]
+                editor.put_embeddings(Embedding(i, row.id, vector) for i, vector in zip(own, vectors, strict=True))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from evaluation.pairs import PairRow, compare_backbones
 from evaluation.rules import Rules, rules_in_force
 from evaluation.samples import CategorySamples, Leak, find_leaks, labelled_queries, load_samples
 from evaluation.scores import ScoreRow, compare_scores
-from evaluation.shots import METRICS, Figure, measure, shot_counts, summarise
+from evaluation.shots import METRICS, Figure, draws_differ, measure, shot_counts, summarise
 from retriever.calibrate import Source
 from retriever.choice import choose_rows, choose_supported
 from retriever.policy import Policy
@@ -184,7 +184,7 @@ def _measure(
                 for one, by, known in zip(samples, rules, similarities, strict=True)
                 if len(one.truth)
             ]
-            for seed in range(options.seeds)
+            for seed in range(options.seeds if draws_differ(samples, count) else 1)
         ]
         summary = {name: summarise(name, draws) for name in METRICS}
         figures.append(ShotsRow(row.name, count, summary))

@@ -47,6 +47,8 @@ class CategorySamples:
 
     def rejected(self, similarities: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which queries (q,) are nearer to a rejected image than to any shot; a rejected query does not refuse itself."""
+        if not len(self.negatives.paths):
+            return np.zeros(len(similarities), dtype=np.bool_)
         near = cosines(self.queries.vectors, self.negatives.vectors)
         itself = np.array(self.queries.hashes)[:, None] == np.array(self.negatives.hashes)[None, :]
         return nearer_to_negatives(similarities, np.where(itself, np.nan, near))

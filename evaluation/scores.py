@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, oscr, right_at_false_accepts
 from evaluation.samples import CategorySamples, select
-from retriever.prediction_set import SetSamples, prediction_set
+from retriever.prediction_set import SetSamples, in_set, no_lower
 from retriever.scores import Score, fit
 from retriever.strangers import strangers_in_force
 from schema.calibrations import CalibrationRow, all_calibrations
@@ -79,7 +79,9 @@ def _sets(
     known = np.flatnonzero(truth >= 0)
     if samples is None or not len(known):
         return {"set_coverage": None, "set_size": None}
-    by = SetSamples.from_json(samples)
-    sets = [prediction_set(dict(zip(names, scores[row].tolist(), strict=True)), by, COVERAGE).labels for row in known]
-    held = [names[truth[row]] in labels for row, labels in zip(known, sets, strict=True)]
-    return {"set_coverage": float(np.mean(held)), "set_size": float(np.mean([len(labels) for labels in sets]))}
+    places, held = no_lower(scores[known], names, SetSamples.from_json(samples), COVERAGE)
+    inside = in_set(places, held, COVERAGE)
+    return {
+        "set_coverage": float(np.mean(inside[np.arange(len(known)), truth[known]])),
+        "set_size": float(np.mean(inside.sum(axis=1))),
+    }

@@ -47,6 +47,12 @@ def shot_counts(samples: Iterable[CategorySamples]) -> list[int]:
     return [count for count in COUNTS if count <= least]
 
 
+def draws_differ(samples: Iterable[CategorySamples], count: int) -> bool:
+    """Whether any label has more shots than that: else every draw takes all there are."""
+    judged = [one for one in samples if len(one.truth)]
+    return any(len(shots) > count for one in judged for shots in _shots(one).values())
+
+
 def measure(
     samples: CategorySamples,
     similarities: NDArray[np.float64],

@@ -34,35 +34,35 @@ class Discriminant:
 
     Where no label varies (one shot each) it is the plain squared distance: the nearest mean.
 
-    `means` (m, d); `directions` (r, d), orthonormal; `corrections` (r,), all >= 0; `reference` (d,) is the mean of the known
-    strangers, or else of the labels' means, None where there is one label and no stranger; `spread` is the mean squared
-    distance of the vectors to their own means.
+    `targets` (p, d) are the means, and last the reference, times the inverse covariance, and `offsets` (p,) their products with
+    the means; so a query costs p x d. `directions` (r, d), orthonormal; `corrections` (r,), all >= 0. The reference is the
+    mean of the known strangers, or else of the labels' means; with one label and no stranger there is none (p = m), and
+    `spread`, the mean squared distance of the vectors to their own means, takes the place of the distance to it.
     """
 
-    means: Array
-    reference: Array | None
+    count: int
+    targets: Array
+    offsets: Array
     directions: Array
     corrections: Array
     isotropic: float
     spread: float
 
-    def distances(self, queries: NDArray[np.floating], points: Array) -> Array:
-        """Squared distances (q, p) of queries (q, d) to points (p, d)."""
+    def distances(self, queries: NDArray[np.floating]) -> Array:
+        """Squared distances (q, p) of queries (q, d) to the labels' means, and to the reference where there is one."""
         wide = queries.astype(np.float64)
-        along, across = wide @ self.directions.T, points @ self.directions.T
+        along = wide @ self.directions.T
         lengths = self.isotropic * (wide**2).sum(axis=1) - (along**2) @ self.corrections
-        targets = self.isotropic * points - (across * self.corrections) @ self.directions
-        offsets = (targets * points).sum(axis=1)
-        distances: Array = np.maximum(lengths[:, None] - 2 * (wide @ targets.T) + offsets, 0.0)
+        distances: Array = np.maximum(lengths[:, None] - 2 * (wide @ self.targets.T) + self.offsets, 0.0)
         return distances
 
     def scores(self, queries: NDArray[np.floating]) -> Array:
         """The scores (q, m) of queries (q, d): `closeness` of the distances to the labels and to the reference."""
-        points = self.means if self.reference is None else np.vstack([self.means, self.reference])
-        distances = self.distances(queries, points)
-        count = len(self.means)
-        reference = distances[:, count:] if self.reference is not None else np.full((len(distances), 1), self.spread)
-        return closeness(distances[:, :count], reference)
+        distances = self.distances(queries)
+        reference = distances[:, self.count :]
+        if not reference.shape[1]:
+            reference = np.full((len(distances), 1), self.spread)
+        return closeness(distances[:, : self.count], reference)
 
 
 def closeness(distances: Array, reference: Array) -> Array:
@@ -206,11 +206,7 @@ def principal_axes(vectors: Array, deviations: Array) -> tuple[Array, Array]:
     """Orthonormal axes (p, d) that span the vectors (n, d), along which the deviations (n, d) are uncorrelated; and the sums
     (p,) of their squares along each.
     """
-    if len(vectors) < vectors.shape[1]:
-        _, lengths, rows = np.linalg.svd(vectors, full_matrices=False)
-        basis = rows[lengths > LEAST * max(float(lengths.max(initial=0.0)), 1.0)]
-    else:
-        basis = np.eye(vectors.shape[1])
+    basis = np.linalg.qr(vectors.T)[0].T if len(vectors) < vectors.shape[1] else np.eye(vectors.shape[1])
     coordinates = deviations @ basis.T
     sums, turned = np.linalg.eigh(coordinates.T @ coordinates)
     return turned.T @ basis, _without_rounding(sums)
@@ -227,11 +223,16 @@ def _discriminant(means: Array, sizes: NDArray[np.int64], count: int, axes: Arra
     within, isotropic = _shrunk(deviations, scatter, degrees, means.shape[1])
     kept = within > 0
     varies = degrees > 0 and scatter > 0
+    directions, corrections = axes[kept], 1 / isotropic - 1 / (within[kept] + isotropic)
+    reference = _reference(means, count)
+    points = means[:count] if reference is None else np.vstack([means[:count], reference])
+    targets = points / isotropic - ((points @ directions.T) * corrections) @ directions
     return Discriminant(
-        means=means[:count],
-        reference=_reference(means, count),
-        directions=axes[kept],
-        corrections=1 / isotropic - 1 / (within[kept] + isotropic),
+        count=count,
+        targets=targets,
+        offsets=(targets * points).sum(axis=1),
+        directions=directions,
+        corrections=corrections,
         isotropic=1 / isotropic,
         spread=float((deviations / (within + isotropic)).sum() / degrees) if varies else 1.0,
     )

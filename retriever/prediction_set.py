@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +58,46 @@ class PredictionSet:
 
 
 def prediction_set(scores: Mapping[str, float], samples: SetSamples, coverage: float) -> PredictionSet:
-    """The labels whose p-value is above 1 - coverage, by their scores.
-
-    The p-value of a label is (1 + the number of its own images that score as low or lower) / (n + 1): split conformal
-    prediction, one class at a time (Mondrian: Vovk et al., "Algorithmic Learning in a Random World", 2005). A label with
-    fewer than `samples_needed` images borrows those of all labels.
-    """
-    everyone = sorted(score for own in samples.own.values() for score in own)
-    needed = samples_needed(coverage)
-    values = {}
-    for label, score in scores.items():
-        own = samples.own.get(label, ())
-        judged_by = own if len(own) >= needed else everyone
-        values[label] = Fraction(1 + bisect_right(judged_by, score), len(judged_by) + 1)
-    risk = 1 - _exactly(coverage)
-    kept = {label: float(p) for label, p in values.items() if p > risk}
+    """The labels of one query that cannot be ruled out, by their scores."""
+    values = np.array([list(scores.values())])
+    places, held = no_lower(values, list(scores), samples, coverage)
+    kept = {
+        label: float(place) / (count + 1)
+        for label, place, count, inside in zip(scores, places[0], held, in_set(places, held, coverage)[0], strict=True)
+        if inside
+    }
     ordered = dict(sorted(kept.items(), key=lambda item: (-item[1], -scores[item[0]], item[0])))
     best = max(scores.values(), default=-math.inf)
     as_high = len(samples.strangers) - bisect_left(samples.strangers, best)
     none = (1 + as_high) / (len(samples.strangers) + 1) if samples.strangers else None
     return PredictionSet(coverage, ordered, none)
+
+
+def no_lower(
+    scores: NDArray[np.float64], names: Sequence[str], samples: SetSamples, coverage: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of q queries by m labels, 1 + how many of the n images that a label is judged by score no higher (q, m); and n (m,).
+
+    Their quotient by n + 1 is the p-value of the label: split conformal prediction, one class at a time (Mondrian: Vovk et
+    al., "Algorithmic Learning in a Random World", 2005). A label with fewer than `samples_needed` images borrows those of all.
+    """
+    everyone = np.sort(np.concatenate([np.zeros(0), *map(np.asarray, samples.own.values())]))
+    needed = samples_needed(coverage)
+    places, held = np.empty(scores.shape, dtype=np.int64), np.empty(len(names), dtype=np.int64)
+    for label, name in enumerate(names):
+        own = np.asarray(samples.own.get(name, ()))
+        judged_by = own if len(own) >= needed else everyone
+        places[:, label] = 1 + np.searchsorted(judged_by, scores[:, label], side="right")
+        held[label] = len(judged_by)
+    return places, held
+
+
+def in_set(places: NDArray[np.int64], held: NDArray[np.int64], coverage: float) -> NDArray[np.bool_]:
+    """Which labels (q, m) have a p-value above 1 - coverage; in whole numbers, where 0.1 is a tenth and not a bit more."""
+    risk = 1 - _exactly(coverage)
+    least = np.array([math.floor(risk * (int(count) + 1)) for count in held], dtype=np.int64)
+    inside: NDArray[np.bool_] = places > least
+    return inside
 
 
 def samples_needed(coverage: float) -> int:

@@ -146,9 +146,13 @@ class Reference:
         )
         decision = decide(candidates, policy, self._nearest_negative(candidates, vector, support))
         best = tuple(rank_hits(shown)[: options.top_k])
-        scores = self._scores(vector, candidates)
-        floor = policy.margin_floor
-        close = [label for label, score in scores.items() if round(candidates[0].score - score, DECIMALS) < floor]
+        ambiguous = decision.verdict == Verdict.AMBIGUOUS
+        scores = self._scores(vector, candidates) if ambiguous or options.coverage is not None else {}
+        close = (
+            label
+            for label, score in scores.items()
+            if round(candidates[0].score - score, DECIMALS) < policy.margin_floor
+        )
         return Answer(
             path=name,
             backbone=self.row.name,
@@ -157,7 +161,7 @@ class Reference:
             hits=best,
             captions=self._captions(best) if options.captions else None,
             score_by=self._score,
-            close=tuple(close) if decision.verdict == Verdict.AMBIGUOUS else (),
+            close=tuple(close) if ambiguous else (),
             possible=None if options.coverage is None else self._possible(scores, options.coverage),
         )
 

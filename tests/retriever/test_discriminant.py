@@ -67,7 +67,7 @@ def test_labels_are_told_apart_as_scikit_learn_does(seed: int, size: tuple[int, 
     queries = vectors[:5] + 0.3
     decided = queries @ theirs.coef_.T + theirs.intercept_ if labels > 2 else None
     distances = fit(vectors, numbers, labels, none)
-    halves = -distances.distances(queries, distances.means) / 2 * size[0] / (size[0] - labels)
+    halves = -distances.distances(queries)[:, :labels] / 2 * size[0] / (size[0] - labels)
     priors = np.log(np.bincount(numbers) / size[0])
     if decided is None:
         margin = queries @ theirs.coef_[0] + theirs.intercept_[0]
