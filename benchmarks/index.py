@@ -30,7 +30,7 @@ from indexer.options import IndexOptions
 from indexer.run import IndexRun
 from schema.store import Store
 
-NAMES = ("clip", "resnet50", "dinov2")
+NAMES = ("lite0", "clip", "resnet50", "dinov2")
 
 
 def bare_seconds(backbone: Backbone, batches: list[torch.Tensor]) -> float:

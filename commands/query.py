@@ -139,6 +139,8 @@ def query(
             "run `nearshot calibrate`",
             err=True,
         )
+    for category, reason in context.lapsed.items():
+        click.echo(f"nearshot: the promise of {category} has lapsed: {reason}", err=True)
     if not answered:
         raise UsageError(f"no images in {', '.join(map(str, images))}")
     if not (as_json or as_csv):

@@ -57,6 +57,10 @@ def _print(taken: Survey) -> None:
         states = [_state_in_words(category.backbones.get(row.name), category.images) for row in taken.backbones]
         table.add_row(*(Text(str(cell)) for cell in (category.category, category.role, *cells, *states)))
     console.print(table)
+    for one in taken.lapses:
+        console.print(
+            f"{one.category}, {one.backbone}, {one.score}: the promise has lapsed: {one.reason}", markup=False
+        )
     if taken.failures:
         console.print("failed:")
         for failure in taken.failures[:SHOWN]:

@@ -15,6 +15,7 @@ from schema.catalog import BackboneRow, Catalog, RunRow
 from schema.errors import UsageError
 from schema.images import Role
 from schema.store import Store
+from schema.watches import Lapse, lapses
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Survey:
     backbones: list[BackboneRow]
     categories: list[CategoryState]
     failures: list[Failure]
+    lapses: list[Lapse]
     last_run: RunRow | None
 
     def as_json(self) -> dict[str, Any]:
@@ -84,6 +86,7 @@ class Survey:
             ],
             "categories": [asdict(category) for category in self.categories],
             "failures": [asdict(failure) for failure in self.failures],
+            "lapses": [one._asdict() for one in self.lapses],
             "last_run": run,
         }
 
@@ -102,11 +105,11 @@ def survey(store: Store) -> Survey:
         ]
         roots = [path for root_id, path in catalog.roots().items() if catalog.has_images(root_id)]
         failures = [Failure(path, reason) for path, reason in catalog.failures()]
-        revision, last_run = catalog.revision(), catalog.last_run()
+        revision, last_run, lapsed = catalog.revision(), catalog.last_run(), lapses(catalog)
     # A failure under another cap on pixels counts as new; so look with the cap of the last run.
     cap = json.loads(last_run.arguments)["max_pixels"] if last_run else MAX_PIXELS
     roots_now = [_root_state(store, root, IndexOptions(max_pixels=cap)) for root in roots]
-    return Survey(str(store.directory), revision, roots_now, backbones, categories, failures, last_run)
+    return Survey(str(store.directory), revision, roots_now, backbones, categories, failures, lapsed, last_run)
 
 
 def _backbone_states(catalog: Catalog, row: BackboneRow) -> dict[tuple[str, str], BackboneState]:

@@ -248,6 +248,7 @@ def calibrate(
             more: dict[str, Any] = {
                 "every": options.every,
                 "strangers": list(model.hashes) if score == Score.LDA else [],
+                "stream": stream_samples(evidence, made.known_method),
                 "sets": set_samples(made.known, made.against, labelled.names).as_json(),
             }
             _keep(store, backbone, made, seen, more)
@@ -449,6 +450,17 @@ def set_samples(known: Known, against: Strangers, names: Sequence[str]) -> SetSa
     """What prediction sets rest on: how known images score their own labels (by name), and how strangers score at best."""
     own = {name: np.sort(known.own[known.truth == label]).tolist() for label, name in enumerate(names)}
     return SetSamples({name: scores for name, scores in own.items() if scores}, np.sort(against.best).tolist())
+
+
+def stream_samples(evidence: Evidence, known_method: Source) -> list[float]:
+    """What later queries are compared with (`retriever.drift`): best scores of labelled queries, strangers included.
+
+    Shots score as queries do not: where they stand for known images, there is nothing to compare with.
+    """
+    if known_method != Source.QUERIES:
+        return []
+    best: list[float] = np.sort(np.concatenate([evidence.queries.best, evidence.negatives.best])).tolist()
+    return best
 
 
 def _rate(hit: NDArray[np.bool_], labels: Numbers | None) -> Rate:

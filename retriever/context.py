@@ -22,7 +22,7 @@ class Context:
 
     `score` is what labels are scored by, and `score_reason` why. `labels` are those of each category that has shots. Of the
     support images, the backbone has dealt with `covered` and not yet with `lacking`. `stale` are the categories whose support
-    set changed after they were calibrated.
+    set changed after they were calibrated, `lapsed` those whose promise no longer holds, and why.
     """
 
     backbone: str
@@ -33,6 +33,7 @@ class Context:
     covered: int
     lacking: int
     stale: Sequence[str]
+    lapsed: Mapping[str, str]
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Context:

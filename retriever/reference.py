@@ -27,6 +27,7 @@ from schema.feedback import negatives
 from schema.images import Role, Shown
 from schema.labelled import support_digest
 from schema.store import Store
+from schema.watches import lapses
 from vectors.protocol import Neighbours, VectorStore, nearest
 from vectors.snapshots import Scope, open_vectors
 
@@ -49,7 +50,8 @@ class Reference:
 
     `revision` is the state of the store that it belongs to. `chosen` is the score, and why it was taken. `labels` are those
     searched: category to label to number of images. `coverage` tells whether the backbone has seen all support images. `stale`
-    are the categories whose support set changed after they were calibrated.
+    are the categories whose support set changed after they were calibrated, `lapses` the promises that no longer hold.
+    `is_watched` tells whether the scores of queries bear on a promise (`retriever.watching`).
     """
 
     def __init__(
@@ -84,6 +86,13 @@ class Reference:
             if category in self._calibrations
             and self._calibrations[category].support_digest != support_digest(catalog, row, category)
         ]
+        self.lapses = [
+            one
+            for one in lapses(catalog)
+            if (one.backbone, one.score) == (row.name, self._score) and one.category in self.supported
+        ]
+        only = self._calibrations.get(self.supported[0]) if len(self.supported) == 1 else None
+        self.is_watched = only is not None and options.text is None and bool(only.about().get("stream"))
         self._shown: dict[int, Shown] = {}
         self._indexes = self._label_indexes(catalog)
         self._negatives = {category: negatives(catalog, row, category) for category in self.supported}
@@ -120,6 +129,7 @@ class Reference:
             covered=self.coverage.covered,
             lacking=self.coverage.lacking,
             stale=self.stale,
+            lapsed={one.category: one.reason for one in self.lapses},
         )
 
     def answer(self, name: str, vector: NDArray[np.float32], options: QueryOptions) -> Answer:

@@ -13,6 +13,7 @@ from retriever.choice import choose_categories, choose_row, load_indexed
 from retriever.embedding import embed_picture, encode_words, mix
 from retriever.options import QueryOptions
 from retriever.reference import Reference
+from retriever.watching import Watching
 from schema.errors import ImageError
 from schema.store import Store
 
@@ -27,11 +28,18 @@ class Retriever:
             categories = choose_categories(catalog, options.category)
             row, coverage = choose_row(catalog, options.backbone, categories, words=options.text is not None)
             self.reference = Reference(store, catalog, row, coverage, options)
+        self._watching = Watching(store)
         self._backbone = load_indexed(row, weights=options.weights, device=options.device)
         self._words = encode_words(self._backbone, options.text) if options.text is not None else None
 
     def answer(self, queries: Iterable[tuple[str, bytes | OSError]]) -> Iterator[Answer | Unreadable]:
         """Answer images given by name and encoded bytes (or the error met on reading them), one by one, in order."""
+        try:
+            yield from self._answer(queries)
+        finally:
+            self._watching.flush()
+
+    def _answer(self, queries: Iterable[tuple[str, bytes | OSError]]) -> Iterator[Answer | Unreadable]:
         for name, data in queries:
             if isinstance(data, OSError):
                 yield Unreadable(name, f"cannot be read: {data.strerror or data}")
@@ -41,7 +49,9 @@ class Retriever:
             except (ImageError, MemoryError) as error:
                 yield Unreadable(name, str(error) or "not enough memory to decode it")
                 continue
-            yield self.reference.answer(name, vector, self.options)
+            answer = self.reference.answer(name, vector, self.options)
+            self._watching.note(self.reference, answer, vector)
+            yield answer
 
     def _embed(self, data: bytes) -> NDArray[np.float32]:
         picture = decode(data, max_pixels=self.options.max_pixels).picture

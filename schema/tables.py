@@ -155,6 +155,18 @@ calibrations = Table(
     comment="The policy found for a backbone, category and score; facts (method, target, n, rates) are JSON.",
 )
 
+watches = Table(
+    "watches",
+    metadata,
+    Column("backbone_id", Integer, ForeignKey("backbones.id"), nullable=False),
+    Column("category", String, nullable=False),
+    Column("score", String, nullable=False),
+    Column("calibrated", String, nullable=False),
+    Column("state", String, nullable=False),
+    PrimaryKeyConstraint("backbone_id", "category", "score"),
+    comment="What queries have scored since a calibration, as JSON, without images; no revision: no answer rests on it.",
+)
+
 feedback = Table(
     "feedback",
     metadata,

@@ -19,19 +19,25 @@ from evaluation.projection import Projection, project
 from evaluation.report import render_report
 from indexer.additions import add_query
 from indexer.options import IndexOptions
+from retriever.answer import Answer
 from retriever.choice import choose_categories, choose_row, load_indexed
 from retriever.embedding import encode_words
 from retriever.options import Against, QueryOptions
 from retriever.reference import Reference
 from retriever.scores import Score
 from retriever.search import Results, SearchOptions, search
+from retriever.watching import Watching
 from schema.catalog import BackboneRow, Catalog
 from schema.errors import UsageError, WeightsError
 from schema.store import Store
+from schema.watches import Lapse, lapses
 from service.batcher import BatchedBackbone, Batcher
 from service.metrics import Metrics
 from service.remembered import Remembered
 from service.settings import Settings
+
+WATCH_SECONDS = 5.0
+"""How often the store is told what queries have scored."""
 
 REFERENCES, MAPS = 64, 32
 """How many references are kept open, and how many maps are remembered, at most."""
@@ -80,6 +86,9 @@ class Engine:
         self._references: OrderedDict[_Key, _Opened] = OrderedDict()
         self._opening, self._adding = threading.Lock(), threading.Lock()
         self._reports: Remembered[str] = Remembered(store, most=1)
+        self.watching = Watching(store)
+        self._watched_at = 0.0
+        self._lapses: list[Lapse] = []
         self._maps: Remembered[Projection] = Remembered(store, most=MAPS)
 
     def load(self) -> None:
@@ -137,10 +146,27 @@ class Engine:
         row = self.reference(QueryOptions(backbone=backbone, category=category)).row
         return self._maps.get((row.id, category, method), lambda catalog: project(catalog, row, category, method))
 
+    def watch(self, reference: Reference, answer: Answer, vector: NDArray[np.float32]) -> None:
+        """Take an answer's score down; the store is told of what was taken down every few seconds."""
+        self.watching.note(reference, answer, vector)
+        with self._opening:
+            due = time.monotonic() - self._watched_at > WATCH_SECONDS
+            if due:
+                self._watched_at = time.monotonic()
+        if due:
+            self.watching.flush()
+            with self.store.reading() as catalog:
+                found = lapses(catalog)
+            if found != self._lapses:
+                self._lapses = found
+                self.metrics.note_lapses(found)
+                self.outdate()
+
     def close(self) -> None:
         """Finish what was begun."""
         self.ready = False
         self.batcher.close()
+        self.watching.flush()
 
     def shared(self) -> dict[str, Backbone]:
         """The loaded backbones for an index run in this process."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from schema.watches import Lapse
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 STAGES = ("decode", "prepare", "encode", "search", "decide")
@@ -39,6 +41,12 @@ class Metrics:
         self.verdicts = Counter(
             "nearshot_verdicts", "Answers by backbone and verdict.", ["backbone", "verdict"], registry=self.registry
         )
+        self._lapsed = Gauge(
+            "nearshot_promise_lapsed",
+            "1 where the scores of queries no longer look like those that the calibration rests on.",
+            ["backbone", "category", "score"],
+            registry=self.registry,
+        )
         self._waiting = Gauge("nearshot_waiting_images", "Images between upload and answer.", registry=self.registry)
         for stage in STAGES:
             self.stages.labels(stage)
@@ -46,6 +54,12 @@ class Metrics:
     def watch(self, waiting: Callable[[], float]) -> None:
         """Ask for the number of waiting images whenever the metrics are read."""
         self._waiting.set_function(waiting)
+
+    def note_lapses(self, lapses: Iterable[Lapse]) -> None:
+        """Note which promises have lapsed; those that had, and no longer have, are gone."""
+        self._lapsed.clear()
+        for one in lapses:
+            self._lapsed.labels(one.backbone, one.category, one.score).set(1)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -179,6 +179,7 @@ class Answers(BaseModel):
     score_reason: str = Field(description="Why labels are scored by what they are.")
     policies: dict[str, str] = Field(description="Where the policy of each category comes from.")
     stale: list[str] = Field(description="Categories whose shots changed after they were calibrated.")
+    lapsed: dict[str, str] = Field(description="Categories whose promise no longer holds, and why.")
     lacking: int = Field(description="Support images that the backbone has not seen yet.")
 
 

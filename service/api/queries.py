@@ -62,6 +62,7 @@ async def query(
         "score_reason": reference.chosen.reason,
         "policies": {category: reference.origin(category, options) for category in reference.supported},
         "stale": reference.stale,
+        "lapsed": {one.category: one.reason for one in reference.lapses},
         "lacking": reference.coverage.lacking,
     }
 
@@ -86,7 +87,9 @@ async def _answer(
         with engine.metrics.stage("search"):
             hits = reference.search(vector, options)
         with engine.metrics.stage("decide"):
-            return reference.decide(name, vector, hits, options)
+            answer = reference.decide(name, vector, hits, options)
+        engine.watch(reference, answer, vector)
+        return answer
 
     answer = await work.do(decide)
     engine.metrics.verdicts.labels(answer.backbone, answer.decision.verdict.value).inc()
