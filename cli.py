@@ -15,6 +15,7 @@ from commands.importing import import_
 from commands.index import index
 from commands.keys import keys
 from commands.lint import lint
+from commands.next import next_command
 from commands.query import query
 from commands.replay import replay
 from commands.search import search
@@ -38,6 +39,7 @@ for command in (
     lint,
     label,
     reject,
+    next_command,
     search,
     caption,
     status,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,16 +121,12 @@ def _print(made: Sequence[Calibration]) -> None:
         click.echo(f"{category}, {backbone}")
         if found:
             _print_table(found)
-        for one in every:
-            if one.missing:
-                click.echo(f"  {one.score.value}: not calibrated: {one.missing}")
-        for promise, same in groupby(found, key=lambda one: promise_of(one.facts())):
-            group_of = list(same)
-            click.echo(f"  {', '.join(one.score.value for one in group_of)}: {promise}")
-        said: dict[str, list[str]] = {}
-        for one in found:
-            said.setdefault(_strangers_said(one), []).append(one.score.value)
-        for line, scores in said.items():
+        for missing, scores in _by(every, lambda one: one.missing).items():
+            if missing:
+                click.echo(f"  {', '.join(scores)}: not calibrated: {missing}")
+        for promise, scores in _by(found, lambda one: promise_of(one.facts())).items():
+            click.echo(f"  {', '.join(scores)}: {promise}")
+        for line, scores in _by(found, _strangers_said).items():
             click.echo(f"  {', '.join(scores)}: {line}")
     for category in dict.fromkeys(one.category for one in made):
         best = best_by_evidence([one for one in made if one.category == category])
@@ -139,6 +135,14 @@ def _print(made: Sequence[Calibration]) -> None:
                 f"{category}: `query` takes {best.backbone} by {best.score.value}: {best.evidence:.3f} of the known images "
                 "answered right, over thresholds that 0 to 20 % of the strangers pass"
             )
+
+
+def _by(made: Sequence[Calibration], said: Callable[[Calibration], str | None]) -> dict[str | None, list[str]]:
+    """The scores of which the same is said, by what is said."""
+    scores: dict[str | None, list[str]] = {}
+    for one in made:
+        scores.setdefault(said(one), []).append(one.score.value)
+    return scores
 
 
 def _print_table(found: Sequence[Calibration]) -> None:

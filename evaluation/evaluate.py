@@ -21,7 +21,7 @@ from retriever.calibrate import Source
 from retriever.choice import choose_rows, choose_supported
 from retriever.policy import Policy
 from retriever.scores import Score, fit
-from retriever.strangers import is_for_calibration, model_strangers
+from retriever.strangers import is_for_calibration
 from schema.catalog import BackboneRow
 from schema.errors import UsageError
 from schema.store import Store
@@ -109,9 +109,12 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
             seen += len(kept) - len(unseen)
             wanted[category] = unseen if unseen_only else kept
             in_model[category] = {
-                sha256 for row in rows for sha256 in model_strangers(catalog, row, category).hashes
-            } & wanted[category]
-            if any(len(rules[row.name, category].strangers) for row in rows):
+                sha256
+                for row in rows
+                for sha256 in rules_in_force(catalog, row, Score.LDA, category).strangers.hashes
+                if sha256 in wanted[category]
+            }
+            if any(rules[row.name, category].strangers.hashes for row in rows):
                 wanted[category] -= in_model[category]
                 strangers += len(in_model[category])
         if not any(wanted.values()):
@@ -156,7 +159,7 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
 def _judge(row: BackboneRow, samples: CategorySamples, similarities: NDArray[np.float64], rules: Rules) -> Judged:
     scores = np.zeros((len(samples.truth), 0))
     if samples.names:
-        scores = fit(rules.score, samples.labelled(rules.strangers)).scores(samples.queries.vectors)
+        scores = fit(rules.score, samples.labelled(rules.strangers.vectors)).scores(samples.queries.vectors)
     return judge(samples, similarities, scores, row.name, rules.policy, rules.score)
 
 
@@ -180,7 +183,7 @@ def _measure(
     for count in shot_counts(samples):
         draws = [
             [
-                measure(one, known, by.score, by.policy, by.strangers, count, seed)
+                measure(one, known, by.score, by.policy, by.strangers.vectors, count, seed)
                 for one, by, known in zip(samples, rules, similarities, strict=True)
                 if len(one.truth)
             ]
@@ -217,6 +220,6 @@ def _facts(row: BackboneRow, samples: CategorySamples, rules: Rules) -> str:
             list(zip(support.paths, support.labels, support.shots, support.hashes, strict=True)),
             list(zip(queries.paths, queries.labels, queries.hashes, strict=True)),
             list(samples.negatives.hashes),
-            hashlib.sha256(rules.strangers.tobytes()).hexdigest(),
+            list(rules.strangers.hashes),
         ]
     )

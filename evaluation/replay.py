@@ -121,7 +121,7 @@ def _replay_category(catalog: Catalog, row: BackboneRow, category: str, now: Rul
     rejected = nearer_to_negatives(cosines(queries.vectors, support.vectors), near)
     told = []
     for rules in (now, then):
-        labelled = Labelled.of(support.labels, support.vectors, rules.strangers)
+        labelled = Labelled.of(support.labels, support.vectors, rules.strangers.vectors)
         scores = fit(rules.score, labelled).scores(queries.vectors)
         verdicts = predict(scores, rules.policy, rejected)
         best = np.argmax(scores, axis=1)

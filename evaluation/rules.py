@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from retriever.choose_score import choose_score
 from retriever.policy import Policy, policy_in_force
 from retriever.scores import Score
-from retriever.strangers import strangers_in_force
+from retriever.strangers import ModelStrangers, strangers_in_force
 from schema.calibrations import CalibrationRow, all_calibrations
 from schema.catalog import BackboneRow, Catalog
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rules:
-    """The score, its policy, the calibration that both are from, and the strangers (u, d) that the score's model knows."""
+    """The score, its policy, the calibration that both are from, and the strangers that the score's model knows."""
 
     score: Score
     policy: Policy
     calibration: CalibrationRow | None
-    strangers: NDArray[np.float32]
+    strangers: ModelStrangers
 
 
 def rules_in_force(catalog: Catalog, row: BackboneRow, asked: Score | None, category: str) -> Rules:

@@ -53,7 +53,7 @@ def compare_scores(
         calibrations = {each.score: each for each in all_calibrations(catalog, row.id) if each.category == one.category}
         for score in Score:
             calibration = calibrations.get(score)
-            strangers = strangers_in_force(catalog, row, one.category, score, calibration)
+            strangers = strangers_in_force(catalog, row, one.category, score, calibration).vectors
             scores = fit(score, one.labelled(strangers)).scores(queries.vectors)
             figures = {
                 "accuracy": closed_set_accuracy(scores, truth),

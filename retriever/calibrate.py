@@ -38,7 +38,7 @@ from retriever.policy import Policy, prior_policy
 from retriever.prediction_set import SetSamples
 from retriever.scores import Labelled, Numbers, Score, Scores, fit
 from retriever.sources import read_queries
-from retriever.strangers import is_for_calibration, is_for_model, model_strangers
+from retriever.strangers import is_for_calibration, model_strangers
 from schema.calibrations import CalibrationRow, put_calibration
 from schema.catalog import BackboneRow
 from schema.errors import ImageError, UsageError
@@ -225,7 +225,8 @@ def calibrate(
     with store.reading() as catalog:
         support = labelled_vectors(catalog, backbone, category, Role.SUPPORT)
         queries = labelled_vectors(catalog, backbone, category, Role.QUERY)
-        model = model_strangers(catalog, backbone, category, every=options.every)
+        needed = options.aims.samples_needed(Aim.FALSE_ACCEPT) if Aim.FALSE_ACCEPT in options.aims.rates else 0
+        model = model_strangers(catalog, backbone, category, needed=needed, every=options.every)
         rejected = rejected_images(catalog, backbone, category).hashes
         seen = support_digest(catalog, backbone, category)
     labelled = Labelled.of(support.labels, support.vectors, model.vectors)
@@ -278,7 +279,7 @@ def _asked(
     for index, (label, sha256) in enumerate(zip(queries.labels, queries.hashes, strict=True)):
         if sha256 in seen or not (every or is_for_calibration(sha256)):
             continue
-        if label == UNKNOWN and not is_for_model(sha256) and sha256 not in taken:
+        if label == UNKNOWN and sha256 not in taken:
             strange.append(index)
         elif label in labelled.names:
             known.append(index)

@@ -34,22 +34,20 @@ class Discriminant:
 
     Where no label varies (one shot each) it is the plain squared distance: the nearest mean.
 
-    `targets` (p, d) are the means, and last the reference, times the inverse covariance, and `offsets` (p,) their products with
-    the means; so a query costs p x d. `directions` (r, d), orthonormal; `corrections` (r,), all >= 0. The reference is the
-    mean of the known strangers, or else of the labels' means; with one label and no stranger there is none (p = m), and
-    `spread`, the mean squared distance of the vectors to their own means, takes the place of the distance to it.
+    `targets` (m + 1, d) are the means, and last the reference, times the inverse covariance, and `offsets` (m + 1,) their
+    products with the means; so a query costs m x d. `directions` (r, d), orthonormal; `corrections` (r,), all >= 0. The
+    reference is the mean of the known strangers; without any, the mean of the labels' means; of one label alone, the origin,
+    from which unit vectors in all directions are as far.
     """
 
-    count: int
     targets: Array
     offsets: Array
     directions: Array
     corrections: Array
     isotropic: float
-    spread: float
 
     def distances(self, queries: NDArray[np.floating]) -> Array:
-        """Squared distances (q, p) of queries (q, d) to the labels' means, and to the reference where there is one."""
+        """Squared distances (q, m + 1) of queries (q, d) to the labels' means, and last to the reference."""
         wide = queries.astype(np.float64)
         along = wide @ self.directions.T
         lengths = self.isotropic * (wide**2).sum(axis=1) - (along**2) @ self.corrections
@@ -59,10 +57,7 @@ class Discriminant:
     def scores(self, queries: NDArray[np.floating]) -> Array:
         """The scores (q, m) of queries (q, d): `closeness` of the distances to the labels and to the reference."""
         distances = self.distances(queries)
-        reference = distances[:, self.count :]
-        if not reference.shape[1]:
-            reference = np.full((len(distances), 1), self.spread)
-        return closeness(distances[:, : self.count], reference)
+        return closeness(distances[:, :-1], distances[:, -1:])
 
 
 def closeness(distances: Array, reference: Array) -> Array:
@@ -164,7 +159,7 @@ class Samples:
         inverse = 1 / (within + isotropic)
         labels = present[present < self.count]
         reference = _reference(means[present], len(labels))
-        points = means[labels] if reference is None else np.vstack([means[labels], reference])
+        points = np.vstack([means[labels], reference])
         queries = self.points[np.asarray(asked, dtype=np.int64)]
         distances = _squares(queries * np.sqrt(inverse), points * np.sqrt(inverse))
         correction = np.zeros((0, self.points.shape[1]))
@@ -174,15 +169,8 @@ class Samples:
             core = np.linalg.cholesky(np.eye(len(removed)) - share * scaled @ removed.T)
             correction = np.linalg.solve(core, np.sqrt(share) * scaled)
             distances = distances + _squares(queries @ correction.T, points @ correction.T)
-        against = distances[:, len(labels) :]
-        if reference is None:
-            rest = np.delete(np.arange(len(self.points)), out)
-            deviations = self.points[rest] - means[self.numbers[rest]]
-            within_all = (deviations**2 * inverse).sum() + ((deviations @ correction.T) ** 2).sum()
-            spread = float(within_all / degrees) if degrees > 0 and scatter > 0 else 1.0
-            against = np.full((len(queries), 1), spread)
         scores = np.full((len(queries), self.count), -np.inf)
-        scores[:, labels] = closeness(distances[:, : len(labels)], against)
+        scores[:, labels] = closeness(distances[:, :-1], distances[:, -1:])
         return scores
 
 
@@ -222,19 +210,16 @@ def _discriminant(means: Array, sizes: NDArray[np.int64], count: int, axes: Arra
     degrees, scatter = int(sizes.sum()) - len(sizes), float(deviations.sum())
     within, isotropic = _shrunk(deviations, scatter, degrees, means.shape[1])
     kept = within > 0
-    varies = degrees > 0 and scatter > 0
     directions, corrections = axes[kept], 1 / isotropic - 1 / (within[kept] + isotropic)
     reference = _reference(means, count)
-    points = means[:count] if reference is None else np.vstack([means[:count], reference])
+    points = np.vstack([means[:count], reference])
     targets = points / isotropic - ((points @ directions.T) * corrections) @ directions
     return Discriminant(
-        count=count,
         targets=targets,
         offsets=(targets * points).sum(axis=1),
         directions=directions,
         corrections=corrections,
         isotropic=1 / isotropic,
-        spread=float((deviations / (within + isotropic)).sum() / degrees) if varies else 1.0,
     )
 
 
@@ -245,12 +230,13 @@ def _shrunk(deviations: Array, scatter: float, degrees: int, dimension: int) -> 
     return (1 - SHRINKAGE) * deviations / degrees, SHRINKAGE * scatter / (degrees * dimension)
 
 
-def _reference(means: Array, count: int) -> Array | None:
-    """What is no label: the strangers' mean, which follows those of the labels; else the mean of the labels' means."""
-    if len(means) <= count < 2:
-        return None
-    reference: Array = means[count] if len(means) > count else means.mean(axis=0)
-    return reference
+def _reference(means: Array, count: int) -> Array:
+    """What is no label: the strangers' mean, which follows those of the labels; or the mean of the labels' means; or 0."""
+    if len(means) > count:
+        strange: Array = means[count]
+        return strange
+    middle: Array = means.mean(axis=0) if count > 1 else np.zeros(means.shape[1])
+    return middle
 
 
 def _squares(left: Array, right: Array) -> Array:

@@ -52,7 +52,7 @@ class LabelIndex:
         names, numbers = label_numbers([labels[image_id] for image_id in kept.tolist()])
         order = np.argsort(numbers, kind="stable")
         ids, numbers = kept[order], numbers[order]
-        strangers = strangers_in_force(catalog, row, category, score, calibration)
+        strangers = strangers_in_force(catalog, row, category, score, calibration).vectors
         scorer = fit(score, Labelled(names, numbers, vectors.vectors(ids), strangers))
         return cls(names, numbers, ids, scorer, vectors)
 

@@ -1,13 +1,13 @@
 """Strangers: the images of a category that are known to show none of its labels, and which of them may be used for what.
 
 Those in `6.preprocessed/Unknown/` are shared out by their SHA-256: half for `evaluate` to judge by, a quarter to set thresholds
-by, a quarter for the model, which makes Unknown a label of its own. What one of them has seen, the others never see. Images
-that a person rejected all go into the model.
+by, a quarter for the model, which makes Unknown a label of its own; where a bound needs more for the threshold, the model has
+fewer. What one of them has seen, the others never see. Images that a person rejected all go into the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,35 +37,45 @@ def is_for_calibration(sha256: str) -> bool:
     return int(sha256[-1], 16) % 2 == 0
 
 
-def is_for_model(sha256: str) -> bool:
-    """Whether a stranger that calibration may see belongs to the model; the others set the threshold."""
-    return int(sha256[-2], 16) % 2 == 0
-
-
 def strangers_in_force(
     catalog: Catalog, backbone: BackboneRow, category: str, score: Score, calibration: CalibrationRow | None
-) -> NDArray[np.float32]:
-    """The strangers (u, d) that the score's model knows: those that it knew when it was calibrated, else all for the model."""
+) -> ModelStrangers:
+    """The strangers that the score's model knows: those that it knew when it was calibrated, else all for the model."""
     if score != Score.LDA:
-        return np.zeros((0, backbone.dimension), dtype=np.float32)
-    only = None if calibration is None else frozenset(calibration.about().get("strangers", ()))
-    return model_strangers(catalog, backbone, category, only=only).vectors
+        return ModelStrangers((), np.zeros((0, backbone.dimension), dtype=np.float32))
+    known = _known_strangers(catalog, backbone, category)
+    if calibration is not None:
+        return _stacked(
+            [sha256 for sha256 in calibration.about().get("strangers", ()) if sha256 in known], known, backbone
+        )
+    return model_strangers(catalog, backbone, category)
 
 
 def model_strangers(
-    catalog: Catalog, backbone: BackboneRow, category: str, *, only: Collection[str] | None = None, every: bool = False
+    catalog: Catalog, backbone: BackboneRow, category: str, *, needed: int = 0, every: bool = False
 ) -> ModelStrangers:
-    """The strangers for the model of a category; none where they are too few to stand for anything.
+    """The strangers for a new model of a category; none where they are too few to stand for anything.
 
-    With `only`, those of these SHA-256: what a calibration has been made with. With `every`, calibration may see all queries.
+    All that were rejected; and of the others that calibration may see (all of them with `every`) half, or as many as leave
+    `needed` for the threshold, in the order of their SHA-256.
     """
+    known = _known_strangers(catalog, backbone, category)
+    rejected = set(negatives(catalog, backbone, category).hashes)
+    shared = sorted(sha256 for sha256 in known if sha256 not in rejected and (every or is_for_calibration(sha256)))
+    spared = len(shared) - needed
+    count = min(len(shared) // 2, spared) if spared >= LEAST_STRANGERS else len(shared) // 2
+    return _stacked(sorted({*rejected, *shared[:count]}), known, backbone)
+
+
+def _known_strangers(catalog: Catalog, backbone: BackboneRow, category: str) -> dict[str, NDArray[np.float32]]:
+    """The unit vectors (d,) of all strangers, by SHA-256."""
     queries = labelled_vectors(catalog, backbone, category, Role.QUERY, label=UNKNOWN)
     rejected = negatives(catalog, backbone, category)
-    found = dict(zip(rejected.hashes, rejected.vectors, strict=True))
-    for sha256, vector in zip(queries.hashes, queries.vectors, strict=True):
-        if only is not None or (is_for_model(sha256) and (every or is_for_calibration(sha256))):
-            found[sha256] = vector
-    hashes = sorted(sha256 for sha256 in found if only is None or sha256 in only)
+    strange = dict(zip(queries.hashes, queries.vectors, strict=True))
+    return strange | dict(zip(rejected.hashes, rejected.vectors, strict=True))
+
+
+def _stacked(hashes: Sequence[str], known: Mapping[str, NDArray[np.float32]], backbone: BackboneRow) -> ModelStrangers:
     if len(hashes) < LEAST_STRANGERS:
         return ModelStrangers((), np.zeros((0, backbone.dimension), dtype=np.float32))
-    return ModelStrangers(tuple(hashes), np.stack([found[sha256] for sha256 in hashes]))
+    return ModelStrangers(tuple(hashes), np.stack([known[sha256] for sha256 in hashes]))

@@ -264,6 +264,52 @@ class Categories(BaseModel):
     skipped: dict[str, str] = Field(description="Backbones that are indexed and could not be loaded, and why.")
 
 
+class NextParameters(BaseModel):
+    """Which unlabelled queries to weigh."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    category: Name | None = None
+    backbone: Name | None = None
+    limit: int = Field(20, ge=1, le=1000)
+
+
+class Worth(BaseModel):
+    """An unlabelled query that is worth labelling, and why; shares in [0, 1]."""
+
+    id: int
+    category: str
+    path: str
+    nearest: str
+    score: float
+    disagreement: float
+    doubt: float
+    typical: float
+    value: float
+    stands_for: int
+
+
+class Need(BaseModel):
+    """How many more shots a label is likely to need; null for more than can be told, or where shots will not do."""
+
+    category: str
+    label: str
+    shots: int
+    now: float
+    tells: bool
+    more: int | None
+    low: int | None
+    high: int | None
+    other: str | None
+
+
+class Next(BaseModel):
+    """What to label next, most worth first, and what each label needs."""
+
+    next: list[Worth]
+    labels: list[Need]
+
+
 class Run(BaseModel):
     """An index run of this service. `reports` are the objects that `nearshot index --json` ends with, by data directory;
     `errors` say why others could not be indexed.

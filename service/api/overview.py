@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 
 from backbones.protocol import TextEncoder
+from evaluation.next_labels import advise
 from evaluation.projection import methods
 from indexer.survey import survey
 from schema.images import Role
@@ -68,6 +69,14 @@ async def map_(engine: EngineHere, drawings: DrawingsHere, asked: Annotated[mode
     ]
     facts = {"method": asked.method, "methods": methods(), "total": made.total, "explained": made.explained}
     return facts | {"points": points}
+
+
+@router.get("/next", response_model=models.Next, summary="What to label next")
+async def next_(engine: EngineHere, work: SlowWorkHere, asked: Annotated[models.NextParameters, Query()]) -> Any:
+    """The unlabelled queries that are most worth labelling, as `nearshot next --json` gives them."""
+    async with asyncio.timeout(engine.settings.seconds):
+        advice = await work.do(lambda: advise(engine.store, asked.category, backbone=asked.backbone, limit=asked.limit))
+    return {"next": [one.as_json() for one in advice.worth], "labels": [one.as_json() for one in advice.needs]}
 
 
 @router.get("/report", response_class=HTMLResponse, summary="The evaluation as a page")

@@ -20,7 +20,29 @@ function offerLabels() {
   fill(at("#browse-label"), [...new Set(chosen.flatMap((one) => one.labels.map((label) => label.label)))].sort(), "all");
 }
 
-export const show = () => Promise.all([list(0), telling(status, failures)]);
+export const show = () => Promise.all([at("#browse-order").value ? listNext() : list(0), telling(status, failures)]);
+
+/** What is most worth labelling, and what each label needs. */
+const listNext = () =>
+  listing(async (isLatest) => {
+    const { next: worth, labels } = await askJson("/v1/next", { parameters: { category: at("#browse-category").value } });
+    if (!isLatest()) return;
+    at("#images").replaceChildren(
+      ...worth.map((one) => {
+        const alike = one.stands_for > 1 ? `, stands for ${one.stands_for}` : "";
+        const lines = [
+          make("div", { textContent: `${one.category}: nearest ${one.nearest} ${one.score.toFixed(3)}` }),
+          make("div", { textContent: `disagreement ${one.disagreement.toFixed(2)}, doubt ${one.doubt.toFixed(2)}${alike}` }),
+        ];
+        return tile({ id: one.id, category: one.category }, lines, () => queryLike(one.id));
+      }),
+    );
+    at("#more").hidden = true;
+    const needs = labels.filter((one) => one.tells && one.more !== 0);
+    status.textContent = worth.length
+      ? needs.map((one) => `${one.label}: ${one.more === null ? "more shots will not help" : `about ${one.more} more shots`}`).join("; ")
+      : "Every query has a label.";
+  });
 
 /** List the images after an id: the first ones take the place of what is there, and only once they have come. */
 const list = (after) =>

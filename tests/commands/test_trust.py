@@ -55,7 +55,10 @@ def test_query_applies_what_was_calibrated_and_warns_when_the_shots_have_changed
 
 def test_too_few_samples_are_said_with_the_number_that_is_needed(nearshot: Run, indexed: Path) -> None:
     printed = nearshot("calibrate").stdout
-    assert "things, hog\n  max_sim: not calibrated: false-accept 0.05 needs 19 samples: there are " in printed
+    assert (
+        "things, hog\n  max_sim, prototype, knn_vote, lda: not calibrated: false-accept 0.05 needs 19 samples: there are "
+        in printed
+    )
     assert nearshot("query", CAT, "--json").objects[0]["calibrated"] is False
 
 

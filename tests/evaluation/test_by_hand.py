@@ -72,11 +72,8 @@ def test_tables_7_and_9_are_what_the_exported_vectors_say(
             shots.setdefault(row["label"], []).append(vector[row["path"]])
     shots = dict(sorted(shots.items()))
     queries = [row for row in rows if row["role"] == "query"]
-    in_model = [
-        row
-        for row in queries
-        if row["label"] == "Unknown" and int(row["sha256"][-1], 16) % 2 == 0 and int(row["sha256"][-2], 16) % 2 == 0
-    ]
+    seen = [row for row in queries if row["label"] == "Unknown" and int(row["sha256"][-1], 16) % 2 == 0]
+    in_model = sorted(seen, key=lambda row: row["sha256"])[: len(seen) // 2]
     strangers = [vector[row["path"]] for row in in_model] if len(in_model) >= 3 and score == "lda" else []
     asked = [row for row in queries if not strangers or row not in in_model]
     table7 = read_csv(tmp_path / "out/table7.csv")[0]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.stats import binom, binomtest
 
-from retriever.calibrate import Calibration, CalibrationOptions, Evidence, Guard, Source, find_policy
+from retriever.calibrate import Calibration, CalibrationOptions, Evidence, Guard, Source, calibrate_all, find_policy
 from retriever.calibration import (
     Aim,
     Aims,
@@ -27,6 +29,9 @@ from retriever.calibration import (
 )
 from retriever.policy import prior_policy
 from retriever.scores import Score
+from retriever.strangers import model_strangers, strangers_in_force
+from schema.calibrations import stored_calibrations
+from schema.store import Store
 
 AVERAGE, SURE = None, 0.95
 CONFIDENCES = pytest.mark.parametrize("confidence", [AVERAGE, SURE])
@@ -269,3 +274,29 @@ def test_a_refusing_threshold_is_reached_by_no_more_than_the_rate(scores: list[f
 def test_a_match_needs_score_and_lead() -> None:
     samples = known([0.5, 0.5, 0.4], [0.1, 0.2, 0.2])
     assert matches(samples, 0.5, 0.2).tolist() == [False, True, False]
+
+
+def test_strangers_are_shared_out_so_that_the_bound_can_be_had(store: Store, tmp_path: Path) -> None:
+    """Of 23 strangers that calibration may see, 19 set the threshold for 5 %, and 4 are in the model; of 20, half and half."""
+    from tests.conftest import run_index, save_crop
+
+    root = tmp_path / "data/things"
+    for number in range(2):
+        save_crop(root / f"2.support-set/cat/shot{number}.png", f"chelsea:{number}")
+    chance = np.random.default_rng(0)
+    (root / "6.preprocessed/Unknown").mkdir(parents=True)
+    for number in range(23):
+        pixels = chance.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"6.preprocessed/Unknown/{number:02}.png")
+    run_index(store, tmp_path / "data")
+    with store.reading() as catalog:
+        row = catalog.backbones()[0]
+        known = [model_strangers(catalog, row, "things", needed=needed, every=True) for needed in (19, 0, 22)]
+    assert [len(one.hashes) for one in known] == [4, 11, 11]
+    options = CalibrationOptions(scores=(Score.LDA,), every=True)
+    [made] = calibrate_all(store, options)
+    assert (made.method, made.n, made.strangers) == (Source.NEGATIVES, 19, 4)
+    with store.reading() as catalog:
+        calibration = stored_calibrations(catalog, row.id, Score.LDA)["things"]
+        pinned = strangers_in_force(catalog, row, "things", Score.LDA, calibration)
+    assert pinned.hashes == known[0].hashes, "queries are judged by the model that the threshold was set for"

@@ -35,17 +35,13 @@ def by_definition(vectors: Array, numbers: NDArray[np.int64], count: int, strang
     deviations = everything - means[labels]
     degrees = len(everything) - len(means)
     inverse = np.eye(vectors.shape[1])
-    spread = 1.0
     if degrees and np.abs(deviations).max() > 1e-9:
         scatter = deviations.T @ deviations / degrees
         inverse = np.linalg.inv(scatter / 2 + np.trace(scatter) / vectors.shape[1] / 2 * inverse)
-        spread = np.einsum("ij,jk,ik->", deviations, inverse, deviations) / degrees
     distances = np.array([[(query - mean) @ inverse @ (query - mean) for mean in means[:count]] for query in queries])
-    if len(strangers) or count > 1:
-        reference = means[count] if len(strangers) else means.mean(axis=0)
-        against = np.array([[(query - reference) @ inverse @ (query - reference)] for query in queries])
-    else:
-        against = np.full((len(queries), 1), spread)
+    middle = means.mean(axis=0) if count > 1 else np.zeros(vectors.shape[1])
+    reference = means[count] if len(strangers) else middle
+    against = np.array([[(query - reference) @ inverse @ (query - reference)] for query in queries])
     return np.asarray(against / (against + distances))
 
 

@@ -242,6 +242,14 @@ def test_the_map_shows_every_image_and_a_click_asks_about_it(page: Page) -> None
     verdict(page).to_have_text("match: cat")
 
 
+def test_browse_shows_what_to_label_next(page: Page) -> None:
+    page.get_by_role("link", name="Browse").click()
+    page.locator("#browse-order").select_option("next")
+    expect(page.locator("#browse")).to_contain_text(re.compile("disagreement|Every query has a label"))
+    page.locator("#browse-order").select_option("")
+    expect(page.locator("#images li").first).to_be_visible()
+
+
 def test_the_report_opens(page: Page, served: Served) -> None:
     page.get_by_role("link", name="Report").click()
     with page.expect_popup() as opened:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from evaluation.next_labels import advise
 from service.app import create_app
 from service.engine import Engine
 from tests.service.asking import QUERIES, ask, problem, wait_for
@@ -95,3 +96,11 @@ def test_a_report_that_takes_too_long_is_there_when_one_comes_again(
         assert late.headers["retry-after"] == "5"
         go_on.set()
         wait_for(lambda: client.get("/v1/report").text == "<html>late</html>")
+
+
+def test_what_to_label_next_is_what_the_command_says(client: TestClient, engine: Engine) -> None:
+    told = client.get("/v1/next", params={"category": "things"}).json()
+    advice = advise(engine.store, "things")
+    assert told["next"] == [one.as_json() for one in advice.worth]
+    assert {one["label"] for one in told["labels"]} == {"cat", "coffee"}
+    assert client.get("/v1/next", params={"category": "nothing"}).status_code == 422

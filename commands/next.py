@@ -1,0 +1,65 @@
+"""`nearshot next`: what to label next, and how many shots more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from commands.common import json_option, near, printable, reports_errors, store_option
+
+if TYPE_CHECKING:
+    from evaluation.learning_curve import Need
+
+
+@click.command("next")
+@click.option("--category", help="Only this category. Default: all.")
+@click.option("--backbone", help="By the vectors of this backbone. Default: the best one.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Images to name.")
+@json_option
+@store_option
+@reports_errors
+def next_command(
+    store_directory: Path, *, category: str | None, backbone: str | None, limit: int, as_json: bool
+) -> None:
+    """Name the unlabelled queries that are most worth labelling, one of each kind, and what each label needs.
+
+    Worth most is what backbones and scores disagree on or what lies near the threshold, and what many others are like. How many
+    more shots a label needs is estimated from its learning curve; the interval covers 90 % of resamples of its shots.
+    """
+    from evaluation.next_labels import advise
+    from schema.store import Store
+
+    with Store(store_directory) as store:
+        advice = advise(store, category, backbone=backbone, limit=limit)
+    if as_json:
+        facts = {"next": [one.as_json() for one in advice.worth], "labels": [one.as_json() for one in advice.needs]}
+        click.echo(json.dumps(facts))
+        return
+    for one in advice.worth:
+        alike = f", stands for {one.stands_for}" if one.stands_for > 1 else ""
+        click.echo(
+            f"{one.value:.3f}  {printable(near(one.path))}  ({one.nearest} {one.score:.3f}; "
+            f"disagreement {one.disagreement:.2f}, doubt {one.doubt:.2f}, typical {one.typical:.2f}{alike})"
+        )
+    if not advice.worth:
+        click.echo("no unlabelled queries: every one has a label, or none are indexed")
+    for need in advice.needs:
+        click.echo(f"{need.category}/{need.label}: {_in_words(need)}")
+    if advice.worth:
+        click.echo("next: nearshot label IMAGE LABEL, or nearshot reject IMAGE")
+
+
+def _in_words(need: Need) -> str:
+    now = f"{need.now:.0%} of its {need.shots} shots come out nearest to it"
+    if not need.tells:
+        return f"{now}: too few to tell how many more it needs"
+    if need.more == 0:
+        return f"{now}: enough for 95 %"
+    other = f"; with {need.other} more do" if need.other else ""
+    if need.more is None:
+        return f"{now}: more shots will not help, another backbone may{other}"
+    bound = "without bound" if need.high is None else str(need.high)
+    return f"{now}: about {need.more} more shots for 95 % (90 % interval {need.low} to {bound}){other}"

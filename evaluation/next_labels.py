@@ -1,0 +1,191 @@
+"""What to label next: the unlabelled queries that would tell most, and how many more shots each label is likely to need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.learning_curve import Need, needs_of
+from evaluation.rules import rules_in_force
+from retriever.choice import choose_row, choose_rows, choose_supported
+from retriever.scores import Labelled, Score, cosines, fit
+from schema.catalog import BackboneRow, Catalog
+from schema.errors import UsageError
+from schema.feedback import negatives
+from schema.images import Role
+from schema.labelled import LabelledVectors, labelled_vectors
+from schema.store import Store
+
+ALIKE = 0.97
+"""The cosine from which two queries count as the same picture: one of them is worth labelling."""
+
+NEIGHBOURS = 10
+"""Unlabelled queries whose nearness makes a query a typical one."""
+
+MOST = 4000
+"""Unlabelled queries of a category that are weighed; of more, an even choice by their SHA-256."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """An unlabelled query that is worth labelling, and why.
+
+    `id` and `path` (absolute) are those of the image. `disagreement` is the share of backbones and scores that do not name the
+    label that most of them name; `doubt` is 1 at the threshold (or at a tie of two labels) and falls with the distance from it;
+    `typical` is high where many queries are like it. `value` is (disagreement + doubt) / 2 times typical; all are in [0, 1].
+    `stands_for` counts the queries that are nearly the same picture.
+    """
+
+    id: int
+    category: str
+    path: str
+    nearest: str
+    score: float
+    disagreement: float
+    doubt: float
+    typical: float
+    value: float
+    stands_for: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `next --json` prints."""
+        return {
+            **{name: getattr(self, name) for name in ("id", "category", "path")},
+            "nearest": self.nearest,
+            **{name: round(getattr(self, name), 4) for name in ("score", "disagreement", "doubt", "typical", "value")},
+            "stands_for": self.stands_for,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to label, most worth first, and what each label needs."""
+
+    worth: Sequence[Worth]
+    needs: Sequence[Need]
+
+
+def advise(store: Store, category: str | None = None, *, backbone: str | None = None, limit: int = 20) -> Advice:
+    """Weigh the unlabelled queries of a category, or of all. UsageError where nothing is indexed or named wrongly."""
+    with store.reading() as catalog:
+        categories = choose_supported(catalog, [category] if category else [])
+        worth: list[Worth] = []
+        needs: list[Need] = []
+        for name in categories:
+            row, _ = choose_row(catalog, backbone, [name])
+            worth += _worth(catalog, row, name, limit)
+            needs += needs_of(catalog, row, name)
+    if not worth and not needs:
+        raise UsageError("there are no shots that a backbone has seen; run `nearshot index DATA`")
+    return Advice(sorted(worth, key=lambda one: (-one.value, one.path))[:limit], needs)
+
+
+def _worth(catalog: Catalog, row: BackboneRow, category: str, limit: int) -> list[Worth]:
+    support = labelled_vectors(catalog, row, category, Role.SUPPORT)
+    queries = labelled_vectors(catalog, row, category, Role.QUERY)
+    open_ = _unlabelled(queries, {*support.hashes, *negatives(catalog, row, category).hashes})
+    if not open_ or not support.paths:
+        return []
+    rules = rules_in_force(catalog, row, None, category)
+    labelled = Labelled.of(support.labels, support.vectors, rules.strangers.vectors)
+    vectors = queries.vectors[open_]
+    scores = fit(rules.score, labelled).scores(vectors)
+    best = scores.argmax(axis=1)
+    disagreement = _disagreement(catalog, category, [queries.hashes[index] for index in open_])
+    doubt = doubts(scores, rules.policy.threshold, rules.policy.margin_floor)
+    near = cosines(vectors, vectors)
+    typical = typicality(near)
+    value = (disagreement + doubt) / 2 * typical
+    return [
+        Worth(
+            **_placed(catalog, category, queries.hashes[open_[index]]),
+            nearest=labelled.names[best[index]],
+            score=float(scores[index, best[index]]),
+            disagreement=float(disagreement[index]),
+            doubt=float(doubt[index]),
+            typical=float(typical[index]),
+            value=float(value[index]),
+            stands_for=stands_for,
+        )
+        for index, stands_for in one_of_each(value, near, limit)
+    ]
+
+
+def _placed(catalog: Catalog, category: str, sha256: str) -> dict[str, Any]:
+    """Which image of a category shows a content: its id, category and absolute path."""
+    content = catalog.content(sha256)
+    assert content is not None
+    image = next(image for image in catalog.images_of(content[0]) if image.category == category)
+    return {"id": image.id, "category": category, "path": f"{image.root}/{image.path}"}
+
+
+def _unlabelled(queries: LabelledVectors, taken: set[str]) -> list[int]:
+    """The queries without a label, by number: each content once, known ones left out; of too many an even choice."""
+    known = taken | {sha for sha, label in zip(queries.hashes, queries.labels, strict=True) if label is not None}
+    kept: dict[str, int] = {}
+    for index, sha256 in enumerate(queries.hashes):
+        if sha256 not in known:
+            kept.setdefault(sha256, index)
+    return [kept[sha256] for sha256 in sorted(kept)[:MOST]]
+
+
+def _disagreement(catalog: Catalog, category: str, hashes: Sequence[str]) -> NDArray[np.float64]:
+    """The share (q,) of all backbones and scores that do not name the label that most of them name, per query."""
+    votes: list[list[str]] = [[] for _ in hashes]
+    for row in choose_rows(catalog, ()):
+        support = labelled_vectors(catalog, row, category, Role.SUPPORT)
+        queries = labelled_vectors(catalog, row, category, Role.QUERY)
+        place = {sha256: index for index, sha256 in enumerate(queries.hashes)}
+        seen = [number for number, sha256 in enumerate(hashes) if sha256 in place]
+        if not support.paths or not seen:
+            continue
+        labelled = Labelled.of(support.labels, support.vectors)
+        vectors = queries.vectors[[place[hashes[number]] for number in seen]]
+        for score in Score:
+            for number, best in zip(seen, fit(score, labelled).scores(vectors).argmax(axis=1).tolist(), strict=True):
+                votes[number].append(labelled.names[best])
+    return np.array([1 - max(map(own.count, own)) / len(own) if own else 0.0 for own in votes])
+
+
+def doubts(scores: NDArray[np.float64], threshold: float, floor: float) -> NDArray[np.float64]:
+    """How doubtful the answer to each query (q, m) is, in [0, 1]: the larger of its nearness to the threshold and to a tie.
+
+    Each falls exponentially with the distance, by a factor e per standard deviation of the best scores.
+    """
+    ordered = np.sort(scores, axis=1)
+    top = ordered[:, -1]
+    scale = max(float(np.std(top)), 1e-6)
+    distance = np.abs(top - threshold)
+    if scores.shape[1] > 1:
+        distance = np.minimum(distance, np.abs(top - ordered[:, -2] - floor))
+    nearness: NDArray[np.float64] = np.exp(-distance / scale)
+    return nearness
+
+
+def typicality(near: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How typical each query is, in [0, 1], by cosines (q, q): the mean with its ten nearest others, over the largest such."""
+    if len(near) < 2:
+        return np.ones(len(near))
+    others = near - 2 * np.eye(len(near))
+    count = min(NEIGHBOURS, len(near) - 1)
+    means = np.clip(np.partition(others, -count, axis=1)[:, -count:].mean(axis=1), 0.0, 1.0)
+    largest = float(means.max())
+    shares: NDArray[np.float64] = means / largest if largest > 0 else np.ones(len(near))
+    return shares
+
+
+def one_of_each(value: NDArray[np.float64], near: NDArray[np.float64], limit: int) -> Iterator[tuple[int, int]]:
+    """The queries of most value, none nearly the same picture as one before, each with how many it stands for."""
+    left = np.ones(len(value), dtype=np.bool_)
+    for _ in range(limit):
+        if not left.any():
+            return
+        index = int(np.where(left, value, -np.inf).argmax())
+        alike = left & (near[index] >= ALIKE)
+        alike[index] = True
+        left &= ~alike
+        yield index, int(alike.sum())
