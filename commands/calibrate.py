@@ -22,8 +22,8 @@ from commands.common import (
 )
 
 if TYPE_CHECKING:
-    from retriever.calibrate import Calibration
     from retriever.calibration import Rate
+    from retriever.find_policy import Calibration
 
 RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 
@@ -87,8 +87,9 @@ def calibrate(
     `query` uses them from then on, and takes the backbone and the score that answered best. With --json, one object per line.
     Where a target cannot be met you are told why, and nothing is changed.
     """
-    from retriever.calibrate import CalibrationOptions, Guard, calibrate_all
+    from retriever.calibrate import CalibrationOptions, calibrate_all
     from retriever.calibration import Aim, Aims
+    from retriever.find_policy import Guard
     from retriever.scores import Score
     from schema.store import Store
 
@@ -112,7 +113,7 @@ def calibrate(
 
 
 def _print(made: Sequence[Calibration]) -> None:
-    from retriever.calibrate import best_by_evidence
+    from retriever.find_policy import best_by_evidence
     from retriever.policy import promise_of
 
     for (category, backbone), group in groupby(made, key=lambda one: (one.category, one.backbone)):

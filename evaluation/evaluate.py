@@ -17,8 +17,8 @@ from evaluation.rules import Rules, rules_in_force
 from evaluation.samples import CategorySamples, Leak, find_leaks, labelled_queries, load_samples
 from evaluation.scores import ScoreRow, compare_scores
 from evaluation.shots import METRICS, Figure, draws_differ, measure, shot_counts, summarise
-from retriever.calibrate import Source
 from retriever.choice import choose_rows, choose_supported
+from retriever.evidence import Source
 from retriever.policy import Policy
 from retriever.scores import Score, fit
 from retriever.strangers import is_for_calibration

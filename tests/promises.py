@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from retriever.calibrate import CalibrationOptions, Guard, find_policy, gather, set_samples
 from retriever.calibration import Aim, Aims
+from retriever.evidence import gather, set_samples
+from retriever.find_policy import Guard, find_policy
 from retriever.held_out import HeldOut
 from retriever.prediction_set import prediction_set
 from retriever.scores import Labelled, Score, fit
@@ -143,8 +144,8 @@ def _once(setting: Setting, seed: int) -> tuple[float, float, float, float, floa
     rates = {Aim.FALSE_ACCEPT: setting.rate}
     if setting.strangers:
         rates[Aim.WRONG] = 2 * setting.rate
-    options = CalibrationOptions(aims=Aims(rates, setting.confidence), guard=setting.guard)
-    made = find_policy("none", "c", setting.score, options, evidence, len(in_model))
+    aims = Aims(rates, setting.confidence)
+    made = find_policy("none", "c", setting.score, aims, setting.guard, evidence, strangers=len(in_model))
     if not made.policy.calibrated:
         return None
     scorer = fit(setting.score, labelled)

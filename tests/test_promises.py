@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from retriever.calibrate import Guard
+from retriever.find_policy import Guard
 from retriever.scores import Score
 from tests.promises import Setting, broken, digits, keep, populations, synthetic
 

@@ -114,7 +114,7 @@ def test_copies_of_shots_are_left_out_and_listed(store: Store, data: Path) -> No
 def test_what_a_calibration_has_seen_is_not_judged_by(
     store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retriever.calibrate.ENOUGH", 1)
+    monkeypatch.setattr("retriever.find_policy.ENOUGH", 1)
     run_index(store, data)
     everything = evaluate(store, LEAKS_KEPT)
     assert (everything.unseen_only, everything.outcomes[-1].outcomes.queries) == (False, 20)

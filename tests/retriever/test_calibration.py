@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import binom, binomtest
 
-from retriever.calibrate import Calibration, CalibrationOptions, Evidence, Guard, Source, calibrate_all, find_policy
+from retriever.calibrate import CalibrationOptions, calibrate_all
 from retriever.calibration import (
     Aim,
     Aims,
@@ -27,6 +27,8 @@ from retriever.calibration import (
     reject_threshold,
     resampled_over_labels,
 )
+from retriever.evidence import Evidence, Source
+from retriever.find_policy import Calibration, Guard, find_policy
 from retriever.policy import prior_policy
 from retriever.scores import Score
 from retriever.strangers import model_strangers, strangers_in_force
@@ -201,9 +203,7 @@ def evidence(
 def find(
     given: Evidence, rates: dict[Aim, float], *, confidence: float | None = None, guard: Guard = Guard.KNOWN
 ) -> Calibration:
-    return find_policy(
-        "hog", "c", Score.MAX_SIM, CalibrationOptions(aims=Aims(rates, confidence), guard=guard), given, 0
-    )
+    return find_policy("hog", "c", Score.MAX_SIM, Aims(rates, confidence), guard, given, strangers=0)
 
 
 def test_labelled_queries_are_preferred_shots_are_next_and_the_prior_is_last_and_says_so() -> None:
