@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -73,6 +74,14 @@ LAST_RESORT = "hog"
 
 FLORENCE2 = Spec("florence2", Library.HUGGING_FACE, "florence-community/Florence-2-base", None, None, "MIT")
 """The captioner. It is no backbone: it makes words, not vectors."""
+
+
+def by_preference(names: Iterable[str]) -> list[str]:
+    """Names of backbones, best first where nothing else tells: those with a name of their own, others by spec, `hog` last."""
+    order = [name for name in NAMED if name != LAST_RESORT]
+    known = list(dict.fromkeys(names))
+    others = [name for name in known if name not in NAMED]
+    return [name for name in [*order, *others, LAST_RESORT] if name in known]
 
 
 def parse_spec(text: str) -> Spec:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backbones.choice import choose
 from backbones.protocol import Backbone
-from backbones.spec import LAST_RESORT, NAMED, parse_spec
+from backbones.spec import by_preference, parse_spec
 from retriever.choose_score import best_score, found_by_calibration
 from schema.calibrations import all_calibrations
 from schema.catalog import BackboneRow, Catalog
@@ -63,12 +63,7 @@ def choose_row(
             )
             raise UsageError(f"{reason}; run `nearshot index DATA --backbone clip`")
         names = able
-    preferred = (
-        [named for named in NAMED if named != LAST_RESORT]
-        + [other for other in names if other not in NAMED]
-        + [LAST_RESORT]
-    )
-    choices = [row for each in preferred if each in names for row in rows if row.name == each]
+    choices = [row for each in by_preference(names) for row in rows if row.name == each]
     coverages = {row: _coverage(catalog, row, categories, roles) for row in choices}
     whole = [row for row in choices if coverages[row].lacking == 0]
     if not whole:

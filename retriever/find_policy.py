@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backbones.spec import by_preference
 from retriever.calibration import (
     Aim,
     Aims,
@@ -32,6 +33,9 @@ from retriever.scores import Numbers, Score
 
 GUARD_COST = 0.05
 """Of the known images, the share whose right answer a guard against other kinds of strangers may cost before it is left out."""
+
+ENOUGH = 30
+"""Labelled queries that tell more of known images than any number of shots, which are alike."""
 
 
 class Guard(StrEnum):
@@ -188,10 +192,6 @@ def _known_images(aims: Aims, evidence: Evidence) -> tuple[Known, Source]:
     return evidence.shots, Source.SHOTS
 
 
-ENOUGH = 30
-"""Labelled queries that tell more of known images than any number of shots, which are alike."""
-
-
 def _may_use(aims: Aims, source: Source) -> bool:
     """Shots are not independent of each other: they bear no bound that holds with a stated confidence."""
     return aims.confidence is None or source == Source.QUERIES
@@ -262,7 +262,7 @@ def _rate(hit: NDArray[np.bool_], labels: Numbers | None) -> Rate:
 def best_by_evidence(made: Sequence[Calibration]) -> Calibration | None:
     """Of one category's calibrations, the one that `query` takes: each backbone's best score, and of these the best."""
     best = []
-    for backbone in dict.fromkeys(one.backbone for one in made):
+    for backbone in by_preference(one.backbone for one in made):
         mine = {one.score: one for one in made if one.backbone == backbone and one.policy.calibrated}
         found = {score: Found(one.evidence, one.shares.right.n, one.strangers > 0) for score, one in mine.items()}
         if found:

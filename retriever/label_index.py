@@ -17,12 +17,23 @@ from vectors.protocol import VectorStore
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ScoredLabel:
+    """A label of a category, its score, and the ids (n,) of its images."""
+
+    category: str
+    label: str
+    score: float
+    ids: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LabelIndex:
     """A scorer of m labels, and which images (n,) are whose: `ids` in the order of their labels' `numbers`.
 
     A query costs m x d, however many images the labels have; made once for a state of the store.
     """
 
+    category: str
     names: tuple[str, ...]
     numbers: Numbers
     ids: NDArray[np.int64]
@@ -54,17 +65,17 @@ class LabelIndex:
         ids, numbers = kept[order], numbers[order]
         strangers = strangers_in_force(catalog, row, category, score, calibration).vectors
         scorer = fit(score, Labelled(names, numbers, vectors.vectors(ids), strangers))
-        return cls(names, numbers, ids, scorer, vectors)
+        return cls(category, names, numbers, ids, scorer, vectors)
 
     def scores(self, vector: NDArray[np.float32]) -> dict[str, float]:
         """The scores of all labels, best first."""
         scores = self.scorer.scores(vector)[0]
         return {self.names[number]: float(scores[number]) for number in np.argsort(-scores, kind="stable")}
 
-    def best(self, vector: NDArray[np.float32]) -> Iterator[tuple[str, float, NDArray[np.int64]]]:
-        """The two best labels of a query (1, d), and those that tie with them: name, score, and their images' ids."""
+    def best(self, vector: NDArray[np.float32]) -> Iterator[ScoredLabel]:
+        """The two best labels of a query (1, d), and those that tie with them."""
         scores = self.scorer.scores(vector)[0]
         least = np.partition(scores, -2)[-2] if len(scores) > 1 else scores[0]
         for number in np.flatnonzero(scores >= least).tolist():
             first, last = np.searchsorted(self.numbers, [number, number + 1])
-            yield self.names[number], float(scores[number]), self.ids[first:last]
+            yield ScoredLabel(self.category, self.names[number], float(scores[number]), self.ids[first:last])

@@ -92,7 +92,9 @@ class Reference:
             if (one.backbone, one.score) == (row.name, self._score) and one.category in self.supported
         ]
         only = self._calibrations.get(self.supported[0]) if len(self.supported) == 1 else None
-        self.is_watched = only is not None and options.text is None and bool(only.about().get("stream"))
+        about = only.about() if only is not None else {}
+        self.is_watched = options.text is None and bool(about.get("stream"))
+        self._samples = SetSamples.from_json(about["sets"]) if "sets" in about else None
         self._shown: dict[int, Shown] = {}
         self._indexes = self._label_indexes(catalog)
         self._negatives = {category: negatives(catalog, row, category) for category in self.supported}
@@ -188,25 +190,25 @@ class Reference:
         """The labels of the one category that is searched which cannot be ruled out. UsageError where nothing tells."""
         if len(self.supported) > 1:
             raise UsageError("labels are ruled out within a category: name one with --category")
-        calibration = self._calibrations.get(self.supported[0]) if self.supported else None
-        samples = calibration.about().get("sets") if calibration is not None else None
-        if samples is None:
+        if self._samples is None:
             raise UsageError(
                 f"labels are ruled out by what calibration saw: run `nearshot calibrate --score {self._score}`"
             )
-        return prediction_set(scores, SetSamples.from_json(samples), coverage)
+        return prediction_set(scores, self._samples, coverage)
 
     def _candidates(self, vector: NDArray[np.float32], support: Sequence[Hit]) -> list[Candidate]:
         """The labels, best first: all where the score rests on hits; else the two best, with those that tie with them."""
         if not self._score.rests_on_means:
             return rank_candidates(support, self._score)
-        best: list[Candidate] = []
-        for category, index in self._indexes.items():
-            for label, score, ids in index.best(vector):
-                near = index.vectors.vectors(ids)
-                hits = self._hits([nearest(vector[0], ids, near, 1)])
-                best.append(Candidate(category, label, rank_hits(hits)[0], score))
-        return order_candidates(best)
+        best = [one for index in self._indexes.values() for one in index.best(vector)]
+        least = sorted((one.score for one in best), reverse=True)[:2][-1:]
+        candidates = []
+        for one in best:
+            if one.score >= least[0]:  # only these need their nearest image
+                vectors = self._indexes[one.category].vectors.vectors(one.ids)
+                hits = self._hits([nearest(vector[0], one.ids, vectors, 1)])
+                candidates.append(Candidate(one.category, one.label, rank_hits(hits)[0], one.score))
+        return order_candidates(candidates)
 
     def _depth(self, searched: _Searched, options: QueryOptions) -> int:
         """How many of the nearest to ask for.
