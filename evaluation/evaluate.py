@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 
 from evaluation.judged import Judged, judge
 from evaluation.outcomes import Outcomes, count_outcomes
@@ -85,7 +86,8 @@ class Evaluation:
 
 def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
     """Judge every backbone on the same queries; UsageError where there is nothing to judge by."""
-    with store.reading() as catalog:
+    # scikit-learn would check the parameters of some thousand calls, which takes longer than they do.
+    with store.reading() as catalog, config_context(skip_parameter_validation=True, assume_finite=True):
         rows = choose_rows(catalog, options.backbones)
         categories = choose_supported(catalog, options.categories)
         hog = next((row for row in catalog.backbones() if row.name == "hog"), None)

@@ -6,6 +6,8 @@ query was drawn. The spread of draws of shots tells how much the choice of shots
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,13 +19,21 @@ Weights = NDArray[np.float64]
 
 
 def resample(truth: NDArray[np.int64], *, draws: int = RESAMPLES, seed: int = 0) -> Weights:
-    """How often each of q queries of labels `truth` (q,) was drawn, in each resample: (draws, q)."""
-    chance = np.random.default_rng(seed)
+    """How often each of q queries of labels `truth` (q,) was drawn, in each resample: (draws, q), read-only.
+
+    The same labels give the same resamples, so that what is compared is compared on the same ones.
+    """
+    return _resampled(truth.tobytes(), draws, seed)
+
+
+@lru_cache(maxsize=16)  # of 10,000 queries, 16 MB each
+def _resampled(labels: bytes, draws: int, seed: int) -> Weights:
+    truth, chance = np.frombuffer(labels, dtype=np.int64), np.random.default_rng(seed)
     weights = np.zeros((draws, len(truth)))
     for label in np.unique(truth):
         mine = np.flatnonzero(truth == label)
-        drawn = chance.multinomial(len(mine), np.full(len(mine), 1 / len(mine)), size=draws)
-        weights[:, mine] = drawn
+        weights[:, mine] = chance.multinomial(len(mine), np.full(len(mine), 1 / len(mine)), size=draws)
+    weights.flags.writeable = False
     return weights
 
 
