@@ -73,6 +73,8 @@ class Reference:
                 f"{self._score} compares labels within a category; name one with --category, "
                 "or take --score max_sim or prototype"
             )
+        if self._score == Score.KNN_VOTE and [len(names) for names in counts.values()] == [1]:
+            raise UsageError("of one label the share of the votes is always 1; take --score max_sim or prototype")
         roles = [Role.SUPPORT] if options.against == Against.SUPPORT else list(Role)
         self._searched = [
             _Searched(category, role, open_vectors(store, catalog, Scope(row, category, role)))
