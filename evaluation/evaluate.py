@@ -23,6 +23,7 @@ from retriever.evidence import Source
 from retriever.policy import Policy
 from retriever.scores import Score, fit
 from retriever.strangers import is_for_calibration
+from schema.calibrations import all_calibrations
 from schema.catalog import BackboneRow
 from schema.errors import UsageError
 from schema.store import Store
@@ -135,8 +136,11 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
         for row in rows:
             samples = [load_samples(catalog, row, category, wanted[category]) for category in categories]
             applied = [rules[row.name, one.category] for one in samples]
+            calibrations = all_calibrations(catalog, row.id)
             for one, by in zip(samples, applied, strict=True):
                 digest.update(_facts(row, one, by).encode())
+                about = [each.facts for each in calibrations if each.category == one.category]
+                digest.update(json.dumps([about, sorted(in_model[one.category])]).encode())
             similarities = [one.similarities() for one in samples]
             mine = [_judge(row, one, known, by) for one, known, by in zip(samples, similarities, applied, strict=True)]
             outcomes += _count(row, mine)

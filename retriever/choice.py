@@ -9,7 +9,7 @@ from pathlib import Path
 from backbones.choice import choose
 from backbones.protocol import Backbone
 from backbones.spec import by_preference, parse_spec
-from retriever.choose_score import best_score, found_by_calibration
+from retriever.choose_score import best_score, evidence_by_score
 from schema.calibrations import all_calibrations
 from schema.catalog import BackboneRow, Catalog
 from schema.errors import UsageError, WeightsError
@@ -120,10 +120,10 @@ def load_indexed(row: BackboneRow, *, weights: Path | None, device: str) -> Back
 def _evidence(catalog: Catalog, row: BackboneRow, categories: Collection[str]) -> float:
     """The best evidence that calibration found for a backbone in all the categories that have shots; -1 for none."""
     supported = dict.fromkeys(category for category in catalog.categories(Role.SUPPORT) if category in categories)
-    found = found_by_calibration(all_calibrations(catalog, row.id), supported)
+    by_score = evidence_by_score(all_calibrations(catalog, row.id), supported)
     if len(supported) > 1:
-        found = {score: each for score, each in found.items() if score.compares_categories}
-    return round(found[best_score(found)].evidence, 3) if found else -1.0
+        by_score = {score: each for score, each in by_score.items() if score.compares_categories}
+    return round(by_score[best_score(by_score)].evidence, 3) if by_score else -1.0
 
 
 def _coverage(catalog: Catalog, row: BackboneRow, categories: Collection[str], roles: Collection[Role]) -> Coverage:

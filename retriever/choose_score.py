@@ -26,7 +26,7 @@ class ChosenScore:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ScoreEvidence:
     """What calibration found of a score: the evidence (`calibration.answered_right`), from `n` known images per category on
     average; and whether its model knows strangers.
     """
@@ -50,10 +50,10 @@ def choose_score(
     if asked is not None:
         return ChosenScore(asked, "as asked")
     able = [score for score in Score if len(labels) < 2 or score.compares_categories]
-    known = {score: found for score, found in found_by_calibration(calibrations, labels).items() if score in able}
+    known = {score: each for score, each in evidence_by_score(calibrations, labels).items() if score in able}
     if known:
         best = best_score(known)
-        others = ", ".join(f"{score} {found.evidence:.3f}" for score, found in known.items() if score != best)
+        others = ", ".join(f"{score} {each.evidence:.3f}" for score, each in known.items() if score != best)
         values = f"{known[best].evidence:.3f}" + (f" ({others})" if others else "")
         return ChosenScore(best, f"best when calibrated: {values}")
     if backbone == LAST_RESORT:
@@ -64,22 +64,24 @@ def choose_score(
     return ChosenScore(Score.PROTOTYPE, "uncalibrated")
 
 
-def best_score(found: Mapping[Score, Found]) -> Score:
+def best_score(by_score: Mapping[Score, ScoreEvidence]) -> Score:
     """The score with the most evidence for it; of those that are as good but for doubt, the expected one.
 
     Expected is `lda` where its model knows strangers, else `prototype`.
     """
-    best = max(found, key=lambda score: round(found[score].evidence, 6))
-    lda = found.get(Score.LDA)
+    best = max(by_score, key=lambda score: round(by_score[score].evidence, 6))
+    lda = by_score.get(Score.LDA)
     expected = Score.LDA if lda is not None and lda.knows_strangers else Score.PROTOTYPE
-    if expected not in found:
+    if expected not in by_score:
         return best
-    value, n = found[expected].evidence, found[expected].n
+    value, n = by_score[expected].evidence, by_score[expected].n
     error = math.sqrt(max(value * (1 - value), 0.01) / max(n, 1))
-    return best if found[best].evidence - value > DOUBT * error else expected
+    return best if by_score[best].evidence - value > DOUBT * error else expected
 
 
-def found_by_calibration(calibrations: Sequence[CalibrationRow], categories: Collection[str]) -> dict[Score, Found]:
+def evidence_by_score(
+    calibrations: Sequence[CalibrationRow], categories: Collection[str]
+) -> dict[Score, ScoreEvidence]:
     """What was found of each score that is calibrated for all of some categories, on average over these."""
     rows: dict[Score, list[dict[str, Any]]] = {}
     for row in calibrations:
@@ -87,7 +89,7 @@ def found_by_calibration(calibrations: Sequence[CalibrationRow], categories: Col
         if row.category in categories and "evidence" in about and row.score in list(Score):
             rows.setdefault(Score(row.score), []).append(about)
     return {
-        score: Found(
+        score: ScoreEvidence(
             sum(about["evidence"] for about in rows[score]) / len(rows[score]),
             sum(about["right"]["n"] for about in rows[score]) / len(rows[score]),
             all(about["strangers_in_model"] for about in rows[score]),

@@ -26,7 +26,7 @@ from retriever.calibration import (
     reject_threshold,
     resampled_over_labels,
 )
-from retriever.choose_score import Found, best_score
+from retriever.choose_score import ScoreEvidence, best_score
 from retriever.evidence import Evidence, Source
 from retriever.policy import Policy, prior_policy
 from retriever.scores import Numbers, Score
@@ -134,11 +134,11 @@ def find_policy(
     threshold, method, guarded = prior.threshold, None, False
     missing: list[str] = []
     if Aim.FALSE_ACCEPT in aims.rates:
-        found = _against_strangers(aims, evidence, known, guard)
-        if found is None:
+        bound = _against_strangers(aims, evidence, known, guard)
+        if bound is None:
             missing.append(_too_few(aims, Aim.FALSE_ACCEPT, len(evidence.negatives), len(evidence.left_out)))
         else:
-            threshold, method, guarded = found
+            threshold, method, guarded = bound
     elif Aim.FALSE_REJECT in aims.rates:
         highest = reject_threshold(aims, known.best) if _may_use(aims, known_method) else None
         if highest is None:
@@ -264,9 +264,11 @@ def best_by_evidence(made: Sequence[Calibration]) -> Calibration | None:
     best = []
     for backbone in by_preference(one.backbone for one in made):
         mine = {one.score: one for one in made if one.backbone == backbone and one.policy.calibrated}
-        found = {score: Found(one.evidence, one.shares.right.n, one.strangers > 0) for score, one in mine.items()}
-        if found:
-            best.append(mine[best_score(found)])
+        by_score = {
+            score: ScoreEvidence(each.evidence, each.shares.right.n, each.strangers > 0) for score, each in mine.items()
+        }
+        if by_score:
+            best.append(mine[best_score(by_score)])
     return max(best, key=lambda one: round(one.evidence, 3), default=None)
 
 

@@ -19,7 +19,8 @@ from retriever.policy import Policy, origin_of, policy_in_force, prior_policy
 from retriever.prediction_set import PredictionSet, SetSamples, prediction_set
 from retriever.rank import Candidate, Hit, order_candidates, rank_candidates, rank_hits
 from retriever.scores import DECIMALS, NEIGHBOURS, Score, cosines
-from schema.calibrations import all_calibrations
+from retriever.strangers import strangers_are_gone
+from schema.calibrations import CalibrationRow, all_calibrations
 from schema.captions import captions_shown
 from schema.catalog import BackboneRow, Catalog
 from schema.errors import UsageError
@@ -73,8 +74,6 @@ class Reference:
                 f"{self._score} compares labels within a category; name one with --category, "
                 "or take --score max_sim or prototype"
             )
-        if self._score == Score.KNN_VOTE and [len(names) for names in counts.values()] == [1]:
-            raise UsageError("of one label the share of the votes is always 1; take --score max_sim or prototype")
         roles = [Role.SUPPORT] if options.against == Against.SUPPORT else list(Role)
         self._searched = [
             _Searched(category, role, open_vectors(store, catalog, Scope(row, category, role)))
@@ -85,8 +84,7 @@ class Reference:
         self.stale = [
             category
             for category in self.supported
-            if category in self._calibrations
-            and self._calibrations[category].support_digest != support_digest(catalog, row, category)
+            if category in self._calibrations and _is_stale(catalog, row, self._calibrations[category])
         ]
         self.lapses = [
             one
@@ -265,3 +263,11 @@ class Reference:
             with self._store.reading() as catalog:
                 known |= catalog.shown(unread)
         return [Hit(known[image_id], score) for image_id, score in scores.items()]
+
+
+def _is_stale(catalog: Catalog, row: BackboneRow, calibration: CalibrationRow) -> bool:
+    """Whether the shots, or the strangers in the model, are no longer those of the calibration."""
+    category = calibration.category
+    if calibration.support_digest != support_digest(catalog, row, category):
+        return True
+    return strangers_are_gone(catalog, row, category, calibration)

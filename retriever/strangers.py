@@ -51,6 +51,12 @@ def strangers_in_force(
     return model_strangers(catalog, backbone, category)
 
 
+def strangers_are_gone(catalog: Catalog, backbone: BackboneRow, category: str, calibration: CalibrationRow) -> bool:
+    """Whether the store lacks a stranger that the calibration's model knew: the threshold was set for another model."""
+    known = _known_strangers(catalog, backbone, category)
+    return any(sha256 not in known for sha256 in calibration.about().get("strangers", ()))
+
+
 def model_strangers(
     catalog: Catalog, backbone: BackboneRow, category: str, *, needed: int = 0, every: bool = False
 ) -> ModelStrangers:

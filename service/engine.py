@@ -88,6 +88,7 @@ class Engine:
         self._reports: Remembered[str] = Remembered(store, most=1)
         self.watching = Watching(store)
         self._watched_at = 0.0
+        self._telling: threading.Thread | None = None
         self._lapses: list[Lapse] = []
         self._maps: Remembered[Projection] = Remembered(store, most=MAPS)
 
@@ -150,22 +151,28 @@ class Engine:
         """Take an answer's score down; the store is told of what was taken down every few seconds."""
         self.watching.note(reference, answer, vector)
         with self._opening:
-            due = time.monotonic() - self._watched_at > WATCH_SECONDS
-            if due:
+            idle = self._telling is None or not self._telling.is_alive()
+            if idle and time.monotonic() - self._watched_at > WATCH_SECONDS:
                 self._watched_at = time.monotonic()
-        if due:
-            self.watching.flush()
-            with self.store.reading() as catalog:
-                found = lapses(catalog)
-            if found != self._lapses:
-                self._lapses = found
-                self.metrics.note_lapses(found)
-                self.outdate()
+                self._telling = threading.Thread(target=self._tell, name="watching", daemon=True)
+                self._telling.start()  # a store that another process writes may have to be waited for
+
+    def _tell(self) -> None:
+        """Tell the store what was taken down, and see which promises have lapsed."""
+        self.watching.flush()
+        with self.store.reading() as catalog:
+            lapsed = lapses(catalog)
+        if lapsed != self._lapses:
+            self._lapses = lapsed
+            self.metrics.note_lapses(lapsed)
+            self.outdate()
 
     def close(self) -> None:
         """Finish what was begun."""
         self.ready = False
         self.batcher.close()
+        if self._telling is not None:
+            self._telling.join()
         self.watching.flush()
 
     def shared(self) -> dict[str, Backbone]:

@@ -10,7 +10,7 @@ labels), and scikit-learn's digits, drawn with replacement, so that the rate in 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,6 +118,13 @@ def keep(setting: Setting, draws: int) -> Kept:
     return Kept(setting, draws, *columns)
 
 
+def support_of(shots: Vectors, numbers: NDArray[np.int64], names: Sequence[str]) -> LabelledVectors:
+    """A support set of one image per shot."""
+    places = range(len(shots))
+    labels, hashes = tuple(names[number] for number in numbers), tuple(f"{place:064}" for place in places)
+    return LabelledVectors(tuple(map(str, places)), labels, tuple(f"shot{place}" for place in places), hashes, shots)
+
+
 FRESH = 300
 """New images of each label; ten times as many strangers."""
 
@@ -130,13 +137,7 @@ def _once(setting: Setting, seed: int) -> tuple[float, float, float, float, floa
     names = tuple(str(label) for label in range(LABELS))
     in_model = population.draw_strangers(draw, setting.strangers)
     for_threshold = population.draw_strangers(draw, setting.strangers)
-    support = LabelledVectors(
-        tuple(map(str, range(len(shots)))),
-        tuple(names[number] for number in numbers),
-        tuple(f"shot{index}" for index in range(len(shots))),
-        tuple(f"{index:064}" for index in range(len(shots))),
-        shots,
-    )
+    support = support_of(shots, numbers, names)
     labelled = Labelled(names, numbers, shots, in_model)
     queries = np.concatenate([population.draw_label(draw, label, setting.queries) for label in range(LABELS)])
     truth = np.repeat(np.arange(LABELS), setting.queries)

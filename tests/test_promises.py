@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from evaluation.metrics import oscr
+from retriever.calibration import answered_right
+from retriever.choose_score import ScoreEvidence, best_score
+from retriever.evidence import gather
 from retriever.find_policy import Guard
-from retriever.scores import Score
-from tests.promises import Setting, broken, digits, keep, populations, synthetic
+from retriever.held_out import HeldOut
+from retriever.scores import Labelled, Score, fit
+from tests.promises import LABELS, Population, Setting, broken, digits, keep, populations, support_of, synthetic
 
 
 @pytest.mark.parametrize("confidence", [None, 0.95])
@@ -37,3 +43,37 @@ def test_a_bound_that_is_not_kept_is_found() -> None:
     worse = replace(kept, accepted=kept.accepted + 0.05, covered=kept.covered - 0.3)
     assert len(broken(worse)) == 2
     assert len(populations()) == 4
+
+
+@pytest.mark.parametrize("population", populations(), ids=lambda population: population.name)
+def test_the_score_that_is_taken_is_hardly_worse_than_the_best_in_hindsight(population: Population) -> None:
+    """Five shots, 25 strangers in the model, 25 for the threshold, 20 labelled queries per label: OSCR within a point."""
+    draws = [scores_of(population, seed) for seed in range(12)]
+    best = max(sum(draw[score][1] for draw in draws) for score in Score) / len(draws)
+    taken = sum(draw[best_score({score: each[0] for score, each in draw.items()})][1] for draw in draws) / len(draws)
+    assert taken >= best - 0.01
+
+
+def scores_of(population: Population, seed: int) -> dict[Score, tuple[ScoreEvidence, float]]:
+    """Of each score the evidence that a calibration would find, and its OSCR on new images."""
+    draw = np.random.default_rng(seed)
+    shots = np.concatenate([population.draw_label(draw, label, 5) for label in range(LABELS)])
+    numbers, names = np.repeat(np.arange(LABELS), 5), tuple(map(str, range(LABELS)))
+    in_model, for_threshold = (population.draw_strangers(draw, 25) for _ in range(2))
+    support = support_of(shots, numbers, names)
+    labelled = Labelled(names, numbers, shots, in_model)
+    queries, fresh = (
+        np.concatenate([population.draw_label(draw, label, count) for label in range(LABELS)]) for count in (20, 100)
+    )
+    images = np.concatenate([fresh, population.draw_strangers(draw, 600)])
+    truth = np.concatenate([np.repeat(np.arange(LABELS), 100), np.full(600, -1)])
+    scores = {}
+    for score in Score:
+        evidence = gather(
+            score, labelled, HeldOut.of(support, numbers), queries, np.repeat(np.arange(LABELS), 20), for_threshold
+        )
+        value = ScoreEvidence(answered_right(evidence.queries, evidence.negatives), len(queries), score == Score.LDA)
+        curve = oscr(fit(score, labelled).scores(images), truth)
+        assert curve is not None
+        scores[score] = (value, curve)
+    return scores

@@ -180,3 +180,20 @@ def test_everything_is_in_the_json_and_torch_is_not_imported(store: Store, data:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_digest_of_the_inputs_covers_every_calibration_that_a_table_rests_on(
+    store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Table 9 shows the sets of scores that are not in force, too."""
+    monkeypatch.setattr("retriever.find_policy.ENOUGH", 1)
+    run_index(store, data)
+    aims = Aims({Aim.FALSE_REJECT: 0.4})
+    options = replace(LEAKS_KEPT, score=Score.MAX_SIM)
+    list(calibrate_all(store, CalibrationOptions(aims=aims, scores=(Score.MAX_SIM,))))
+    before = evaluate(store, options)
+    list(calibrate_all(store, CalibrationOptions(aims=aims, scores=(Score.PROTOTYPE,))))
+    after = evaluate(store, options)
+    assert (after.outcomes, after.shots) == (before.outcomes, before.shots)
+    assert after.scores != before.scores
+    assert after.inputs != before.inputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from retriever.choose_score import ChosenScore, Found, best_score, choose_score
+from retriever.choose_score import ChosenScore, ScoreEvidence, best_score, choose_score
 from retriever.scores import Score
 from schema.calibrations import CalibrationRow
 
@@ -35,11 +35,14 @@ def test_calibrated_the_best_is_taken_and_the_others_are_told() -> None:
 
 def test_a_score_that_is_better_by_chance_only_does_not_displace_the_expected_one() -> None:
     """Half a standard error of 0.8 from 100 images is 0.02."""
-    scores = {Score.PROTOTYPE: Found(0.80, 100, False), Score.MAX_SIM: Found(0.815, 100, False)}
+    scores = {Score.PROTOTYPE: ScoreEvidence(0.80, 100, False), Score.MAX_SIM: ScoreEvidence(0.815, 100, False)}
     assert best_score(scores) == Score.PROTOTYPE
-    assert best_score({**scores, Score.MAX_SIM: Found(0.83, 100, False)}) == Score.MAX_SIM
-    assert best_score({**scores, Score.LDA: Found(0.80, 100, True)}) == Score.LDA
-    assert best_score({Score.KNN_VOTE: Found(0.1, 100, False), Score.LDA: Found(0.2, 100, False)}) == Score.LDA
+    assert best_score({**scores, Score.MAX_SIM: ScoreEvidence(0.83, 100, False)}) == Score.MAX_SIM
+    assert best_score({**scores, Score.LDA: ScoreEvidence(0.80, 100, True)}) == Score.LDA
+    assert (
+        best_score({Score.KNN_VOTE: ScoreEvidence(0.1, 100, False), Score.LDA: ScoreEvidence(0.2, 100, False)})
+        == Score.LDA
+    )
 
 
 def test_several_categories_are_searched_by_a_score_that_compares_them() -> None:

@@ -130,3 +130,34 @@ def test_query_takes_the_backbone_and_the_score_that_calibration_found_best(near
     assert f"things: `query` takes {after['backbone']} by {after['score_by']}: " in printed
     assert after["calibrated"] is True
     assert (after["verdict"], after["label"]) == ("match", "cat")
+
+
+def test_a_calibration_is_stale_where_a_stranger_that_its_model_knew_is_gone(nearshot: Run, small: Path) -> None:
+    for number in range(6):
+        save_crop(small / f"things/6.preprocessed/Unknown/more{number}.png", f"rocket:{number}")
+        save_crop(small / f"things/2.support-set/cat/shot{number + 3}.png", f"chelsea:{number + 3}")
+        save_crop(small / f"things/2.support-set/coffee/shot{number + 3}.png", f"coffee:{number + 3}")
+    nearshot("index", "data", "--backbone", "hog")
+    [made] = nearshot("calibrate", "--score", "lda", "--false-accept", "0.2", "--all", "--json").objects
+    assert made["strangers_in_model"] >= 3
+    query = ("query", small / "things/6.preprocessed/cat/a.png", "--score", "lda")
+    assert nearshot(*query).stderr == ""
+    for path in (small / "things/6.preprocessed/Unknown").iterdir():
+        path.unlink()
+    nearshot("index", "data", "--backbone", "hog")
+    assert "has changed since it was calibrated" in nearshot(*query).stderr
+
+
+def test_coverage_names_labels_where_calibration_tells_and_says_what_lacks(nearshot: Run, small: Path) -> None:
+    for number in range(12):
+        save_crop(small / f"things/6.preprocessed/cat/{number}.png", f"chelsea:{number}")
+        save_crop(small / f"things/6.preprocessed/coffee/{number}.png", f"coffee:{number}")
+    nearshot("index", "data", "--backbone", "hog")
+    query = ("query", small / "things/6.preprocessed/cat/a.png", "--coverage", "0.9", "--score", "max_sim")
+    refused = nearshot(*query)
+    assert (refused.status, "run `nearshot calibrate --score max_sim`" in refused.stderr) == (2, True)
+    nearshot("calibrate", "--score", "max_sim", "--false-reject", "0.2", "--all")
+    [answer] = nearshot(*query, "--json").objects
+    assert answer["possible"]["coverage"] == 0.9
+    assert [one["label"] for one in answer["possible"]["labels"]] == ["cat"]
+    assert "not ruled out at 0.9: cat (p " in nearshot(*query).stdout
