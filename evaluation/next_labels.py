@@ -23,6 +23,9 @@ from schema.store import Store
 ALIKE = 0.97
 """The cosine from which two queries count as the same picture: one of them is worth labelling."""
 
+LEAST_SCALE = 0.05
+"""The least distance, in scores, over which doubt falls by a factor e."""
+
 NEIGHBOURS = 10
 """Unlabelled queries whose nearness makes a query a typical one."""
 
@@ -154,11 +157,12 @@ def _disagreement(catalog: Catalog, category: str, hashes: Sequence[str]) -> NDA
 def doubts(scores: NDArray[np.float64], threshold: float, floor: float) -> NDArray[np.float64]:
     """How doubtful the answer to each query (q, m) is, in [0, 1]: the larger of its nearness to the threshold and to a tie.
 
-    Each falls exponentially with the distance, by a factor e per standard deviation of the best scores.
+    Each falls exponentially with the distance, by a factor e per standard deviation of the best scores (0.05 at least: of a
+    few queries it may be next to nothing).
     """
     ordered = np.sort(scores, axis=1)
     top = ordered[:, -1]
-    scale = max(float(np.std(top)), 1e-6)
+    scale = max(float(np.std(top)), LEAST_SCALE)
     distance = np.abs(top - threshold)
     if scores.shape[1] > 1:
         distance = np.minimum(distance, np.abs(top - ordered[:, -2] - floor))

@@ -215,7 +215,8 @@ def resampled_over_labels(
 ) -> tuple[float, float]:
     """An interval of 95 % for the share of `hit` (n,), by drawing whole labels (n,) again and again (cluster bootstrap).
 
-    Shots of one label are alike, so that single shots tell less than their number says.
+    Shots of one label are alike, so that single shots tell less than their number says. Where all labels have the same share,
+    drawing them tells nothing, and the interval is that of as many independent samples as there are labels.
     """
     names, numbers = np.unique(labels, return_inverse=True)
     if not len(names):
@@ -224,6 +225,8 @@ def resampled_over_labels(
     chosen = np.random.default_rng(0).integers(0, len(names), (draws, len(names)))
     shares = hits[chosen].sum(axis=1) / sizes[chosen].sum(axis=1)
     low, high = np.quantile(shares, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2])
+    if high - low < 1e-9:
+        return Rate(round(float(low) * len(names)), len(names)).interval
     return float(low), float(high)
 
 

@@ -52,6 +52,7 @@ def test_the_doubtful_are_worth_more_than_the_clear() -> None:
     assert doubt[2] == pytest.approx(1.0), "a tie, but for the margin"
     assert doubt[0] < doubt[1]
     assert doubts(scores[:, :1], 0.5, 0.0).shape == (4,)
+    assert doubts(np.array([[0.764, 0.712]]), 0.5, 0.08)[0] == pytest.approx(np.exp(-0.028 / 0.05)), "one query alone"
 
 
 def test_what_many_are_like_is_typical_and_near_duplicates_are_one() -> None:

@@ -175,6 +175,15 @@ def test_shots_that_are_alike_tell_less_than_their_number_says() -> None:
     assert resampled_over_labels(labels == 0, labels) == (low, high)
 
 
+@pytest.mark.parametrize("hit", [True, False])
+def test_labels_that_all_came_out_alike_are_no_certainty(hit: bool) -> None:
+    """Four labels of 25 shots, all right: four samples, not a hundred, and never an interval without width."""
+    labels = np.repeat(np.arange(4), 25)
+    interval = resampled_over_labels(np.full(100, hit), labels)
+    assert interval == Rate(4 if hit else 0, 4).interval
+    assert interval[1] - interval[0] > 0.5
+
+
 def test_the_evidence_is_the_share_answered_right_over_strict_thresholds() -> None:
     apart = answered_right(known([0.9, 0.8], right=[True, False]), strangers([0.1, 0.2]))
     assert apart == 0.5
