@@ -84,6 +84,30 @@ def by_preference(names: Iterable[str]) -> list[str]:
     return [name for name in [*order, *others, LAST_RESORT] if name in known]
 
 
+def parts_of(name: str) -> list[str]:
+    """The names of the backbones that a name stands for: of `clip+dinov2` two, in order of preference, of any other itself.
+
+    Raises UsageError for a name that stands for nothing, or names a backbone twice.
+    """
+    known = {spec.name for spec in NAMED.values()}
+    prefixes = tuple(f"{library}:" for library in Library)
+    texts: list[str] = []
+    for piece in name.split("+"):
+        if not texts or piece in known or piece.startswith(prefixes):
+            texts.append(piece)
+        else:
+            texts[-1] += f"+{piece}"  # a path may hold a plus sign
+    names = [parse_spec(text).name for text in texts]
+    if len(set(names)) < len(names):
+        raise UsageError(f"'{name}' names a backbone twice")
+    return by_preference(names)
+
+
+def canonical_name(name: str) -> str:
+    """A backbone's name as the store has it, whatever the spelling or the order of the parts; UsageError for none."""
+    return "+".join(parts_of(name))
+
+
 def parse_spec(text: str) -> Spec:
     """The spec of a name, `open_clip:ARCH/TAG`, `torchvision:NAME/WEIGHTS`, `timm:NAME` or `hf:REPO_OR_DIR` (UsageError)."""
     for spec in NAMED.values():

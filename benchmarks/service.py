@@ -110,7 +110,7 @@ def compare(
     with store.reading() as catalog:
         row, _ = choose_row(catalog, name, ["photos"])
         vectors = open_vectors(store, catalog, Scope(row, "photos", Role.SUPPORT))
-    backbone = load_indexed(row, weights=weights, device=arguments.device)
+    backbone = load_indexed(store, row, weights=weights, device=arguments.device)
 
     def answer(image: bytes) -> float:
         started = time.perf_counter()

@@ -10,6 +10,9 @@ import click
 
 from commands.common import json_option, output, reports_errors, store_option, weights_option
 
+PRESENT = {"backbone": "none needed", "captioner": "none needed", "fused": "of its parts"}
+"""What is said of weights where there is no file of their own."""
+
 
 @click.group(invoke_without_command=True)
 @weights_option
@@ -35,7 +38,7 @@ def backbones(context: click.Context, store_directory: Path, weights: Path | Non
     for heading in ("name", "dimension", "source", "licence", "weights", "indexed"):
         table.add_column(heading, justify="right" if heading == "dimension" else "left", no_wrap=True)
     for row in rows:
-        here = "here" if row["weights"] else "none needed" if row["available"] else "missing"
+        here = "here" if row["weights"] else PRESENT[row["kind"]] if row["available"] else "missing"
         table.add_row(
             row["name"],
             str(row["dimension"] or ("captions" if row["kind"] == "captioner" else "?")),
@@ -58,17 +61,18 @@ def backbones(context: click.Context, store_directory: Path, weights: Path | Non
 @reports_errors
 def pull(names: tuple[str, ...], store_directory: Path) -> None:
     """Fetch the weights of backbones, or of the captioner florence2, into their libraries' caches; needs a network."""
-    from backbones.spec import FLORENCE2, parse_spec
+    from backbones.spec import FLORENCE2, parse_spec, parts_of
     from backbones.weights import pull as fetch
 
-    specs = [FLORENCE2 if name == FLORENCE2.name else parse_spec(name) for name in names]
+    parts = [part for name in names for part in ([name] if name == FLORENCE2.name else parts_of(name))]
+    specs = [FLORENCE2 if name == FLORENCE2.name else parse_spec(name) for name in parts]
     for spec in specs:
         location = fetch(spec)
         click.echo(f"{spec.name}: {location.path if location else 'needs no weights'}")
 
 
 def _rows(store_directory: Path, weights: Path | None) -> list[dict[str, Any]]:
-    from backbones.spec import FLORENCE2, NAMED, parse_spec
+    from backbones.spec import FLORENCE2, NAMED, parse_spec, parts_of
     from backbones.weights import locate
     from schema.errors import WeightsError
     from schema.store import DATABASE_FILE, Store
@@ -77,8 +81,9 @@ def _rows(store_directory: Path, weights: Path | None) -> list[dict[str, Any]]:
     if (store_directory / DATABASE_FILE).is_file():
         with Store(store_directory) as store, store.reading() as catalog:
             known = {row.name: row for row in catalog.backbones()}
-    rows = []
-    for name in dict.fromkeys([*NAMED, *known, FLORENCE2.name]):
+    rows: list[dict[str, Any]] = []
+    fused = [name for name in known if len(parts_of(name)) > 1]
+    for name in dict.fromkeys([*NAMED, *(name for name in known if name not in fused), FLORENCE2.name]):
         spec, row = FLORENCE2 if name == FLORENCE2.name else parse_spec(name), known.get(name)
         try:
             location = locate(spec, weights, remembered=Path(row.location) if row and row.location else None)
@@ -98,4 +103,11 @@ def _rows(store_directory: Path, weights: Path | None) -> list[dict[str, Any]]:
                 "indexed": row is not None,
             }
         )
+    problems, licences = ({row["name"]: row[fact] for row in rows} for fact in ("problem", "licence"))
+    for name in fused:
+        problem = "; ".join(filter(None, (problems[part] for part in parts_of(name)))) or None
+        licence = " and ".join(licences[part] or "?" for part in parts_of(name))
+        facts = {"name": name, "kind": "fused", "dimension": known[name].dimension, "source": known[name].source}
+        state = {"licence": licence, "available": problem is None, "weights": None, "problem": problem, "indexed": True}
+        rows.append(facts | state)
     return rows

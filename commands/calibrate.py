@@ -23,7 +23,7 @@ from commands.common import (
 
 if TYPE_CHECKING:
     from retriever.calibration import Rate
-    from retriever.find_policy import Calibration
+    from retriever.find_policy import Calibration, FusionTried
 
 RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 
@@ -85,11 +85,12 @@ def calibrate(
     """Find threshold and margin from your own shots and labelled queries, per backbone, category and score, and keep them.
 
     `query` uses them from then on, and takes the backbone and the score that answered best. With --json, one object per line.
+    Two backbones that are equally good are tried fused, and their vectors joined where that is better.
     Where a target cannot be met you are told why, and nothing is changed.
     """
     from retriever.calibrate import CalibrationOptions, calibrate_all
     from retriever.calibration import Aim, Aims
-    from retriever.find_policy import Guard
+    from retriever.find_policy import FusionTried, Guard
     from retriever.scores import Score
     from schema.store import Store
 
@@ -103,16 +104,19 @@ def calibrate(
         **chosen,
     )
     with Store(store_directory) as store:
-        made = []
-        for calibration in calibrate_all(store, options):
-            made.append(calibration)
+        made, tried = [], []
+        for outcome in calibrate_all(store, options):
+            if isinstance(outcome, FusionTried):
+                tried.append(outcome)
+            else:
+                made.append(outcome)
             if as_json:
-                click.echo(json.dumps(calibration.as_json()))
+                click.echo(json.dumps(outcome.as_json()))
     if not as_json:
-        _print(made)
+        _print(made, tried)
 
 
-def _print(made: Sequence[Calibration]) -> None:
+def _print(made: Sequence[Calibration], tried: Sequence[FusionTried]) -> None:
     from retriever.find_policy import best_by_evidence
     from retriever.policy import promise_of
 
@@ -129,6 +133,12 @@ def _print(made: Sequence[Calibration]) -> None:
             click.echo(f"  {', '.join(scores)}: {promise}")
         for line, scores in _by(found, _strangers_said).items():
             click.echo(f"  {', '.join(scores)}: {line}")
+    for each in tried:
+        verdict = "fused and kept" if each.pays else "not fused: no better than the best alone, by more than chance"
+        click.echo(
+            f"{each.fused.category}: {each.fused.backbone} {each.fused.evidence:.3f}, {each.best.backbone} alone "
+            f"{each.best.evidence:.3f}: {verdict}"
+        )
     for category in dict.fromkeys(one.category for one in made):
         best = best_by_evidence([one for one in made if one.category == category])
         if best is not None:

@@ -104,13 +104,13 @@ def _precision(name: str | None) -> Any:
 
 def _require_sense(data: Path, options: IndexOptions) -> None:
     """Refuse a wrong path or name before a store is made for it."""
-    from backbones.spec import parse_spec
+    from backbones.spec import parts_of
     from schema.errors import UsageError
 
     if not data.is_dir():
         raise UsageError(f"{data} is not a directory; give the data directory that holds <category>/2.support-set/")
     for name in options.backbones:
-        parse_spec(name)
+        parts_of(name)
 
 
 def _watch(run: IndexRun) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain
@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from backbones.protocol import Backbone
+from backbones.spec import canonical_name, parts_of
 from indexer.commit import Committer
 from indexer.compare import Changes, compare
 from indexer.discover import Discovery, discover
@@ -23,9 +24,10 @@ from indexer.report import BackboneCount, Failure, Report
 from indexer.selection import Selection, select_backbones
 from indexer.sidecars import take_up
 from indexer.tasks import Task, changed_tasks, lacking_tasks
-from schema.catalog import Catalog
+from schema.catalog import BackboneRow, Catalog
 from schema.images import FoundImage, KnownImage, Role
 from schema.store import Store, utc_now
+from vectors.fused import fuse
 from vectors.snapshots import Scope, write_snapshots
 
 Content = tuple[int, str]
@@ -106,11 +108,13 @@ class IndexRun:
             committer.commit_removals()
         report.captions_taken, unusable = take_up(self._store, self._root, root_id, found)
         report.breaches = [*found.breaches, *unusable]
-        self._write_snapshots(selection, [*found.categories, *(image.category for image in changes.gone)])
+        rows = selection.rows | self._fuse()
+        self._write_snapshots(rows.values(), [*found.categories, *(image.category for image in changes.gone)])
         with self._store.reading() as catalog:
-            for name, row in selection.rows.items():
+            for name, row in rows.items():
                 count = report.backbones[name]
-                count.reused = catalog.count_vectors(row.id, root_id, found.categories) - count.embedded
+                there = catalog.count_vectors(row.id, root_id, found.categories)
+                count.reused = max(0, there - count.embedded)
 
     def _read(
         self, tasks: Sequence[Task], committer: Committer, selection: Selection, *, must_load: bool
@@ -137,7 +141,7 @@ class IndexRun:
             done += len(batch)
             unsaved += len(batch)
             if unsaved >= self._options.snapshot_interval:
-                self._write_snapshots(selection, {task.found.category for task in tasks[:done]})
+                self._write_snapshots(selection.rows.values(), {task.found.category for task in tasks[:done]})
                 unsaved = 0
             yield Progress(done, len(tasks), self.report.failed)
 
@@ -158,9 +162,21 @@ class IndexRun:
                 return
             yield task
 
-    def _write_snapshots(self, selection: Selection, categories: Iterable[str]) -> None:
+    def _fuse(self) -> dict[str, BackboneRow]:
+        """Fuse what was asked for, and bring up to date what was fused before; the rows of both, by name."""
+        with self._store.reading() as catalog:
+            in_use = {row.name: row for row in catalog.backbones()}
+        fused = {}
+        for name in dict.fromkeys([*map(canonical_name, self._options.backbones), *in_use]):
+            parts = [in_use[part] for part in parts_of(name) if part in in_use]
+            if 1 < len(parts) == len(parts_of(name)):
+                row, count = fuse(self._store, parts, self._should_stop)
+                fused[name] = row
+                self.report.backbones[name] = BackboneCount(embedded=count)
+        return fused
+
+    def _write_snapshots(self, rows: Collection[BackboneRow], categories: Iterable[str]) -> None:
         wanted = sorted(set(categories))
-        rows = selection.rows.values()
         write_snapshots(
             self._store, [Scope(row, category, role) for row in rows for category in wanted for role in Role]
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from itertools import chain
 from types import MappingProxyType
 
 from backbones.choice import Choice, choose
 from backbones.protocol import Backbone
-from backbones.spec import NAMED, parse_spec
+from backbones.spec import NAMED, parse_spec, parts_of
 from indexer.options import IndexOptions
 from schema.catalog import BackboneRow, Catalog
 from schema.errors import WeightsError
@@ -103,7 +104,8 @@ def select_backbones(
     with store.reading() as catalog:
         rows = {row.name: row for row in catalog.backbones()}
         choices, skipped = {}, {}
-        for name in dict.fromkeys(options.backbones or [*NAMED, *rows]):
+        wanted = chain.from_iterable(parts_of(name) for name in options.backbones or [*NAMED, *rows])
+        for name in dict.fromkeys(wanted):
             try:
                 choices[name] = choose(
                     parse_spec(name), row=rows.get(name), weights=options.weights, precision=options.precision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -14,22 +14,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.decode import decode
+from backbones.spec import parts_of
 from retriever.calibration import Aim, Aims
 from retriever.choice import choose_rows, choose_supported, load_indexed
 from retriever.embedding import embed_picture
 from retriever.evidence import gather, set_samples, stream_samples
-from retriever.find_policy import Calibration, Guard, find_policy
+from retriever.find_policy import (
+    Calibration,
+    FusionTried,
+    Guard,
+    best_by_evidence,
+    equally_good,
+    find_policy,
+    fusing_pays,
+)
 from retriever.held_out import HeldOut
+from retriever.material import ByHash, Material, join_material
 from retriever.scores import Labelled, Score
 from retriever.sources import read_queries
-from retriever.strangers import is_for_calibration, model_strangers
 from schema.calibrations import CalibrationRow, put_calibration
-from schema.catalog import BackboneRow
+from schema.catalog import BackboneRow, Catalog
 from schema.errors import ImageError, UsageError
-from schema.feedback import negatives as rejected_images
-from schema.images import UNKNOWN, Role
-from schema.labelled import LabelledVectors, labelled_vectors, support_digest
+from schema.images import Role
+from schema.labelled import support_digest
 from schema.store import Store, utc_now
+from vectors.fused import find_parts, fuse
+from vectors.snapshots import Scope, write_snapshots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,23 +60,62 @@ class CalibrationOptions:
     weights: Path | None = None
 
 
-def calibrate_all(store: Store, options: CalibrationOptions) -> Iterator[Calibration]:
-    """Calibrate every backbone, category and score that is asked for; UsageError for what is not indexed.
+def calibrate_all(store: Store, options: CalibrationOptions) -> Iterator[Calibration | FusionTried]:
+    """Calibrate every backbone, category and score that is asked for, and try pairs of backbones that are equally good.
 
-    Raises WeightsError where negatives are given and a backbone cannot be loaded, UsageError for one that cannot be read.
+    Raises UsageError for what is not indexed and for a negative that cannot be read, WeightsError where negatives are given
+    and a backbone cannot be loaded, StoreBusyError where a pair is better and another process holds the store.
     """
     with store.reading() as catalog:
         rows = choose_rows(catalog, options.backbones)
         categories = choose_supported(catalog, options.categories)
-    for row in rows:
-        negatives = _embed_all(row, options) if options.negatives else {}
-        for category in categories:
-            yield from calibrate(store, row, category, options, negatives=negatives)
+    negatives = {row.id: _embed_all(store, row, options) if options.negatives else {} for row in rows}
+    for category in categories:
+        made: dict[BackboneRow, list[Calibration]] = {}
+        for row in rows:
+            made[row] = []
+            for calibration in calibrate(store, row, category, options, negatives=negatives[row.id]):
+                made[row].append(calibration)
+                yield calibration
+        yield from _calibrate_pairs(store, category, options, made, negatives)
 
 
-def _embed_all(row: BackboneRow, options: CalibrationOptions) -> dict[str, NDArray[np.float32]]:
+def _calibrate_pairs(
+    store: Store,
+    category: str,
+    options: CalibrationOptions,
+    made: Mapping[BackboneRow, Sequence[Calibration]],
+    negatives: Mapping[int, ByHash],
+) -> Iterator[Calibration | FusionTried]:
+    """Try the best backbone fused with each that is as good; where that is better than the best, fuse the store's vectors."""
+    best = best_by_evidence([one for each in made.values() for one in each])
+    if best is None:
+        return
+    rows = {row.name: row for row in made}
+    for name in equally_good([one for each in made.values() for one in each], best):
+        parts = [rows[part] for part in parts_of(name)]
+        with store.reading() as catalog:
+            weights = [part.weight for part in find_parts(catalog, parts)]
+            first, second = (_read(catalog, row, category, options, negatives[row.id]) for row in parts)
+        together = join_material(first, second, weights)
+        better = best_by_evidence([one for one, _ in _find_policies(name, category, options, together)])
+        if better is None:
+            continue
+        pays = fusing_pays(better, best)
+        yield FusionTried(better, best, pays)
+        if not pays:
+            continue
+        with store.held("nearshot calibrate"):
+            fused, _ = fuse(store, parts)
+            with store.reading() as catalog:
+                every = sorted({each for role in Role for each in catalog.categories(role)})
+            write_snapshots(store, [Scope(fused, each, role) for each in every for role in Role])
+        yield from calibrate(store, fused, category, options, negatives=together.negatives)
+
+
+def _embed_all(store: Store, row: BackboneRow, options: CalibrationOptions) -> dict[str, NDArray[np.float32]]:
     """The unit vectors of all images that --negatives names, by SHA-256, by the indexer's own functions."""
-    backbone = load_indexed(row, weights=options.weights, device=options.device)
+    backbone = load_indexed(store, row, weights=options.weights, device=options.device)
     vectors: dict[str, NDArray[np.float32]] = {}
     for name, data in read_queries([options.negatives] if options.negatives else []):
         if isinstance(data, OSError):
@@ -86,48 +135,53 @@ def calibrate(
     category: str,
     options: CalibrationOptions,
     *,
-    negatives: Mapping[str, NDArray[np.float32]] = MappingProxyType({}),
+    negatives: ByHash = MappingProxyType({}),
 ) -> Iterator[Calibration]:
     """Find a policy per score from what the store has, and keep it; where that is not enough, leave the store as it is.
 
-    `negatives` are unit vectors (dimension,) of images that show no label, by SHA-256, for the threshold; those that are
-    shots, rejected or labelled queries are left out. Labelled queries count half: those of which `is_for_calibration` holds,
-    so that `evaluate` can judge by the others.
+    `negatives` are images that show no label, for the threshold; those that are shots, rejected or labelled queries are left
+    out. Labelled queries count half: those of which `is_for_calibration` holds, so that `evaluate` can judge by the others.
     """
     with store.reading() as catalog:
-        support = labelled_vectors(catalog, backbone, category, Role.SUPPORT)
-        queries = labelled_vectors(catalog, backbone, category, Role.QUERY)
-        needed = options.aims.samples_needed(Aim.FALSE_ACCEPT) if Aim.FALSE_ACCEPT in options.aims.rates else 0
-        model = model_strangers(catalog, backbone, category, needed=needed, every=options.every)
-        rejected = rejected_images(catalog, backbone, category).hashes
+        material = _read(catalog, backbone, category, options, negatives)
         seen = support_digest(catalog, backbone, category)
+    for calibration, more in _find_policies(backbone.name, category, options, material):
+        if calibration.policy.calibrated:
+            _keep(store, backbone, calibration, seen, more)
+        yield calibration
+
+
+def _read(
+    catalog: Catalog, backbone: BackboneRow, category: str, options: CalibrationOptions, negatives: ByHash
+) -> Material:
+    needed = options.aims.samples_needed(Aim.FALSE_ACCEPT) if Aim.FALSE_ACCEPT in options.aims.rates else 0
+    return Material.of(catalog, backbone, category, needed=needed, every=options.every, negatives=negatives)
+
+
+def _find_policies(
+    backbone: str, category: str, options: CalibrationOptions, material: Material
+) -> Iterator[tuple[Calibration, dict[str, Any]]]:
+    """A calibration per score, with what else is kept beside it. Pure."""
+    support, queries, model = material.support, material.queries, material.model
     labelled = Labelled.of(support.labels, support.vectors, model.vectors)
     held_out = HeldOut.of(support, labelled.numbers)
-    known, strange = _asked(support, queries, {*rejected, *model.hashes}, labelled, every=options.every)
-    taken = {
-        *support.hashes,
-        *rejected,
-        *(sha for sha, label in zip(queries.hashes, queries.labels, strict=True) if label),
-    }
-    outside = [vector for sha256, vector in negatives.items() if sha256 not in taken]
-    strangers = np.concatenate(
-        [queries.vectors[strange], np.array(outside, dtype=np.float32).reshape(-1, backbone.dimension)]
-    )
+    known, strange = material.asked(labelled.names, every=options.every)
+    strangers = material.strangers(strange)
     truth = np.array([labelled.names.index(str(queries.labels[index])) for index in known], dtype=np.int64)
     for score in options.scores:
         evidence = gather(score, labelled, held_out, queries.vectors[known], truth, strangers)
         made = find_policy(
-            backbone.name, category, score, options.aims, options.guard, evidence, strangers=len(model.hashes)
+            backbone, category, score, options.aims, options.guard, evidence, strangers=len(model.hashes)
         )
-        if made.policy.calibrated:
-            more: dict[str, Any] = {
+        yield (
+            made,
+            {
                 "every": options.every,
                 "strangers": list(model.hashes) if score == Score.LDA else [],
                 "stream": stream_samples(evidence, made.known_method),
                 "sets": set_samples(made.known, made.against, labelled.names).as_json(),
-            }
-            _keep(store, backbone, made, seen, more)
-        yield made
+            },
+        )
 
 
 def _keep(store: Store, backbone: BackboneRow, made: Calibration, seen: str, more: dict[str, Any]) -> None:
@@ -138,24 +192,3 @@ def _keep(store: Store, backbone: BackboneRow, made: Calibration, seen: str, mor
     )
     with store.writing() as editor:
         put_calibration(editor, row)
-
-
-def _asked(
-    support: LabelledVectors, queries: LabelledVectors, taken: set[str], labelled: Labelled, *, every: bool
-) -> tuple[list[int], list[int]]:
-    """The queries that calibration may ask with, by number: those that show a label, and strangers that are not in the model.
-
-    Copies of shots are left out, and of a query's own copies the first counts.
-    """
-    known: list[int] = []
-    strange: list[int] = []
-    seen = set(support.hashes)
-    for index, (label, sha256) in enumerate(zip(queries.labels, queries.hashes, strict=True)):
-        if sha256 in seen or not (every or is_for_calibration(sha256)):
-            continue
-        if label == UNKNOWN and sha256 not in taken:
-            strange.append(index)
-        elif label in labelled.names:
-            known.append(index)
-        seen.add(sha256)
-    return known, strange

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from backbones.choice import choose
 from backbones.protocol import Backbone
-from backbones.spec import by_preference, parse_spec
+from backbones.spec import by_preference, canonical_name, parse_spec, parts_of
 from retriever.choose_score import best_score, evidence_by_score
+from retriever.fused import FusedBackbone
 from schema.calibrations import all_calibrations
 from schema.catalog import BackboneRow, Catalog
 from schema.errors import UsageError, WeightsError
+from schema.fusions import parts_of_fusion
 from schema.images import Role
+from schema.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ def choose_row(
     if not names:
         raise UsageError("nothing is indexed yet; run `nearshot index DATA`")
     if name is not None:
-        wanted = parse_spec(name).name
+        wanted = canonical_name(name)
         if wanted not in names:
             raise UsageError(
                 f"nothing is indexed with {wanted}; run `nearshot index DATA --backbone {wanted}`, "
@@ -54,7 +58,7 @@ def choose_row(
             )
         names = [wanted]
     if words:
-        able = [known for known in names if parse_spec(known).encodes_text]
+        able = [known for known in names if encodes_text(known)]
         if not able:
             reason = (
                 f"{names[0]} cannot compare images with words"
@@ -78,7 +82,7 @@ def choose_row(
 def choose_rows(catalog: Catalog, names: Collection[str]) -> list[BackboneRow]:
     """The backbones in use that are named, or all; UsageError for one that nothing is indexed with."""
     in_use = {row.name: row for row in catalog.backbones()}
-    wanted = dict.fromkeys(parse_spec(name).name for name in names) or in_use
+    wanted = dict.fromkeys(canonical_name(name) for name in names) or in_use
     for name in wanted:
         if name not in in_use:
             raise UsageError(f"nothing is indexed with {name}; take {' or '.join(in_use) or 'none'}")
@@ -105,8 +109,31 @@ def choose_categories(catalog: Catalog, name: str | None) -> list[str]:
     return [name]
 
 
-def load_indexed(row: BackboneRow, *, weights: Path | None, device: str) -> Backbone:
-    """The backbone of a row, loaded; WeightsError where the weights are not here, or are not those of the row."""
+def encodes_text(name: str) -> bool:
+    """Whether a backbone has vectors of words: a fused one has not."""
+    names = parts_of(name)
+    return len(names) == 1 and parse_spec(names[0]).encodes_text
+
+
+def load_indexed(
+    store: Store,
+    row: BackboneRow,
+    *,
+    weights: Path | None,
+    device: str,
+    loaded: Mapping[int, Backbone] = MappingProxyType({}),
+) -> Backbone:
+    """The backbone of a row, loaded; WeightsError where the weights are not here, or are not those of the row.
+
+    The parts of a fused one are taken from `loaded`, by the ids of their rows, where they are there.
+    """
+    with store.reading() as catalog:
+        parts = parts_of_fusion(catalog, row.id)
+    if parts:
+        ready = [
+            loaded.get(part.row.id) or load_indexed(store, part.row, weights=weights, device=device) for part in parts
+        ]
+        return FusedBackbone(row.name, ready, [part.weight for part in parts])
     choice = choose(parse_spec(row.name), row=row, weights=weights)
     backbone = choice.load(device)
     if backbone.description.fingerprint != row.fingerprint:

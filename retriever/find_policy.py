@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.spec import by_preference
+from backbones.spec import by_preference, canonical_name, parts_of
 from retriever.calibration import (
     Aim,
     Aims,
@@ -33,6 +34,9 @@ from retriever.scores import Numbers, Score
 
 GUARD_COST = 0.05
 """Of the known images, the share whose right answer a guard against other kinds of strangers may cost before it is left out."""
+
+EQUAL = 0.05
+"""Backbones whose evidence differs by no more are equally good: the better one is tried fused with the other."""
 
 ENOUGH = 30
 """Labelled queries that tell more of known images than any number of shots, which are alike."""
@@ -119,6 +123,27 @@ class Calibration:
             "calibrated": self.policy.calibrated,
             "missing": self.missing,
             **self.facts(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FusionTried:
+    """Two backbones tried as one: the best calibration of both together, the best of one alone, and which is taken."""
+
+    fused: Calibration
+    best: Calibration
+    pays: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `calibrate --json` prints."""
+        return {
+            "fused": self.fused.backbone,
+            "category": self.fused.category,
+            "score": self.fused.score.value,
+            "evidence": round(self.fused.evidence, 6),
+            "best": self.best.backbone,
+            "best_evidence": round(self.best.evidence, 6),
+            "taken": self.pays,
         }
 
 
@@ -270,6 +295,27 @@ def best_by_evidence(made: Sequence[Calibration]) -> Calibration | None:
         if by_score:
             best.append(mine[best_score(by_score)])
     return max(best, key=lambda one: round(one.evidence, 3), default=None)
+
+
+def equally_good(made: Sequence[Calibration], best: Calibration) -> list[str]:
+    """The best backbone of a category with each that comes near it, as fused names; none that is there already."""
+    backbones = dict.fromkeys(one.backbone for one in made)
+    single = [name for name in backbones if len(parts_of(name)) == 1]
+    if best.backbone not in single:
+        return []
+    nearest = {other: best_by_evidence([one for one in made if one.backbone == other]) for other in single}
+    names = [
+        canonical_name(f"{best.backbone}+{other}")
+        for other, one in nearest.items()
+        if one is not None and other != best.backbone and best.evidence - one.evidence <= EQUAL
+    ]
+    return [name for name in names if name not in backbones]
+
+
+def fusing_pays(fused: Calibration, best: Calibration) -> bool:
+    """Whether two backbones fused answer better than the best alone by more than one standard error of the latter."""
+    n = max(best.shares.right.n, 1)
+    return fused.evidence - best.evidence > math.sqrt(max(best.evidence * (1 - best.evidence), 0.01) / n)
 
 
 def _as_json(rate: Rate) -> dict[str, Any]:

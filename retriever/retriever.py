@@ -29,7 +29,7 @@ class Retriever:
             row, coverage = choose_row(catalog, options.backbone, categories, words=options.text is not None)
             self.reference = Reference(store, catalog, row, coverage, options)
         self._watching = Watching(store)
-        self._backbone = load_indexed(row, weights=options.weights, device=options.device)
+        self._backbone = load_indexed(store, row, weights=options.weights, device=options.device)
         self._words = encode_words(self._backbone, options.text) if options.text is not None else None
 
     def answer(self, queries: Iterable[tuple[str, bytes | OSError]]) -> Iterator[Answer | Unreadable]:

@@ -154,7 +154,7 @@ def _encode(
         row, _ = choose_row(catalog, None, categories, roles=list(Role), words=True, among=among)
     if encode is not None:
         return _Words(row, encode(row, words))
-    backbone = load_indexed(row, weights=options.weights, device=options.device)
+    backbone = load_indexed(store, row, weights=options.weights, device=options.device)
     return _Words(row, encode_words(backbone, words))
 
 

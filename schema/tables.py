@@ -91,6 +91,17 @@ backbones = Table(
     comment="A row a name and fingerprint. Of one name, the row with the highest revision is the one in use.",
 )
 
+fusions = Table(
+    "fusions",
+    metadata,
+    Column("backbone_id", Integer, ForeignKey("backbones.id"), nullable=False),
+    Column("place", Integer, nullable=False),
+    Column("part_id", Integer, ForeignKey("backbones.id"), nullable=False),
+    Column("weight", Float, nullable=False),
+    PrimaryKeyConstraint("backbone_id", "place"),
+    comment="The parts of a fused backbone in the order of its vectors, and their shares of its cosines.",
+)
+
 embeddings = Table(
     "embeddings",
     metadata,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from backbones.decode import decode
 from backbones.preparation import prepare_safely
 from backbones.protocol import Backbone, Prepared
+from backbones.spec import canonical_name, parts_of
 from evaluation.evaluate import EvaluationOptions, evaluate
 from evaluation.projection import Projection, project
 from evaluation.report import render_report
@@ -22,6 +23,7 @@ from indexer.options import IndexOptions
 from retriever.answer import Answer
 from retriever.choice import choose_categories, choose_row, load_indexed
 from retriever.embedding import encode_words
+from retriever.fused import FusedBackbone
 from retriever.options import Against, QueryOptions
 from retriever.reference import Reference
 from retriever.scores import Score
@@ -96,12 +98,18 @@ class Engine:
         """Load the backbones. WeightsError where one that was asked for is not to be had, or none is."""
         with self.store.reading() as catalog:
             rows = {row.name: row for row in catalog.backbones()}
-        wanted = self.settings.backbones or tuple(rows)
-        for name in wanted:
+        wanted = tuple(map(canonical_name, self.settings.backbones)) or tuple(rows)
+        for name in sorted(wanted, key=lambda name: len(parts_of(name))):  # parts before what is fused of them
             if name not in rows:
                 raise UsageError(f"nothing is indexed with {name}; run `nearshot index DATA --backbone {name}`")
             try:
-                loaded = load_indexed(rows[name], weights=self.settings.weights, device=self.settings.device)
+                loaded = load_indexed(
+                    self.store,
+                    rows[name],
+                    weights=self.settings.weights,
+                    device=self.settings.device,
+                    loaded={served.row.id: served.backbone for served in self.served.values()},
+                )
             except WeightsError as error:
                 if self.settings.backbones:
                     raise
@@ -177,7 +185,12 @@ class Engine:
 
     def shared(self) -> dict[str, Backbone]:
         """The loaded backbones for an index run in this process."""
-        return {name: BatchedBackbone(served.backbone, self.batcher) for name, served in self.served.items()}
+        backbones = [
+            part
+            for served in self.served.values()
+            for part in (served.backbone.parts if isinstance(served.backbone, FusedBackbone) else (served.backbone,))
+        ]
+        return {one.description.name: BatchedBackbone(one, self.batcher) for one in backbones}
 
     def reference(self, options: QueryOptions) -> Reference:
         """What to compare with, a quarter of a second behind the store at most. UsageError for what is not indexed."""
@@ -200,7 +213,7 @@ class Engine:
 
     def _open(self, catalog: Catalog, options: QueryOptions) -> Reference:
         categories = choose_categories(catalog, options.category)
-        if options.backbone is not None and options.backbone not in self.served:
+        if options.backbone is not None and canonical_name(options.backbone) not in self.served:
             reason = self.skipped.get(options.backbone)
             raise UsageError(
                 f"{options.backbone} is not served here; take {' or '.join(sorted(self.served))}"

@@ -304,6 +304,7 @@ def test_strangers_are_shared_out_so_that_the_bound_can_be_had(store: Store, tmp
     assert [len(one.hashes) for one in known] == [4, 11, 11]
     options = CalibrationOptions(scores=(Score.LDA,), every=True)
     [made] = calibrate_all(store, options)
+    assert isinstance(made, Calibration)
     assert (made.method, made.n, made.strangers) == (Source.NEGATIVES, 19, 4)
     with store.reading() as catalog:
         calibration = stored_calibrations(catalog, row.id, Score.LDA)["things"]

@@ -1,0 +1,73 @@
+"""Fusions: backbones whose vectors are made of those of others, their parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import starmap
+from typing import NamedTuple
+
+from sqlalchemy import insert, select
+
+from schema import tables
+from schema.catalog import BackboneRow, Catalog
+from schema.editor import Editor
+
+fusions, backbones = tables.fusions.c, tables.backbones.c
+
+
+class Part(NamedTuple):
+    """A part of a fused backbone, and its share of the cosines: shares are positive and sum to 1."""
+
+    row: BackboneRow
+    weight: float
+
+
+class PartVector(NamedTuple):
+    """What a part made of a content: stored bytes, or the reason why there is none."""
+
+    content_id: int
+    vector: bytes | None
+    failure: str | None
+
+
+def parts_of_fusion(catalog: Catalog, backbone_id: int) -> list[Part]:
+    """The parts of a fused backbone in the order in which its vectors hold them; none for any other backbone."""
+    query = (
+        select(fusions.weight, *(backbones[name] for name in BackboneRow._fields))
+        .join(tables.backbones, backbones.id == fusions.part_id)
+        .where(fusions.backbone_id == backbone_id)
+        .order_by(fusions.place)
+    )
+    return [Part(BackboneRow(*row), weight) for weight, *row in catalog.connection.execute(query)]
+
+
+def put_parts(editor: Editor, backbone_id: int, parts: Sequence[Part]) -> None:
+    """Record the parts of a backbone that has none yet."""
+    rows = [
+        {"backbone_id": backbone_id, "place": place, "part_id": part.row.id, "weight": part.weight}
+        for place, part in enumerate(parts)
+    ]
+    editor.connection.execute(insert(tables.fusions), rows)
+
+
+def contents_to_fuse(catalog: Catalog, backbone_id: int, parts: Sequence[Part]) -> list[int]:
+    """The contents, ascending, that all parts have dealt with and the fused backbone has not."""
+    held = [tables.embeddings.alias() for _ in parts]
+    own = tables.embeddings.alias()
+    done = select(own.c.content_id).where(own.c.backbone_id == backbone_id, own.c.content_id == held[0].c.content_id)
+    query = select(held[0].c.content_id).where(held[0].c.backbone_id == parts[0].row.id, ~done.exists())
+    for part, one in zip(parts[1:], held[1:], strict=True):
+        there = select(one.c.content_id).where(
+            one.c.backbone_id == part.row.id, one.c.content_id == held[0].c.content_id
+        )
+        query = query.where(there.exists())
+    return sorted(catalog.connection.execute(query).scalars())
+
+
+def part_vectors(catalog: Catalog, backbone_id: int, content_ids: Sequence[int]) -> dict[int, PartVector]:
+    """What a part made of some contents (at most `catalog.CHUNK`), by id."""
+    table = tables.embeddings.c
+    query = select(table.content_id, table.vector, table.failure).where(
+        table.backbone_id == backbone_id, table.content_id.in_(content_ids)
+    )
+    return {row.content_id: row for row in starmap(PartVector, catalog.connection.execute(query))}
