@@ -15,6 +15,7 @@ from commands.importing import import_
 from commands.index import index
 from commands.keys import keys
 from commands.lint import lint
+from commands.mark import mark
 from commands.next import next_command
 from commands.query import query
 from commands.replay import replay
@@ -39,6 +40,7 @@ for command in (
     lint,
     label,
     reject,
+    mark,
     next_command,
     search,
     caption,

@@ -68,6 +68,11 @@ CSV_COLUMNS = (
     type=FiniteRange(0, 1, min_open=True, max_open=True),
     help="Name the labels that cannot be ruled out: the true one is among them this often, such as 0.9 (when calibrated).",
 )
+@click.option(
+    "--false",
+    type=FiniteRange(0.001, 1, max_open=True),
+    help="List only as many hits that on average at most this share is false, as labels and marks tell (such as 0.1).",
+)
 @click.option("--text", help="Mix these words into each image (with clip): this, but red.")
 @click.option(
     "--text-weight",
@@ -109,6 +114,7 @@ def query(
     from retriever.options import Against, QueryOptions
     from retriever.scores import Score
     from retriever.sources import STANDARD_INPUT, read_queries
+    from retriever.stopping import Stop
 
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other")
@@ -122,10 +128,12 @@ def query(
         layout = _Layout.of(context, hits=(single or options.captions) if hits is None else hits)
         show = _printer(layout, as_json=as_json, as_csv=as_csv)
         answered = unread = 0
+        stop = None
         for facts in answer(read_queries(images, standard_input)):
             show(facts)
             answered += 1
             unread += "error" in facts
+            stop = facts.get("stop") or stop
     if context.lacking:
         total = context.covered + context.lacking
         click.echo(
@@ -151,6 +159,8 @@ def query(
                 f"each image mixed with the words '{options.text}' (weight {options.text_weight:g}): scores are lower than "
                 "between images, for which the threshold is meant"
             )
+        if layout.hits and stop is not None:
+            click.echo(f"hits: {Stop.from_json(stop).in_words()}")
     if unread:
         sys.exit(1)
 

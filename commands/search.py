@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from commands.common import (
+    FiniteRange,
     device_option,
     json_option,
     near,
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 @click.option("--label", help="Only images of this label.")
 @click.option("--role", type=click.Choice(["support", "query"]), help="Only images of this role.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000_000), default=20, show_default=True, help="Results to list.")
+@click.option(
+    "--false",
+    type=FiniteRange(0.001, 1, max_open=True),
+    help="List only as many results that on average at most this share is false, as labels and marks tell (such as 0.1).",
+)
 @device_option
 @weights_option
 @json_option
@@ -71,6 +77,8 @@ def search(
     for reason in results.missing:
         click.echo(f"nearshot: searched without {reason}", err=True)
     if not as_json:
+        if results.stop is not None:
+            click.echo(results.stop.in_words())
         click.echo(f"{'' if results.found else 'nothing found; '}mode {_mode(results)}")
 
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,24 @@ def undo(store: Store, image: Path, action: Action, category: str | None = None)
                 with suppress(OSError):  # it holds other shots
                     shot.parent.rmdir()
     return said
+
+
+def find_images(store: Store, paths: Sequence[Path]) -> list[int]:
+    """The ids of indexed images, by their paths, else by their content; UsageError for one that is not indexed as it is now."""
+    ids = []
+    with store.reading() as catalog:
+        for image in paths:
+            path = Path(os.path.realpath(image))
+            try:
+                content = catalog.content(hashlib.sha256(path.read_bytes()).hexdigest())
+            except OSError as error:
+                raise UsageError(f"{image} cannot be read: {error.strerror or error}") from error
+            placed = catalog.images_of(content[0]) if content else []
+            own = [one.id for one in placed if Path(one.root, one.path) == path] or [one.id for one in placed]
+            if not own:
+                raise UsageError(f"{image} is not indexed as it is now; run `nearshot index`")
+            ids.append(own[0])
+    return ids
 
 
 def _find(catalog: Catalog, image: Path, category: str | None) -> _Named:

@@ -10,6 +10,7 @@ from retriever.decision import Decision, Verdict
 from retriever.prediction_set import PredictionSet
 from retriever.rank import Hit
 from retriever.scores import Score
+from retriever.stopping import Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,8 @@ class Answer:
     """What was found for one image. `category` is the one asked for, None where all were searched.
 
     `captions` are those of the hits, by image id; None where they were not asked for. `close` names the labels between which an
-    ambiguous query cannot choose, best first; `possible` those that cannot be ruled out, None where it was not asked for.
+    ambiguous query cannot choose, best first; `possible` those that cannot be ruled out, None where it was not asked for;
+    and so `stop`, where the hits end.
     """
 
     path: str
@@ -29,6 +31,7 @@ class Answer:
     score_by: Score = Score.MAX_SIM
     close: tuple[str, ...] = ()
     possible: PredictionSet | None = None
+    stop: Stop | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The object that `query --json` prints; scores are cosines, rounded to 6 decimals (float32 carries no more)."""
@@ -59,6 +62,7 @@ class Answer:
             "runner_up_hit": self._hit(runner_up.best) if runner_up else None,
             "close": list(self.close),
             "possible": self.possible.as_json() if self.possible else None,
+            "stop": self.stop.as_json() if self.stop else None,
             "hits": [
                 self._hit(hit) | ({} if self.captions is None else {"caption": self.captions.get(hit.image.id)})
                 for hit in self.hits

@@ -14,11 +14,13 @@ from retriever.choose_score import choose_score
 from retriever.context import Context, PolicyNote
 from retriever.decision import Negative, Verdict, decide
 from retriever.label_index import LabelIndex
+from retriever.marked import marked_images
 from retriever.options import Against, QueryOptions
 from retriever.policy import Policy, origin_of, policy_in_force, prior_policy
 from retriever.prediction_set import PredictionSet, SetSamples, prediction_set
 from retriever.rank import Candidate, Hit, order_candidates, rank_candidates, rank_hits
 from retriever.scores import DECIMALS, NEIGHBOURS, Score, cosines
+from retriever.stopping import Stop, find_stop
 from retriever.strangers import strangers_are_gone
 from schema.calibrations import CalibrationRow, all_calibrations
 from schema.captions import captions_shown
@@ -95,6 +97,7 @@ class Reference:
         about = only.about() if only is not None else {}
         self.is_watched = options.text is None and bool(about.get("stream"))
         self._samples = SetSamples.from_json(about["sets"]) if "sets" in about else None
+        self._stops: dict[tuple[float, Against, int], Stop] = {}
         self._shown: dict[int, Shown] = {}
         self._indexes = self._label_indexes(catalog)
         self._negatives = {category: negatives(catalog, row, category) for category in self.supported}
@@ -157,7 +160,9 @@ class Reference:
             self.policy(candidates[0].category, options) if candidates else prior_policy(self.row.name, self._score)
         )
         decision = decide(candidates, policy, self._nearest_negative(candidates, vector, support))
-        best = tuple(rank_hits(shown)[: options.top_k])
+        stop = None if options.false is None else self.stop(options.false, options)
+        kept = rank_hits(shown)[: options.top_k]
+        best = tuple(hit for hit in kept if stop is None or stop.keeps(round(hit.score, DECIMALS)))
         ambiguous = decision.verdict == Verdict.AMBIGUOUS
         scores = self._scores(vector, candidates) if ambiguous or options.coverage is not None else {}
         close = (
@@ -175,7 +180,18 @@ class Reference:
             score_by=self._score,
             close=tuple(close) if ambiguous else (),
             possible=None if options.coverage is None else self._possible(scores, options.coverage),
+            stop=stop,
         )
+
+    def stop(self, rate: float, options: QueryOptions) -> Stop:
+        """Where hits end for a share of false ones, by the marks that the store had; found once."""
+        key = (rate, options.against, options.top_k)
+        if key not in self._stops:
+            categories = [options.category] if options.category is not None else list(self.labels)
+            with self._store.reading() as catalog:
+                lists = marked_images(catalog, self.row, categories, options.against, options.top_k)
+            self._stops[key] = find_stop(lists, rate, options.top_k)
+        return self._stops[key]
 
     def _scores(self, vector: NDArray[np.float32], candidates: Sequence[Candidate]) -> dict[str, float]:
         """The scores of all labels of the nearest candidate's category (of those in sight, by hits), best first."""

@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from retriever.choice import choose_categories, choose_row, load_indexed
 from retriever.embedding import encode_words
 from retriever.fusion import fuse
+from retriever.marked import marked_words
 from retriever.rank import Hit, rank_hits
+from retriever.scores import DECIMALS
+from retriever.stopping import Stop, find_stop
 from schema.captions import ImageFilter, captions_shown, has_captions, search_captions
 from schema.catalog import BackboneRow, Catalog
 from schema.errors import UsageError, WeightsError
@@ -38,11 +41,12 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOptions:
-    """Options of a search."""
+    """Options of a search. With `false`, results end where more than this share would be false (`retriever.stopping`)."""
 
     mode: Mode = Mode.AUTO
     wanted: ImageFilter = field(default_factory=ImageFilter)
     limit: int = 20
+    false: float | None = None
     device: str = "auto"
     weights: Path | None = None
 
@@ -61,6 +65,10 @@ class Found:
     snippet: str | None
     ranks: Mapping[Mode, int]
     score: float | None
+
+    def standing(self, mode: Mode) -> float:
+        """What results of a mode are cut off by, higher is better: the cosine where only images are compared, else the rank."""
+        return round(self.score, DECIMALS) if mode == Mode.IMAGE and self.score is not None else -float(self.place)
 
     def as_json(self, mode: Mode) -> dict[str, Any]:
         """The object that `search --json` prints."""
@@ -88,6 +96,7 @@ class Results:
     found: list[Found]
     backbone: str | None = None
     missing: tuple[str, ...] = ()
+    stop: Stop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +148,12 @@ def search(
         missing.append("captions: there are none yet; `nearshot caption` writes them")
     with store.reading() as catalog:
         found = _search(store, catalog, query, words, categories, options, mode)
-    return Results(mode, found, words.row.name if words else None, tuple(missing))
+        stop = None
+        if options.false is not None:
+            lists = marked_words(catalog, mode, words.row.id if words else None)
+            stop = find_stop(lists, options.false, options.limit)
+            found = [one for one in found if stop.keeps(one.standing(mode))]
+    return Results(mode, found, words.row.name if words else None, tuple(missing), stop)
 
 
 def _encode(

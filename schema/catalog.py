@@ -187,6 +187,11 @@ class Catalog:
                 dealt_with.add(backbone_id)
         return found
 
+    def content_of(self, image_id: int) -> int | None:
+        """The content that a present image shows; None for none."""
+        query = select(images.content_id).where(images.id == image_id, USABLE)
+        return self.connection.execute(query).scalar_one_or_none()
+
     def images_of(self, content_id: int) -> list[PlacedImage]:
         """The present images that show a content, in the order of their paths."""
         query = (

@@ -13,6 +13,7 @@ from sqlalchemy import and_, insert, select, update
 from schema import tables
 from schema.catalog import BackboneRow, Catalog, as_vectors
 from schema.editor import Editor
+from schema.images import UNKNOWN
 
 feedback, contents, embeddings = tables.feedback.c, tables.contents.c, tables.embeddings.c
 
@@ -70,6 +71,17 @@ def negatives(catalog: Catalog, backbone: BackboneRow, category: str) -> Negativ
     rows = [tuple(row) for row in catalog.connection.execute(query)]
     vectors = as_vectors([row[2:] for row in rows], backbone.dimension).vectors
     return Negatives(tuple(row[0] for row in rows), tuple(row[1] for row in rows), vectors)
+
+
+def said_labels(catalog: Catalog, category: str) -> dict[str, str]:
+    """What people said that query images of a category show, by SHA-256: a label, or Unknown where they were rejected."""
+    query = (
+        select(contents.sha256, feedback.label)
+        .join(tables.contents, contents.id == feedback.content_id)
+        .where(feedback.category == category, feedback.undone.is_(None))
+        .order_by(feedback.id)
+    )
+    return {sha256: label or UNKNOWN for sha256, label in catalog.connection.execute(query)}
 
 
 def add_feedback(

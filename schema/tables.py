@@ -195,6 +195,24 @@ feedback = Table(
     comment="What people said of query images: label made a shot of one (shot_path), reject a negative. Undone: when.",
 )
 
+marks = Table(
+    "marks",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("query_id", Integer, ForeignKey("contents.id")),
+    Column("words", String),
+    Column("mode", String),
+    Column("backbone_id", Integer, ForeignKey("backbones.id")),
+    Column("content_id", Integer, ForeignKey("contents.id"), nullable=False),
+    Column("rank", Integer),
+    Column("score", Float),
+    Column("right", Boolean, nullable=False),
+    Column("created", String, nullable=False),
+    Column("revision", Integer, nullable=False),
+    CheckConstraint("(query_id IS NULL) <> (words IS NULL)", name="ck_marks_one_query"),
+    comment="What people said of a hit (content_id) of an image (query_id) or of words, which stood at a rank with a score.",
+)
+
 snapshots = Table(
     "snapshots",
     metadata,

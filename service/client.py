@@ -80,6 +80,7 @@ def _parameters(options: QueryOptions) -> dict[str, Any]:
         "text_weight": options.text_weight,
         "caption": options.captions,
         "coverage": options.coverage,
+        "false": options.false,
     }
     return {name: value for name, value in chosen.items() if value is not None}
 

@@ -44,6 +44,9 @@ class QueryParameters(BaseModel):
     coverage: float | None = Field(
         None, gt=0, lt=1, allow_inf_nan=False, description="Give the labels that cannot be ruled out, this surely."
     )
+    false: float | None = Field(
+        None, ge=0.001, lt=1, allow_inf_nan=False, description="End the hits where more than this share would be false."
+    )
     caption: bool = Field(False, description="Give the captions of the hits.")
 
 
@@ -58,6 +61,13 @@ class SearchParameters(BaseModel):
     label: Name | None = None
     role: Role | None = None
     limit: int = Field(20, ge=1, le=1000)
+    false: float | None = Field(
+        None,
+        ge=0.001,
+        lt=1,
+        allow_inf_nan=False,
+        description="End the results where more than this share would be false.",
+    )
 
 
 class ImagesParameters(BaseModel):
@@ -103,6 +113,20 @@ class Possible(BaseModel):
     none_of_these: float | None
 
 
+class Stop(BaseModel):
+    """Where hits end, so that on average at most the share `false` of them is false.
+
+    `promised` tells whether there were marked queries enough; if not, nothing is left out. `least_score` is the least cosine
+    of a hit (of words compared with captions, minus its rank); null where none is listed, or nothing is promised.
+    """
+
+    false: float
+    marked_queries: int
+    needed: int
+    promised: bool
+    least_score: float | None
+
+
 class Answer(BaseModel):
     """What an image was found to be. `label` is null unless the verdict is `match`; `nearest` is always there."""
 
@@ -133,6 +157,7 @@ class Answer(BaseModel):
                     "runner_up_hit": None,
                     "close": [],
                     "possible": None,
+                    "stop": None,
                     "hits": [],
                 }
             ]
@@ -162,6 +187,7 @@ class Answer(BaseModel):
     runner_up_hit: Hit | None
     close: list[str] = Field(description="The labels that an ambiguous image cannot choose between, best first.")
     possible: Possible | None
+    stop: Stop | None
     hits: list[Hit]
 
 
@@ -206,6 +232,7 @@ class SearchResults(BaseModel):
     mode: Mode
     backbone: str | None
     missing: list[str]
+    stop: Stop | None
     found: list[Found]
 
 
@@ -365,3 +392,26 @@ class Feedback(BaseModel):
     label: str | None
     shot: str | None
     undone: bool
+
+
+class MarkParameters(BaseModel):
+    """Which hit of which query is marked, and how; of a result of words, where it stood."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    hit_id: int = Field(ge=1, le=2**53, description="The image that is marked.")
+    right: bool | None = Field(None, description="Whether it is right.")
+    image_id: int | None = Field(None, ge=1, le=2**53, description="It is a hit of this indexed image.")
+    words: str | None = Field(None, min_length=1, max_length=1000, description="It is a result of a search for these.")
+    mode: Mode | None = Field(None, description="The mode that the search took.")
+    rank: int | None = Field(None, ge=1, le=1_000_000_000, description="Its rank among the results.")
+    backbone: Name | None = Field(None, description="The backbone that images were compared by.")
+    score: float | None = Field(None, ge=-1, le=1, allow_inf_nan=False, description="Its cosine with the words.")
+    undo: bool = Field(False, description="Take back what was said.")
+
+
+class Mark(BaseModel):
+    """What is said of a hit now; null where nothing is."""
+
+    hit_id: int
+    right: bool | None

@@ -22,7 +22,8 @@ from retriever.evidence import gather, set_samples
 from retriever.find_policy import Guard, find_policy
 from retriever.held_out import HeldOut
 from retriever.prediction_set import prediction_set
-from retriever.scores import Labelled, Score, fit
+from retriever.scores import Labelled, Score, cosines, fit
+from retriever.stopping import MarkedList, find_stop
 from schema.labelled import LabelledVectors
 from vectors.normalise import normalise
 
@@ -209,6 +210,60 @@ def broken(kept: Kept) -> list[str]:
     return problems
 
 
+@dataclass(frozen=True)
+class StopSetting:
+    """What one line of the table of lists is about: so many marked queries, one in seven of them a stranger."""
+
+    population: Population
+    rate: float
+    queries: int
+
+
+def stop_settings() -> Iterator[StopSetting]:
+    """Every line of that table."""
+    for population in populations():
+        for rate in (0.1, 0.3):
+            for queries in (21, 105):
+                yield StopSetting(population, rate, queries)
+
+
+def keep_stop(setting: StopSetting, draws: int) -> NDArray[np.float64]:
+    """Of new queries' lists of hits, on average over each draw: the share of false hits, and how many are listed (draws, 2)."""
+    return np.array([_stop_once(setting, seed) for seed in range(draws)])
+
+
+def _stop_once(setting: StopSetting, seed: int) -> tuple[float, float]:
+    draw, population = np.random.default_rng(seed), setting.population
+    shots = np.concatenate([population.draw_label(draw, label, 20) for label in range(LABELS)])
+    labels = np.repeat(np.arange(LABELS), 20)
+
+    def lists(count: int) -> list[MarkedList]:
+        kinds = draw.integers(0, LABELS + 1, count)
+        made = []
+        for kind in kinds:
+            query = population.draw_label(draw, int(kind), 1) if kind < LABELS else population.draw_strangers(draw, 1)
+            near = cosines(query, shots)[0]
+            order = np.argsort(-near, kind="stable")[:20]
+            made.append(MarkedList(near[order], labels[order] == kind))
+        return made
+
+    stop = find_stop(lists(setting.queries), setting.rate, 20)
+    assert stop.least is not None
+    listed = [(one.scores >= stop.least, one.right) for one in lists(60)]
+    shares = [float(np.mean(~right[kept])) if kept.any() else 0.0 for kept, right in listed]
+    return float(np.mean(shares)), float(np.mean([kept.sum() for kept, _ in listed]))
+
+
+def broken_stop(setting: StopSetting, kept: NDArray[np.float64]) -> list[str]:
+    """Whether more hits were false than was promised, by more than 3 standard errors."""
+    mean, error = kept[:, 0].mean(), kept[:, 0].std() / np.sqrt(len(kept))
+    if mean <= setting.rate + 3 * error:
+        return []
+    return [
+        f"{setting.population.name}, {setting.queries} marked: {mean:.4f} of the hits false, promised {setting.rate:g}"
+    ]
+
+
 def main(draws: int) -> int:
     """Print the table; the number of promises that were broken."""
     header = (
@@ -245,6 +300,13 @@ def main(draws: int) -> int:
         failures += [
             f"{setting.population.name}, {setting.score}, {setting.shots} shots: {line}" for line in broken(kept)
         ]
+    print("\n| population | marked queries | false at most | false | hits listed, of 20 |")
+    print("|" + " --- |" * 5)
+    for line in stop_settings():
+        ended = keep_stop(line, draws)
+        false, listed = ended.mean(axis=0)
+        print(f"| {line.population.name} | {line.queries} | {line.rate:g} | {false:.3f} | {listed:.1f} |", flush=True)
+        failures += broken_stop(line, ended)
     print()
     print("\n".join(failures) or "every promise held")
     return len(failures)

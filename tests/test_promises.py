@@ -12,7 +12,20 @@ from retriever.evidence import gather
 from retriever.find_policy import Guard
 from retriever.held_out import HeldOut
 from retriever.scores import Labelled, Score, fit
-from tests.promises import LABELS, Population, Setting, broken, digits, keep, populations, support_of, synthetic
+from tests.promises import (
+    LABELS,
+    Population,
+    Setting,
+    StopSetting,
+    broken,
+    broken_stop,
+    digits,
+    keep,
+    keep_stop,
+    populations,
+    support_of,
+    synthetic,
+)
 
 
 @pytest.mark.parametrize("confidence", [None, 0.95])
@@ -77,3 +90,13 @@ def scores_of(population: Population, seed: int) -> dict[Score, tuple[ScoreEvide
         assert curve is not None
         scores[score] = (value, curve)
     return scores
+
+
+@pytest.mark.parametrize("population", populations(), ids=lambda population: population.name)
+def test_lists_end_where_they_were_promised_to(population: Population) -> None:
+    setting = StopSetting(population, 0.1, 42)
+    kept = keep_stop(setting, 40)
+    assert broken_stop(setting, kept) == []
+    assert kept[:, 1].mean() > 1, "a bound that lists nothing helps nobody"
+    worse = kept + np.array([0.1, 0.0])
+    assert len(broken_stop(setting, worse)) == 1

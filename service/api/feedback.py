@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form
 
 from indexer.feedback import add_shot, reject, undo
+from retriever.marking import mark_hit, mark_result
 from schema.errors import UsageError
 from schema.feedback import Action
 from service import models
@@ -63,6 +64,38 @@ async def reject_image(
     said = await work.do(say)
     engine.outdate()
     return said
+
+
+@router.post("/mark", response_model=models.Mark, responses=described(404))
+async def mark(engine: EngineHere, work: SlowWorkHere, said: Annotated[models.MarkParameters, Form()]) -> Any:
+    """Say whether a hit of an indexed query, or a result of words, is right: `false` ends lists by it."""
+    if (said.right is None) != said.undo:
+        raise UsageError("give right (true or false), or undo to take back what was said")
+    if (said.image_id is None) == (said.words is None):
+        raise UsageError("give image_id, an indexed query, or words: what it is a hit of")
+
+    def say() -> None:
+        find_image(engine, said.hit_id)
+        if said.image_id is not None:
+            find_image(engine, said.image_id)
+            mark_hit(engine.store, said.image_id, said.hit_id, said.right)
+            return
+        if said.mode is None or said.rank is None:
+            raise UsageError("give the mode of the search, and the rank of the result")
+        mark_result(
+            engine.store,
+            said.words or "",
+            said.mode,
+            said.hit_id,
+            said.right,
+            rank=said.rank,
+            backbone=said.backbone,
+            score=said.score,
+        )
+
+    await work.do(say)
+    engine.outdate()
+    return {"hit_id": said.hit_id, "right": said.right}
 
 
 def _feedback(

@@ -107,12 +107,13 @@ async def context(engine: EngineHere, work: WorkHere, asked: Annotated[models.Qu
 async def search(engine: EngineHere, work: WorkHere, asked: Annotated[models.SearchParameters, Query()]) -> Any:
     """By captions, by what the text encoder of a served backbone sees, or by both, as `nearshot search --json` gives it."""
     wanted = ImageFilter(category=asked.category, label=asked.label, role=asked.role)
-    options = SearchOptions(mode=asked.mode, wanted=wanted, limit=asked.limit)
+    options = SearchOptions(mode=asked.mode, wanted=wanted, limit=asked.limit, false=asked.false)
     results = await work.do(engine.search, asked.q, options)
     return {
         "mode": results.mode,
         "backbone": results.backbone,
         "missing": list(results.missing),
+        "stop": results.stop.as_json() if results.stop else None,
         "found": [found.as_json(results.mode) for found in results.found],
     }
 
@@ -130,6 +131,7 @@ def _query_options(asked: models.QueryParameters) -> QueryOptions:
         text_weight=asked.text_weight,
         captions=asked.caption,
         coverage=asked.coverage,
+        false=asked.false,
     )
 
 

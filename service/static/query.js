@@ -2,7 +2,7 @@
 
 import { ask, askJson, form, imageFile, showThumbnail } from "./api.js";
 import { reasonOf, verdictOf } from "./decide.js";
-import { asking, at, fill, make, placeOf, telling, tile } from "./page.js";
+import { asking, at, fill, make, placeOf, stopped, telling, tile } from "./page.js";
 
 const WORDS = { match: "match", ambiguous: "ambiguous", unknown: "Unknown", no_support: "no shots" };
 const status = at("#query-status");
@@ -61,6 +61,7 @@ async function answerOf(file, backbone) {
     score: at("#query-score").value,
     top_k: 12,
     against: "all",
+    false: at("#query-false").value,
   };
   const body = new FormData();
   body.append("images", file, file.name || "image");
@@ -84,9 +85,22 @@ function card({ answer, given }, file, url, image) {
   for (const [category, why] of Object.entries(given.lapsed)) notes.push(`the promise of ${category} has lapsed: ${why}`);
   if (given.stale.length) notes.push(`the shots of ${given.stale.join(", ")} changed since they were calibrated`);
   at(".policy", shown).textContent = `By ${answer.score_by} (${given.score_reason}), threshold ${answer.threshold}, margin ${answer.margin_floor}: ${notes.filter(Boolean).join("; ")}.`;
+  const category = image?.category ?? answer.category ?? answer.nearest_category;
+  const mark = async (hit, said) => {
+    const status = at(".said", shown);
+    let done = false;
+    await telling(status, async () => {
+      image ??= await askJson("/v1/images", form({ image: file, category }));
+      await ask("/v1/mark", form({ image_id: image.id, hit_id: hit.id, ...said }));
+      status.textContent = said.undo ? "Taken back." : "Marked.";
+      done = true;
+    });
+    return done;
+  };
   at(".hits", shown).append(
-    ...answer.hits.map((hit) => tile(hit, [make("div", { textContent: `${hit.score.toFixed(3)} ${placeOf(hit)}` })], () => queryLike(hit.id))),
+    ...answer.hits.map((hit) => tile(hit, [make("div", { textContent: `${hit.score.toFixed(3)} ${placeOf(hit)}` })], () => queryLike(hit.id), (said) => mark(hit, said))),
   );
+  if (given.answers[0].stop) at(".hits", shown).before(make("p", { textContent: stopped(answer.stop).join(" ") }));
   sliders(shown, answer);
   feedback(shown, answer, file, image);
   return shown;
@@ -212,7 +226,7 @@ for (const input of [at("#file"), at("#camera")]) {
     input.value = "";
   });
 }
-for (const select of [at("#query-category"), at("#query-score")]) select.addEventListener("change", again);
+for (const select of [at("#query-category"), at("#query-score"), at("#query-false")]) select.addEventListener("change", again);
 
 function take(files) {
   if (files.length) {

@@ -181,8 +181,24 @@ def test_words_are_searched_and_marked_and_lead_to_what_is_like_them(page: Page)
     expect(page.locator("#found mark")).to_have_text(["ginger"])
     expect(page.locator("#found li")).to_contain_text("a <b>ginger</b> cat")
     expect(page.locator("#search-status")).to_have_text("1 found by captions.")
+    right = page.get_by_role("button", name="Right: things/cat")
+    right.click()
+    expect(right).to_have_attribute("aria-pressed", "true")
+    page.get_by_label("False, at most").select_option("0.05")
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator("#search-status")).to_contain_text(
+        "Too few marks to promise anything: 1 marked query, 19 needed; nothing is left out."
+    )
     page.get_by_role("button", name="More like").click()
     verdict(page).to_have_text("match: cat")
+    page.get_by_text("Nearest images").click()
+    wrong = page.get_by_role("button", name="Not this: things/coffee").first
+    wrong.click()
+    expect(page.locator(".said")).to_have_text("Marked.")
+    expect(wrong).to_have_attribute("aria-pressed", "true")
+    wrong.click()
+    expect(page.locator(".said")).to_have_text("Taken back.")
+    expect(wrong).to_have_attribute("aria-pressed", "false")
 
 
 def test_an_answer_that_comes_late_does_not_take_the_place_of_a_later_one(page: Page, served: Served) -> None:

@@ -84,3 +84,30 @@ def test_a_shot_can_neither_be_labelled_nor_rejected(client: TestClient) -> None
     for place, fields in (("/v1/label", {"label": "coffee"}), ("/v1/reject", {})):
         refused = client.post(place, data={"image_id": shot["id"], **fields})
         assert "only queries can be labelled or rejected" in problem(refused, 422)
+
+
+def test_marks_end_lists_and_can_be_taken_back(client: TestClient, small: Path) -> None:
+    images = {Path(one["path"]).parent.name: one["id"] for one in client.get("/v1/images").json()["images"]}
+    pair = {"image_id": images["cat"], "hit_id": images["coffee"]}
+    query = small / QUERIES / "cat/a.png"
+    stop = ask(client, query, false=0.5)["answers"][0]["stop"]
+    assert (stop["promised"], stop["marked_queries"], stop["needed"]) == (True, 2, 1)
+    assert client.post("/v1/mark", data=pair | {"right": "false"}).json() == {
+        "hit_id": images["coffee"],
+        "right": False,
+    }
+    assert client.post("/v1/mark", data=pair | {"undo": "true"}).json()["right"] is None
+    result = {"hit_id": images["coffee"], "words": "a cup", "mode": "captions", "rank": 1, "right": "true"}
+    assert client.post("/v1/mark", data=result).status_code == 200
+    found = client.get("/v1/search", params={"q": "a cup", "mode": "captions", "false": 0.5}).json()
+    assert (found["stop"]["marked_queries"], found["stop"]["promised"]) == (1, True)
+    for fields, reason in (
+        (pair, "give right"),
+        (pair | {"words": "x", "right": "true"}, "give image_id"),
+        ({"hit_id": images["coffee"], "words": "x", "right": "true"}, "the mode of the search"),
+        (result | {"mode": "image"}, "the backbone"),
+        (result | {"mode": "auto"}, "captions, image or hybrid"),
+        (result | {"score": "nan"}, "score"),
+    ):
+        assert reason in problem(client.post("/v1/mark", data=fields), 422)
+    problem(client.post("/v1/mark", data={"hit_id": 999, "image_id": 1, "right": "true"}), 404)

@@ -1,0 +1,95 @@
+"""`nearshot mark`: of single hits, whether they are right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from commands.common import (
+    device_option,
+    json_option,
+    near,
+    printable,
+    reports_errors,
+    store_option,
+    weights_option,
+)
+from schema.errors import UsageError
+
+
+@click.command()
+@click.argument("hits", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--words", help="Hits of a search for these words.")
+@click.option(
+    "--mode",
+    type=click.Choice(["captions", "image", "hybrid", "auto"]),
+    default="auto",
+    show_default=True,
+    help="The search's, with --words.",
+)
+@click.option("--query", "image", type=click.Path(path_type=Path), help="Hits of this indexed image.")
+@click.option("--right/--not", "right", default=None, help="They are right, or they are not.")
+@click.option("--undo", is_flag=True, help="Take back what was said of them.")
+@device_option
+@weights_option
+@json_option
+@store_option
+@reports_errors
+def mark(
+    hits: tuple[Path, ...],
+    store_directory: Path,
+    *,
+    words: str | None,
+    mode: str,
+    image: Path | None,
+    right: bool | None,
+    undo: bool,
+    device: str,
+    weights: Path | None,
+    as_json: bool,
+) -> None:
+    """Say that HITS, indexed images, are right hits of a query, or that they are not: `--false` ends lists by it.
+
+    Labelled queries need no marks: what has their label is right.
+    """
+    from indexer.feedback import find_images
+    from retriever.marking import mark_hit, mark_result
+    from retriever.search import Mode, SearchOptions, search
+    from schema.store import Store
+
+    if (words is None) == (image is None):
+        raise UsageError("give --words, or --query IMAGE: what they are hits of")
+    if (right is None) != undo:
+        raise UsageError("give --right or --not, or --undo to take back what was said")
+    with Store(store_directory) as store:
+        ids = find_images(store, hits)
+        if image is not None:
+            [query_id] = find_images(store, [image])
+            for hit_id in ids:
+                mark_hit(store, query_id, hit_id, right)
+        else:
+            options = SearchOptions(mode=Mode(mode), limit=1000, device=device, weights=weights)
+            results = search(store, str(words), options)
+            found = {one.image.id: one for one in results.found}
+            for path, hit_id in zip(hits, ids, strict=True):
+                if hit_id not in found:
+                    raise UsageError(f"{path} is not among the first {options.limit} results for '{words}'")
+            for hit_id in ids:
+                place = (found[hit_id].place, found[hit_id].score)
+                mark_result(
+                    store,
+                    str(words),
+                    results.mode,
+                    hit_id,
+                    right,
+                    rank=place[0],
+                    score=place[1],
+                    backbone=None if results.mode == Mode.CAPTIONS else results.backbone,
+                )
+    said = {None: "no longer marked", True: "right", False: "not right"}[right]
+    for path in hits:
+        click.echo(
+            json.dumps({"path": str(path), "right": right}) if as_json else f"{said}: {near(printable(str(path)))}"
+        )

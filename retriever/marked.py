@@ -1,0 +1,103 @@
+"""Marked lists: what the store's labels and marks tell of the hits that queries would get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.options import Against
+from retriever.scores import Numbers, cosines
+from retriever.stopping import MarkedList
+from schema.catalog import BackboneRow, Catalog
+from schema.feedback import said_labels
+from schema.images import UNKNOWN, Role
+from schema.labelled import labelled_vectors
+from schema.marks import image_marks, word_marks
+
+MOST = 1000
+"""Queries that are asked again at most: of more, an even choice by their SHA-256."""
+
+BLOCK = 64
+"""Queries that are asked together: a bound on the memory that cosines take."""
+
+
+def marked_images(
+    catalog: Catalog, row: BackboneRow, categories: Sequence[str], against: Against, limit: int
+) -> list[MarkedList]:
+    """The lists of the indexed queries of which something is known: their label, or marks of single hits.
+
+    A hit is right where it has the query's label in the query's category, false where it has another, or where the query
+    shows no label; a mark of the two counts for more. What is not known of a hit leaves it out, and so do a query's own bytes.
+    """
+    marks = image_marks(catalog)
+    queries = {one: _Images.of(catalog, row, one, Role.QUERY) for one in categories}
+    hits = [queries[one] for one in categories] if against != Against.SUPPORT else []
+    if against != Against.QUERY:
+        hits += [_Images.of(catalog, row, one, Role.SUPPORT) for one in categories]
+    vectors = np.concatenate([one.vectors for one in hits]) if hits else np.zeros((0, row.dimension), dtype=np.float32)
+    hashes = np.array([sha256 for one in hits for sha256 in one.hashes])
+    labels = [label for one in hits for label in one.labels]
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels)) if label is not None}
+    shown = np.array([-1 if label is None else numbers[label] for label in labels], dtype=np.int64)
+    asked = {
+        sha256: (one, index)
+        for one in queries.values()
+        for index, sha256 in enumerate(one.hashes)
+        if one.labels[index] is not None or sha256 in marks
+    }
+    chosen = sorted(asked)[:MOST]
+    lists = []
+    for start in range(0, len(chosen), BLOCK):
+        part = chosen[start : start + BLOCK]
+        near_each = cosines(np.stack([asked[sha][0].vectors[asked[sha][1]] for sha in part]), vectors)
+        for sha256, near in zip(part, near_each, strict=True):
+            images, index = asked[sha256]
+            known = _known(images.labels[index], shown, numbers)
+            for hit, right in marks.get(sha256, {}).items():
+                known[hashes == hit] = int(right)
+            known[hashes == sha256] = -1
+            there = np.flatnonzero(known >= 0)
+            order = there[np.argsort(-near[there], kind="stable")][:limit]
+            lists.append(MarkedList(near[order], known[order] == 1))
+    return lists
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Images:
+    """A category's images: SHA-256, what each shows (category and label, None where nobody knows), unit vectors (n, d)."""
+
+    hashes: tuple[str, ...]
+    labels: tuple[tuple[str, str] | None, ...]
+    vectors: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, catalog: Catalog, row: BackboneRow, category: str, role: Role) -> _Images:
+        images = labelled_vectors(catalog, row, category, role)
+        said = said_labels(catalog, category) if role == Role.QUERY else {}
+        labels = [label or said.get(sha) for label, sha in zip(images.labels, images.hashes, strict=True)]
+        return cls(images.hashes, tuple((category, label) if label else None for label in labels), images.vectors)
+
+
+def _known(label: tuple[str, str] | None, shown: Numbers, numbers: Mapping[tuple[str, str], int]) -> Numbers:
+    """Of hits that show labels by number (n,), -1 for what nobody knows: 1 for right, 0 for false, -1 where it is not known.
+
+    Two images that show none of the labels may show the same all the same.
+    """
+    if label is None:
+        return np.full_like(shown, -1)
+    known = np.where(shown < 0, -1, 0)
+    known[shown == numbers.get(label, -2)] = -1 if label[1] == UNKNOWN else 1
+    return known
+
+
+def marked_words(catalog: Catalog, mode: str, backbone_id: int | None) -> list[MarkedList]:
+    """The lists of searches for words whose hits were marked, by cosine where only images were compared, else by rank."""
+    lists: dict[str, list[tuple[float, bool]]] = {}
+    for mark in word_marks(catalog, mode, backbone_id):
+        by = mark.score if mode == "image" and mark.score is not None else -float(mark.rank)
+        lists.setdefault(mark.words, []).append((by, mark.right))
+    ordered = [sorted(one, key=lambda each: -each[0]) for one in lists.values()]
+    return [MarkedList(np.array([s for s, _ in one]), np.array([r for _, r in one])) for one in ordered]
