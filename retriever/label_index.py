@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.scores import Labelled, Numbers, Score, Scorer, fit, label_numbers
+from retriever.statistics_file import Fitted, StatisticsFile
 from retriever.strangers import strangers_in_force
 from schema.calibrations import CalibrationRow
 from schema.catalog import BackboneRow, Catalog
 from schema.images import Role
+from schema.store import Store
 from vectors.protocol import VectorStore
 
 
@@ -30,7 +32,7 @@ class ScoredLabel:
 class LabelIndex:
     """A scorer of m labels, and which images (n,) are whose: `ids` in the order of their labels' `numbers`.
 
-    A query costs m x d, however many images the labels have; made once for a state of the store.
+    A query costs m x d, however many images the labels have; fitted once for a state of the store, and kept on disk.
     """
 
     category: str
@@ -43,6 +45,7 @@ class LabelIndex:
     @classmethod
     def of(
         cls,
+        store: Store,
         catalog: Catalog,
         row: BackboneRow,
         category: str,
@@ -55,17 +58,15 @@ class LabelIndex:
 
         Of the strangers it knows those in force: where it was calibrated, its threshold was set for these.
         """
-        held = vectors.ids()
-        labels = catalog.labels(category, Role.SUPPORT)
-        kept = np.array([image_id for image_id in held.tolist() if image_id in labels], dtype=np.int64)
-        if not len(kept):
-            return None
-        names, numbers = label_numbers([labels[image_id] for image_id in kept.tolist()])
-        order = np.argsort(numbers, kind="stable")
-        ids, numbers = kept[order], numbers[order]
-        strangers = strangers_in_force(catalog, row, category, score, calibration).vectors
-        scorer = fit(score, Labelled(names, numbers, vectors.vectors(ids), strangers))
-        return cls(category, names, numbers, ids, scorer, vectors)
+        strangers = strangers_in_force(catalog, row, category, score, calibration)
+        file = StatisticsFile.of(store, row, category, score, strangers.hashes)
+        fitted = file.read(catalog, vectors.ids())
+        if fitted is None:
+            fitted = _fit(catalog, category, score, vectors, strangers.vectors)
+            if fitted is None:
+                return None
+            file.write(fitted, catalog.revision())
+        return cls(category, fitted.names, fitted.numbers, fitted.ids, fitted.scorer, vectors)
 
     def scores(self, vector: NDArray[np.float32]) -> dict[str, float]:
         """The scores of all labels, best first."""
@@ -79,3 +80,16 @@ class LabelIndex:
         for number in np.flatnonzero(scores >= least).tolist():
             first, last = np.searchsorted(self.numbers, [number, number + 1])
             yield ScoredLabel(self.category, self.names[number], float(scores[number]), self.ids[first:last])
+
+
+def _fit(
+    catalog: Catalog, category: str, score: Score, vectors: VectorStore, strangers: NDArray[np.float32]
+) -> Fitted | None:
+    labels = catalog.labels(category, Role.SUPPORT)
+    kept = np.array([image_id for image_id in vectors.ids().tolist() if image_id in labels], dtype=np.int64)
+    if not len(kept):
+        return None
+    names, numbers = label_numbers([labels[image_id] for image_id in kept.tolist()])
+    order = np.argsort(numbers, kind="stable")
+    ids, numbers = kept[order], numbers[order]
+    return Fitted(names, numbers, ids, fit(score, Labelled(names, numbers, vectors.vectors(ids), strangers)))

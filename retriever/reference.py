@@ -247,7 +247,13 @@ class Reference:
             if searched.role == Role.SUPPORT and self.labels[searched.category]:
                 calibration = self._calibrations.get(searched.category)
                 index = LabelIndex.of(
-                    catalog, self.row, searched.category, self._score, searched.vectors, calibration=calibration
+                    self._store,
+                    catalog,
+                    self.row,
+                    searched.category,
+                    self._score,
+                    searched.vectors,
+                    calibration=calibration,
                 )
                 if index is not None:
                     found[searched.category] = index
