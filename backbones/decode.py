@@ -52,7 +52,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
             if max(image.size) > MAX_ASPECT * min(image.size):
                 raise ImageError(f"{image.width} x {image.height} is too long a strip: more than {MAX_ASPECT} to 1")
             image_format = image.format or "unknown"
-            picture = _to_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            picture = _to_rgb(image)
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:

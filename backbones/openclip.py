@@ -9,12 +9,12 @@ import numpy as np
 import open_clip
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from backbones.forward import forward_pass
 from backbones.protocol import Precision
 from backbones.spec import Spec
 from backbones.torch_backbone import TorchBackbone
+from backbones.transforms import as_function
 from backbones.weights import Location, open_clip_files
 from schema.errors import WeightsError
 
@@ -24,16 +24,11 @@ class OpenClip(TorchBackbone):
 
     def __init__(self, spec: Spec, model: Any, transform: Any, *, vocabulary: str, **chosen: Any) -> None:
         """Take over a model; `vocabulary` names its tokenizer as `open_clip.get_tokenizer` wants it."""
-
-        def preprocess(picture: Image.Image) -> NDArray[np.float32]:
-            pixels: NDArray[np.float32] = transform(picture).numpy()
-            return pixels
-
         self._name, self._model, self._vocabulary = spec.name, model, vocabulary
         super().__init__(
             spec.name,
             model,
-            preprocess=preprocess,
+            preprocess=as_function(transform),
             preprocessing=model.visual.preprocess_cfg,
             forward=model.encode_image,
             **chosen,

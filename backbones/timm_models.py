@@ -7,16 +7,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import timm
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 
 from backbones.protocol import Precision
 from backbones.spec import LITE0, Spec
 from backbones.state_dict import read_state
 from backbones.torch_backbone import TorchBackbone
+from backbones.transforms import as_function
 from backbones.weights import MODEL_CONFIG, TIMM_FILES, Location
 from schema.errors import WeightsError
 
@@ -39,14 +37,10 @@ def load(spec: Spec, location: Location, *, device: torch.device, precision: Pre
     transform: Any = timm.data.create_transform(**config, is_training=False)
     model.reset_classifier(0)
 
-    def preprocess(picture: Image.Image) -> NDArray[np.float32]:
-        pixels: NDArray[np.float32] = transform(picture).numpy()
-        return pixels
-
     return TorchBackbone(
         spec.name,
         model,
-        preprocess=preprocess,
+        preprocess=as_function(transform),
         preprocessing=repr(transform),
         forward=lambda pixels: model(pixels).flatten(1),
         device=device,

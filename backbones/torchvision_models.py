@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torchvision
-from numpy.typing import NDArray
-from PIL import Image
 
 from backbones.protocol import Precision
 from backbones.spec import Spec
 from backbones.state_dict import read_state
 from backbones.torch_backbone import TorchBackbone
+from backbones.transforms import as_function
 from backbones.weights import Location, torchvision_weights
 from schema.errors import WeightsError
 
@@ -26,14 +24,10 @@ def load(spec: Spec, location: Location, *, device: torch.device, precision: Pre
     model.load_state_dict(read_state(location.path))
     _take_off_classifier(model, spec)
 
-    def preprocess(picture: Image.Image) -> NDArray[np.float32]:
-        pixels: NDArray[np.float32] = transform(picture).numpy()
-        return pixels
-
     return TorchBackbone(
         spec.name,
         model,
-        preprocess=preprocess,
+        preprocess=as_function(transform),
         preprocessing=repr(transform),
         forward=lambda pixels: model(pixels).flatten(1),
         device=device,
