@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo-data
 STORE := demo-store
 
-.PHONY: demo test lint promises install clean
+.PHONY: demo test lint promises reproduce install clean
 
 install: $(VENV)/installed
 
@@ -23,6 +23,10 @@ test: $(VENV)/installed lint
 # Every promise of docs/calibration.md by 1,000 calibrations; half an hour.
 promises: $(VENV)/installed
 	$(BIN)/python -m tests.promises
+
+# Published figures with the real weights, CIFAR-10 and STL-10; needs a network, 15 GB, and an hour on a GPU.
+reproduce: $(VENV)/installed
+	$(BIN)/python -m benchmarks.reproduce $(ARGUMENTS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
