@@ -8,7 +8,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from backbones.protocol import Prepared
+from nearshot.backbones.protocol import Prepared
 
 
 class Task(StrEnum):

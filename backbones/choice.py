@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbones.loading import load_backbone
-from backbones.protocol import Backbone, Precision
-from backbones.spec import Library, Spec
-from backbones.weights import Location, locate, signature
-from schema.catalog import BackboneRow
+from nearshot.backbones.loading import load_backbone
+from nearshot.backbones.protocol import Backbone, Precision
+from nearshot.backbones.spec import Library, Spec
+from nearshot.backbones.weights import Location, locate, signature
+from nearshot.schema.catalog import BackboneRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from backbones.limits import MAX_ASPECT, MAX_PIXELS
-from schema.errors import ImageError
+from nearshot.backbones.limits import MAX_ASPECT, MAX_PIXELS
+from nearshot.schema.errors import ImageError
 
 RULES = 1
 """The version of the rules below; part of every fingerprint, since other pixels give other vectors."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backbones.protocol import Precision
-from schema.errors import UsageError
+from nearshot.backbones.protocol import Precision
+from nearshot.schema.errors import UsageError
 
 if TYPE_CHECKING:
     import torch

@@ -12,13 +12,13 @@ from PIL import Image
 from transformers import AutoProcessor, Florence2ForConditionalGeneration
 from transformers.utils.logging import disable_progress_bar
 
-from backbones.captioner import Task
-from backbones.device import dtype_of
-from backbones.forward import forward_pass, prepare_for_forward_passes, stand_back
-from backbones.protocol import Precision, Prepared, fingerprint
-from backbones.torch_backbone import digest_weights
-from backbones.weights import Location
-from schema.errors import WeightsError
+from nearshot.backbones.captioner import Task
+from nearshot.backbones.device import dtype_of
+from nearshot.backbones.forward import forward_pass, prepare_for_forward_passes, stand_back
+from nearshot.backbones.protocol import Precision, Prepared, fingerprint
+from nearshot.backbones.torch_backbone import digest_weights
+from nearshot.backbones.weights import Location
+from nearshot.schema.errors import WeightsError
 
 PROMPTS = {
     Task.CAPTION: "<CAPTION>",

@@ -11,7 +11,7 @@ from functools import cache
 
 import torch
 
-from schema.errors import IndexingError
+from nearshot.schema.errors import IndexingError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _LARGEST_KEPT, _KEPT_IN_ALL = 128 << 20, 512 << 20

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backbones.protocol import Description, Precision, Prepared, fingerprint
+from nearshot.backbones.protocol import Description, Precision, Prepared, fingerprint
 
 SIDE = 128
 CELL = 32

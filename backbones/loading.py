@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from backbones.captioner import Captioner
-from backbones.hog import HogBackbone
-from backbones.protocol import Backbone, Precision
-from backbones.spec import FLORENCE2, Library, Spec
-from backbones.weights import Location, locate
-from schema.errors import NearshotError, WeightsError
+from nearshot.backbones.captioner import Captioner
+from nearshot.backbones.hog import HogBackbone
+from nearshot.backbones.protocol import Backbone, Precision
+from nearshot.backbones.spec import FLORENCE2, Library, Spec
+from nearshot.backbones.weights import Location, locate
+from nearshot.schema.errors import NearshotError, WeightsError
 
 
 def load_backbone(spec: Spec, location: Location | None, *, device: str = "auto", precision: Precision) -> Backbone:
@@ -20,20 +20,20 @@ def load_backbone(spec: Spec, location: Location | None, *, device: str = "auto"
     if spec.library == Library.SCIKIT_IMAGE or location is None:
         return HogBackbone()
     with _one_clear_error(spec, location):
-        from backbones.device import choose_device, dtype_of
+        from nearshot.backbones.device import choose_device, dtype_of
 
         place = choose_device(device)
         dtype_of(precision, place)
         if spec.library == Library.OPEN_CLIP:
-            from backbones.openclip import load as load_open_clip
+            from nearshot.backbones.openclip import load as load_open_clip
 
             return load_open_clip(spec, location, device=place, precision=precision)
         if spec.library == Library.TORCHVISION:
-            from backbones.torchvision_models import load
+            from nearshot.backbones.torchvision_models import load
         elif spec.library == Library.TIMM:
-            from backbones.timm_models import load
+            from nearshot.backbones.timm_models import load
         else:
-            from backbones.huggingface import load
+            from nearshot.backbones.huggingface import load
         return load(spec, location, device=place, precision=precision)
 
 
@@ -42,8 +42,8 @@ def load_captioner(weights: Path | None, *, device: str = "auto", precision: Pre
     location = locate(FLORENCE2, weights)
     assert location is not None
     with _one_clear_error(FLORENCE2, location):
-        from backbones.device import choose_device
-        from backbones.florence2 import Florence2
+        from nearshot.backbones.device import choose_device
+        from nearshot.backbones.florence2 import Florence2
 
         return Florence2(location, device=choose_device(device), precision=precision)
 

@@ -10,13 +10,13 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 
-from backbones.forward import forward_pass
-from backbones.protocol import Precision
-from backbones.spec import Spec
-from backbones.torch_backbone import TorchBackbone
-from backbones.transforms import as_function
-from backbones.weights import Location, open_clip_files
-from schema.errors import WeightsError
+from nearshot.backbones.forward import forward_pass
+from nearshot.backbones.protocol import Precision
+from nearshot.backbones.spec import Spec
+from nearshot.backbones.torch_backbone import TorchBackbone
+from nearshot.backbones.transforms import as_function
+from nearshot.backbones.weights import Location, open_clip_files
+from nearshot.schema.errors import WeightsError
 
 
 class OpenClip(TorchBackbone):

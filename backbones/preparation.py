@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from PIL import Image
 
-from backbones.protocol import Backbone, Prepared
-from schema.errors import ImageError
+from nearshot.backbones.protocol import Backbone, Prepared
+from nearshot.schema.errors import ImageError
 
 
 def prepare_safely(backbone: Backbone, picture: Image.Image) -> Prepared:

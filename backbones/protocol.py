@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backbones.decode import RULES
+from nearshot.backbones.decode import RULES
 
 Prepared = NDArray[Any]
 """One picture as a backbone wants it: an array whose shape and dtype are the backbone's own affair."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from schema.errors import UsageError
+from nearshot.schema.errors import UsageError
 
 
 class Library(StrEnum):

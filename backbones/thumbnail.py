@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 
-from backbones.decode import decode
-from backbones.limits import MAX_PIXELS
+from nearshot.backbones.decode import decode
+from nearshot.backbones.limits import MAX_PIXELS
 
 
 def thumbnail(data: bytes, side: int, *, max_pixels: int = MAX_PIXELS) -> bytes:

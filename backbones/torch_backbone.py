@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from backbones.device import dtype_of
-from backbones.forward import forward_pass, prepare_for_forward_passes, stand_back
-from backbones.protocol import Description, Precision, Prepared, fingerprint
-from schema.errors import WeightsError
+from nearshot.backbones.device import dtype_of
+from nearshot.backbones.forward import forward_pass, prepare_for_forward_passes, stand_back
+from nearshot.backbones.protocol import Description, Precision, Prepared, fingerprint
+from nearshot.schema.errors import WeightsError
 
 
 class TorchBackbone:

@@ -17,17 +17,17 @@ from pathlib import Path
 import psutil
 import torch
 
-from backbones import florence2
-from backbones.captioner import Task
-from backbones.decode import decode
-from backbones.florence2 import Florence2
-from backbones.loading import load_captioner
-from backbones.protocol import Precision
 from benchmarks.material import machine, save_jpegs
-from indexer.captions import CaptionOptions, CaptionRun
-from indexer.options import IndexOptions
-from indexer.run import IndexRun
-from schema.store import Store
+from nearshot.backbones import florence2
+from nearshot.backbones.captioner import Task
+from nearshot.backbones.decode import decode
+from nearshot.backbones.florence2 import Florence2
+from nearshot.backbones.loading import load_captioner
+from nearshot.backbones.protocol import Precision
+from nearshot.indexer.captions import CaptionOptions, CaptionRun
+from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.run import IndexRun
+from nearshot.schema.store import Store
 from tests.tiny import save_florence2
 
 BASE_TEXT = {

@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from backbones.hog import HogBackbone
 from benchmarks.material import machine, save_jpegs
-from indexer.options import IndexOptions
-from indexer.run import IndexRun
-from schema.store import Store
-from vectors.normalise import normalise
+from nearshot.backbones.hog import HogBackbone
+from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.run import IndexRun
+from nearshot.schema.store import Store
+from nearshot.vectors.normalise import normalise
 
 CLI = Path(__file__).parents[1] / "cli.py"
 CATEGORIES = 10

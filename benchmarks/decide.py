@@ -20,14 +20,14 @@ import psutil
 
 from benchmarks.evaluate import CLI, fill
 from benchmarks.material import machine
-from retriever.choice import choose_row
-from retriever.options import QueryOptions
-from retriever.reference import Reference
-from retriever.scores import Score
-from schema.images import Role
-from schema.store import Store
-from vectors.normalise import normalise
-from vectors.snapshots import Scope, write_snapshots
+from nearshot.retriever.choice import choose_row
+from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.reference import Reference
+from nearshot.retriever.scores import Score
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
+from nearshot.vectors.normalise import normalise
+from nearshot.vectors.snapshots import Scope, write_snapshots
 
 ASKED = 50
 

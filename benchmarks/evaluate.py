@@ -20,10 +20,10 @@ from types import MappingProxyType
 import numpy as np
 
 from benchmarks.material import machine
-from schema.editor import Embedding, NewContent, SeenImage
-from schema.images import FileState, FoundImage, Role
-from schema.store import Store
-from vectors.normalise import normalise
+from nearshot.schema.editor import Embedding, NewContent, SeenImage
+from nearshot.schema.images import FileState, FoundImage, Role
+from nearshot.schema.store import Store
+from nearshot.vectors.normalise import normalise
 
 CLI = Path(__file__).parents[1] / "cli.py"
 DIMENSIONS = {"clip": 512, "resnet50": 2048, "dinov2": 768}

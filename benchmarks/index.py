@@ -18,17 +18,17 @@ from pathlib import Path
 
 import torch
 
-import indexer.run
-from backbones.choice import choose
-from backbones.decode import decode
-from backbones.device import choose_device
-from backbones.protocol import Backbone, Precision
-from backbones.spec import parse_spec
-from backbones.torch_backbone import TorchBackbone
+import nearshot.indexer.run
 from benchmarks.material import machine, save_jpegs, save_weights, spread
-from indexer.options import IndexOptions
-from indexer.run import IndexRun
-from schema.store import Store
+from nearshot.backbones.choice import choose
+from nearshot.backbones.decode import decode
+from nearshot.backbones.device import choose_device
+from nearshot.backbones.protocol import Backbone, Precision
+from nearshot.backbones.spec import parse_spec
+from nearshot.backbones.torch_backbone import TorchBackbone
+from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.run import IndexRun
+from nearshot.schema.store import Store
 
 NAMES = ("lite0", "clip", "resnet50", "dinov2")
 
@@ -87,7 +87,7 @@ def main() -> None:
     device = choose_device(arguments.device)
     if find_spec("faiss") is None:
         print("FAISS is not installed: snapshots are left out")
-        indexer.run.write_snapshots = lambda *_: 0  # type: ignore[attr-defined]
+        nearshot.indexer.run.write_snapshots = lambda *_: 0  # type: ignore[attr-defined]
     print(f"{machine()}; device {device}, {arguments.precision}, {arguments.images} JPEGs of 500 x 375")
     with tempfile.TemporaryDirectory() as directory:
         weights, root = arguments.weights or Path(directory, "weights"), Path(directory, "data")

@@ -16,11 +16,11 @@ from pathlib import Path
 import psutil
 import torch
 
-import indexer.run
+import nearshot.indexer.run
 from benchmarks.material import machine, save_jpegs, save_weights
-from indexer.options import IndexOptions
-from indexer.run import IndexRun
-from schema.store import Store
+from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.run import IndexRun
+from nearshot.schema.store import Store
 
 WARM_UP = 100
 MIB = 1 << 20
@@ -37,7 +37,7 @@ def main() -> None:
     names = tuple(arguments.backbone or ("hog", "clip", "resnet50", "dinov2"))
     if find_spec("faiss") is None:
         print("FAISS is not installed: snapshots are left out")
-        indexer.run.write_snapshots = lambda *_: 0  # type: ignore[attr-defined]
+        nearshot.indexer.run.write_snapshots = lambda *_: 0  # type: ignore[attr-defined]
     print(f"{machine()}; {arguments.images} JPEGs of 500 x 375, {', '.join(names)}")
     with tempfile.TemporaryDirectory() as directory:
         weights, root = arguments.weights or Path(directory, "weights"), Path(directory, "data")

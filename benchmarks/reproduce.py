@@ -28,19 +28,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.choice import choose
-from backbones.decode import decode
-from backbones.protocol import Backbone
-from backbones.spec import parse_spec
-from backbones.state_dict import read_state
-from retriever.choice import load_indexed
-from retriever.embedding import encode_words
-from retriever.scores import Labelled, Score, fit
-from schema.catalog import BackboneRow
-from schema.images import Role
-from schema.labelled import labelled_vectors
-from schema.store import Store
-from vectors.normalise import normalise
+from nearshot.backbones.choice import choose
+from nearshot.backbones.decode import decode
+from nearshot.backbones.protocol import Backbone
+from nearshot.backbones.spec import parse_spec
+from nearshot.backbones.state_dict import read_state
+from nearshot.retriever.choice import load_indexed
+from nearshot.retriever.embedding import encode_words
+from nearshot.retriever.scores import Labelled, Score, fit
+from nearshot.schema.catalog import BackboneRow
+from nearshot.schema.images import Role
+from nearshot.schema.labelled import labelled_vectors
+from nearshot.schema.store import Store
+from nearshot.vectors.normalise import normalise
 
 CLI = Path(__file__).parents[1] / "cli.py"
 BACKBONES = ("dinov2", "clip", "resnet50")

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from sqlalchemy import insert
 
 from benchmarks.material import machine
-from schema import tables
-from schema.captions import ImageFilter, put_captions, search_captions
-from schema.store import DATABASE_FILE, Store, utc_now
-from schema.words import match_expression
+from nearshot.schema import tables
+from nearshot.schema.captions import ImageFilter, put_captions, search_captions
+from nearshot.schema.store import DATABASE_FILE, Store, utc_now
+from nearshot.schema.words import match_expression
 
 VOCABULARY = 20_000
 BATCH = 1000

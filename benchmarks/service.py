@@ -24,16 +24,16 @@ from pathlib import Path
 
 import numpy as np
 
-from backbones.decode import decode
-from backbones.protocol import Backbone
 from benchmarks.material import machine, save_jpegs, save_weights
-from indexer.options import IndexOptions
-from indexer.run import IndexRun
-from retriever.choice import choose_row, load_indexed
-from schema.images import Role
-from schema.store import Store
-from vectors.normalise import normalise
-from vectors.snapshots import Scope, open_vectors
+from nearshot.backbones.decode import decode
+from nearshot.backbones.protocol import Backbone
+from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.run import IndexRun
+from nearshot.retriever.choice import choose_row, load_indexed
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
+from nearshot.vectors.normalise import normalise
+from nearshot.vectors.snapshots import Scope, open_vectors
 
 CLI = Path(__file__).parents[1] / "cli.py"
 NAMES = ("hog", "clip", "resnet50", "dinov2")

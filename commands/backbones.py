@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from commands.common import json_option, output, reports_errors, store_option, weights_option
+from nearshot.commands.common import json_option, output, reports_errors, store_option, weights_option
 
 PRESENT = {"backbone": "none needed", "captioner": "none needed", "fused": "of its parts"}
 """What is said of weights where there is no file of their own."""
@@ -61,8 +61,8 @@ def backbones(context: click.Context, store_directory: Path, weights: Path | Non
 @reports_errors
 def pull(names: tuple[str, ...], store_directory: Path) -> None:
     """Fetch the weights of backbones, or of the captioner florence2, into their libraries' caches; needs a network."""
-    from backbones.spec import FLORENCE2, parse_spec, parts_of
-    from backbones.weights import pull as fetch
+    from nearshot.backbones.spec import FLORENCE2, parse_spec, parts_of
+    from nearshot.backbones.weights import pull as fetch
 
     parts = [part for name in names for part in ([name] if name == FLORENCE2.name else parts_of(name))]
     specs = [FLORENCE2 if name == FLORENCE2.name else parse_spec(name) for name in parts]
@@ -72,10 +72,10 @@ def pull(names: tuple[str, ...], store_directory: Path) -> None:
 
 
 def _rows(store_directory: Path, weights: Path | None) -> list[dict[str, Any]]:
-    from backbones.spec import FLORENCE2, NAMED, parse_spec, parts_of
-    from backbones.weights import locate
-    from schema.errors import WeightsError
-    from schema.store import DATABASE_FILE, Store
+    from nearshot.backbones.spec import FLORENCE2, NAMED, parse_spec, parts_of
+    from nearshot.backbones.weights import locate
+    from nearshot.schema.errors import WeightsError
+    from nearshot.schema.store import DATABASE_FILE, Store
 
     known = {}
     if (store_directory / DATABASE_FILE).is_file():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.common import (
+from nearshot.commands.common import (
     SCORES,
     FiniteRange,
     device_option,
@@ -22,8 +22,8 @@ from commands.common import (
 )
 
 if TYPE_CHECKING:
-    from retriever.calibration import Rate
-    from retriever.find_policy import Calibration, FusionTried
+    from nearshot.retriever.calibration import Rate
+    from nearshot.retriever.find_policy import Calibration, FusionTried
 
 RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 
@@ -88,11 +88,11 @@ def calibrate(
     Two backbones that are equally good are tried fused, and their vectors joined where that is better.
     Where a target cannot be met you are told why, and nothing is changed.
     """
-    from retriever.calibrate import CalibrationOptions, calibrate_all
-    from retriever.calibration import Aim, Aims
-    from retriever.find_policy import FusionTried, Guard
-    from retriever.scores import Score
-    from schema.store import Store
+    from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
+    from nearshot.retriever.calibration import Aim, Aims
+    from nearshot.retriever.find_policy import FusionTried, Guard
+    from nearshot.retriever.scores import Score
+    from nearshot.schema.store import Store
 
     if false_accept is None and false_reject is None:
         false_accept = 0.05
@@ -117,8 +117,8 @@ def calibrate(
 
 
 def _print(made: Sequence[Calibration], tried: Sequence[FusionTried]) -> None:
-    from retriever.find_policy import best_by_evidence
-    from retriever.policy import promise_of
+    from nearshot.retriever.find_policy import best_by_evidence
+    from nearshot.retriever.policy import promise_of
 
     for (category, backbone), group in groupby(made, key=lambda one: (one.category, one.backbone)):
         every = list(group)

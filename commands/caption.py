@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.common import (
+from nearshot.commands.common import (
     INTERRUPTED,
     device_option,
     json_option,
@@ -21,11 +21,11 @@ from commands.common import (
     store_option,
     weights_option,
 )
-from schema.errors import UsageError
+from nearshot.schema.errors import UsageError
 
 if TYPE_CHECKING:
-    from backbones.captioner import Captioner
-    from indexer.captions import CaptionReport, CaptionRun
+    from nearshot.backbones.captioner import Captioner
+    from nearshot.indexer.captions import CaptionReport, CaptionRun
 
 SHOWN = 10
 
@@ -63,13 +63,13 @@ def caption(image: Path | None, store_directory: Path, *, words: str | None, as_
 
     Captions belong to the content of a file: copies and renames keep them. Ctrl-C keeps what is done.
     """
-    from schema.store import Store
+    from nearshot.schema.store import Store
 
     if (image is None) != (words is None):
         raise UsageError("IMAGE and --set TEXT go together; without both, everything that lacks a caption gets one")
     with Store(store_directory) as store:
         if image is not None and words is not None:
-            from indexer.captions import set_caption
+            from nearshot.indexer.captions import set_caption
 
             set_caption(store, image, words)
             report = None
@@ -94,12 +94,12 @@ def _generate(
     precision: str,
     **chosen: Any,
 ) -> CaptionReport:
-    from backbones.captioner import Task
-    from backbones.loading import load_captioner
-    from backbones.protocol import Precision
-    from indexer.captions import CaptionOptions, CaptionRun
-    from schema.captions import ImageFilter
-    from schema.images import Role
+    from nearshot.backbones.captioner import Task
+    from nearshot.backbones.loading import load_captioner
+    from nearshot.backbones.protocol import Precision
+    from nearshot.indexer.captions import CaptionOptions, CaptionRun
+    from nearshot.schema.captions import ImageFilter
+    from nearshot.schema.images import Role
 
     wanted = ImageFilter(category=category, role=Role(role) if role else None)
     options = CaptionOptions(task=Task(task), wanted=wanted, workers=os.cpu_count() or 1, **chosen)

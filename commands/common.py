@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from backbones.limits import MAX_PIXELS
-from schema.errors import NearshotError
+from nearshot.backbones.limits import MAX_PIXELS
+from nearshot.schema.errors import NearshotError
 
 if TYPE_CHECKING:
     from rich.console import Console

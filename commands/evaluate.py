@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.common import json_option, output, reports_errors, score_option, store_option
+from nearshot.commands.common import json_option, output, reports_errors, score_option, store_option
 
 if TYPE_CHECKING:
-    from evaluation.evaluate import Evaluation
-    from evaluation.tables import Table as Figures
-    from schema.store import Store
+    from nearshot.evaluation.evaluate import Evaluation
+    from nearshot.evaluation.tables import Table as Figures
+    from nearshot.schema.store import Store
 
 SHOWN = 10
 POLICY = ("threshold", "margin_floor", "calibrated")
@@ -43,11 +43,11 @@ def evaluate(store_directory: Path, *, score: str | None, directory: Path | None
     Table 7 counts what became of them by the score and under the policy that `query` would take; Table 8 shows what more shots
     would give; Table 9 holds all scores side by side. The same images, labels and policies give the same tables to the byte.
     """
-    from evaluation.evaluate import EvaluationOptions
-    from evaluation.evaluate import evaluate as judge
-    from evaluation.tables import as_json as everything
-    from retriever.scores import Score
-    from schema.store import Store
+    from nearshot.evaluation.evaluate import EvaluationOptions
+    from nearshot.evaluation.evaluate import evaluate as judge
+    from nearshot.evaluation.tables import as_json as everything
+    from nearshot.retriever.scores import Score
+    from nearshot.schema.store import Store
 
     with Store(store_directory) as store:
         made = judge(store, EvaluationOptions(score=Score(score) if score else None, **chosen))
@@ -59,14 +59,14 @@ def evaluate(store_directory: Path, *, score: str | None, directory: Path | None
 
 
 def _write(store: Store, made: Evaluation, directory: Path) -> list[Path]:
-    from evaluation.report import render_report
-    from evaluation.tables import write
+    from nearshot.evaluation.report import render_report
+    from nearshot.evaluation.tables import write
 
     return write(made, directory, render_report(store, made))
 
 
 def _print(made: Evaluation, written: list[Path]) -> None:
-    from evaluation.tables import all_tables, digest
+    from nearshot.evaluation.tables import all_tables, digest
 
     tables = all_tables(made)
     _print_outcomes(tables[0])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from commands.common import reports_errors, store_option
-from schema.errors import UsageError
+from nearshot.commands.common import reports_errors, store_option
+from nearshot.schema.errors import UsageError
 
 FORMATS = ("jsonl", "csv", "parquet")
 
@@ -40,11 +40,11 @@ def export(
 
     The same store gives the same file, whatever the order of indexing. A file is replaced only when the new one is whole.
     """
-    from retriever.export import ExportFormat
-    from retriever.export import export as write
-    from schema.captions import ImageFilter
-    from schema.images import Role
-    from schema.store import Store
+    from nearshot.retriever.export import ExportFormat
+    from nearshot.retriever.export import export as write
+    from nearshot.schema.captions import ImageFilter
+    from nearshot.schema.images import Role
+    from nearshot.schema.store import Store
 
     named = output.suffix.lower().removeprefix(".") if output else ""
     chosen = form or (named if named in FORMATS else "jsonl" if not named or output is None else "")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from commands.common import json_option, near, reports_errors, store_option
-from schema.errors import UsageError
+from nearshot.commands.common import json_option, near, reports_errors, store_option
+from nearshot.schema.errors import UsageError
 
 IMAGE = click.argument("image", type=click.Path(path_type=Path))
 CATEGORY = click.option("--category", help="Of this category, where the image lies in several.")
@@ -28,9 +28,9 @@ def label(
     image: Path, label: str | None, store_directory: Path, *, category: str | None, take_back: bool, as_json: bool
 ) -> None:
     """Say that IMAGE, an indexed query, shows LABEL: a copy of it becomes a shot, which counts from the next query on."""
-    from indexer.feedback import add_shot, undo
-    from schema.feedback import Action
-    from schema.store import Store
+    from nearshot.indexer.feedback import add_shot, undo
+    from nearshot.schema.feedback import Action
+    from nearshot.schema.store import Store
 
     if (label is None) != take_back:
         raise UsageError("give LABEL, or --undo to take back what was said")
@@ -54,10 +54,10 @@ def label(
 @reports_errors
 def reject(image: Path, store_directory: Path, *, category: str | None, take_back: bool, as_json: bool) -> None:
     """Say that IMAGE, an indexed query, shows no label of its category: what is nearer to it than to any shot is unknown."""
-    from indexer.feedback import reject as keep
-    from indexer.feedback import undo
-    from schema.feedback import Action
-    from schema.store import Store
+    from nearshot.indexer.feedback import reject as keep
+    from nearshot.indexer.feedback import undo
+    from nearshot.schema.feedback import Action
+    from nearshot.schema.store import Store
 
     with Store(store_directory) as store:
         found = undo(store, image, Action.REJECT, category).category if take_back else keep(store, image, category)

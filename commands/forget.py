@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from commands.common import json_option, reports_errors, store_option
-from schema.errors import UsageError
+from nearshot.commands.common import json_option, reports_errors, store_option
+from nearshot.schema.errors import UsageError
 
 
 @click.command()
@@ -22,7 +22,7 @@ def forget(data: Path, store_directory: Path, *, as_json: bool) -> None:
 
     No file of yours is touched, and vectors stay in the store: indexing DATA again costs no embedding.
     """
-    from schema.store import Store
+    from nearshot.schema.store import Store
 
     root = os.path.realpath(data)
     with Store(store_directory) as store, store.held(f"nearshot forget {root}"), store.writing() as editor:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from commands.common import json_option, reports_errors, store_option
-from schema.errors import UsageError
+from nearshot.commands.common import json_option, reports_errors, store_option
+from nearshot.schema.errors import UsageError
 
 
 @click.command("import")
@@ -41,7 +41,7 @@ def import_(
 
     Shots and queries are never the same image. The store is left alone: run `nearshot index DATA` afterwards.
     """
-    from indexer.importing import ImportOptions, read_folder, read_torchvision, write_contract
+    from nearshot.indexer.importing import ImportOptions, read_folder, read_torchvision, write_contract
 
     name = category or (source.resolve().name if kind == "folder" else kind)
     if not name or name != Path(name).name or name.startswith("."):

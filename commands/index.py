@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.caption import watch as watch_captions
-from commands.common import (
+from nearshot.commands.caption import watch as watch_captions
+from nearshot.commands.common import (
     INTERRUPTED,
     device_option,
     json_option,
@@ -25,11 +25,11 @@ from commands.common import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from indexer.captions import CaptionReport
-    from indexer.options import IndexOptions
-    from indexer.report import Report
-    from indexer.run import IndexRun
-    from schema.store import Store
+    from nearshot.indexer.captions import CaptionReport
+    from nearshot.indexer.options import IndexOptions
+    from nearshot.indexer.report import Report
+    from nearshot.indexer.run import IndexRun
+    from nearshot.schema.store import Store
 
 SHOWN = 10
 
@@ -68,10 +68,10 @@ def index(data: Path, store_directory: Path, *, dry_run: bool, no_captions: bool
     embedded again. Ctrl-C commits what is done. When all vectors are committed, Florence-2 captions what lacks a caption,
     if its weights are here.
     """
-    from indexer.options import IndexOptions
-    from indexer.run import IndexRun
-    from indexer.run import dry_run as foresee
-    from schema.store import DATABASE_FILE, Store
+    from nearshot.indexer.options import IndexOptions
+    from nearshot.indexer.run import IndexRun
+    from nearshot.indexer.run import dry_run as foresee
+    from nearshot.schema.store import DATABASE_FILE, Store
 
     precision = _precision(chosen.pop("precision"))
     options = IndexOptions(**chosen, precision=precision)
@@ -97,15 +97,15 @@ def index(data: Path, store_directory: Path, *, dry_run: bool, no_captions: bool
 
 
 def _precision(name: str | None) -> Any:
-    from backbones.protocol import Precision
+    from nearshot.backbones.protocol import Precision
 
     return Precision(name) if name else None
 
 
 def _require_sense(data: Path, options: IndexOptions) -> None:
     """Refuse a wrong path or name before a store is made for it."""
-    from backbones.spec import parts_of
-    from schema.errors import UsageError
+    from nearshot.backbones.spec import parts_of
+    from nearshot.schema.errors import UsageError
 
     if not data.is_dir():
         raise UsageError(f"{data} is not a directory; give the data directory that holds <category>/2.support-set/")
@@ -122,14 +122,14 @@ def _watch(run: IndexRun) -> None:
 
 def _caption(store: Store, options: IndexOptions, should_stop: Callable[[], bool]) -> CaptionReport | str | None:
     """Caption what lacks a caption; the reason, where there is no captioner; None where nothing lacks one."""
-    from backbones.captioner import Task
-    from backbones.loading import load_captioner
-    from backbones.protocol import Precision
-    from backbones.spec import FLORENCE2
-    from backbones.weights import locate
-    from indexer.captions import CaptionOptions, CaptionRun
-    from schema.captions import ImageFilter, uncaptioned
-    from schema.errors import WeightsError
+    from nearshot.backbones.captioner import Task
+    from nearshot.backbones.loading import load_captioner
+    from nearshot.backbones.protocol import Precision
+    from nearshot.backbones.spec import FLORENCE2
+    from nearshot.backbones.weights import locate
+    from nearshot.indexer.captions import CaptionOptions, CaptionRun
+    from nearshot.schema.captions import ImageFilter, uncaptioned
+    from nearshot.schema.errors import WeightsError
 
     with store.reading() as catalog:
         if not uncaptioned(catalog.connection, Task.CAPTION, ImageFilter(), limit=1):

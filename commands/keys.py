@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from commands.common import json_option, reports_errors, store_option
+from nearshot.commands.common import json_option, reports_errors, store_option
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 KEYS_FILE = "keys.json"
@@ -44,7 +44,7 @@ def keys(context: click.Context, store_directory: Path) -> None:
 @reports_errors
 def add(name: str, file: Path | None, store_directory: Path, *, write: bool) -> None:
     """Make a key, and print its secret: this once, for it is kept nowhere."""
-    from service.keys import Scope, add_key
+    from nearshot.service.keys import Scope, add_key
 
     scopes = [Scope.READ, *([Scope.WRITE] if write else [])]
     click.echo(add_key(file or store_directory / KEYS_FILE, name, scopes))
@@ -57,7 +57,7 @@ def add(name: str, file: Path | None, store_directory: Path, *, write: bool) -> 
 @reports_errors
 def list_(file: Path | None, store_directory: Path, *, as_json: bool) -> None:
     """List the keys: names, what they may do, and when they were made."""
-    from service.keys import read_keys
+    from nearshot.service.keys import read_keys
 
     for key in read_keys(file or store_directory / KEYS_FILE):
         facts = {"name": key.name, "scopes": list(key.scopes), "created": key.created}
@@ -71,7 +71,7 @@ def list_(file: Path | None, store_directory: Path, *, as_json: bool) -> None:
 @reports_errors
 def revoke(name: str, file: Path | None, store_directory: Path) -> None:
     """Take a key back: it is refused from now on."""
-    from service.keys import revoke_key
+    from nearshot.service.keys import revoke_key
 
     revoke_key(file or store_directory / KEYS_FILE, name)
     click.echo(f"revoked {name}")

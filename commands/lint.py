@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from commands.common import json_option, reports_errors, store_option
+from nearshot.commands.common import json_option, reports_errors, store_option
 
 if TYPE_CHECKING:
-    from evaluation.lint import Finding
+    from nearshot.evaluation.lint import Finding
 
 SHOWN = 10
 COLOURS = {"error": "red", "warning": "yellow"}
@@ -30,9 +30,9 @@ def lint(data: Path, store_directory: Path, *, backbone: str | None, as_json: bo
 
     Exit status 1 if there are errors.
     """
-    from evaluation.lint import as_json as everything
-    from evaluation.lint import lint as find
-    from schema.store import Store
+    from nearshot.evaluation.lint import as_json as everything
+    from nearshot.evaluation.lint import lint as find
+    from nearshot.schema.store import Store
 
     with Store(store_directory) as store:
         judge, findings = find(store, data, backbone)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from commands.common import (
+from nearshot.commands.common import (
     device_option,
     json_option,
     near,
@@ -16,7 +16,7 @@ from commands.common import (
     store_option,
     weights_option,
 )
-from schema.errors import UsageError
+from nearshot.schema.errors import UsageError
 
 
 @click.command()
@@ -54,10 +54,10 @@ def mark(
 
     Labelled queries need no marks: what has their label is right.
     """
-    from indexer.feedback import find_images
-    from retriever.marking import mark_hit, mark_result
-    from retriever.search import Mode, SearchOptions, search
-    from schema.store import Store
+    from nearshot.indexer.feedback import find_images
+    from nearshot.retriever.marking import mark_hit, mark_result
+    from nearshot.retriever.search import Mode, SearchOptions, search
+    from nearshot.schema.store import Store
 
     if (words is None) == (image is None):
         raise UsageError("give --words, or --query IMAGE: what they are hits of")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from commands.common import json_option, near, printable, reports_errors, store_option
+from nearshot.commands.common import json_option, near, printable, reports_errors, store_option
 
 if TYPE_CHECKING:
-    from evaluation.learning_curve import Need
+    from nearshot.evaluation.learning_curve import Need
 
 
 @click.command("next")
@@ -29,8 +29,8 @@ def next_command(
     Worth most is what backbones and scores disagree on or what lies near the threshold, and what many others are like. How many
     more shots a label needs is estimated from its learning curve; the interval covers 90 % of resamples of its shots.
     """
-    from evaluation.next_labels import advise
-    from schema.store import Store
+    from nearshot.evaluation.next_labels import advise
+    from nearshot.schema.store import Store
 
     with Store(store_directory) as store:
         advice = advise(store, category, backbone=backbone, limit=limit)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.common import (
+from nearshot.commands.common import (
     FiniteRange,
     device_option,
     json_option,
@@ -26,11 +26,11 @@ from commands.common import (
     store_option,
     weights_option,
 )
-from schema.errors import UsageError
+from nearshot.schema.errors import UsageError
 
 if TYPE_CHECKING:
-    from retriever.context import Context
-    from retriever.options import QueryOptions
+    from nearshot.retriever.context import Context
+    from nearshot.retriever.options import QueryOptions
 
 Facts = dict[str, Any]
 """An answer, or why there is none, as `query --json` prints it."""
@@ -111,10 +111,10 @@ def query(
     The verdict is match, ambiguous (the lead over the best other label is below the margin), unknown (the score is below
     the threshold) or no_support. With --json, one object a line. Exit status 1 if an image could not be read.
     """
-    from retriever.options import Against, QueryOptions
-    from retriever.scores import Score
-    from retriever.sources import STANDARD_INPUT, read_queries
-    from retriever.stopping import Stop
+    from nearshot.retriever.options import Against, QueryOptions
+    from nearshot.retriever.scores import Score
+    from nearshot.retriever.sources import STANDARD_INPUT, read_queries
+    from nearshot.retriever.stopping import Stop
 
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other")
@@ -169,13 +169,13 @@ def query(
 def _asked(server: str | None, store_directory: Path, options: QueryOptions) -> Iterator[tuple[Context, Answering]]:
     """What queries are compared with, and what answers them: a service, or the store here."""
     if server is not None:
-        from service.client import Client
+        from nearshot.service.client import Client
 
         client = Client(server, options)
         yield client.context, client.answer
         return
-    from retriever.retriever import Retriever
-    from schema.store import Store
+    from nearshot.retriever.retriever import Retriever
+    from nearshot.schema.store import Store
 
     with Store(store_directory) as store:
         retriever = Retriever(store, options)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.common import FiniteRange, json_option, reports_errors, score_option, store_option
+from nearshot.commands.common import FiniteRange, json_option, reports_errors, score_option, store_option
 
 if TYPE_CHECKING:
-    from evaluation.replay import Replay, Told
+    from nearshot.evaluation.replay import Replay, Told
 
 
 @click.command()
@@ -29,10 +29,10 @@ def replay(store_directory: Path, *, score: str | None, as_json: bool, **chosen:
 
     Nothing is embedded and nothing is changed: `query` goes on as before. With --json, an object for each that flips.
     """
-    from evaluation.replay import ReplayOptions
-    from evaluation.replay import replay as decide_again
-    from retriever.scores import Score
-    from schema.store import Store
+    from nearshot.evaluation.replay import ReplayOptions
+    from nearshot.evaluation.replay import replay as decide_again
+    from nearshot.retriever.scores import Score
+    from nearshot.schema.store import Store
 
     with Store(store_directory) as store:
         made = decide_again(store, ReplayOptions(score=Score(score) if score else None, **chosen))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.common import (
+from nearshot.commands.common import (
     FiniteRange,
     device_option,
     json_option,
@@ -19,7 +19,7 @@ from commands.common import (
 )
 
 if TYPE_CHECKING:
-    from retriever.search import Found, Results
+    from nearshot.retriever.search import Found, Results
 
 
 @click.command()
@@ -61,11 +61,11 @@ def search(
     In captions all words must occur; "quoted words" in that order; AND, OR, NOT and prefix* are understood. Words that begin
     with a dash go after --. With --json, one object a line.
     """
-    from retriever.search import Mode, SearchOptions
-    from retriever.search import search as find
-    from schema.captions import ImageFilter
-    from schema.images import Role
-    from schema.store import Store
+    from nearshot.retriever.search import Mode, SearchOptions
+    from nearshot.retriever.search import search as find
+    from nearshot.schema.captions import ImageFilter
+    from nearshot.schema.images import Role
+    from nearshot.schema.store import Store
 
     wanted = ImageFilter(category=category, label=label, role=Role(role) if role else None)
     with Store(store_directory) as store:

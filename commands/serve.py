@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from commands.common import device_option, max_pixels_option, near, reports_errors, store_option, weights_option
-from schema.errors import UsageError
+from nearshot.commands.common import (
+    device_option,
+    max_pixels_option,
+    near,
+    reports_errors,
+    store_option,
+    weights_option,
+)
+from nearshot.schema.errors import UsageError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -63,15 +70,15 @@ def serve(
     was accepted.
     """
     try:
-        from service.app import create_app
-        from service.guard import is_loopback
+        from nearshot.service.app import create_app
+        from nearshot.service.guard import is_loopback
     except ImportError as error:
         raise UsageError(f"the service needs {error.name}: pip install 'nearshot[service]'") from error
-    from schema.store import Store
-    from service.engine import Engine
-    from service.keys import KeyFile
-    from service.metrics import Metrics
-    from service.settings import Settings
+    from nearshot.schema.store import Store
+    from nearshot.service.engine import Engine
+    from nearshot.service.keys import KeyFile
+    from nearshot.service.metrics import Metrics
+    from nearshot.service.settings import Settings
 
     if keys_file is None and not is_loopback(host):
         raise UsageError(
@@ -121,8 +128,8 @@ def _run(app: FastAPI, listening: socket.socket, encode: Callable[[], None]) -> 
     """Serve on a thread, and encode on this one, until a signal: then finish what was accepted."""
     import uvicorn
 
-    from service.app import finish
-    from service.protocol import PromptProtocol
+    from nearshot.service.app import finish
+    from nearshot.service.protocol import PromptProtocol
 
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings are what clients send
     config = uvicorn.Config(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from commands.common import json_option, output, reports_errors, store_option
+from nearshot.commands.common import json_option, output, reports_errors, store_option
 
 if TYPE_CHECKING:
-    from indexer.survey import BackboneState, RootState, Survey
+    from nearshot.indexer.survey import BackboneState, RootState, Survey
 
 SHOWN = 20
 
@@ -22,8 +22,8 @@ SHOWN = 20
 @reports_errors
 def status(store_directory: Path, *, as_json: bool) -> None:
     """Show what is indexed, per category and backbone, and what is stale or failed."""
-    from indexer.survey import survey
-    from schema.store import Store
+    from nearshot.indexer.survey import survey
+    from nearshot.schema.store import Store
 
     with Store(store_directory) as store:
         taken = survey(store)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from commands.common import json_option, reports_errors, store_option
+from nearshot.commands.common import json_option, reports_errors, store_option
 
 
 @click.command()
@@ -22,8 +22,8 @@ def verify(store_directory: Path, *, repair: bool, as_json: bool) -> None:
 
     Reads all files. Repair never deletes what cannot be rebuilt. Exit status 1 while something remains wrong.
     """
-    from indexer.verify import verify as check
-    from schema.store import Store
+    from nearshot.indexer.verify import verify as check
+    from nearshot.schema.store import Store
 
     found = []
     with Store(store_directory) as store:

@@ -11,22 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import config_context
 
-from evaluation.judged import Judged, judge
-from evaluation.outcomes import Outcomes, count_outcomes
-from evaluation.pairs import PairRow, compare_backbones
-from evaluation.rules import Rules, rules_in_force
-from evaluation.samples import CategorySamples, Leak, find_leaks, labelled_queries, load_samples
-from evaluation.scores import ScoreRow, compare_scores
-from evaluation.shots import METRICS, Figure, draws_differ, measure, shot_counts, summarise
-from retriever.choice import choose_rows, choose_supported
-from retriever.evidence import Source
-from retriever.policy import Policy
-from retriever.scores import Score, fit
-from retriever.strangers import is_for_calibration
-from schema.calibrations import all_calibrations
-from schema.catalog import BackboneRow
-from schema.errors import UsageError
-from schema.store import Store
+from nearshot.evaluation.judged import Judged, judge
+from nearshot.evaluation.outcomes import Outcomes, count_outcomes
+from nearshot.evaluation.pairs import PairRow, compare_backbones
+from nearshot.evaluation.rules import Rules, rules_in_force
+from nearshot.evaluation.samples import CategorySamples, Leak, find_leaks, labelled_queries, load_samples
+from nearshot.evaluation.scores import ScoreRow, compare_scores
+from nearshot.evaluation.shots import METRICS, Figure, draws_differ, measure, shot_counts, summarise
+from nearshot.retriever.choice import choose_rows, choose_supported
+from nearshot.retriever.evidence import Source
+from nearshot.retriever.policy import Policy
+from nearshot.retriever.scores import Score, fit
+from nearshot.retriever.strangers import is_for_calibration
+from nearshot.schema.calibrations import all_calibrations
+from nearshot.schema.catalog import BackboneRow
+from nearshot.schema.errors import UsageError
+from nearshot.schema.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

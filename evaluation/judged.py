@@ -9,11 +9,11 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.outcomes import AMBIGUOUS, REFUSED, predict
-from evaluation.samples import CategorySamples
-from retriever.policy import Policy
-from retriever.scores import Score
-from schema.images import UNKNOWN
+from nearshot.evaluation.outcomes import AMBIGUOUS, REFUSED, predict
+from nearshot.evaluation.samples import CategorySamples
+from nearshot.retriever.policy import Policy
+from nearshot.retriever.scores import Score
+from nearshot.schema.images import UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

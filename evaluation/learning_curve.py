@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.rules import rules_in_force
-from retriever.choice import choose_rows
-from retriever.held_out import HeldOut, without_the_shot
-from retriever.scores import Labelled, Score
-from schema.catalog import BackboneRow, Catalog
-from schema.images import Role
-from schema.labelled import LabelledVectors, labelled_vectors
+from nearshot.evaluation.rules import rules_in_force
+from nearshot.retriever.choice import choose_rows
+from nearshot.retriever.held_out import HeldOut, without_the_shot
+from nearshot.retriever.scores import Labelled, Score
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.images import Role
+from nearshot.schema.labelled import LabelledVectors, labelled_vectors
 
 GOAL = 0.95
 DRAWS = 20

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.samples import NEAR_DUPLICATE, find_leaks
-from indexer.discover import discover
-from retriever.choice import choose_row
-from retriever.scores import cosines, label_numbers
-from schema.catalog import BackboneRow, Catalog
-from schema.contract import SUPPORT_DIRECTORY
-from schema.errors import UsageError
-from schema.images import Role
-from schema.labelled import LabelledVectors, labelled_vectors, small_images
-from schema.store import Store
+from nearshot.evaluation.samples import NEAR_DUPLICATE, find_leaks
+from nearshot.indexer.discover import discover
+from nearshot.retriever.choice import choose_row
+from nearshot.retriever.scores import cosines, label_numbers
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.contract import SUPPORT_DIRECTORY
+from nearshot.schema.errors import UsageError
+from nearshot.schema.images import Role
+from nearshot.schema.labelled import LabelledVectors, labelled_vectors, small_images
+from nearshot.schema.store import Store
 
 LEAST_SIDE = 32
 """Pixels. Every backbone enlarges such an image at least seven times."""

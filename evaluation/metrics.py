@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import auc, f1_score, roc_auc_score, roc_curve
 
-from evaluation.outcomes import REFUSED
+from nearshot.evaluation.outcomes import REFUSED
 
 Scores = NDArray[np.float64]
 Labels = NDArray[np.int64]

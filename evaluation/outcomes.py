@@ -7,8 +7,8 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.policy import Policy
-from retriever.scores import DECIMALS
+from nearshot.retriever.policy import Policy
+from nearshot.retriever.scores import DECIMALS
 
 AMBIGUOUS, REFUSED = -2, -1
 """Predictions that are no label: the lead is below the margin floor; the score is below the threshold."""

@@ -8,8 +8,8 @@ from itertools import combinations
 
 import numpy as np
 
-from evaluation.judged import Judged
-from evaluation.resampling import better_in, resample
+from nearshot.evaluation.judged import Judged
+from nearshot.evaluation.resampling import better_in, resample
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
-from evaluation.evaluate import ShotsRow
-from evaluation.judged import Judged
-from evaluation.metrics import risk_coverage
-from evaluation.outcomes import AMBIGUOUS, REFUSED
+from nearshot.evaluation.evaluate import ShotsRow
+from nearshot.evaluation.judged import Judged
+from nearshot.evaluation.metrics import risk_coverage
+from nearshot.evaluation.outcomes import AMBIGUOUS, REFUSED
 
 KNOWN, STRANGE, THRESHOLD = "#0072b2", "#d55e00", "#000000"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from schema.catalog import BackboneRow, Catalog
-from schema.errors import UsageError
-from schema.images import Role, Shown
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.errors import UsageError
+from nearshot.schema.images import Role, Shown
 
 MOST = 3000
 """How many images are projected at most; of more, every n-th."""

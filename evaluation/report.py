@@ -11,14 +11,14 @@ from operator import attrgetter
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from backbones.thumbnail import thumbnail
-from evaluation import plots
-from evaluation.evaluate import Evaluation
-from evaluation.judged import Judged, Mistake, Place, worst_mistakes
-from evaluation.tables import all_tables, as_text, digest
-from schema.errors import ImageError
-from schema.files import files_of, read_content
-from schema.store import Store
+from nearshot.backbones.thumbnail import thumbnail
+from nearshot.evaluation import plots
+from nearshot.evaluation.evaluate import Evaluation
+from nearshot.evaluation.judged import Judged, Mistake, Place, worst_mistakes
+from nearshot.evaluation.tables import all_tables, as_text, digest
+from nearshot.schema.errors import ImageError
+from nearshot.schema.files import files_of, read_content
+from nearshot.schema.store import Store
 
 SHOWN = 8
 """How many mistakes of a backbone in a category are shown."""
@@ -43,7 +43,7 @@ def render_report(store: Store, evaluation: Evaluation) -> str:
     tables = all_tables(evaluation)
     several = len({one.backbone for one in evaluation.judged}) > 1
     environment = Environment(
-        loader=PackageLoader("evaluation", "."),
+        loader=PackageLoader("nearshot.evaluation", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.outcomes import REFUSED
+from nearshot.evaluation.outcomes import REFUSED
 
 RESAMPLES = 200
 

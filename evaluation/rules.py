@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from retriever.choose_score import choose_score
-from retriever.policy import Policy, policy_in_force
-from retriever.scores import Score
-from retriever.strangers import ModelStrangers, strangers_in_force
-from schema.calibrations import CalibrationRow, all_calibrations
-from schema.catalog import BackboneRow, Catalog
+from nearshot.retriever.choose_score import choose_score
+from nearshot.retriever.policy import Policy, policy_in_force
+from nearshot.retriever.scores import Score
+from nearshot.retriever.strangers import ModelStrangers, strangers_in_force
+from nearshot.schema.calibrations import CalibrationRow, all_calibrations
+from nearshot.schema.catalog import BackboneRow, Catalog
 
 
 @dataclass(frozen=True, slots=True, eq=False)

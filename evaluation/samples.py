@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.scores import Labelled, Numbers, cosines, label_numbers, nearer_to_negatives
-from schema.catalog import BackboneRow, Catalog
-from schema.feedback import Negatives, negatives
-from schema.images import UNKNOWN, Role
-from schema.labelled import LabelledVectors, labelled_vectors
+from nearshot.retriever.scores import Labelled, Numbers, cosines, label_numbers, nearer_to_negatives
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.feedback import Negatives, negatives
+from nearshot.schema.images import UNKNOWN, Role
+from nearshot.schema.labelled import LabelledVectors, labelled_vectors
 
 NEAR_DUPLICATE = 0.999
 """The cosine on `hog` from which a query counts as a copy of a shot."""

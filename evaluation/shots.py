@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, macro_f1, oscr
-from evaluation.outcomes import predict
-from evaluation.resampling import resample, sampling_errors
-from evaluation.samples import CategorySamples
-from retriever.policy import Policy
-from retriever.scores import Score, fit
+from nearshot.evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, macro_f1, oscr
+from nearshot.evaluation.outcomes import predict
+from nearshot.evaluation.resampling import resample, sampling_errors
+from nearshot.evaluation.samples import CategorySamples
+from nearshot.retriever.policy import Policy
+from nearshot.retriever.scores import Score, fit
 
 COUNTS = (1, 2, 3, 5, 10, 20, 50, 100)
 METRICS = ("accuracy", "auroc", "fpr95", "oscr", "macro_f1")

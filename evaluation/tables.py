@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.evaluate import Evaluation
-from evaluation.outcomes import REFUSED, count_outcomes
-from evaluation.scores import SCORE_METRICS
-from evaluation.shots import METRICS
+from nearshot.evaluation.evaluate import Evaluation
+from nearshot.evaluation.outcomes import REFUSED, count_outcomes
+from nearshot.evaluation.scores import SCORE_METRICS
+from nearshot.evaluation.shots import METRICS
 
 Cell = str | int | float | None
 DECIMALS = 4

@@ -7,15 +7,15 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from backbones.decode import decode
-from backbones.protocol import Backbone
-from indexer.options import IndexOptions
-from indexer.run import IndexRun
-from schema.catalog import Catalog
-from schema.contract import ADDED, QUERY_DIRECTORY
-from schema.errors import UsageError
-from schema.images import Role
-from schema.store import Store
+from nearshot.backbones.decode import decode
+from nearshot.backbones.protocol import Backbone
+from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.run import IndexRun
+from nearshot.schema.catalog import Catalog
+from nearshot.schema.contract import ADDED, QUERY_DIRECTORY
+from nearshot.schema.errors import UsageError
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
 SUFFIXES |= {"HEIF": ".heic", "AVIF": ".avif"}

@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backbones.captioner import Captioner, Task
-from backbones.decode import decode
-from backbones.limits import MAX_PIXELS
-from backbones.protocol import Prepared
-from indexer.load import Skipped, in_order
-from indexer.report import Failure
-from schema.captions import BY_HAND, ImageFilter, Uncaptioned, put_captions, uncaptioned
-from schema.errors import ImageError, UsageError
-from schema.images import NO_FILE
-from schema.store import Store, utc_now
+from nearshot.backbones.captioner import Captioner, Task
+from nearshot.backbones.decode import decode
+from nearshot.backbones.in_order import in_order
+from nearshot.backbones.limits import MAX_PIXELS
+from nearshot.backbones.protocol import Prepared
+from nearshot.indexer.load import Skipped
+from nearshot.indexer.report import Failure
+from nearshot.schema.captions import BY_HAND, ImageFilter, Uncaptioned, put_captions, uncaptioned
+from nearshot.schema.errors import ImageError, UsageError
+from nearshot.schema.images import NO_FILE
+from nearshot.schema.store import Store, utc_now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from indexer.compare import Changes
-from indexer.embed import Embedded
-from indexer.load import Loaded, Picture, Skipped
-from indexer.report import Failure, Report
-from indexer.tasks import Task
-from schema.editor import Editor, NewContent, SeenImage
-from schema.images import FoundImage, KnownImage
-from schema.store import Store
+from nearshot.indexer.compare import Changes
+from nearshot.indexer.embed import Embedded
+from nearshot.indexer.load import Loaded, Picture, Skipped
+from nearshot.indexer.report import Failure, Report
+from nearshot.indexer.tasks import Task
+from nearshot.schema.editor import Editor, NewContent, SeenImage
+from nearshot.schema.images import FoundImage, KnownImage
+from nearshot.schema.store import Store
 
 
 class Committer:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from indexer.discover import Discovery
-from schema.images import FoundImage, KnownImage
+from nearshot.indexer.discover import Discovery
+from nearshot.schema.images import FoundImage, KnownImage
 
 
 @dataclass(slots=True)

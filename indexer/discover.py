@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from schema.contract import (
+from nearshot.schema.contract import (
     LABELS_FILE,
     NOT_A_SECTION,
     NOT_IN_A_CATEGORY,
@@ -24,8 +24,8 @@ from schema.contract import (
     place_file,
     true_label,
 )
-from schema.errors import UsageError
-from schema.images import NO_FILE, UNKNOWN, FileState, FoundImage, Role, Sidecar
+from nearshot.schema.errors import UsageError
+from nearshot.schema.images import NO_FILE, UNKNOWN, FileState, FoundImage, Role, Sidecar
 
 NOT_UTF8 = "its name is not UTF-8; rename it"
 DIRECTORY_NAMED_IMAGE = "a directory with an image's name; rename it"

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.load import Loaded
-from indexer.selection import Selection
-from schema.catalog import Catalog
-from schema.editor import Embedding
-from vectors.normalise import find_faults, normalise
+from nearshot.indexer.load import Loaded
+from nearshot.indexer.selection import Selection
+from nearshot.schema.catalog import Catalog
+from nearshot.schema.editor import Embedding
+from nearshot.vectors.normalise import find_faults, normalise
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from schema.catalog import Catalog
-from schema.contract import ADDED, SUPPORT_DIRECTORY, is_label
-from schema.editor import SeenImage
-from schema.errors import UsageError
-from schema.feedback import Action, FeedbackRow, add_feedback, feedback_in_force, undo_feedback
-from schema.images import FileState, FoundImage, Role
-from schema.store import Store, utc_now
+from nearshot.schema.catalog import Catalog
+from nearshot.schema.contract import ADDED, SUPPORT_DIRECTORY, is_label
+from nearshot.schema.editor import SeenImage
+from nearshot.schema.errors import UsageError
+from nearshot.schema.feedback import Action, FeedbackRow, add_feedback, feedback_in_force, undo_feedback
+from nearshot.schema.images import FileState, FoundImage, Role
+from nearshot.schema.store import Store, utc_now
 
 _SHOT = re.compile(r"shot([0-9]+)", re.IGNORECASE)
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from schema.contract import QUERY_DIRECTORY, SUPPORT_DIRECTORY, Place, has_image_suffix, is_ignored, place_file
-from schema.errors import UsageError
-from schema.images import UNKNOWN
+from nearshot.schema.contract import QUERY_DIRECTORY, SUPPORT_DIRECTORY, Place, has_image_suffix, is_ignored, place_file
+from nearshot.schema.errors import UsageError
+from nearshot.schema.images import UNKNOWN
 
 Save = Callable[[Path], None]
 """Writes one image to a path without a suffix, and adds the suffix."""

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from backbones.decode import decode
-from backbones.limits import MAX_BYTES
-from backbones.preparation import prepare_safely
-from backbones.protocol import Backbone, Prepared
-from schema.errors import ImageError
-from schema.images import NO_FILE, FileState
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from nearshot.backbones.decode import decode
+from nearshot.backbones.limits import MAX_BYTES
+from nearshot.backbones.preparation import prepare_safely
+from nearshot.backbones.protocol import Backbone, Prepared
+from nearshot.schema.errors import ImageError
+from nearshot.schema.images import NO_FILE, FileState
 
 CHANGED_WHILE_READ = "it changed while it was read; the next run takes it up"
 
@@ -92,25 +86,6 @@ class Loader:
         picture, image_format = decode(data, max_pixels=self.max_pixels)
         prepared = {name: prepare_safely(self.backbone(name), picture) for name in names}
         return Picture(picture.width, picture.height, image_format, prepared)
-
-
-def in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int
-) -> Iterator[tuple[Item, Result]]:
-    """Apply a function on threads, at most `ahead` items before the one that is taken; results in the items' order."""
-    with ThreadPoolExecutor(workers, thread_name_prefix="load") as pool:
-        pending: deque[tuple[Item, Future[Result]]] = deque()
-        try:
-            for item in items:
-                pending.append((item, pool.submit(function, item)))
-                if len(pending) > ahead:
-                    first, future = pending.popleft()
-                    yield first, future.result()
-            while pending:
-                first, future = pending.popleft()
-                yield first, future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _state(descriptor: int) -> FileState:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from schema.contract import Breach
+from nearshot.schema.contract import Breach
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,23 +12,24 @@ from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
-from backbones.protocol import Backbone
-from backbones.spec import canonical_name, parts_of
-from indexer.commit import Committer
-from indexer.compare import Changes, compare
-from indexer.discover import Discovery, discover
-from indexer.embed import embed
-from indexer.load import Loaded, Loader, Skipped, in_order
-from indexer.options import IndexOptions
-from indexer.report import BackboneCount, Failure, Report
-from indexer.selection import Selection, select_backbones
-from indexer.sidecars import take_up
-from indexer.tasks import Task, changed_tasks, lacking_tasks
-from schema.catalog import BackboneRow, Catalog
-from schema.images import FoundImage, KnownImage, Role
-from schema.store import Store, utc_now
-from vectors.fused import fuse
-from vectors.snapshots import Scope, write_snapshots
+from nearshot.backbones.in_order import batches, in_order
+from nearshot.backbones.protocol import Backbone
+from nearshot.backbones.spec import canonical_name, parts_of
+from nearshot.indexer.commit import Committer
+from nearshot.indexer.compare import Changes, compare
+from nearshot.indexer.discover import Discovery, discover
+from nearshot.indexer.embed import embed
+from nearshot.indexer.load import Loaded, Loader
+from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.report import BackboneCount, Failure, Report
+from nearshot.indexer.selection import Selection, select_backbones
+from nearshot.indexer.sidecars import take_up
+from nearshot.indexer.tasks import Task, changed_tasks, lacking_tasks
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.images import FoundImage, KnownImage, Role
+from nearshot.schema.store import Store, utc_now
+from nearshot.vectors.fused import fuse
+from nearshot.vectors.snapshots import Scope, write_snapshots
 
 Content = tuple[int, str]
 """A file's bytes by their number and SHA-256."""
@@ -134,7 +135,7 @@ class IndexRun:
         )
         backbone_ids = {name: row.id for name, row in selection.rows.items()}
         done = unsaved = 0
-        for batch in _batches(loaded, size):
+        for batch in batches(loaded, size):
             with self._store.reading() as catalog:
                 embedded = embed((result for _, result in batch if isinstance(result, Loaded)), catalog, selection)
             committer.commit_batch(batch, embedded, backbone_ids)
@@ -246,16 +247,3 @@ def _moved_away(catalog: Catalog, root_id: int | None) -> list[KnownImage]:
     lost = [other for other, path in catalog.roots().items() if other != root_id and not Path(path).is_dir()]
     images = chain.from_iterable(catalog.known_images(other).values() for other in lost)
     return [image for image in images if image.present]
-
-
-def _batches(
-    loaded: Iterator[tuple[Task, Loaded | Skipped]], size: int
-) -> Iterator[list[tuple[Task, Loaded | Skipped]]]:
-    batch = []
-    for item in loaded:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from itertools import chain
 from types import MappingProxyType
 
-from backbones.choice import Choice, choose
-from backbones.protocol import Backbone
-from backbones.spec import NAMED, parse_spec, parts_of
-from indexer.options import IndexOptions
-from schema.catalog import BackboneRow, Catalog
-from schema.errors import WeightsError
-from schema.store import Store
+from nearshot.backbones.choice import Choice, choose
+from nearshot.backbones.protocol import Backbone
+from nearshot.backbones.spec import NAMED, parse_spec, parts_of
+from nearshot.indexer.options import IndexOptions
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.errors import WeightsError
+from nearshot.schema.store import Store
 
 
 class Selection:

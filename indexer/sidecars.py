@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.discover import Discovery
-from schema.contract import Breach
-from schema.images import Sidecar
-from schema.sidecars import (
+from nearshot.indexer.discover import Discovery
+from nearshot.schema.contract import Breach
+from nearshot.schema.images import Sidecar
+from nearshot.schema.sidecars import (
     Captioned,
     TakenSidecar,
     drop_sidecars,
@@ -18,7 +18,7 @@ from schema.sidecars import (
     taken_sidecars,
     usable_images,
 )
-from schema.store import Store, utc_now
+from nearshot.schema.store import Store, utc_now
 
 MAX_BYTES = 64 * 1024
 """A longer file is no caption."""

@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from backbones.limits import MAX_PIXELS
-from indexer.options import IndexOptions
-from indexer.report import Failure
-from indexer.run import dry_run
-from schema.catalog import BackboneRow, Catalog, RunRow
-from schema.errors import UsageError
-from schema.images import Role
-from schema.store import Store
-from schema.watches import Lapse, lapses
+from nearshot.backbones.limits import MAX_PIXELS
+from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.report import Failure
+from nearshot.indexer.run import dry_run
+from nearshot.schema.catalog import BackboneRow, Catalog, RunRow
+from nearshot.schema.errors import UsageError
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
+from nearshot.schema.watches import Lapse, lapses
 
 
 @dataclass(frozen=True, slots=True)

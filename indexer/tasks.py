@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from indexer.compare import Changes
-from schema.catalog import BackboneRow, Catalog
-from schema.images import FoundImage, KnownImage, Role
+from nearshot.indexer.compare import Changes
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.images import FoundImage, KnownImage, Role
 
 
 @dataclass(frozen=True, slots=True)

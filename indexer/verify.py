@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from schema.captions import full_text_problem, rebuild_full_text
-from schema.catalog import BackboneRow, Catalog, SnapshotRow
-from schema.errors import StoreError
-from schema.images import KnownImage, Role
-from schema.store import Store
-from vectors.snapshots import Scope, damage, open_vectors, read_rows, sweep, write_snapshots
+from nearshot.schema.captions import full_text_problem, rebuild_full_text
+from nearshot.schema.catalog import BackboneRow, Catalog, SnapshotRow
+from nearshot.schema.errors import StoreError
+from nearshot.schema.images import KnownImage, Role
+from nearshot.schema.store import Store
+from nearshot.vectors.snapshots import Scope, damage, open_vectors, read_rows, sweep, write_snapshots
 
 
 class Remedy(StrEnum):

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from retriever.decision import Decision, Verdict
-from retriever.prediction_set import PredictionSet
-from retriever.rank import Hit
-from retriever.scores import Score
-from retriever.stopping import Stop
+from nearshot.retriever.decision import Decision, Verdict
+from nearshot.retriever.prediction_set import PredictionSet
+from nearshot.retriever.rank import Hit
+from nearshot.retriever.scores import Score
+from nearshot.retriever.stopping import Stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.decode import decode
-from backbones.spec import parts_of
-from retriever.calibration import Aim, Aims
-from retriever.choice import choose_rows, choose_supported, load_indexed
-from retriever.embedding import embed_picture
-from retriever.evidence import gather, set_samples, stream_samples
-from retriever.find_policy import (
+from nearshot.backbones.decode import decode
+from nearshot.backbones.spec import parts_of
+from nearshot.retriever.calibration import Aim, Aims
+from nearshot.retriever.choice import choose_rows, choose_supported, load_indexed
+from nearshot.retriever.embedding import embed_picture
+from nearshot.retriever.evidence import gather, set_samples, stream_samples
+from nearshot.retriever.find_policy import (
     Calibration,
     FusionTried,
     Guard,
@@ -28,18 +28,18 @@ from retriever.find_policy import (
     find_policy,
     fusing_pays,
 )
-from retriever.held_out import HeldOut
-from retriever.material import ByHash, Material, join_material
-from retriever.scores import Labelled, Score
-from retriever.sources import read_queries
-from schema.calibrations import CalibrationRow, put_calibration
-from schema.catalog import BackboneRow, Catalog
-from schema.errors import ImageError, UsageError
-from schema.images import Role
-from schema.labelled import support_digest
-from schema.store import Store, utc_now
-from vectors.fused import find_parts, fuse
-from vectors.snapshots import Scope, write_snapshots
+from nearshot.retriever.held_out import HeldOut
+from nearshot.retriever.material import ByHash, Material, join_material
+from nearshot.retriever.scores import Labelled, Score
+from nearshot.retriever.sources import read_queries
+from nearshot.schema.calibrations import CalibrationRow, put_calibration
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.errors import ImageError, UsageError
+from nearshot.schema.images import Role
+from nearshot.schema.labelled import support_digest
+from nearshot.schema.store import Store, utc_now
+from nearshot.vectors.fused import find_parts, fuse
+from nearshot.vectors.snapshots import Scope, write_snapshots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, binom
 
-from retriever.scores import DECIMALS
+from nearshot.retriever.scores import DECIMALS
 
 STEP = 10.0**-DECIMALS
 """The least difference between two scores that differ."""

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from backbones.choice import choose
-from backbones.protocol import Backbone
-from backbones.spec import by_preference, canonical_name, parse_spec, parts_of
-from retriever.choose_score import best_score, evidence_by_score
-from retriever.fused import FusedBackbone
-from schema.calibrations import all_calibrations
-from schema.catalog import BackboneRow, Catalog
-from schema.errors import UsageError, WeightsError
-from schema.fusions import parts_of_fusion
-from schema.images import Role
-from schema.store import Store
+from nearshot.backbones.choice import choose
+from nearshot.backbones.protocol import Backbone
+from nearshot.backbones.spec import by_preference, canonical_name, parse_spec, parts_of
+from nearshot.retriever.choose_score import best_score, evidence_by_score
+from nearshot.retriever.fused import FusedBackbone
+from nearshot.schema.calibrations import all_calibrations
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.errors import UsageError, WeightsError
+from nearshot.schema.fusions import parts_of_fusion
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from retriever.policy import Policy
-from retriever.rank import Candidate
-from retriever.scores import DECIMALS
+from nearshot.retriever.policy import Policy
+from nearshot.retriever.rank import Candidate
+from nearshot.retriever.scores import DECIMALS
 
 
 class Verdict(StrEnum):

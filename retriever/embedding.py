@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backbones.preparation import prepare_safely
-from backbones.protocol import Backbone, TextEncoder
-from schema.errors import ImageError, UsageError
-from vectors.normalise import find_faults, normalise
+from nearshot.backbones.preparation import prepare_safely
+from nearshot.backbones.protocol import Backbone, TextEncoder
+from nearshot.schema.errors import ImageError, UsageError
+from nearshot.vectors.normalise import find_faults, normalise
 
 
 def embed_picture(backbone: Backbone, picture: Image.Image) -> NDArray[np.float32]:

@@ -9,10 +9,10 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.calibration import Known, Strangers
-from retriever.held_out import HeldOut, without_the_label, without_the_shot
-from retriever.prediction_set import SetSamples
-from retriever.scores import DECIMALS, Labelled, Numbers, Score, Scores, fit
+from nearshot.retriever.calibration import Known, Strangers
+from nearshot.retriever.held_out import HeldOut, without_the_label, without_the_shot
+from nearshot.retriever.prediction_set import SetSamples
+from nearshot.retriever.scores import DECIMALS, Labelled, Numbers, Score, Scores, fit
 
 
 class Source(StrEnum):

@@ -13,12 +13,12 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.choice import choose_rows
-from schema.captions import ImageFilter
-from schema.catalog import BackboneRow, Catalog
-from schema.errors import UsageError
-from schema.records import ImageRecord, image_records
-from schema.store import Store
+from nearshot.retriever.choice import choose_rows
+from nearshot.schema.captions import ImageFilter
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.errors import UsageError
+from nearshot.schema.records import ImageRecord, image_records
+from nearshot.schema.store import Store
 
 COLUMNS = (
     *("path", "category", "role", "label", "shot", "sha256", "size", "width", "height", "format"),

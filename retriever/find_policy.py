@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.spec import by_preference, canonical_name, parts_of
-from retriever.calibration import (
+from nearshot.backbones.spec import by_preference, canonical_name, parts_of
+from nearshot.retriever.calibration import (
     Aim,
     Aims,
     Known,
@@ -27,10 +27,10 @@ from retriever.calibration import (
     reject_threshold,
     resampled_over_labels,
 )
-from retriever.choose_score import ScoreEvidence, best_score
-from retriever.evidence import Evidence, Source
-from retriever.policy import Policy, prior_policy
-from retriever.scores import Numbers, Score
+from nearshot.retriever.choose_score import ScoreEvidence, best_score
+from nearshot.retriever.evidence import Evidence, Source
+from nearshot.retriever.policy import Policy, prior_policy
+from nearshot.retriever.scores import Numbers, Score
 
 GUARD_COST = 0.05
 """Of the known images, the share whose right answer a guard against other kinds of strangers may cost before it is left out."""

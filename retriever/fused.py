@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backbones.protocol import Backbone, Description, Precision, Prepared
-from vectors.fused import fused_fingerprint, join
-from vectors.normalise import find_faults, normalise
+from nearshot.backbones.protocol import Backbone, Description, Precision, Prepared
+from nearshot.vectors.fused import fused_fingerprint, join
+from nearshot.vectors.normalise import find_faults, normalise
 
 
 class FusedBackbone:

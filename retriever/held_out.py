@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retriever.discriminant import Samples, class_sums
-from retriever.scores import (
+from nearshot.retriever.discriminant import Samples, class_sums
+from nearshot.retriever.scores import (
     Labelled,
     Numbers,
     Score,
@@ -22,7 +22,7 @@ from retriever.scores import (
     neighbour_scores,
     rounded,
 )
-from schema.labelled import LabelledVectors
+from nearshot.schema.labelled import LabelledVectors
 
 MOST = 2000
 """Shots that are held out at most: of more, an even choice by their SHA-256."""

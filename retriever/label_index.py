@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.scores import Labelled, Numbers, Score, Scorer, fit, label_numbers
-from retriever.statistics_file import Fitted, StatisticsFile
-from retriever.strangers import strangers_in_force
-from schema.calibrations import CalibrationRow
-from schema.catalog import BackboneRow, Catalog
-from schema.images import Role
-from schema.store import Store
-from vectors.protocol import VectorStore
+from nearshot.retriever.scores import Labelled, Numbers, Score, Scorer, fit, label_numbers
+from nearshot.retriever.statistics_file import Fitted, StatisticsFile
+from nearshot.retriever.strangers import strangers_in_force
+from nearshot.schema.calibrations import CalibrationRow
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
+from nearshot.vectors.protocol import VectorStore
 
 
 @dataclass(frozen=True, slots=True, eq=False)

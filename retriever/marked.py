@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.options import Against
-from retriever.scores import Numbers, cosines
-from retriever.stopping import MarkedList
-from schema.catalog import BackboneRow, Catalog
-from schema.feedback import said_labels
-from schema.images import UNKNOWN, Role
-from schema.labelled import labelled_vectors
-from schema.marks import image_marks, word_marks
+from nearshot.retriever.options import Against
+from nearshot.retriever.scores import Numbers, cosines
+from nearshot.retriever.stopping import MarkedList
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.feedback import said_labels
+from nearshot.schema.images import UNKNOWN, Role
+from nearshot.schema.labelled import labelled_vectors
+from nearshot.schema.marks import image_marks, word_marks
 
 MOST = 1000
 """Queries that are asked again at most: of more, an even choice by their SHA-256."""

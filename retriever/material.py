@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.strangers import ModelStrangers, is_for_calibration, model_strangers
-from schema.catalog import BackboneRow, Catalog
-from schema.feedback import negatives as rejected_images
-from schema.images import UNKNOWN, Role
-from schema.labelled import LabelledVectors, labelled_vectors
-from vectors.fused import join
+from nearshot.retriever.strangers import ModelStrangers, is_for_calibration, model_strangers
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.feedback import negatives as rejected_images
+from nearshot.schema.images import UNKNOWN, Role
+from nearshot.schema.labelled import LabelledVectors, labelled_vectors
+from nearshot.vectors.fused import join
 
 ByHash = Mapping[str, NDArray[np.float32]]
 """Unit vectors (dimension,) by SHA-256."""

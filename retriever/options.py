@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from backbones.limits import MAX_PIXELS
-from retriever.scores import Score
+from nearshot.backbones.limits import MAX_PIXELS
+from nearshot.retriever.scores import Score
 
 
 class Against(StrEnum):

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from retriever.scores import Score
-from schema.calibrations import CalibrationRow
-from schema.catalog import BackboneRow
+from nearshot.retriever.scores import Score
+from nearshot.schema.calibrations import CalibrationRow
+from nearshot.schema.catalog import BackboneRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retriever.scores import DECIMALS, Score, label_numbers, neighbour_scores
-from schema.images import Shown
+from nearshot.retriever.scores import DECIMALS, Score, label_numbers, neighbour_scores
+from nearshot.schema.images import Shown
 
 
 @dataclass(frozen=True, slots=True)

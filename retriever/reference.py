@@ -8,31 +8,31 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.answer import Answer
-from retriever.choice import Coverage, choose_categories
-from retriever.choose_score import choose_score
-from retriever.context import Context, PolicyNote
-from retriever.decision import Negative, Verdict, decide
-from retriever.label_index import LabelIndex
-from retriever.marked import marked_images
-from retriever.options import Against, QueryOptions
-from retriever.policy import Policy, origin_of, policy_in_force, prior_policy
-from retriever.prediction_set import PredictionSet, SetSamples, prediction_set
-from retriever.rank import Candidate, Hit, order_candidates, rank_candidates, rank_hits
-from retriever.scores import DECIMALS, NEIGHBOURS, Score, cosines
-from retriever.stopping import Stop, find_stop
-from retriever.strangers import strangers_are_gone
-from schema.calibrations import CalibrationRow, all_calibrations
-from schema.captions import captions_shown
-from schema.catalog import BackboneRow, Catalog
-from schema.errors import UsageError
-from schema.feedback import negatives
-from schema.images import Role, Shown
-from schema.labelled import support_digest
-from schema.store import Store
-from schema.watches import lapses
-from vectors.protocol import Neighbours, VectorStore, nearest
-from vectors.snapshots import Scope, open_vectors
+from nearshot.retriever.answer import Answer
+from nearshot.retriever.choice import Coverage, choose_categories
+from nearshot.retriever.choose_score import choose_score
+from nearshot.retriever.context import Context, PolicyNote
+from nearshot.retriever.decision import Negative, Verdict, decide
+from nearshot.retriever.label_index import LabelIndex
+from nearshot.retriever.marked import marked_images
+from nearshot.retriever.options import Against, QueryOptions
+from nearshot.retriever.policy import Policy, origin_of, policy_in_force, prior_policy
+from nearshot.retriever.prediction_set import PredictionSet, SetSamples, prediction_set
+from nearshot.retriever.rank import Candidate, Hit, order_candidates, rank_candidates, rank_hits
+from nearshot.retriever.scores import DECIMALS, NEIGHBOURS, Score, cosines
+from nearshot.retriever.stopping import Stop, find_stop
+from nearshot.retriever.strangers import strangers_are_gone
+from nearshot.schema.calibrations import CalibrationRow, all_calibrations
+from nearshot.schema.captions import captions_shown
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.errors import UsageError
+from nearshot.schema.feedback import negatives
+from nearshot.schema.images import Role, Shown
+from nearshot.schema.labelled import support_digest
+from nearshot.schema.store import Store
+from nearshot.schema.watches import lapses
+from nearshot.vectors.protocol import Neighbours, VectorStore, nearest
+from nearshot.vectors.snapshots import Scope, open_vectors
 
 SHOWN = 10_000
 """How many images a reference remembers, with their paths and labels, before it begins anew: some 5 MB. Where a query

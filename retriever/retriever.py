@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
 
-from backbones.decode import decode
-from retriever.answer import Answer, Unreadable
-from retriever.choice import choose_categories, choose_row, load_indexed
-from retriever.embedding import embed_picture, encode_words, mix
-from retriever.options import QueryOptions
-from retriever.reference import Reference
-from retriever.watching import Watching
-from schema.errors import ImageError
-from schema.store import Store
+from nearshot.backbones.decode import decode
+from nearshot.backbones.in_order import batches, in_order
+from nearshot.backbones.preparation import prepare_safely
+from nearshot.backbones.protocol import Prepared
+from nearshot.retriever.answer import Answer, Unreadable
+from nearshot.retriever.choice import choose_categories, choose_row, load_indexed
+from nearshot.retriever.embedding import encode_words, mix, unit
+from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.reference import Reference
+from nearshot.retriever.watching import Watching
+from nearshot.schema.errors import ImageError
+from nearshot.schema.store import Store
+
+Encoded = bytes | Image.Image
+"""An image as its encoded bytes, or as an upright RGB picture."""
 
 
 class Retriever:
@@ -32,28 +40,58 @@ class Retriever:
         self._backbone = load_indexed(store, row, weights=options.weights, device=options.device)
         self._words = encode_words(self._backbone, options.text) if options.text is not None else None
 
-    def answer(self, queries: Iterable[tuple[str, bytes | OSError]]) -> Iterator[Answer | Unreadable]:
-        """Answer images given by name and encoded bytes (or the error met on reading them), one by one, in order."""
+    def answer(self, queries: Iterable[tuple[str, Encoded | OSError]]) -> Iterator[Answer | Unreadable]:
+        """Answer images given by name and encoded bytes, or as pictures, or the error met on reading them; in order.
+
+        They are read, decoded and prepared on threads, and encoded in batches. Memory does not grow with their number.
+        """
+        size = self._backbone.batch_size
+        threads = min(os.cpu_count() or 1, 16)
+        prepared = in_order(self._prepare, queries, workers=threads, ahead=size + threads)
         try:
-            yield from self._answer(queries)
+            for batch in batches(prepared, size):
+                yield from self._answer_batch([(query[0], ready) for query, ready in batch])
         finally:
             self._watching.flush()
 
-    def _answer(self, queries: Iterable[tuple[str, bytes | OSError]]) -> Iterator[Answer | Unreadable]:
-        for name, data in queries:
-            if isinstance(data, OSError):
-                yield Unreadable(name, f"cannot be read: {data.strerror or data}")
+    def _answer_batch(self, batch: Sequence[tuple[str, _Ready | str]]) -> Iterator[Answer | Unreadable]:
+        pictures = [ready.prepared for _, ready in batch if isinstance(ready, _Ready)]
+        vectors = iter(self._backbone.encode(pictures) if pictures else ())
+        for name, ready in batch:
+            if isinstance(ready, str):
+                yield Unreadable(name, ready)
                 continue
             try:
-                vector = self._embed(data)
-            except (ImageError, MemoryError) as error:
-                yield Unreadable(name, str(error) or "not enough memory to decode it")
+                vector = unit(self._backbone, next(vectors)[None])
+                if self._words is not None:
+                    vector = mix(vector, self._words, self.options.text_weight)
+            except ImageError as error:
+                yield Unreadable(name, str(error))
                 continue
             answer = self.reference.answer(name, vector, self.options)
-            self._watching.note(self.reference, answer, vector)
+            self._watching.note(self.reference, answer, ready.digest)
             yield answer
 
-    def _embed(self, data: bytes) -> NDArray[np.float32]:
-        picture = decode(data, max_pixels=self.options.max_pixels).picture
-        image = embed_picture(self._backbone, picture)
-        return image if self._words is None else mix(image, self._words, self.options.text_weight)
+    def _prepare(self, query: tuple[str, Encoded | OSError]) -> _Ready | str:
+        """A picture as the backbone wants it, or why there is none."""
+        _, given = query
+        if isinstance(given, OSError):
+            return f"cannot be read: {given.strerror or given}"
+        try:
+            if isinstance(given, bytes):
+                digest = hashlib.sha256(given).hexdigest()
+                picture = decode(given, max_pixels=self.options.max_pixels).picture
+            else:
+                picture = given
+                digest = hashlib.sha256(picture.tobytes()).hexdigest()
+            return _Ready(prepare_safely(self._backbone, picture), digest)
+        except (ImageError, MemoryError) as error:
+            return str(error) or "not enough memory to decode it"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ready:
+    """A prepared picture, and a SHA-256 that tells it from others."""
+
+    prepared: Prepared
+    digest: str

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever import discriminant
-from retriever.discriminant import Discriminant
+from nearshot.retriever import discriminant
+from nearshot.retriever.discriminant import Discriminant
 
 TEMPERATURE = 0.07
 """Of the votes; DINOv2's own evaluation by nearest neighbours divides cosines by it (dinov2/eval/knn.py)."""

@@ -11,20 +11,20 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.choice import choose_categories, choose_row, load_indexed
-from retriever.embedding import encode_words
-from retriever.fusion import fuse
-from retriever.marked import marked_words
-from retriever.rank import Hit, rank_hits
-from retriever.scores import DECIMALS
-from retriever.stopping import Stop, find_stop
-from schema.captions import ImageFilter, captions_shown, has_captions, search_captions
-from schema.catalog import BackboneRow, Catalog
-from schema.errors import UsageError, WeightsError
-from schema.images import Role, Shown
-from schema.store import Store
-from schema.words import match_expression, plain_words
-from vectors.snapshots import Scope, open_vectors
+from nearshot.retriever.choice import choose_categories, choose_row, load_indexed
+from nearshot.retriever.embedding import encode_words
+from nearshot.retriever.fusion import fuse
+from nearshot.retriever.marked import marked_words
+from nearshot.retriever.rank import Hit, rank_hits
+from nearshot.retriever.scores import DECIMALS
+from nearshot.retriever.stopping import Stop, find_stop
+from nearshot.schema.captions import ImageFilter, captions_shown, has_captions, search_captions
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.errors import UsageError, WeightsError
+from nearshot.schema.images import Role, Shown
+from nearshot.schema.store import Store
+from nearshot.schema.words import match_expression, plain_words
+from nearshot.vectors.snapshots import Scope, open_vectors
 
 DEPTH = 200
 """How many of the best of each ranking are fused, at least."""

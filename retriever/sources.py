@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from backbones.limits import MAX_BYTES
-from schema.contract import is_ignored, is_image_name
+from nearshot.backbones.limits import MAX_BYTES
+from nearshot.schema.contract import is_ignored, is_image_name
 
 STANDARD_INPUT = "-"
 

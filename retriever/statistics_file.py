@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.discriminant import Discriminant
-from retriever.scores import Discriminants, Prototypes, Score, Scorer
-from schema.catalog import BackboneRow, Catalog
-from schema.images import Role
-from schema.store import Store
+from nearshot.retriever.discriminant import Discriminant
+from nearshot.retriever.scores import Discriminants, Prototypes, Score, Scorer
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
 
 FORMAT = 1
 """Raised when what is fitted, or how it is written, changes."""

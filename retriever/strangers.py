@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.scores import Score
-from schema.calibrations import CalibrationRow
-from schema.catalog import BackboneRow, Catalog
-from schema.feedback import negatives
-from schema.images import UNKNOWN, Role
-from schema.labelled import labelled_vectors
+from nearshot.retriever.scores import Score
+from nearshot.schema.calibrations import CalibrationRow
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.feedback import negatives
+from nearshot.schema.images import UNKNOWN, Role
+from nearshot.schema.labelled import labelled_vectors
 
 LEAST_STRANGERS = 3
 """Fewer are no label: one or two say where they are, not where strangers are (measured in docs/calibration.md)."""

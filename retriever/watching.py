@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import threading
 from contextlib import suppress
 
-import numpy as np
-from numpy.typing import NDArray
-
-from retriever.answer import Answer
-from retriever.drift import Watch
-from retriever.reference import Reference
-from schema.calibrations import all_calibrations
-from schema.errors import StoreError
-from schema.store import Store
-from schema.watches import WatchRow, put_watch, stored_watches
+from nearshot.retriever.answer import Answer
+from nearshot.retriever.drift import Watch
+from nearshot.retriever.reference import Reference
+from nearshot.schema.calibrations import all_calibrations
+from nearshot.schema.errors import StoreError
+from nearshot.schema.store import Store
+from nearshot.schema.watches import WatchRow, put_watch, stored_watches
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +31,14 @@ class Watching:
         self._lock = threading.Lock()
         self._noted: dict[Key, list[tuple[float, str]]] = {}
 
-    def note(self, reference: Reference, answer: Answer, vector: NDArray[np.float32]) -> None:
-        """Note an answer to a unit vector (1, d), where it bears on a promise."""
+    def note(self, reference: Reference, answer: Answer, digest: str) -> None:
+        """Note an answer to an image with a SHA-256, where it bears on a promise; the same image counts once."""
         nearest = answer.decision.nearest
         if nearest is None or not reference.is_watched:
             return
         key = (reference.row.id, nearest.category, answer.score_by.value)
         with self._lock:
-            self._noted.setdefault(key, []).append((nearest.score, hashlib.sha256(vector.tobytes()).hexdigest()))
+            self._noted.setdefault(key, []).append((nearest.score, digest))
 
     def flush(self) -> None:
         """Bring the store's watches up to what was noted."""

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, exists, func, insert, select, text, update
 from sqlalchemy.exc import DatabaseError
 
-from schema import tables
-from schema.catalog import USABLE
-from schema.editor import Editor
-from schema.images import Role
-from schema.words import Match, bigrams
+from nearshot.schema import tables
+from nearshot.schema.catalog import USABLE
+from nearshot.schema.editor import Editor
+from nearshot.schema.images import Role
+from nearshot.schema.words import Match, bigrams
 
 BY_HAND = "by-hand"
 """The task of captions that a person wrote. They win over generated ones, and no captioner touches them."""

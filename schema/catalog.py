@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, and_, bindparam, func, select
 
-from schema import tables
-from schema.errors import StoreError
-from schema.images import KnownImage, Role, Shown
+from nearshot.schema import tables
+from nearshot.schema.errors import StoreError
+from nearshot.schema.images import KnownImage, Role, Shown
 
 images, contents, embeddings = tables.images.c, tables.contents.c, tables.embeddings.c
 backbones, snapshots = tables.backbones.c, tables.snapshots.c

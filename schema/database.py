@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from schema.errors import StoreBusyError, StoreError
+from nearshot.schema.errors import StoreBusyError, StoreError
 
 HEAD = "0009"
 """The newest migration; a test holds it to the scripts in migrations/, so that opening a store need not import Alembic."""
@@ -72,7 +72,7 @@ def _upgrade(connection: Connection) -> None:
 
     config = Config()
     config.set_main_option("path_separator", "os")
-    config.set_main_option("script_location", str(resources.files("migrations")).replace("%", "%%"))
+    config.set_main_option("script_location", str(resources.files("nearshot.migrations")).replace("%", "%%"))
     config.attributes["connection"] = connection
     current = _version(connection)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import bindparam, delete, insert, select, update
 
-from schema import tables
-from schema.catalog import CHUNK, BackboneRow, Catalog, SnapshotRow
-from schema.images import FoundImage
+from nearshot.schema import tables
+from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog, SnapshotRow
+from nearshot.schema.images import FoundImage
 
 
 class Embedding(NamedTuple):

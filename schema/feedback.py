@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import and_, insert, select, update
 
-from schema import tables
-from schema.catalog import BackboneRow, Catalog, as_vectors
-from schema.editor import Editor
-from schema.images import UNKNOWN
+from nearshot.schema import tables
+from nearshot.schema.catalog import BackboneRow, Catalog, as_vectors
+from nearshot.schema.editor import Editor
+from nearshot.schema.images import UNKNOWN
 
 feedback, contents, embeddings = tables.feedback.c, tables.contents.c, tables.embeddings.c
 

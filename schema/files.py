@@ -9,8 +9,8 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from schema import tables
-from schema.catalog import CHUNK, Catalog
+from nearshot.schema import tables
+from nearshot.schema.catalog import CHUNK, Catalog
 
 
 def files_of(catalog: Catalog, hashes: Collection[str]) -> dict[str, list[Path]]:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from sqlalchemy import insert, select
 
-from schema import tables
-from schema.catalog import BackboneRow, Catalog
-from schema.editor import Editor
+from nearshot.schema import tables
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.editor import Editor
 
 fusions, backbones = tables.fusions.c, tables.backbones.c
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Select, select
 
-from schema import tables
-from schema.captions import ImageFilter, captions_shown
-from schema.catalog import USABLE, Catalog
-from schema.images import Role, Shown
+from nearshot.schema import tables
+from nearshot.schema.captions import ImageFilter, captions_shown
+from nearshot.schema.catalog import USABLE, Catalog
+from nearshot.schema.images import Role, Shown
 
 images, contents, roots = tables.images.c, tables.contents.c, tables.roots.c
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import and_, or_, select
 
-from schema import tables
-from schema.catalog import USABLE, BackboneRow, Catalog, as_vectors
-from schema.images import Role
+from nearshot.schema import tables
+from nearshot.schema.catalog import USABLE, BackboneRow, Catalog, as_vectors
+from nearshot.schema.images import Role
 
 images, contents, embeddings = tables.images.c, tables.contents.c, tables.embeddings.c
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from sqlalchemy import and_, delete, insert, select
 
-from schema import tables
-from schema.catalog import Catalog
-from schema.editor import Editor
+from nearshot.schema import tables
+from nearshot.schema.catalog import Catalog
+from nearshot.schema.editor import Editor
 
 marks, contents = tables.marks.c, tables.contents.c
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import bindparam, select
 
-from schema import tables
-from schema.captions import BY_HAND, ImageFilter
-from schema.catalog import USABLE, BackboneRow, Catalog
-from schema.images import Role
+from nearshot.schema import tables
+from nearshot.schema.captions import BY_HAND, ImageFilter
+from nearshot.schema.catalog import USABLE, BackboneRow, Catalog
+from nearshot.schema.images import Role
 
 images, contents, embeddings, captions = (
     table.c for table in (tables.images, tables.contents, tables.embeddings, tables.captions)

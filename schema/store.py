@@ -12,10 +12,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from schema.catalog import Catalog
-from schema.database import Database
-from schema.editor import Editor
-from schema.errors import StoreBusyError, StoreError, UsageError
+from nearshot.schema.catalog import Catalog
+from nearshot.schema.database import Database
+from nearshot.schema.editor import Editor
+from nearshot.schema.errors import StoreBusyError, StoreError, UsageError
 
 DATABASE_FILE = "nearshot.db"
 SNAPSHOT_DIRECTORY = "snapshots"

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import delete, insert, select
 
-from schema import tables
-from schema.catalog import Catalog
-from schema.editor import Editor
+from nearshot.schema import tables
+from nearshot.schema.catalog import Catalog
+from nearshot.schema.editor import Editor
 
 watches, backbones = tables.watches.c, tables.backbones.c
 

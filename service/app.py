@@ -11,15 +11,15 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from service.api import router
-from service.drawings import Drawings
-from service.engine import Engine
-from service.guard import Guard
-from service.intake import Intake
-from service.keys import Key
-from service.problems import problem, translate_errors
-from service.runs import Runs
-from service.work import Work
+from nearshot.service.api import router
+from nearshot.service.drawings import Drawings
+from nearshot.service.engine import Engine
+from nearshot.service.guard import Guard
+from nearshot.service.intake import Intake
+from nearshot.service.keys import Key
+from nearshot.service.problems import problem, translate_errors
+from nearshot.service.runs import Runs
+from nearshot.service.work import Work
 
 SLOW_THREADS, DRAWING_THREADS = 2, 2
 """For what takes seconds (what is written, status), and for what may take a minute (reports, maps): no query waits for them."""

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backbones.protocol import Backbone, Description, Prepared
-from schema.errors import NearshotError
+from nearshot.backbones.protocol import Backbone, Description, Prepared
+from nearshot.schema.errors import NearshotError
 
 Vector = NDArray[np.float32]
 

@@ -11,9 +11,9 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from retriever.context import Context
-from retriever.options import QueryOptions
-from schema.errors import ImageError, NearshotError, UsageError
+from nearshot.retriever.context import Context
+from nearshot.retriever.options import QueryOptions
+from nearshot.schema.errors import ImageError, NearshotError, UsageError
 
 KEY_VARIABLE = "NEARSHOT_API_KEY"
 SECONDS = 120.0

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
-from service.batcher import FullError
-from service.work import Work
+from nearshot.service.batcher import FullError
+from nearshot.service.work import Work
 
 LOOK_SECONDS = 0.25
 """How soon those who wait are told that the service ends."""

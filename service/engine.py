@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections import OrderedDict
@@ -11,32 +12,32 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.decode import decode
-from backbones.preparation import prepare_safely
-from backbones.protocol import Backbone, Prepared
-from backbones.spec import canonical_name, parts_of
-from evaluation.evaluate import EvaluationOptions, evaluate
-from evaluation.projection import Projection, project
-from evaluation.report import render_report
-from indexer.additions import add_query
-from indexer.options import IndexOptions
-from retriever.answer import Answer
-from retriever.choice import choose_categories, choose_row, load_indexed
-from retriever.embedding import encode_words
-from retriever.fused import FusedBackbone
-from retriever.options import Against, QueryOptions
-from retriever.reference import Reference
-from retriever.scores import Score
-from retriever.search import Results, SearchOptions, search
-from retriever.watching import Watching
-from schema.catalog import BackboneRow, Catalog
-from schema.errors import UsageError, WeightsError
-from schema.store import Store
-from schema.watches import Lapse, lapses
-from service.batcher import BatchedBackbone, Batcher
-from service.metrics import Metrics
-from service.remembered import Remembered
-from service.settings import Settings
+from nearshot.backbones.decode import decode
+from nearshot.backbones.preparation import prepare_safely
+from nearshot.backbones.protocol import Backbone, Prepared
+from nearshot.backbones.spec import canonical_name, parts_of
+from nearshot.evaluation.evaluate import EvaluationOptions, evaluate
+from nearshot.evaluation.projection import Projection, project
+from nearshot.evaluation.report import render_report
+from nearshot.indexer.additions import add_query
+from nearshot.indexer.options import IndexOptions
+from nearshot.retriever.answer import Answer
+from nearshot.retriever.choice import choose_categories, choose_row, load_indexed
+from nearshot.retriever.embedding import encode_words
+from nearshot.retriever.fused import FusedBackbone
+from nearshot.retriever.options import Against, QueryOptions
+from nearshot.retriever.reference import Reference
+from nearshot.retriever.scores import Score
+from nearshot.retriever.search import Results, SearchOptions, search
+from nearshot.retriever.watching import Watching
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.errors import UsageError, WeightsError
+from nearshot.schema.store import Store
+from nearshot.schema.watches import Lapse, lapses
+from nearshot.service.batcher import BatchedBackbone, Batcher
+from nearshot.service.metrics import Metrics
+from nearshot.service.remembered import Remembered
+from nearshot.service.settings import Settings
 
 WATCH_SECONDS = 5.0
 """How often the store is told what queries have scored."""
@@ -155,9 +156,9 @@ class Engine:
         row = self.reference(QueryOptions(backbone=backbone, category=category)).row
         return self._maps.get((row.id, category, method), lambda catalog: project(catalog, row, category, method))
 
-    def watch(self, reference: Reference, answer: Answer, vector: NDArray[np.float32]) -> None:
+    def watch(self, reference: Reference, answer: Answer, digest: str) -> None:
         """Take an answer's score down; the store is told of what was taken down every few seconds."""
-        self.watching.note(reference, answer, vector)
+        self.watching.note(reference, answer, digest)
         with self._opening:
             idle = self._telling is None or not self._telling.is_alive()
             if idle and time.monotonic() - self._watched_at > WATCH_SECONDS:
@@ -227,12 +228,13 @@ class Engine:
         """The loaded backbone of a reference."""
         return next(served.backbone for served in self.served.values() if served.row.id == reference.row.id)
 
-    def prepare(self, upload: BinaryIO, backbone: Backbone) -> Prepared:
-        """Read an upload, decode it, and prepare it. ImageError where it is no image."""
+    def prepare(self, upload: BinaryIO, backbone: Backbone) -> tuple[Prepared, str]:
+        """Read an upload, decode it, and prepare it; and its SHA-256. ImageError where it is no image."""
         with self.metrics.stage("decode"):
-            picture = decode(upload.read(), max_pixels=self.settings.max_pixels).picture
+            data = upload.read()
+            picture = decode(data, max_pixels=self.settings.max_pixels).picture
         with self.metrics.stage("prepare"):
-            return prepare_safely(backbone, picture)
+            return prepare_safely(backbone, picture), hashlib.sha256(data).hexdigest()
 
     def words(self, row: BackboneRow, words: str) -> NDArray[np.float32]:
         """The unit vector of some words. WeightsError where the row's backbone is not served."""

@@ -14,11 +14,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
-from schema.errors import NearshotError
-from service.intake import Intake
-from service.keys import Key, Scope, scopes_of
-from service.metrics import Metrics
-from service.problems import CLIENT_LEFT, problem
+from nearshot.schema.errors import NearshotError
+from nearshot.service.intake import Intake
+from nearshot.service.keys import Key, Scope, scopes_of
+from nearshot.service.metrics import Metrics
+from nearshot.service.problems import CLIENT_LEFT, problem
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from schema.errors import UsageError
-from schema.store import utc_now
+from nearshot.schema.errors import UsageError
+from nearshot.schema.store import utc_now
 
 
 class Scope(StrEnum):

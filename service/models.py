@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from retriever.options import Against
-from retriever.scores import Score
-from retriever.search import Mode
-from schema.images import Role
+from nearshot.retriever.options import Against
+from nearshot.retriever.scores import Score
+from nearshot.retriever.search import Mode
+from nearshot.schema.images import Role
 
 Name = Annotated[str, Field(max_length=255)]
 Verdict = Literal["match", "ambiguous", "unknown", "no_support"]

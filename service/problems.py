@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from schema.errors import ImageError, NearshotError, StoreBusyError, UsageError, WeightsError
-from service.batcher import FullError
+from nearshot.schema.errors import ImageError, NearshotError, StoreBusyError, UsageError, WeightsError
+from nearshot.service.batcher import FullError
 
 STATUS: Mapping[type[NearshotError], HTTPStatus] = {
     FullError: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from service.problems import problem
+from nearshot.service.problems import problem
 
 HEAD_SECONDS = 20.0
 READING_SECONDS = 60.0

@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from schema.catalog import Catalog
-from schema.store import Store
+from nearshot.schema.catalog import Catalog
+from nearshot.schema.store import Store
 
 Made = TypeVar("Made")
 

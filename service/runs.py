@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from backbones.protocol import Backbone
-from indexer.options import IndexOptions
-from indexer.run import IndexRun
-from schema.errors import NearshotError, StoreBusyError
-from schema.store import Store
+from nearshot.backbones.protocol import Backbone
+from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.run import IndexRun
+from nearshot.schema.errors import NearshotError, StoreBusyError
+from nearshot.schema.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbones.limits import MAX_PIXELS
+from nearshot.backbones.limits import MAX_PIXELS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

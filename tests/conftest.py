@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from indexer.options import IndexOptions
-from indexer.report import Report
-from indexer.run import IndexRun
-from schema.store import Store
+from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.report import Report
+from nearshot.indexer.run import IndexRun
+from nearshot.schema.store import Store
 from tests.photographs import photograph
 
 HOG = IndexOptions(backbones=("hog",), workers=2)
@@ -113,8 +113,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def florence2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A --weights directory with a tiny random Florence-2."""
-    from backbones.captioner import Task
-    from backbones.florence2 import LENGTHS
+    from nearshot.backbones.captioner import Task
+    from nearshot.backbones.florence2 import LENGTHS
     from tests import tiny
 
     LENGTHS.update(dict.fromkeys(Task, 24))  # random weights never come to an end by themselves
@@ -140,7 +140,7 @@ class Outcome:
 @pytest.fixture
 def nearshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """Run the command line in this process, in `tmp_path`."""
-    from cli import main
+    from nearshot.commands.main import main
 
     monkeypatch.chdir(tmp_path)
 

@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from retriever.calibration import Aim, Aims
-from retriever.evidence import gather, set_samples
-from retriever.find_policy import Guard, find_policy
-from retriever.held_out import HeldOut
-from retriever.prediction_set import prediction_set
-from retriever.scores import Labelled, Score, cosines, fit
-from retriever.stopping import MarkedList, find_stop
-from schema.labelled import LabelledVectors
-from vectors.normalise import normalise
+from nearshot.retriever.calibration import Aim, Aims
+from nearshot.retriever.evidence import gather, set_samples
+from nearshot.retriever.find_policy import Guard, find_policy
+from nearshot.retriever.held_out import HeldOut
+from nearshot.retriever.prediction_set import prediction_set
+from nearshot.retriever.scores import Labelled, Score, cosines, fit
+from nearshot.retriever.stopping import MarkedList, find_stop
+from nearshot.schema.labelled import LabelledVectors
+from nearshot.vectors.normalise import normalise
 
 Vectors = NDArray[np.float32]
 LABELS = 6

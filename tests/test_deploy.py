@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import tomllib
 from pathlib import Path
 
 import click
 import pytest
 import yaml
 
-from cli import main
-from commands.serve import GRACE_S, serve
-from service.protocol import CONNECTIONS, HEAD_SECONDS, READING_SECONDS
-from service.settings import Settings
+from nearshot.commands.main import main
+from nearshot.commands.serve import GRACE_S, serve
+from nearshot.service.protocol import CONNECTIONS, HEAD_SECONDS, READING_SECONDS
+from nearshot.service.settings import Settings
+from tests.test_packaging import PARTS
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -51,20 +51,7 @@ def test_there_are_calls_to_look_at() -> None:
 
 def test_the_image_is_built_from_all_packages_and_nothing_else() -> None:
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    packages = {package.split(".")[0] for package in setuptools["packages"]}
-    modules = {f"{module}.py" for module in setuptools["py-modules"]}
-    assert kept == packages | modules | {"pyproject.toml", "constraints.txt", "README.md"}
-
-
-def test_every_package_is_named_so_that_an_installation_has_them_all() -> None:
-    named = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    there = {
-        ".".join(path.parent.relative_to(ROOT).parts)
-        for top in {name.split(".")[0] for name in named}
-        for path in (ROOT / top).rglob("__init__.py")
-    }
-    assert named == there
+    assert kept == {*PARTS, "nearshot", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"}
 
 
 def test_compose_builds_the_targets_that_the_dockerfile_has() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.metrics import oscr
-from retriever.calibration import answered_right
-from retriever.choose_score import ScoreEvidence, best_score
-from retriever.evidence import gather
-from retriever.find_policy import Guard
-from retriever.held_out import HeldOut
-from retriever.scores import Labelled, Score, fit
+from nearshot.evaluation.metrics import oscr
+from nearshot.retriever.calibration import answered_right
+from nearshot.retriever.choose_score import ScoreEvidence, best_score
+from nearshot.retriever.evidence import gather
+from nearshot.retriever.find_policy import Guard
+from nearshot.retriever.held_out import HeldOut
+from nearshot.retriever.scores import Labelled, Score, fit
 from tests.promises import (
     LABELS,
     Population,

@@ -120,7 +120,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have commands run here, where the archives' checksums are those of the stand-ins."""
     from click.testing import CliRunner
 
-    from cli import main as cli
+    from nearshot.commands.main import main as cli
 
     def run(*arguments: str) -> None:
         result = CliRunner().invoke(cli, list(arguments))

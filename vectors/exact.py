@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vectors.protocol import Neighbours, check_new_ids, check_unit_vectors, nearest
+from nearshot.vectors.protocol import Neighbours, check_new_ids, check_unit_vectors, nearest
 
 
 class ExactStore:

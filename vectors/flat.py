@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vectors.protocol import Neighbours, check_new_ids, check_unit_vectors, nearest
+from nearshot.vectors.protocol import Neighbours, check_new_ids, check_unit_vectors, nearest
 
 ROUNDING = 1e-5
 """More than float32 sums of a unit vector's few thousand products can be off."""

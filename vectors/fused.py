@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from schema.catalog import CHUNK, BackboneRow, Catalog, as_vectors
-from schema.editor import Embedding
-from schema.fusions import Part, PartVector, contents_to_fuse, part_vectors, parts_of_fusion, put_parts
-from schema.images import Role
-from schema.labelled import labelled_vectors
-from schema.store import Store
-from vectors.normalise import normalise
+from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog, as_vectors
+from nearshot.schema.editor import Embedding
+from nearshot.schema.fusions import Part, PartVector, contents_to_fuse, part_vectors, parts_of_fusion, put_parts
+from nearshot.schema.images import Role
+from nearshot.schema.labelled import labelled_vectors
+from nearshot.schema.store import Store
+from nearshot.vectors.normalise import normalise
 
 SAMPLE = 1000
 """Shots per category that a spread is measured on, at most: an even choice by SHA-256."""

@@ -11,12 +11,12 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-from schema.catalog import BackboneRow, Catalog, SnapshotRow, Vectors
-from schema.errors import StoreError
-from schema.images import Role
-from schema.store import Store
-from vectors.flat import FlatStore
-from vectors.protocol import VectorStore
+from nearshot.schema.catalog import BackboneRow, Catalog, SnapshotRow, Vectors
+from nearshot.schema.errors import StoreError
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
+from nearshot.vectors.flat import FlatStore
+from nearshot.vectors.protocol import VectorStore
 
 log = logging.getLogger(__name__)
 

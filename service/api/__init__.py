@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from service.api import feedback, images, overview, queries, runs
-from service.problems import described
+from nearshot.service.api import feedback, images, overview, queries, runs
+from nearshot.service.problems import described
 
 router = APIRouter(responses=described(400, 401, 403, 405, 408, 413, 421, 422, 503))
 for part in (queries, images, overview, runs, feedback):

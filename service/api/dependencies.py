@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from service.drawings import Drawings
-from service.engine import Engine
-from service.runs import Runs
-from service.work import Work
+from nearshot.service.drawings import Drawings
+from nearshot.service.engine import Engine
+from nearshot.service.runs import Runs
+from nearshot.service.work import Work
 
 
 def _shared(name: str) -> Any:

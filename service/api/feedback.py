@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form
 
-from indexer.feedback import add_shot, reject, undo
-from retriever.marking import mark_hit, mark_result
-from schema.errors import UsageError
-from schema.feedback import Action
-from service import models
-from service.api.dependencies import EngineHere, SlowWorkHere
-from service.api.images import find_image
-from service.problems import described
+from nearshot.indexer.feedback import add_shot, reject, undo
+from nearshot.retriever.marking import mark_hit, mark_result
+from nearshot.schema.errors import UsageError
+from nearshot.schema.feedback import Action
+from nearshot.service import models
+from nearshot.service.api.dependencies import EngineHere, SlowWorkHere
+from nearshot.service.api.images import find_image
+from nearshot.service.problems import described
 
 router = APIRouter(prefix="/v1")
 

@@ -12,15 +12,15 @@ from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from backbones.thumbnail import thumbnail
-from schema.captions import ImageFilter
-from schema.files import read_content
-from schema.gallery import Pictured, list_pictured, pictured
-from service import models
-from service.api.dependencies import EngineHere, SlowWorkHere, WorkHere
-from service.engine import Engine
-from service.problems import described
-from service.work import Work
+from nearshot.backbones.thumbnail import thumbnail
+from nearshot.schema.captions import ImageFilter
+from nearshot.schema.files import read_content
+from nearshot.schema.gallery import Pictured, list_pictured, pictured
+from nearshot.service import models
+from nearshot.service.api.dependencies import EngineHere, SlowWorkHere, WorkHere
+from nearshot.service.engine import Engine
+from nearshot.service.problems import described
+from nearshot.service.work import Work
 
 THUMBNAIL_SIDE = 256
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif", "AVIF": "image/avif"}

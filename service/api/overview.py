@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 
-from backbones.protocol import TextEncoder
-from evaluation.next_labels import advise
-from evaluation.projection import methods
-from indexer.survey import survey
-from schema.images import Role
-from service import models
-from service.api.dependencies import DrawingsHere, EngineHere, SlowWorkHere, WorkHere
+from nearshot.backbones.protocol import TextEncoder
+from nearshot.evaluation.next_labels import advise
+from nearshot.evaluation.projection import methods
+from nearshot.indexer.survey import survey
+from nearshot.schema.images import Role
+from nearshot.service import models
+from nearshot.service.api.dependencies import DrawingsHere, EngineHere, SlowWorkHere, WorkHere
 
 REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 

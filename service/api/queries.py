@@ -9,18 +9,18 @@ from typing import Annotated, Any, BinaryIO
 from fastapi import APIRouter, File, Query, Request, UploadFile
 from starlette.exceptions import HTTPException
 
-from retriever.answer import Answer, Unreadable
-from retriever.context import Context
-from retriever.embedding import mix, unit
-from retriever.options import QueryOptions
-from retriever.reference import Reference
-from retriever.search import SearchOptions
-from schema.captions import ImageFilter
-from schema.errors import ImageError
-from service import models
-from service.api.dependencies import EngineHere, WorkHere
-from service.engine import Engine
-from service.work import Work, while_connected
+from nearshot.retriever.answer import Answer, Unreadable
+from nearshot.retriever.context import Context
+from nearshot.retriever.embedding import mix, unit
+from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.reference import Reference
+from nearshot.retriever.search import SearchOptions
+from nearshot.schema.captions import ImageFilter
+from nearshot.schema.errors import ImageError
+from nearshot.service import models
+from nearshot.service.api.dependencies import EngineHere, WorkHere
+from nearshot.service.engine import Engine
+from nearshot.service.work import Work, while_connected
 
 router = APIRouter(prefix="/v1")
 
@@ -73,7 +73,7 @@ async def _answer(
     backbone = engine.backbone(reference)
     try:
         with engine.batcher.arrival(backbone):
-            prepared = await work.do(engine.prepare, upload, backbone)
+            prepared, digest = await work.do(engine.prepare, upload, backbone)
             # Not on that thread: it would go on for a client that has left.
             encoding = engine.batcher.submit(backbone, prepared)
         with engine.metrics.stage("encode"):
@@ -88,7 +88,7 @@ async def _answer(
             hits = reference.search(vector, options)
         with engine.metrics.stage("decide"):
             answer = reference.decide(name, vector, hits, options)
-        engine.watch(reference, answer, vector)
+        engine.watch(reference, answer, digest)
         return answer
 
     answer = await work.do(decide)

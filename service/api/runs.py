@@ -13,10 +13,10 @@ from fastapi import APIRouter, Depends
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
-from service import models
-from service.api.dependencies import EngineHere, RunsHere, WorkHere
-from service.problems import described
-from service.runs import RunState
+from nearshot.service import models
+from nearshot.service.api.dependencies import EngineHere, RunsHere, WorkHere
+from nearshot.service.problems import described
+from nearshot.service.runs import RunState
 
 router = APIRouter(prefix="/v1")
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backbones.decode import decode
-from schema.errors import ImageError
+from nearshot.backbones.decode import decode
+from nearshot.schema.errors import ImageError
 from tests.photographs import NAMES, photograph
 
 

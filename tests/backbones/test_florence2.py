@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from backbones.captioner import Captioner, Task
-from backbones.decode import decode
-from backbones.florence2 import clean
-from backbones.loading import load_captioner
-from backbones.protocol import Precision
-from schema.errors import WeightsError
+from nearshot.backbones.captioner import Captioner, Task
+from nearshot.backbones.decode import decode
+from nearshot.backbones.florence2 import clean
+from nearshot.backbones.loading import load_captioner
+from nearshot.backbones.protocol import Precision
+from nearshot.schema.errors import WeightsError
 from tests.backbones.test_decode import encoded
 from tests.photographs import NAMES, photograph
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from backbones.forward import forward_pass, stand_back
-from schema.errors import IndexingError
+from nearshot.backbones.forward import forward_pass, stand_back
+from nearshot.schema.errors import IndexingError
 
 CPU = torch.device("cpu")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from backbones.hog import HogBackbone
-from backbones.spec import NAMED
+from nearshot.backbones.hog import HogBackbone
+from nearshot.backbones.spec import NAMED
+from nearshot.vectors.normalise import normalise
 from tests.photographs import NAMES, photograph
-from vectors.normalise import normalise
 
 HOG = HogBackbone()
 

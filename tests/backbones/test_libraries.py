@@ -15,18 +15,18 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, Dinov2Model
 
-from backbones.choice import choose
-from backbones.protocol import Backbone, Precision
-from backbones.spec import parse_spec
-from indexer.options import IndexOptions
-from schema.errors import WeightsError
-from schema.images import Role
-from schema.store import Store
+from nearshot.backbones.choice import choose
+from nearshot.backbones.protocol import Backbone, Precision
+from nearshot.backbones.spec import parse_spec
+from nearshot.indexer.options import IndexOptions
+from nearshot.schema.errors import WeightsError
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
+from nearshot.vectors.normalise import normalise
+from nearshot.vectors.snapshots import Scope, open_vectors
 from tests import tiny
 from tests.conftest import run_index
 from tests.photographs import NAMES, photograph
-from vectors.normalise import normalise
-from vectors.snapshots import Scope, open_vectors
 
 PICTURES = [Image.open(photograph(name)).convert("RGB") for name in NAMES]
 Reference = NDArray[np.float32]

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from backbones.choice import choose
-from backbones.protocol import Backbone
-from backbones.spec import Library, parse_spec
-from backbones.weights import locate
-from schema.errors import UsageError, WeightsError
+from nearshot.backbones.choice import choose
+from nearshot.backbones.protocol import Backbone
+from nearshot.backbones.spec import Library, parse_spec
+from nearshot.backbones.weights import locate
+from nearshot.schema.errors import UsageError, WeightsError
 from tests.photographs import photograph
 
 TINY = "test_efficientnet.r160_in1k"
@@ -62,7 +62,7 @@ def test_lite0_prepares_as_its_weights_were_trained() -> None:
 
 def test_lite0_knows_what_imagenet_knows() -> None:
     """A cup of coffee is an espresso to its classifier: the tensors are in their places."""
-    from backbones.state_dict import read_state
+    from nearshot.backbones.state_dict import read_state
 
     backbone, spec = load("lite0"), parse_spec("lite0")
     location = locate(spec)
@@ -82,7 +82,7 @@ def test_lite0_refuses_a_file_that_is_not_the_one_it_should_be(tmp_path: Path, m
     data = bytearray(location.path.read_bytes())
     data[-1] ^= 1
     copy.write_bytes(data)
-    monkeypatch.setattr("backbones.weights._installed_lite0", lambda: copy)
+    monkeypatch.setattr("nearshot.backbones.weights._installed_lite0", lambda: copy)
     with pytest.raises(WeightsError, match=r"lite0: .* is not the file it should be"):
         load("lite0")
 

@@ -9,7 +9,7 @@ from open_clip.transform import image_transform
 from PIL import Image
 from torchvision import transforms
 
-from backbones.transforms import as_function
+from nearshot.backbones.transforms import as_function
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 TRANSFORMS = {

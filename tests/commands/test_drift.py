@@ -10,11 +10,11 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from schema.store import Store
-from service.app import create_app
-from service.engine import Engine
-from service.metrics import Metrics
-from service.settings import Settings
+from nearshot.schema.store import Store
+from nearshot.service.app import create_app
+from nearshot.service.engine import Engine
+from nearshot.service.metrics import Metrics
+from nearshot.service.settings import Settings
 from tests.conftest import Outcome, save_crop
 from tests.service.asking import wait_for
 
@@ -68,19 +68,19 @@ def test_what_queries_score_draws_no_revision_and_keeps_no_picture(nearshot: Run
 def test_a_store_that_cannot_be_written_still_answers(
     nearshot: Run, calibrated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from schema.errors import StoreError
+    from nearshot.schema.errors import StoreError
 
     def refuse(*_: object) -> None:
         raise StoreError("attempt to write a readonly database")
 
-    monkeypatch.setattr("retriever.watching.put_watch", refuse)
+    monkeypatch.setattr("nearshot.retriever.watching.put_watch", refuse)
     assert nearshot("query", "noise/1.png").status == 0
 
 
 def test_the_service_says_so_in_answers_and_metrics(
     nearshot: Run, calibrated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.engine.WATCH_SECONDS", 0.0)
+    monkeypatch.setattr("nearshot.service.engine.WATCH_SECONDS", 0.0)
     with Store(calibrated / ".nearshot") as store:
         engine = Engine(store, Settings(reference_age=0.0), Metrics())
         engine.load()

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from schema.store import Store
+from nearshot.schema.store import Store
 from tests.conftest import SMALL, Outcome, save_crop
 
 Run = Callable[..., Outcome]
@@ -204,7 +204,7 @@ def test_a_run_with_nothing_to_do_imports_neither_torch_nor_faiss(
     arguments = ["index", "data", "--backbone", "hog", "--backbone", "dinov2", "--weights", str(weights)]
     assert nearshot(*arguments, "--device", "cpu").status == 0
     script = (
-        "import sys; from cli import main; main(sys.argv[1:], standalone_mode=False); "
+        "import sys; from nearshot.commands.main import main; main(sys.argv[1:], standalone_mode=False); "
         "print([name for name in ('torch', 'faiss', 'transformers', 'skimage') if name in sys.modules])"
     )
     command = [sys.executable, "-c", script, *arguments]

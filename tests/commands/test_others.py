@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
-from cli import main
-from commands.common import near
+from nearshot.commands.common import near
+from nearshot.commands.main import main
 from tests.conftest import Outcome, save_crop
 
 Run = Callable[..., Outcome]
@@ -89,7 +89,7 @@ def test_backbones_lists_where_weights_come_from_and_whether_they_are_here(nears
 
 def test_pull_without_a_network_is_one_clear_line(nearshot: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("backbones.weights.NETWORK_PATIENCE_S", 0.5)
+    monkeypatch.setattr("nearshot.backbones.weights.NETWORK_PATIENCE_S", 0.5)
     outcome = nearshot("backbones", "pull", "clip")
     assert outcome.status == 2
     [line] = outcome.stderr.splitlines()
@@ -116,7 +116,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     import sys
 
     script = (
-        "import sys; from cli import main\n"
+        "import sys; from nearshot.commands.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "print([name for name in ('torch', 'faiss', 'numpy', 'PIL', 'sqlalchemy', 'rich') if name in sys.modules])"

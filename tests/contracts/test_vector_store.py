@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vectors.exact import ExactStore
-from vectors.flat import FlatStore
-from vectors.normalise import normalise
-from vectors.protocol import VectorStore
+from nearshot.vectors.exact import ExactStore
+from nearshot.vectors.flat import FlatStore
+from nearshot.vectors.normalise import normalise
+from nearshot.vectors.protocol import VectorStore
 
 DIMENSION = 8
 

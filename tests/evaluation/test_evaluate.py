@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.evaluate import EvaluationOptions, evaluate
-from evaluation.report import render_report
-from evaluation.tables import OUTCOMES, as_json, outcomes_table, shots_table, write
-from retriever.answer import Answer
-from retriever.calibrate import CalibrationOptions, calibrate_all
-from retriever.calibration import Aim, Aims
-from retriever.options import QueryOptions
-from retriever.retriever import Retriever
-from retriever.scores import Score
-from retriever.sources import read_queries
-from retriever.strangers import is_for_calibration
-from schema.errors import UsageError
-from schema.store import Store
+from nearshot.evaluation.evaluate import EvaluationOptions, evaluate
+from nearshot.evaluation.report import render_report
+from nearshot.evaluation.tables import OUTCOMES, as_json, outcomes_table, shots_table, write
+from nearshot.retriever.answer import Answer
+from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
+from nearshot.retriever.calibration import Aim, Aims
+from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.retriever import Retriever
+from nearshot.retriever.scores import Score
+from nearshot.retriever.sources import read_queries
+from nearshot.retriever.strangers import is_for_calibration
+from nearshot.schema.errors import UsageError
+from nearshot.schema.store import Store
 from tests.conftest import HOG, Writer, run_index, save_crop
 
 LABELS = {"cat": "chelsea", "coffee": "coffee", "rocket": "rocket"}
@@ -114,7 +114,7 @@ def test_copies_of_shots_are_left_out_and_listed(store: Store, data: Path) -> No
 def test_what_a_calibration_has_seen_is_not_judged_by(
     store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retriever.find_policy.ENOUGH", 1)
+    monkeypatch.setattr("nearshot.retriever.find_policy.ENOUGH", 1)
     run_index(store, data)
     everything = evaluate(store, LEAKS_KEPT)
     assert (everything.unseen_only, everything.outcomes[-1].outcomes.queries) == (False, 20)
@@ -172,8 +172,8 @@ def test_everything_is_in_the_json_and_torch_is_not_imported(store: Store, data:
     assert {"table7", "table8", "table9", "table10", "table11", "leaks", "inputs", "tables", "options"} <= facts.keys()
     script = (
         "import sys; from pathlib import Path\n"
-        "from schema.store import Store\n"
-        "from evaluation.evaluate import EvaluationOptions, evaluate\n"
+        "from nearshot.schema.store import Store\n"
+        "from nearshot.evaluation.evaluate import EvaluationOptions, evaluate\n"
         f"evaluate(Store(Path({str(store.directory)!r})), EvaluationOptions())\n"
         "print([name for name in ('torch', 'faiss', 'transformers', 'open_clip') if name in sys.modules])"
     )
@@ -186,7 +186,7 @@ def test_the_digest_of_the_inputs_covers_every_calibration_that_a_table_rests_on
     store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Table 9 shows the sets of scores that are not in force, too."""
-    monkeypatch.setattr("retriever.find_policy.ENOUGH", 1)
+    monkeypatch.setattr("nearshot.retriever.find_policy.ENOUGH", 1)
     run_index(store, data)
     aims = Aims({Aim.FALSE_REJECT: 0.4})
     options = replace(LEAKS_KEPT, score=Score.MAX_SIM)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from evaluation.lint import Finding, Rule, Severity, lint
-from schema.errors import UsageError
-from schema.store import Store
+from nearshot.evaluation.lint import Finding, Rule, Severity, lint
+from nearshot.schema.errors import UsageError
+from nearshot.schema.store import Store
 from tests.conftest import Writer, run_index, save_crop
 
 SHOTS = "things/2.support-set"

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, macro_f1, oscr, risk_coverage
-from evaluation.outcomes import AMBIGUOUS, REFUSED, Outcomes, count_outcomes, predict
-from retriever.decision import decide
-from retriever.policy import Policy
-from retriever.rank import Candidate, Hit
-from schema.images import Role, Shown
+from nearshot.evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, macro_f1, oscr, risk_coverage
+from nearshot.evaluation.outcomes import AMBIGUOUS, REFUSED, Outcomes, count_outcomes, predict
+from nearshot.retriever.decision import decide
+from nearshot.retriever.policy import Policy
+from nearshot.retriever.rank import Candidate, Hit
+from nearshot.schema.images import Role, Shown
 
 LEVELS = st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.9])
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.learning_curve import Curve, more_shots
-from evaluation.next_labels import advise, doubts, one_of_each, typicality
-from schema.store import Store
+from nearshot.evaluation.learning_curve import Curve, more_shots
+from nearshot.evaluation.next_labels import advise, doubts, one_of_each, typicality
+from nearshot.schema.store import Store
 from tests.conftest import Outcome, run_index, save_crop
 
 Run = Callable[..., Outcome]

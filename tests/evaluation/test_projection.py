@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from evaluation import projection
-from evaluation.projection import project
-from schema.errors import UsageError
-from schema.images import Role
-from schema.store import Store
+from nearshot.evaluation import projection
+from nearshot.evaluation.projection import project
+from nearshot.schema.errors import UsageError
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
 from tests.conftest import run_index, save_crop
 
 

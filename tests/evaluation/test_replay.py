@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.replay import ReplayOptions, replay
-from retriever.answer import Answer
-from retriever.options import QueryOptions
-from retriever.retriever import Retriever
-from retriever.scores import Score
-from retriever.sources import read_queries
-from schema.store import Store
+from nearshot.evaluation.replay import ReplayOptions, replay
+from nearshot.retriever.answer import Answer
+from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.retriever import Retriever
+from nearshot.retriever.scores import Score
+from nearshot.retriever.sources import read_queries
+from nearshot.schema.store import Store
 from tests.conftest import run_index, save_crop
 
 

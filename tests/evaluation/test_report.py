@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation import plots
-from evaluation.evaluate import Evaluation, EvaluationOptions, ShotsRow, evaluate
-from evaluation.judged import Judged, MistakeKind, Place, worst_mistakes
-from evaluation.outcomes import AMBIGUOUS, REFUSED
-from evaluation.report import render_report
-from evaluation.shots import Figure
-from retriever.answer import Answer
-from retriever.options import QueryOptions
-from retriever.policy import Policy
-from retriever.retriever import Retriever
-from retriever.scores import Score
-from retriever.sources import read_queries
-from schema.store import Store
+from nearshot.evaluation import plots
+from nearshot.evaluation.evaluate import Evaluation, EvaluationOptions, ShotsRow, evaluate
+from nearshot.evaluation.judged import Judged, MistakeKind, Place, worst_mistakes
+from nearshot.evaluation.outcomes import AMBIGUOUS, REFUSED
+from nearshot.evaluation.report import render_report
+from nearshot.evaluation.shots import Figure
+from nearshot.retriever.answer import Answer
+from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.policy import Policy
+from nearshot.retriever.retriever import Retriever
+from nearshot.retriever.scores import Score
+from nearshot.retriever.sources import read_queries
+from nearshot.schema.store import Store
 from tests.conftest import Writer, run_index
 
 ODD = "$5 <script>alert(1)</script> 猫"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, macro_f1, oscr
-from evaluation.outcomes import predict
-from evaluation.resampling import better_in, resample, sampling_errors
-from retriever.policy import Policy
+from nearshot.evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, macro_f1, oscr
+from nearshot.evaluation.outcomes import predict
+from nearshot.evaluation.resampling import better_in, resample, sampling_errors
+from nearshot.retriever.policy import Policy
 
 
 def drawn(seed: int, count: int = 60, labels: int = 3) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

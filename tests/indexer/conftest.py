@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backbones.hog import HogBackbone
-from schema.images import Role
-from schema.store import Store
-from vectors.snapshots import Scope, open_vectors
+from nearshot.backbones.hog import HogBackbone
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
+from nearshot.vectors.snapshots import Scope, open_vectors
 
 SHOT = "things/2.support-set/cat/shot1.png"
 

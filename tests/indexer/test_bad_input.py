@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from backbones.decode import Decoded, decode
-from indexer import load as load_module
-from indexer.load import Loaded, Loader, Skipped
-from indexer.report import Report
-from schema.store import Store
+from nearshot.backbones.decode import Decoded, decode
+from nearshot.indexer import load as load_module
+from nearshot.indexer.load import Loaded, Loader, Skipped
+from nearshot.indexer.report import Report
+from nearshot.schema.store import Store
 from tests.backbones.test_decode import JPEG, png_bomb
 from tests.conftest import HOG, counts, run_index
 
@@ -37,7 +37,7 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         given.append(len(data))
         return decode(data, max_pixels=max_pixels)
 
-    monkeypatch.setattr("indexer.load.decode", counting)
+    monkeypatch.setattr("nearshot.indexer.load.decode", counting)
     return given
 
 
@@ -88,7 +88,7 @@ def test_a_failed_file_is_tried_again_when_it_or_the_decoder_changes(
     run_index(store, small)
     tries.clear()
     with monkeypatch.context() as patch:
-        patch.setattr("indexer.options.decoder_version", lambda: "a newer decoder")
+        patch.setattr("nearshot.indexer.options.decoder_version", lambda: "a newer decoder")
         assert counts(run_index(store, small)) == {"unchanged": 6, "failed": 1}
         assert tries == [len(JPEG) // 2]
     broken.write_bytes(JPEG)

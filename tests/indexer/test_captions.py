@@ -16,16 +16,16 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 
-from backbones.captioner import Captioner, Task
-from backbones.loading import load_captioner
-from backbones.protocol import Precision, Prepared
-from indexer.captions import CaptionOptions, CaptionReport, CaptionRun, set_caption
-from indexer.verify import verify
-from retriever.search import Mode, SearchOptions, search
-from schema.captions import ImageFilter, captions_shown, full_text_problem
-from schema.errors import UsageError
-from schema.images import Role
-from schema.store import Store
+from nearshot.backbones.captioner import Captioner, Task
+from nearshot.backbones.loading import load_captioner
+from nearshot.backbones.protocol import Precision, Prepared
+from nearshot.indexer.captions import CaptionOptions, CaptionReport, CaptionRun, set_caption
+from nearshot.indexer.verify import verify
+from nearshot.retriever.search import Mode, SearchOptions, search
+from nearshot.schema.captions import ImageFilter, captions_shown, full_text_problem
+from nearshot.schema.errors import UsageError
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
 from tests.conftest import run_index, save_crop
 
 CAT = "things/2.support-set/cat/shot1.png"
@@ -112,7 +112,7 @@ def test_a_run_that_dies_in_a_commit_loses_that_batch_only(
         return ""
 
     with monkeypatch.context() as patch:
-        patch.setattr("schema.captions.bigrams", dying)
+        patch.setattr("nearshot.schema.captions.bigrams", dying)
         with pytest.raises(KeyboardInterrupt):
             run(store, ByColour())
     assert len(rows(store)) == (place - 1) // 2 * 2
@@ -124,8 +124,8 @@ def test_a_run_that_dies_in_a_commit_loses_that_batch_only(
 CHILD = """
 import os, random, signal, sys
 from pathlib import Path
-import indexer.captions
-from schema.store import Store
+import nearshot.indexer.captions
+from nearshot.schema.store import Store
 from tests.indexer.test_captions import ByColour, run
 
 chance = random.Random(int(sys.argv[2]))
@@ -143,7 +143,7 @@ def deadly(function):
         return result
     return call
 
-indexer.captions.put_captions = deadly(indexer.captions.put_captions)
+nearshot.indexer.captions.put_captions = deadly(nearshot.indexer.captions.put_captions)
 ByColour.caption = deadly(ByColour.caption)
 with Store(Path(sys.argv[1])) as store:
     run(store, ByColour())

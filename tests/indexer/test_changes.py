@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from indexer.options import IndexOptions
-from schema.errors import UsageError
-from schema.store import Store
+from nearshot.indexer.options import IndexOptions
+from nearshot.schema.errors import UsageError
+from nearshot.schema.store import Store
 from tests.conftest import HOG, counts, run_index, save_crop
 from tests.indexer.conftest import SHOT, support
 
@@ -120,7 +120,7 @@ def test_a_directory_that_cannot_be_listed_hides_nothing(
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    monkeypatch.setattr("indexer.discover.os.scandir", scandir)
+    monkeypatch.setattr("nearshot.indexer.discover.os.scandir", scandir)
     report = run_index(store, small)
     assert counts(report) == {"unchanged": 6, "failed": 2}
     assert {failure.reason for failure in report.failures} == {"the directory cannot be read: Permission denied"}

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from indexer.run import IndexRun
-from indexer.verify import verify
-from retriever.answer import Answer
-from retriever.options import QueryOptions
-from retriever.retriever import Retriever
-from retriever.sources import read_queries
-from schema.database import Database
-from schema.errors import StoreBusyError, StoreError
-from schema.store import Store
+from nearshot.indexer.run import IndexRun
+from nearshot.indexer.verify import verify
+from nearshot.retriever.answer import Answer
+from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.retriever import Retriever
+from nearshot.retriever.sources import read_queries
+from nearshot.schema.database import Database
+from nearshot.schema.errors import StoreBusyError, StoreError
+from nearshot.schema.store import Store
 from tests.conftest import HOG, SMALL, counts, run_index, save_crop
 
 KILLS = 20
@@ -29,8 +29,8 @@ CHILD = """
 import os, random, signal, sys
 from pathlib import Path
 from dataclasses import replace
-from schema.editor import Editor
-from schema.store import Store
+from nearshot.schema.editor import Editor
+from nearshot.schema.store import Store
 from tests.conftest import HOG, run_index
 
 chance = random.Random(int(sys.argv[3]))

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from backbones.hog import HogBackbone
-from evaluation.evaluate import EvaluationOptions, evaluate
-from evaluation.replay import ReplayOptions, replay
-from indexer.feedback import add_shot, reject, undo
-from indexer.verify import verify
-from retriever.answer import Answer
-from retriever.options import QueryOptions
-from retriever.retriever import Retriever
-from retriever.sources import read_queries
-from schema.errors import StoreError, UsageError
-from schema.feedback import Action
-from schema.store import Store
+from nearshot.backbones.hog import HogBackbone
+from nearshot.evaluation.evaluate import EvaluationOptions, evaluate
+from nearshot.evaluation.replay import ReplayOptions, replay
+from nearshot.indexer.feedback import add_shot, reject, undo
+from nearshot.indexer.verify import verify
+from nearshot.retriever.answer import Answer
+from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.retriever import Retriever
+from nearshot.retriever.sources import read_queries
+from nearshot.schema.errors import StoreError, UsageError
+from nearshot.schema.feedback import Action
+from nearshot.schema.store import Store
 from tests.conftest import HOG, Outcome, counts, run_index, save_crop
 
 Run = Callable[..., Outcome]
@@ -99,7 +99,7 @@ def test_a_store_that_cannot_be_written_leaves_no_shot_behind(
     def full(*_: object, **__: object) -> None:
         raise StoreError("database or disk is full")
 
-    monkeypatch.setattr("indexer.feedback.add_feedback", full)
+    monkeypatch.setattr("nearshot.indexer.feedback.add_feedback", full)
     with pytest.raises(StoreError):
         add_shot(store, small / GALAXY, "cat")
     assert len(list((small / "things/2.support-set/cat").iterdir())) == 2
@@ -162,7 +162,7 @@ def test_the_commands_say_what_they_did(nearshot: Run, small: Path) -> None:
 def test_labels_during_an_index_run_are_kept(store: Store, small: Path) -> None:
     run_index(store, small)
     save_crop(small / "things/6.preprocessed/more.png", "rocket")
-    from indexer.run import IndexRun
+    from nearshot.indexer.run import IndexRun
 
     run = iter(IndexRun(store, small, replace(HOG, batch_size=1)))
     next(run)

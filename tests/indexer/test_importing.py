@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from indexer.importing import ImportOptions, read_folder, write_contract
-from schema.errors import UsageError
-from schema.store import Store
+from nearshot.indexer.importing import ImportOptions, read_folder, write_contract
+from nearshot.schema.errors import UsageError
+from nearshot.schema.store import Store
 from tests.conftest import Outcome, counts, run_index, save_crop
 
 Run = Callable[..., Outcome]

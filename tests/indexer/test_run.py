@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backbones.hog import HogBackbone
-from indexer.options import IndexOptions
-from indexer.run import IndexRun, dry_run
-from schema.errors import UsageError
-from schema.store import Store
+from nearshot.backbones.hog import HogBackbone
+from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.run import IndexRun, dry_run
+from nearshot.schema.errors import UsageError
+from nearshot.schema.store import Store
+from nearshot.vectors.normalise import normalise
 from tests.conftest import HOG, SMALL, Writer, counts, run_index, save_crop
 from tests.indexer.conftest import SHOT, support
 from tests.photographs import photograph
-from vectors.normalise import normalise
 
 
 def test_a_first_run_adds_everything_and_a_second_nothing(store: Store, small: Path, encoded: list[int]) -> None:
@@ -35,7 +35,7 @@ def test_a_first_run_adds_everything_and_a_second_nothing(store: Store, small: P
 
 
 def test_the_stored_vector_is_the_backbones_own(store: Store, small: Path) -> None:
-    from backbones.decode import decode
+    from nearshot.backbones.decode import decode
 
     run_index(store, small)
     hog = HogBackbone()
@@ -102,7 +102,7 @@ def test_a_run_that_finds_nothing_to_do_loads_no_model(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("nothing to load for")
 
-    monkeypatch.setattr("backbones.choice.load_backbone", refuse)
+    monkeypatch.setattr("nearshot.backbones.choice.load_backbone", refuse)
     (small / SHOT).rename(small / "things/2.support-set/cat/shot8.png")
     assert counts(run_index(store, small, options)) == {"moved": 1, "unchanged": 5}
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from indexer.captions import set_caption
-from schema.captions import captions_shown, full_text_problem
-from schema.store import Store
+from nearshot.indexer.captions import set_caption
+from nearshot.schema.captions import captions_shown, full_text_problem
+from nearshot.schema.store import Store
 from tests.conftest import counts, run_index, save_crop
 
 CAT = "things/2.support-set/cat/shot1.png"

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from indexer.verify import Finding, Remedy, verify
-from schema.errors import StoreError
-from schema.images import Role
-from schema.store import Store
+from nearshot.indexer.verify import Finding, Remedy, verify
+from nearshot.schema.errors import StoreError
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
+from nearshot.vectors.snapshots import Scope, open_vectors
 from tests.conftest import counts, run_index, save_crop
-from vectors.snapshots import Scope, open_vectors
 
 SHOT = "things/2.support-set/cat/shot1.png"
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import binom, binomtest
 
-from retriever.calibrate import CalibrationOptions, calibrate_all
-from retriever.calibration import (
+from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
+from nearshot.retriever.calibration import (
     Aim,
     Aims,
     Known,
@@ -27,13 +27,13 @@ from retriever.calibration import (
     reject_threshold,
     resampled_over_labels,
 )
-from retriever.evidence import Evidence, Source
-from retriever.find_policy import Calibration, Guard, find_policy
-from retriever.policy import prior_policy
-from retriever.scores import Score
-from retriever.strangers import model_strangers, strangers_in_force
-from schema.calibrations import stored_calibrations
-from schema.store import Store
+from nearshot.retriever.evidence import Evidence, Source
+from nearshot.retriever.find_policy import Calibration, Guard, find_policy
+from nearshot.retriever.policy import prior_policy
+from nearshot.retriever.scores import Score
+from nearshot.retriever.strangers import model_strangers, strangers_in_force
+from nearshot.schema.calibrations import stored_calibrations
+from nearshot.schema.store import Store
 
 AVERAGE, SURE = None, 0.95
 CONFIDENCES = pytest.mark.parametrize("confidence", [AVERAGE, SURE])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from retriever.choose_score import ChosenScore, ScoreEvidence, best_score, choose_score
-from retriever.scores import Score
-from schema.calibrations import CalibrationRow
+from nearshot.retriever.choose_score import ChosenScore, ScoreEvidence, best_score, choose_score
+from nearshot.retriever.scores import Score
+from nearshot.schema.calibrations import CalibrationRow
 
 TWO = {"c": {"a": 2, "b": 3}}
 

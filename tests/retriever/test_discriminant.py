@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import special_ortho_group
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from retriever.discriminant import BLOCK, Samples, closeness, fit
+from nearshot.retriever.discriminant import BLOCK, Samples, closeness, fit
 
 Array = NDArray[np.float64]
 SIZES = st.sampled_from([(40, 6), (30, 60), (12, 100), (90, 5)])

@@ -8,7 +8,7 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.drift import RECENT, Watch
+from nearshot.retriever.drift import RECENT, Watch
 
 
 def digest(*facts: object) -> str:

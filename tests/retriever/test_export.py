@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from indexer.captions import set_caption
-from retriever.export import ExportFormat, export
-from schema.captions import ImageFilter
-from schema.errors import UsageError
-from schema.images import Role
-from schema.store import Store
+from nearshot.indexer.captions import set_caption
+from nearshot.retriever.export import ExportFormat, export
+from nearshot.schema.captions import ImageFilter
+from nearshot.schema.errors import UsageError
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
 from tests.conftest import run_index, save_crop
 
 CAT = "things/2.support-set/cat/shot1.png"
@@ -117,7 +117,7 @@ def test_wrong_requests_and_a_full_disk_leave_the_old_file(
     def full(_record: object) -> dict[str, Any]:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("retriever.export._facts", full)
+    monkeypatch.setattr("nearshot.retriever.export._facts", full)
     with pytest.raises(OSError, match="No space left"):
         export(store, target, ExportFormat.JSONL, wanted=ALL)
     assert target.read_text() == "old"

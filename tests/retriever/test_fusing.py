@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from retriever.calibrate import CalibrationOptions, calibrate_all
-from retriever.choice import choose_row
-from retriever.find_policy import Calibration, FusionTried
-from schema.calibrations import all_calibrations
-from schema.editor import Embedding
-from schema.images import Role
-from schema.labelled import labelled_vectors
-from schema.store import Store
+from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
+from nearshot.retriever.choice import choose_row
+from nearshot.retriever.find_policy import Calibration, FusionTried
+from nearshot.schema.calibrations import all_calibrations
+from nearshot.schema.editor import Embedding
+from nearshot.schema.images import Role
+from nearshot.schema.labelled import labelled_vectors
+from nearshot.schema.store import Store
+from nearshot.vectors.normalise import normalise
 from tests.conftest import run_index
-from vectors.normalise import normalise
 
 LABELS, SHOTS = 8, 6
 

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retriever import held_out
-from retriever.held_out import HeldOut, without_the_label, without_the_shot
-from retriever.scores import Labelled, Score, fit
-from schema.labelled import LabelledVectors
-from vectors.normalise import normalise
+from nearshot.retriever import held_out
+from nearshot.retriever.held_out import HeldOut, without_the_label, without_the_shot
+from nearshot.retriever.scores import Labelled, Score, fit
+from nearshot.schema.labelled import LabelledVectors
+from nearshot.vectors.normalise import normalise
 
 SCORES = pytest.mark.parametrize("score", list(Score))
 

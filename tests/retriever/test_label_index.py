@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.feedback import add_shot, reject, undo
-from retriever.answer import Answer
-from retriever.embedding import embed_picture
-from retriever.options import QueryOptions
-from retriever.reference import Reference
-from retriever.retriever import Retriever
-from retriever.scores import Labelled, Score, fit
-from retriever.sources import read_queries
-from schema.feedback import Action
-from schema.images import Role
-from schema.labelled import labelled_vectors
-from schema.store import Store
-from service.engine import Engine
-from service.metrics import Metrics
-from service.settings import Settings
+from nearshot.indexer.feedback import add_shot, reject, undo
+from nearshot.retriever.answer import Answer
+from nearshot.retriever.embedding import embed_picture
+from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.reference import Reference
+from nearshot.retriever.retriever import Retriever
+from nearshot.retriever.scores import Labelled, Score, fit
+from nearshot.retriever.sources import read_queries
+from nearshot.schema.feedback import Action
+from nearshot.schema.images import Role
+from nearshot.schema.labelled import labelled_vectors
+from nearshot.schema.store import Store
+from nearshot.service.engine import Engine
+from nearshot.service.metrics import Metrics
+from nearshot.service.settings import Settings
 from tests.conftest import Outcome, run_index, save_crop
 
 Run = Callable[..., Outcome]
@@ -81,7 +81,7 @@ def test_a_service_answers_after_any_change_as_one_that_has_just_begun(score: Sc
     engine.load()
     options = QueryOptions(backbone="hog", category="things", score=score)
     backbone = engine.served["hog"].backbone
-    from backbones.decode import decode
+    from nearshot.backbones.decode import decode
 
     vector = embed_picture(backbone, decode((queries / "cat/a.png").read_bytes()).picture)
 

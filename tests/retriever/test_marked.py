@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retriever.marked import marked_images
-from retriever.marking import mark_hit
-from retriever.options import Against
-from schema.errors import UsageError
-from schema.store import Store
+from nearshot.retriever.marked import marked_images
+from nearshot.retriever.marking import mark_hit
+from nearshot.retriever.options import Against
+from nearshot.schema.errors import UsageError
+from nearshot.schema.store import Store
 from tests.conftest import Outcome, run_index, save_crop
 
 Run = Callable[..., Outcome]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retriever.prediction_set import PredictionSet, SetSamples, prediction_set, samples_needed
+from nearshot.retriever.prediction_set import PredictionSet, SetSamples, prediction_set, samples_needed
 
 
 def test_a_p_value_is_the_share_of_its_own_images_that_score_no_higher() -> None:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retriever import discriminant
-from retriever.scores import AT_ONCE, Labelled, Score, cosines, fit, label_numbers, neighbour_scores
-from vectors.normalise import normalise
+from nearshot.retriever import discriminant
+from nearshot.retriever.scores import AT_ONCE, Labelled, Score, cosines, fit, label_numbers, neighbour_scores
+from nearshot.vectors.normalise import normalise
 
 COSINES = st.sampled_from([-1.0, -0.25, 0.0, 0.5, 0.75, 1.0, math.nan])
 NEIGHBOURLY = st.sampled_from([Score.MAX_SIM, Score.KNN_VOTE])

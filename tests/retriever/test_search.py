@@ -12,16 +12,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.captions import set_caption
-from indexer.options import IndexOptions
-from retriever.fusion import fuse
-from retriever.search import Found, Mode, Results, SearchOptions, search
-from schema.captions import ImageFilter
-from schema.errors import UsageError, WeightsError
-from schema.images import Role
-from schema.store import Store
+from nearshot.indexer.captions import set_caption
+from nearshot.indexer.options import IndexOptions
+from nearshot.retriever.fusion import fuse
+from nearshot.retriever.search import Found, Mode, Results, SearchOptions, search
+from nearshot.schema.captions import ImageFilter
+from nearshot.schema.errors import UsageError, WeightsError
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
+from nearshot.vectors.normalise import normalise
 from tests.conftest import HOG, run_index
-from vectors.normalise import normalise
 
 COFFEE = "things/2.support-set/coffee/shot1.png"
 
@@ -43,7 +43,7 @@ def words_store(store: Store, small: Path, weights: Path) -> Store:
 
 def own_ranking(root: Path, weights: Path, words: str) -> dict[str, float]:
     """What open_clip's own functions say of all images: path to cosine."""
-    from backbones.decode import decode
+    from nearshot.backbones.decode import decode
 
     name = f"local-dir:{weights / 'clip'}"
     model, transform = open_clip.create_model_from_pretrained(name)
@@ -159,9 +159,9 @@ def test_a_ranking_of_no_weight_changes_nothing() -> None:
 
 
 def test_words_have_unit_vectors_and_long_ones_are_cut(weights: Path) -> None:
-    from backbones.choice import choose
-    from backbones.protocol import TextEncoder
-    from backbones.spec import parse_spec
+    from nearshot.backbones.choice import choose
+    from nearshot.backbones.protocol import TextEncoder
+    from nearshot.backbones.spec import parse_spec
 
     clip = choose(parse_spec("clip"), weights=weights).load("cpu")
     assert isinstance(clip, TextEncoder)

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer.feedback import add_shot, reject, undo
-from retriever import label_index, statistics_file
-from retriever.choice import choose_row
-from retriever.options import QueryOptions
-from retriever.reference import Reference
-from retriever.scores import Labelled, Score, Scorer, fit
-from schema.errors import UsageError
-from schema.feedback import Action
-from schema.images import Role
-from schema.labelled import labelled_vectors
-from schema.store import Store
+from nearshot.indexer.feedback import add_shot, reject, undo
+from nearshot.retriever import label_index, statistics_file
+from nearshot.retriever.choice import choose_row
+from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.reference import Reference
+from nearshot.retriever.scores import Labelled, Score, Scorer, fit
+from nearshot.schema.errors import UsageError
+from nearshot.schema.feedback import Action
+from nearshot.schema.images import Role
+from nearshot.schema.labelled import labelled_vectors
+from nearshot.schema.store import Store
 from tests.conftest import SMALL, run_index, save_crop
 
 MEANS = pytest.mark.parametrize("score", [Score.PROTOTYPE, Score.LDA])

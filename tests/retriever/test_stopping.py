@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from retriever.stopping import MarkedList, Stop, find_stop
+from nearshot.retriever.stopping import MarkedList, Stop, find_stop
 
 
 def marked(*hits: tuple[float, bool]) -> MarkedList:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import pytest
 from sqlalchemy import insert
 
-from schema import captions, tables
-from schema.captions import CaptionHit, ImageFilter, put_captions, search_captions
-from schema.store import Store
-from schema.words import match_expression
+from nearshot.schema import captions, tables
+from nearshot.schema.captions import CaptionHit, ImageFilter, put_captions, search_captions
+from nearshot.schema.store import Store
+from nearshot.schema.words import match_expression
 
 TEXTS = {
     1: "a cat",

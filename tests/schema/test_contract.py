@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schema.contract import (
+from nearshot.schema.contract import (
     NOT_A_SECTION,
     NOT_A_SHOT,
     NOT_AN_IMAGE,
@@ -15,7 +15,7 @@ from schema.contract import (
     place_file,
     true_label,
 )
-from schema.images import Role
+from nearshot.schema.images import Role
 
 SUPPORT, QUERY = Role.SUPPORT, Role.QUERY
 

@@ -12,20 +12,20 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-import migrations
-from indexer.verify import verify
-from schema import database, tables
-from schema.captions import CaptionHit, ImageFilter, full_text_problem, put_captions, search_captions
-from schema.database import HEAD, Database
-from schema.errors import StoreError
-from schema.store import DATABASE_FILE, Store
-from schema.words import match_expression
+import nearshot.migrations
+from nearshot.indexer.verify import verify
+from nearshot.schema import database, tables
+from nearshot.schema.captions import CaptionHit, ImageFilter, full_text_problem, put_captions, search_captions
+from nearshot.schema.database import HEAD, Database
+from nearshot.schema.errors import StoreError
+from nearshot.schema.store import DATABASE_FILE, Store
+from nearshot.schema.words import match_expression
 
 
 def scripts() -> ScriptDirectory:
     config = Config()
     config.set_main_option("path_separator", "os")
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("script_location", str(Path(nearshot.migrations.__file__).parent))
     return ScriptDirectory.from_config(config)
 
 

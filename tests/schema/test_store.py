@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from schema.errors import StoreBusyError, StoreError, UsageError
-from schema.store import Store
+from nearshot.schema.errors import StoreBusyError, StoreError, UsageError
+from nearshot.schema.store import Store
 
 
 def test_a_store_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.words import bigrams, match_expression, plain_words
+from nearshot.schema.words import bigrams, match_expression, plain_words
 
 CAPTIONS = {
     1: "A red car parked on a wet street",

@@ -10,8 +10,8 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from backbones.protocol import Backbone, Prepared
-from service.batcher import Vector
+from nearshot.backbones.protocol import Backbone, Prepared
+from nearshot.service.batcher import Vector
 
 QUERIES = "things/6.preprocessed"
 

@@ -13,12 +13,12 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from schema.store import Store
-from service.app import create_app
-from service.engine import Engine
-from service.metrics import Metrics
-from service.protocol import PromptProtocol
-from service.settings import Settings
+from nearshot.schema.store import Store
+from nearshot.service.app import create_app
+from nearshot.service.engine import Engine
+from nearshot.service.metrics import Metrics
+from nearshot.service.protocol import PromptProtocol
+from nearshot.service.settings import Settings
 from tests.conftest import run_index
 
 HERE = "http://127.0.0.1"

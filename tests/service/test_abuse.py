@@ -19,9 +19,9 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
-from indexer.verify import verify
-from schema.images import Role
-from schema.store import Store
+from nearshot.indexer.verify import verify
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
 from tests.conftest import run_index, save_crop
 from tests.service.test_serve import Served
 

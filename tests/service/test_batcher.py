@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backbones.protocol import Description, Precision, Prepared
-from service.batcher import BatchedBackbone, Batcher, FullError, Vector
+from nearshot.backbones.protocol import Description, Precision, Prepared
+from nearshot.service.batcher import BatchedBackbone, Batcher, FullError, Vector
 
 
 class Slow:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fastapi.responses import JSONResponse
 
-from service.keys import Scope, add_key
+from nearshot.service.keys import Scope, add_key
 from tests.conftest import Outcome, save_crop
 from tests.service.conftest import running
 from tests.service.test_serve import Served

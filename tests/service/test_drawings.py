@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from schema.errors import UsageError
-from service.batcher import FullError
-from service.drawings import Drawings
+from nearshot.schema.errors import UsageError
+from nearshot.service.batcher import FullError
+from nearshot.service.drawings import Drawings
 
 pytestmark = pytest.mark.anyio
 

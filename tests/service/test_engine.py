@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from indexer.options import IndexOptions
-from retriever.fused import FusedBackbone
-from retriever.options import QueryOptions
-from schema.store import Store
-from service.engine import Engine
-from service.metrics import Metrics
-from service.settings import Settings
+from nearshot.indexer.options import IndexOptions
+from nearshot.retriever.fused import FusedBackbone
+from nearshot.retriever.options import QueryOptions
+from nearshot.schema.store import Store
+from nearshot.service.engine import Engine
+from nearshot.service.metrics import Metrics
+from nearshot.service.settings import Settings
 from tests.conftest import run_index
 
 

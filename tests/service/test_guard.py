@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from schema.errors import UsageError
-from service.app import create_app
-from service.engine import Engine
-from service.keys import KeyFile, Scope, add_key, read_keys, revoke_key, scopes_of
-from service.settings import Settings
+from nearshot.schema.errors import UsageError
+from nearshot.service.app import create_app
+from nearshot.service.engine import Engine
+from nearshot.service.keys import KeyFile, Scope, add_key, read_keys, revoke_key, scopes_of
+from nearshot.service.settings import Settings
 from tests.conftest import Outcome
 from tests.service.conftest import HERE, running
 

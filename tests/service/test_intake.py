@@ -9,7 +9,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
-from service.intake import Intake
+from nearshot.service.intake import Intake
 
 pytestmark = pytest.mark.anyio
 

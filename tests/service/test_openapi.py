@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from schema.store import Store
+from nearshot.schema.store import Store
 from tests.conftest import SMALL, run_index, save_crop
 from tests.service.test_serve import Served
 

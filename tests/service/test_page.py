@@ -17,9 +17,9 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
-from indexer.captions import set_caption
-from indexer.options import IndexOptions
-from schema.store import Store
+from nearshot.indexer.captions import set_caption
+from nearshot.indexer.options import IndexOptions
+from nearshot.schema.store import Store
 from tests.conftest import SMALL, run_index, save_crop
 from tests.service.test_serve import Served
 

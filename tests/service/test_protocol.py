@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service import protocol
+from nearshot.service import protocol
 from tests.service.conftest import running
 
 PATIENCE = 0.5

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from schema.store import Store
+from nearshot.schema.store import Store
 from tests.conftest import Outcome, run_index, save_crop
 
 CLI = Path(__file__).parents[2] / "cli.py"
@@ -84,8 +84,8 @@ def test_who_presses_ctrl_c_twice_reads_no_traceback(served: Served) -> None:
 
 SLOWLY = """
 import time
-import service.api.feedback as feedback
-import service.engine as engine
+import nearshot.service.api.feedback as feedback
+import nearshot.service.engine as engine
 
 add_shot = feedback.add_shot
 
@@ -96,8 +96,8 @@ def say(what, seconds):
 engine.render_report = lambda *_: say("drawing", 600)
 feedback.add_shot = lambda *arguments: (say("labelling", 2), add_shot(*arguments))[1]
 
-import cli
-cli.main()
+from nearshot.commands.main import main
+main()
 """
 
 

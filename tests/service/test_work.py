@@ -9,8 +9,8 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from schema.errors import StoreError
-from service.work import Work, while_connected
+from nearshot.schema.errors import StoreError
+from nearshot.service.work import Work, while_connected
 
 pytestmark = pytest.mark.anyio
 

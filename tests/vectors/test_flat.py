@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 import pytest
 
-from vectors.flat import FlatStore
+from nearshot.vectors.flat import FlatStore
 
 
 @pytest.fixture

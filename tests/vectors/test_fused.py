@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backbones.spec import canonical_name, parts_of
-from indexer.options import IndexOptions
-from indexer.verify import verify
-from retriever.options import QueryOptions
-from retriever.retriever import Retriever
-from schema.errors import UsageError
-from schema.fusions import parts_of_fusion
-from schema.images import Role
-from schema.labelled import labelled_vectors
-from schema.store import Store
+from nearshot.backbones.spec import canonical_name, parts_of
+from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.verify import verify
+from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.retriever import Retriever
+from nearshot.schema.errors import UsageError
+from nearshot.schema.fusions import parts_of_fusion
+from nearshot.schema.images import Role
+from nearshot.schema.labelled import labelled_vectors
+from nearshot.schema.store import Store
+from nearshot.vectors.fused import join
+from nearshot.vectors.normalise import normalise
 from tests.conftest import run_index, save_crop
-from vectors.fused import join
-from vectors.normalise import normalise
 
 PAIR = IndexOptions(backbones=("hog+lite0",), workers=2)
 
@@ -94,7 +94,7 @@ def test_where_a_part_gives_no_vector_neither_does_the_whole(store: Store, small
     with store.writing() as editor:
         for name in ("hog", "lite0+hog"):
             editor.drop_embedding(1, rows[name].id)
-        from schema.editor import Embedding
+        from nearshot.schema.editor import Embedding
 
         editor.put_embeddings([Embedding(1, rows["hog"].id, None, "the vector is zero")])
     report = run_index(store, small, PAIR)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from vectors.normalise import find_faults, normalise
+from nearshot.vectors.normalise import find_faults, normalise
 
 FINITE = st.floats(-(2.0**120), 2.0**120, width=32)
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from schema.catalog import SnapshotRow
-from schema.errors import StoreError
-from schema.images import Role
-from schema.store import Store
+from nearshot.schema.catalog import SnapshotRow
+from nearshot.schema.errors import StoreError
+from nearshot.schema.images import Role
+from nearshot.schema.store import Store
+from nearshot.vectors.flat import FlatStore
+from nearshot.vectors.protocol import VectorStore
+from nearshot.vectors.snapshots import Scope, open_vectors, read_rows, write_snapshots
 from tests.conftest import SMALL, Writer, run_index, save_crop
-from vectors.flat import FlatStore
-from vectors.protocol import VectorStore
-from vectors.snapshots import Scope, open_vectors, read_rows, write_snapshots
 
 
 def scope(store: Store) -> Scope:
@@ -47,7 +47,7 @@ def refuse_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> FlatStore:
         raise AssertionError("the snapshot should have served")
 
-    monkeypatch.setattr("vectors.snapshots.read_rows", refuse)
+    monkeypatch.setattr("nearshot.vectors.snapshots.read_rows", refuse)
 
 
 def test_a_whole_snapshot_serves_without_the_rows(store: Store, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_rows_changed_since_the_snapshot_are_applied(
     (small / "things/2.support-set/cat/shot1.png").unlink()
     save_crop(small / "things/2.support-set/cat/shot2.png", "chelsea:7")
     with monkeypatch.context() as patch:
-        patch.setattr("indexer.run.write_snapshots", lambda *_: 0)
+        patch.setattr("nearshot.indexer.run.write_snapshots", lambda *_: 0)
         run_index(store, small)
     assert record(store) == before
     assert_equals_rows(store)
@@ -102,7 +102,7 @@ def test_a_crash_between_writing_and_recording_leaves_the_old_one(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("schema.editor.Editor.record_snapshot", die)
+        patch.setattr("nearshot.schema.editor.Editor.record_snapshot", die)
         with pytest.raises(KeyboardInterrupt):
             run_index(store, small)
     assert record(store) == before

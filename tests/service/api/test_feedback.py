@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from indexer.verify import verify
-from service.engine import Engine
+from nearshot.indexer.verify import verify
+from nearshot.service.engine import Engine
 from tests.conftest import save_crop
 from tests.service.asking import QUERIES, ask, problem
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from service.engine import Engine
+from nearshot.service.engine import Engine
 from tests.conftest import save_crop
 from tests.service.asking import QUERIES, problem
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from evaluation.next_labels import advise
-from service.app import create_app
-from service.engine import Engine
+from nearshot.evaluation.next_labels import advise
+from nearshot.service.app import create_app
+from nearshot.service.engine import Engine
 from tests.service.asking import QUERIES, ask, problem, wait_for
 from tests.service.conftest import HERE
 
@@ -66,7 +66,7 @@ def test_an_error_that_nobody_foresaw_is_a_problem_too_and_the_next_is_served(
 
 @pytest.mark.parametrize(
     ("place", "slow"),
-    [("/v1/search?q=cat", "service.engine.search"), ("/v1/status", "service.api.overview.survey")],
+    [("/v1/search?q=cat", "nearshot.service.engine.search"), ("/v1/status", "nearshot.service.api.overview.survey")],
 )
 def test_what_changes_nothing_is_not_waited_for_without_end(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, place: str, slow: str
@@ -88,7 +88,7 @@ def test_a_report_that_takes_too_long_is_there_when_one_comes_again(
         assert go_on.wait(20)
         return "<html>late</html>"
 
-    monkeypatch.setattr("service.engine.render_report", render)
+    monkeypatch.setattr("nearshot.service.engine.render_report", render)
     engine.settings = replace(engine.settings, seconds=0.2)
     with TestClient(create_app(engine), base_url=HERE) as client:
         late = client.get("/v1/report")

@@ -13,14 +13,14 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from backbones.protocol import Prepared
-from retriever.options import Against, QueryOptions
-from retriever.retriever import Retriever
-from retriever.scores import Score
-from retriever.sources import read_queries
-from schema.store import Store
-from service.app import create_app
-from service.engine import Engine, Served
+from nearshot.backbones.protocol import Prepared
+from nearshot.retriever.options import Against, QueryOptions
+from nearshot.retriever.retriever import Retriever
+from nearshot.retriever.scores import Score
+from nearshot.retriever.sources import read_queries
+from nearshot.schema.store import Store
+from nearshot.service.app import create_app
+from nearshot.service.engine import Engine, Served
 from tests.conftest import run_index, save_crop
 from tests.service.asking import MULTIPART, QUERIES, Gate, ask, problem, upload, wait_for
 from tests.service.conftest import running

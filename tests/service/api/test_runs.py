@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 
-from service.engine import Engine
+from nearshot.service.engine import Engine
 from tests.conftest import run_index, save_crop
 from tests.service.asking import problem
 
