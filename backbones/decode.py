@@ -63,6 +63,15 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     return Decoded(picture, image_format)
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """An opened image as an upright RGB picture, by the same rules; ImageError where its pixels have no defined range."""
+    turned = ImageOps.exif_transpose(image)
+    picture = _to_rgb(turned)
+    if max(picture.size) > MAX_ASPECT * min(picture.size):
+        raise ImageError(f"{picture.width} x {picture.height} is too long a strip: more than {MAX_ASPECT} to 1")
+    return picture
+
+
 @cache
 def _prepare_pillow() -> None:
     import pillow_heif

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,8 @@ def load_captioner(weights: Path | None, *, device: str = "auto", precision: Pre
 def _one_clear_error(spec: Spec, location: Location) -> Iterator[None]:
     """Turn whatever a library raises over weights that it cannot use into one WeightsError, and keep its notes to itself."""
     try:
-        with _quiet_libraries():
+        with _quiet_libraries(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, in notebooks without widgets
             yield
     except NearshotError:
         raise

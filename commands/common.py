@@ -132,34 +132,6 @@ def output() -> Console:
 
 
 @contextmanager
-def progress_bar(verb: str, noun: str) -> Iterator[Callable[[int, int, int], None]]:
-    """A bar on standard error with rate and time left, to be told (done, total, failed); away from a terminal, nothing."""
-    if not sys.stderr.isatty():
-        yield lambda _done, _total, _failed: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn(verb),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(f"{{task.fields[rate]}} {noun}/s"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[failed]} failed"),
-    )
-    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bars:
-        bar = bars.add_task(verb, total=None, rate="-", failed=0)
-
-        def advance(done: int, total: int, failed: int) -> None:
-            elapsed = bars.tasks[0].elapsed or 0.0
-            rate = f"{done / elapsed:.1f}" if done and elapsed else "-"
-            bars.update(bar, completed=done, total=total, failed=failed, rate=rate)
-
-        yield advance
-
-
-@contextmanager
 def stopping_politely() -> Iterator[Callable[[], bool]]:
     """Make the first Ctrl-C (or SIGTERM) a wish to stop, and the second an interrupt."""
     wish = threading.Event()

@@ -15,12 +15,12 @@ from nearshot.commands.common import (
     device_option,
     json_option,
     max_pixels_option,
-    progress_bar,
     reports_errors,
     stopping_politely,
     store_option,
     weights_option,
 )
+from nearshot.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable

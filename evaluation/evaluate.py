@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,41 @@ class Evaluation:
     seen: int
     strangers: int
     inputs: str
+
+    @property
+    def table7(self) -> Any:
+        """Outcomes by category and backbone, as a pandas DataFrame where pandas is installed, else as a `tables.Table`."""
+        return self._table("table7")
+
+    @property
+    def table8(self) -> Any:
+        """Figures by number of shots; see `table7` for what it is."""
+        return self._table("table8")
+
+    @property
+    def table9(self) -> Any:
+        """Scores side by side; see `table7` for what it is."""
+        return self._table("table9")
+
+    @property
+    def table10(self) -> Any:
+        """Backbones in pairs; see `table7` for what it is."""
+        return self._table("table10")
+
+    @property
+    def table11(self) -> Any:
+        """Outcomes by label; see `table7` for what it is."""
+        return self._table("table11")
+
+    def _table(self, name: str) -> Any:
+        from nearshot.evaluation.tables import all_tables
+
+        table = next(one for one in all_tables(self) if one.name == name)
+        try:
+            import pandas as pd
+        except ImportError:
+            return table
+        return pd.DataFrame(table.as_objects(), columns=list(table.columns))
 
 
 def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:

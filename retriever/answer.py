@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nearshot.retriever.decision import Decision, Verdict
@@ -13,13 +13,13 @@ from nearshot.retriever.scores import Score
 from nearshot.retriever.stopping import Stop
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Answer:
     """What was found for one image. `category` is the one asked for, None where all were searched.
 
     `captions` are those of the hits, by image id; None where they were not asked for. `close` names the labels between which an
     ambiguous query cannot choose, best first; `possible` those that cannot be ruled out, None where it was not asked for;
-    and so `stop`, where the hits end.
+    and so `stop`, where the hits end. `picture` is the image itself, where there is a notebook to show it in.
     """
 
     path: str
@@ -32,6 +32,56 @@ class Answer:
     close: tuple[str, ...] = ()
     possible: PredictionSet | None = None
     stop: Stop | None = None
+    picture: Any = field(default=None, compare=False)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the image was found to be: match, ambiguous, unknown or no_support."""
+        return self.decision.verdict
+
+    @property
+    def label(self) -> str | None:
+        """The label recognised; None unless the verdict is a match."""
+        return self.decision.label
+
+    @property
+    def nearest(self) -> str | None:
+        """The best label whatever the verdict; None where there are no shots."""
+        return self.decision.nearest.label if self.decision.nearest else None
+
+    @property
+    def score(self) -> float | None:
+        """The score of the best label, whatever the verdict."""
+        return self.decision.nearest.score if self.decision.nearest else None
+
+    @property
+    def margin(self) -> float | None:
+        """By how much the best label leads the best other one; None where there is no other."""
+        return self.decision.margin
+
+    @property
+    def threshold(self) -> float:
+        """The least score of a match."""
+        return self.decision.policy.threshold
+
+    @property
+    def margin_floor(self) -> float:
+        """The least lead of a match."""
+        return self.decision.policy.margin_floor
+
+    def __repr__(self) -> str:
+        best = "" if self.score is None else f", {self.nearest} {self.score:.3f}"
+        lead = "" if self.margin is None else f", leads by {self.margin:.3f}"
+        return f"<Answer {self.verdict}{best}{lead}, by {self.backbone}: {self.path}>"
+
+    def with_picture(self, picture: Any) -> Answer:
+        """The answer with the image that it is about, for notebooks to show."""
+        return replace(self, picture=picture)
+
+    def _repr_html_(self) -> str:
+        from nearshot.retriever.notebook import answer_html
+
+        return answer_html(self)
 
     def as_json(self) -> dict[str, Any]:
         """The object that `query --json` prints; scores are cosines, rounded to 6 decimals (float32 carries no more)."""
@@ -84,10 +134,18 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A query image that could not be read, and why."""
+    """A query image that could not be read, and why. It has no verdict and no label."""
 
     path: str
     reason: str
+
+    @property
+    def verdict(self) -> None:
+        """None: nothing was found out."""
+
+    @property
+    def label(self) -> None:
+        """None."""
 
     def as_json(self) -> dict[str, Any]:
         """The object that `query --json` prints."""

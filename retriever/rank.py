@@ -18,6 +18,16 @@ class Hit:
     image: Shown
     score: float
 
+    @property
+    def path(self) -> str:
+        """The absolute path of the image."""
+        return self.image.path
+
+    @property
+    def label(self) -> str | None:
+        """The label of the image, where it has one."""
+        return self.image.label
+
 
 Label = tuple[str, str]
 """A category and a label in it."""

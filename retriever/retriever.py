@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
 from nearshot.backbones.decode import decode
 from nearshot.backbones.in_order import batches, in_order
 from nearshot.backbones.preparation import prepare_safely
-from nearshot.backbones.protocol import Prepared
+from nearshot.backbones.protocol import Backbone, Prepared
 from nearshot.retriever.answer import Answer, Unreadable
 from nearshot.retriever.choice import choose_categories, choose_row, load_indexed
 from nearshot.retriever.embedding import encode_words, mix, unit
@@ -29,15 +31,29 @@ Encoded = bytes | Image.Image
 class Retriever:
     """Answers queries with one backbone, from the vectors that the store had when it was made: those of `reference`."""
 
-    def __init__(self, store: Store, options: QueryOptions) -> None:
-        """Choose the backbone, load it and open the vectors; raises UsageError, WeightsError and StoreError."""
+    def __init__(
+        self,
+        store: Store,
+        options: QueryOptions,
+        *,
+        loaded: MutableMapping[int, Backbone] | None = None,
+        encoding: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        """Choose the backbone, load it and open the vectors; raises UsageError, WeightsError and StoreError.
+
+        A backbone that is among `loaded`, by the id of its row, is taken from there, and put there otherwise; others that
+        use it at the same time hold `encoding`, a lock, as this does.
+        """
         self.options = options
         with store.reading() as catalog:
             categories = choose_categories(catalog, options.category)
             row, coverage = choose_row(catalog, options.backbone, categories, words=options.text is not None)
             self.reference = Reference(store, catalog, row, coverage, options)
-        self._watching = Watching(store)
-        self._backbone = load_indexed(store, row, weights=options.weights, device=options.device)
+        self._watching, self._encoding = Watching(store), encoding or nullcontext()
+        known = {} if loaded is None else loaded
+        if row.id not in known:
+            known[row.id] = load_indexed(store, row, weights=options.weights, device=options.device, loaded=known)
+        self._backbone = known[row.id]
         self._words = encode_words(self._backbone, options.text) if options.text is not None else None
 
     def answer(self, queries: Iterable[tuple[str, Encoded | OSError]]) -> Iterator[Answer | Unreadable]:
@@ -56,7 +72,8 @@ class Retriever:
 
     def _answer_batch(self, batch: Sequence[tuple[str, _Ready | str]]) -> Iterator[Answer | Unreadable]:
         pictures = [ready.prepared for _, ready in batch if isinstance(ready, _Ready)]
-        vectors = iter(self._backbone.encode(pictures) if pictures else ())
+        with self._encoding:
+            vectors = iter(self._backbone.encode(pictures) if pictures else ())
         for name, ready in batch:
             if isinstance(ready, str):
                 yield Unreadable(name, ready)

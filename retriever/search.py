@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -66,6 +66,16 @@ class Found:
     ranks: Mapping[Mode, int]
     score: float | None
 
+    @property
+    def path(self) -> str:
+        """The absolute path of the image."""
+        return self.image.path
+
+    @property
+    def label(self) -> str | None:
+        """The label of the image, where it has one."""
+        return self.image.label
+
     def standing(self, mode: Mode) -> float:
         """What results of a mode are cut off by, higher is better: the cosine where only images are compared, else the rank."""
         return round(self.score, DECIMALS) if mode == Mode.IMAGE and self.score is not None else -float(self.place)
@@ -88,7 +98,7 @@ class Found:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Results:
     """What was found, best first; the mode that was taken; and, where `auto` could not take both, why not."""
 
@@ -97,6 +107,23 @@ class Results:
     backbone: str | None = None
     missing: tuple[str, ...] = ()
     stop: Stop | None = None
+
+    def __repr__(self) -> str:
+        return f"<Results {len(self.found)} by {self.mode}>"
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def __iter__(self) -> Iterator[Found]:
+        return iter(self.found)
+
+    def __getitem__(self, place: int) -> Found:
+        return self.found[place]
+
+    def _repr_html_(self) -> str:
+        from nearshot.retriever.notebook import results_html
+
+        return results_html(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("backbones", "commands", "evaluation", "indexer", "migrations", "retriever", "schema", "service", "vectors")
-DATA = {"nearshot/py.typed", "nearshot/evaluation/report.html.j2"}
+DATA = {
+    "nearshot/py.typed",
+    "nearshot/index.py",
+    "nearshot/evaluation/report.html.j2",
+    "nearshot/service/static/index.html",
+}
 
 
 def tracked() -> list[Path]:
@@ -48,7 +53,8 @@ def expected() -> set[str]:
     """Every module and data file of every part, by its place under `nearshot`."""
     kept = {path for path in tracked() if path.parts[0] in PARTS and path.suffix == ".py"}
     data = {path for path in tracked() if path.parent == Path("service/static") or path.suffix == ".j2"}
-    return {f"nearshot/{path}" for path in kept | data} | {"nearshot/__init__.py", "nearshot/py.typed"}
+    own = {str(path) for path in tracked() if path.parts[0] == "nearshot" and not (ROOT / path).is_symlink()}
+    return {f"nearshot/{path}" for path in kept | data} | own
 
 
 def test_the_wheel_holds_nearshot_and_nothing_else(built: Path) -> None:

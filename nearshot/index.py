@@ -1,0 +1,600 @@
+"""The index: the door for notebooks and programs, over the functions that the commands and the service use."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nearshot.backbones.decode import upright
+from nearshot.backbones.limits import MAX_PIXELS
+from nearshot.backbones.protocol import Backbone, Precision
+from nearshot.evaluation.evaluate import Evaluation, EvaluationOptions, evaluate
+from nearshot.evaluation.next_labels import Advice, advise
+from nearshot.indexer.captions import CaptionOptions, CaptionReport, CaptionRun, set_caption
+from nearshot.indexer.feedback import add_shot, reject, undo
+from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.report import Report
+from nearshot.indexer.run import IndexRun
+from nearshot.indexer.survey import Survey, survey
+from nearshot.indexer.verify import Finding, verify
+from nearshot.progress import progress_bar
+from nearshot.retriever.answer import Answer, Unreadable
+from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
+from nearshot.retriever.calibration import Aim, Aims
+from nearshot.retriever.choice import choose_categories, choose_row, load_indexed
+from nearshot.retriever.embedding import encode_words
+from nearshot.retriever.find_policy import Calibration, FusionTried, Guard
+from nearshot.retriever.options import Against, QueryOptions
+from nearshot.retriever.retriever import Retriever
+from nearshot.retriever.scores import Score
+from nearshot.retriever.search import Mode, Results, SearchOptions, search
+from nearshot.retriever.sources import read_queries
+from nearshot.schema.captions import ImageFilter
+from nearshot.schema.catalog import BackboneRow
+from nearshot.schema.errors import ImageError, UsageError
+from nearshot.schema.feedback import Action
+from nearshot.schema.images import Role, Shown
+from nearshot.schema.store import Store
+from nearshot.vectors.snapshots import Scope, open_vectors
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+Picture = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+"""An image: a path, its encoded bytes, a PIL image, or an array (height, width, 3) uint8, RGB."""
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+RETRIEVERS = 8
+"""How many sets of options are kept ready to answer, at most."""
+
+
+def open(
+    directory: str | os.PathLike[str],
+    *,
+    create: bool = False,
+    device: str = "auto",
+    weights: str | os.PathLike[str] | None = None,
+) -> Index:
+    """Open an index.
+
+    Args:
+        directory: where it lies; what the commands call --store.
+        create: make it where there is none.
+        device: where models run: auto, cuda, cuda:N, mps or cpu.
+        weights: a directory with weights, a subdirectory per backbone, for machines without a network.
+
+    Returns:
+        The index, which may be used as a context manager.
+
+    Raises:
+        UsageError: there is none, and `create` is not set.
+        StoreError: it cannot be opened, or was written by a newer nearshot.
+    """
+    return Index(Store(Path(directory), create=create), device=device, weights=Path(weights) if weights else None)
+
+
+class Index:
+    """An open index. Any number of threads may use it; models are loaded once, when they are first needed."""
+
+    def __init__(self, store: Store, *, device: str = "auto", weights: Path | None = None) -> None:
+        """Take over an open store; `nearshot.open` is the usual way."""
+        self._store, self._device, self._weights = store, device, weights
+        self._loaded: dict[int, Backbone] = {}
+        self._retrievers: OrderedDict[QueryOptions, Retriever] = OrderedDict()
+        self._opening, self._encoding = threading.Lock(), threading.Lock()
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"nearshot.open({str(self._store.directory)!r})"
+
+    def close(self) -> None:
+        """Close the store, and let go of the models."""
+        self._retrievers.clear()
+        self._loaded.clear()
+        self._store.close()
+
+    @property
+    def path(self) -> Path:
+        """The directory of the index, absolute."""
+        return self._store.directory
+
+    @property
+    def backbones(self) -> list[str]:
+        """The backbones that images are indexed with, by name."""
+        with self._store.reading() as catalog:
+            return [row.name for row in catalog.backbones()]
+
+    @property
+    def labels(self) -> dict[str, dict[str, int]]:
+        """The labels of each category that has shots, with the number of their images."""
+        with self._store.reading() as catalog:
+            return {category: catalog.support_labels(category) for category in catalog.categories(Role.SUPPORT)}
+
+    def add(
+        self,
+        data: str | os.PathLike[str],
+        *,
+        backbones: Sequence[str] = (),
+        categories: Sequence[str] = (),
+        precision: str | None = None,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        progress: bool = False,
+    ) -> Report:
+        """Bring the index up to date with a data directory; what is unchanged costs next to nothing.
+
+        Args:
+            data: the directory that holds `<category>/2.support-set/` and `<category>/6.preprocessed/`.
+            backbones: these only, such as `["dinov2", "clip"]`; by default all whose weights are on this machine.
+            categories: these only.
+            precision: fp32, bf16 or fp16; by default as before, else fp32.
+            batch_size: images per forward pass.
+            workers: threads that read and decode.
+            max_pixels: images of more pixels are refused.
+            progress: show a bar, in terminals and notebooks.
+
+        Returns:
+            What became of every image; `failures` and `breaches` tell which could not be used, and why.
+
+        Raises:
+            UsageError: `data` is no directory, or a backbone is not known.
+            WeightsError: a backbone that was asked for is not available on this machine.
+            StoreBusyError: another process is writing.
+            StoreError: the store cannot be written; what was committed is whole, and the next call goes on from there.
+        """
+        root = Path(data)
+        if not root.is_dir():
+            raise UsageError(f"{root} is not a directory; give the data directory that holds <category>/2.support-set/")
+        options = IndexOptions(
+            backbones=tuple(_names(backbones)),
+            categories=tuple(_names(categories)),
+            weights=self._weights,
+            device=self._device,
+            precision=_chosen(Precision, precision, "precision"),
+            batch_size=batch_size,
+            workers=workers,
+            max_pixels=max_pixels,
+        )
+        run = IndexRun(self._store, root, options)
+        with progress_bar("indexing", "images", shown=progress) as advance:
+            for done in run:
+                advance(done.done, done.total, done.failed)
+        return run.report
+
+    @overload
+    def query(self, images: Picture, **options: Any) -> Answer: ...
+    @overload
+    def query(self, images: Iterable[Picture], **options: Any) -> list[Answer | Unreadable]: ...
+
+    def query(self, images: Picture | Iterable[Picture], **options: Any) -> Answer | list[Answer | Unreadable]:
+        """Recognise an image, or many at once.
+
+        Args:
+            images: a path, encoded bytes, a PIL image or an array (height, width, 3) uint8; or any iterable of these, which is
+                decoded on threads and encoded in batches.
+            **options: `backbone`, `category`, `score` (max_sim, prototype, knn_vote, lda), `threshold`, `margin_floor`, `top_k`
+                (5), `against` (support, query, all), `coverage`, `false`, `text`, `text_weight` (0.5), `captions` and
+                `max_pixels`, as `nearshot query` has them; what is not given is as calibrated.
+
+        Returns:
+            An `Answer` for one image; for many a list in their order, with `Unreadable` in the place of what is no image.
+
+        Raises:
+            ImageError: one image was given, and it cannot be read.
+            UsageError: an option makes no sense, or nothing is indexed by it.
+            WeightsError: the backbone is not available on this machine, or is not the one that images were indexed with.
+        """
+        single = isinstance(images, str | os.PathLike | bytes | Image.Image | np.ndarray)
+        given: Iterable[Picture] = [images] if single else images  # type: ignore[list-item, assignment]
+        if not single:
+            return list(self.answers(given, **options))
+        [answer] = self.answers(given, **options)
+        if isinstance(answer, Unreadable):
+            raise ImageError(f"{answer.path}: {answer.reason}")
+        return answer
+
+    def answers(self, images: Iterable[Picture], **options: Any) -> Iterator[Answer | Unreadable]:
+        """Recognise a stream of images, of any length, one answer at a time; see `query`.
+
+        Args:
+            images: as `query` takes them.
+            **options: as `query` takes them.
+
+        Yields:
+            An `Answer` or `Unreadable` per image, in order.
+
+        Raises:
+            UsageError: as `query`.
+            WeightsError: as `query`.
+        """
+        chosen = self._options(options)
+        pictures: deque[Picture] = deque()
+
+        def named() -> Iterator[tuple[str, bytes | Image.Image | OSError]]:
+            for number, image in enumerate(images, start=1):
+                name, encoded = _read(image, number)
+                pictures.append(image)
+                yield name, encoded
+
+        for answer in self._retriever(chosen).answer(named()):
+            picture = pictures.popleft()
+            yield answer.with_picture(picture) if isinstance(answer, Answer) else answer
+
+    def search(
+        self,
+        words: str,
+        *,
+        mode: str = "auto",
+        category: str | None = None,
+        label: str | None = None,
+        role: str | None = None,
+        limit: int = 20,
+        false: float | None = None,
+    ) -> Results:
+        """Find images by words: of their captions, by what a text encoder sees in them, or by both.
+
+        Args:
+            words: in captions all of them must occur; `"quoted words"` in that order.
+            mode: captions, image, hybrid, or auto: what the index can serve.
+            category: images of this category only.
+            label: images of this label only.
+            role: support or query.
+            limit: how many to list.
+            false: end the list where on average more than this share would be false, as marks tell.
+
+        Returns:
+            The results, best first: iterate over them; `mode` is the mode taken, `missing` why `auto` could not take more.
+
+        Raises:
+            UsageError: the category is not there, or the index cannot serve the mode.
+            WeightsError: the text encoder is not available on this machine.
+        """
+        wanted = ImageFilter(category=category, label=label, role=_chosen(Role, role, "role"))
+        options = SearchOptions(
+            mode=_chosen(Mode, mode, "mode") or Mode.AUTO,
+            wanted=wanted,
+            limit=limit,
+            false=_share(false, "false"),
+            device=self._device,
+            weights=self._weights,
+        )
+        return search(self._store, words, options, self._encode_words)
+
+    def calibrate(
+        self,
+        *,
+        false_accept: float | None = None,
+        wrong: float | None = None,
+        false_reject: float | None = None,
+        confidence: float | None = None,
+        strangers: str = "auto",
+        all_queries: bool = False,
+        backbones: Sequence[str] = (),
+        categories: Sequence[str] = (),
+        scores: Sequence[str] = (),
+        negatives: str | os.PathLike[str] | None = None,
+    ) -> list[Calibration]:
+        """Set thresholds and margins from the index's own shots and labelled queries, and find what answers best.
+
+        Args:
+            false_accept: at most this share of strangers matches; 0.05 unless `false_reject` is given.
+            wrong: at most this share of the matches of known images has the wrong label.
+            false_reject: at most this share of known images does not match.
+            confidence: hold all bounds in this share of calibrations, such as 0.95; by default on average.
+            strangers: hold off strangers like the known ones (known), or any (any), or any where that costs little (auto).
+            all_queries: use all labelled queries; half of them are left to `evaluate` otherwise.
+            backbones: these only.
+            categories: these only.
+            scores: these only.
+            negatives: a directory of images that show no label.
+
+        Returns:
+            What was found per backbone, category and score; `missing` says why a target cannot be met, which changes nothing.
+
+        Raises:
+            UsageError: a rate lies outside (0, 1), or what is named is not indexed.
+        """
+        if false_accept is None and false_reject is None:
+            false_accept = 0.05
+        rates = {Aim.FALSE_ACCEPT: false_accept, Aim.WRONG: wrong, Aim.FALSE_REJECT: false_reject}
+        options = CalibrationOptions(
+            aims=Aims(
+                {aim: share for aim, rate in rates.items() if (share := _share(rate, aim)) is not None},
+                _share(confidence, "confidence"),
+            ),
+            guard=_chosen(Guard, strangers, "strangers") or Guard.AUTO,
+            every=all_queries,
+            backbones=tuple(_names(backbones)),
+            categories=tuple(_names(categories)),
+            scores=tuple(_required(Score, score, "score") for score in _names(scores)) or tuple(Score),
+            negatives=Path(negatives) if negatives else None,
+            device=self._device,
+            weights=self._weights,
+        )
+        return [made for made in calibrate_all(self._store, options) if not isinstance(made, FusionTried)]
+
+    def evaluate(
+        self,
+        *,
+        backbones: Sequence[str] = (),
+        categories: Sequence[str] = (),
+        score: str | None = None,
+        seeds: int = 5,
+        keep_leaks: bool = False,
+    ) -> Evaluation:
+        """Judge by labelled queries, from stored vectors alone.
+
+        Args:
+            backbones: these only.
+            categories: these only.
+            score: by this score; by default by the one that `query` would take.
+            seeds: draws of shots per number of shots.
+            keep_leaks: judge by queries that are copies of shots, too.
+
+        Returns:
+            The evaluation; `table7` to `table11` are data frames where pandas is installed.
+
+        Raises:
+            UsageError: there are no labelled queries, or what is named is not indexed.
+        """
+        options = EvaluationOptions(
+            backbones=tuple(_names(backbones)),
+            categories=tuple(_names(categories)),
+            score=_chosen(Score, score, "score"),
+            seeds=seeds,
+            keep_leaks=keep_leaks,
+        )
+        return evaluate(self._store, options)
+
+    def label(self, image: str | os.PathLike[str], label: str, *, category: str | None = None) -> Path:
+        """Say what an indexed query shows: a copy of it becomes a shot, which counts from the next query on.
+
+        Args:
+            image: the path of an indexed query.
+            label: what it shows.
+            category: of this category, where the image lies in several.
+
+        Returns:
+            The path of the shot.
+
+        Raises:
+            UsageError: the image is no indexed query, was made a shot already, or the label is none.
+        """
+        return add_shot(self._store, Path(image), label, category)
+
+    def reject(self, image: str | os.PathLike[str], *, category: str | None = None) -> None:
+        """Say that an indexed query shows no label: what is nearer to it than to any shot is unknown.
+
+        Args:
+            image: the path of an indexed query.
+            category: of this category, where the image lies in several.
+
+        Raises:
+            UsageError: the image is not indexed, or was rejected already.
+        """
+        reject(self._store, Path(image), category)
+
+    def undo(self, image: str | os.PathLike[str], action: str, *, category: str | None = None) -> None:
+        """Take back what was said of an image.
+
+        Args:
+            image: the path of an indexed query.
+            action: label or reject.
+            category: of this category, where the image lies in several.
+
+        Raises:
+            UsageError: nothing of that kind was said of it.
+        """
+        undo(self._store, Path(image), _required(Action, action, "action"), category)
+
+    def next(self, category: str | None = None, *, backbone: str | None = None, limit: int = 20) -> Advice:
+        """Which unlabelled queries to label next, and how many more shots each label is likely to need.
+
+        Args:
+            category: of this category only.
+            backbone: by the vectors of this one; by default by the best.
+            limit: how many to name.
+
+        Returns:
+            The advice: `worth`, best first, and `needs`, per label.
+
+        Raises:
+            UsageError: nothing is indexed, or what is named is not.
+        """
+        return advise(self._store, category, backbone=backbone, limit=limit)
+
+    def caption(self, image: str | os.PathLike[str], words: str) -> None:
+        """Write the caption of an indexed image by hand.
+
+        Args:
+            image: its path.
+            words: what it shows.
+
+        Raises:
+            UsageError: it is not indexed as it is now, or there are no words.
+        """
+        set_caption(self._store, Path(image), words)
+
+    def describe(self, *, limit: int | None = None, progress: bool = False) -> CaptionReport:
+        """Caption what has no caption yet, by Florence-2.
+
+        Args:
+            limit: so many images at most.
+            progress: show a bar, in terminals and notebooks.
+
+        Returns:
+            How many captions were written, and which images could not be captioned.
+
+        Raises:
+            WeightsError: Florence-2 is not available on this machine.
+        """
+        from nearshot.backbones.loading import load_captioner
+
+        run = CaptionRun(
+            self._store,
+            lambda: load_captioner(self._weights, device=self._device, precision=Precision.FP32),
+            CaptionOptions(limit=limit),
+        )
+        with progress_bar("captioning", "images", shown=progress) as advance:
+            for done, total in run:
+                advance(done, total, len(run.report.failures))
+        return run.report
+
+    def vectors(
+        self, *, category: str, backbone: str | None = None, role: str | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The unit vectors of a category's images.
+
+        Args:
+            category: the category.
+            backbone: by this one; by default by the best.
+            role: support or query; by default both.
+
+        Returns:
+            Ids (n,) int64, ascending, and L2-normalised vectors (n, dimension) float32 in their order. `images` tells whose.
+
+        Raises:
+            UsageError: the category or the backbone is not indexed.
+        """
+        roles = [_required(Role, role, "role")] if role else list(Role)
+        with self._store.reading() as catalog:
+            row, _ = choose_row(catalog, backbone, choose_categories(catalog, category), roles=roles)
+            stores = [open_vectors(self._store, catalog, Scope(row, category, each)) for each in roles]
+        ids = [store.ids() for store in stores]
+        vectors = [store.vectors(each) for store, each in zip(stores, ids, strict=True)]
+        order = np.argsort(np.concatenate(ids))
+        return np.concatenate(ids)[order], np.concatenate(vectors)[order]
+
+    def images(self, ids: Iterable[int]) -> list[Shown]:
+        """What images are, by their ids.
+
+        Args:
+            ids: as `vectors` and hits have them.
+
+        Returns:
+            Path, category, role, label and shot of each, in the order of the ids; those that are not there are passed over.
+        """
+        wanted = [int(each) for each in ids]
+        with self._store.reading() as catalog:
+            shown = catalog.shown(wanted)
+        return [shown[each] for each in wanted if each in shown]
+
+    def status(self) -> Survey:
+        """What is indexed, what is lacking, and how far it lies behind the disk."""
+        return survey(self._store)
+
+    def verify(self, *, repair: bool = False) -> list[Finding]:
+        """Compare files, rows, vectors and snapshots; an empty list where all agree.
+
+        Args:
+            repair: rebuild what can be rebuilt.
+
+        Returns:
+            What does not agree, and what mends it.
+
+        Raises:
+            StoreBusyError: another process is writing.
+        """
+        return list(verify(self._store, repair=repair))
+
+    def _options(self, given: dict[str, Any]) -> QueryOptions:
+        known = {name for name in QueryOptions.__dataclass_fields__ if name not in ("device", "weights")}
+        if unknown := sorted(set(given) - known):
+            raise UsageError(f"query has no option '{unknown[0]}'; there are {', '.join(sorted(known))}")
+        options = dict(given)
+        if options.get("score") == "auto":
+            options["score"] = None
+        options["score"] = _chosen(Score, options.get("score"), "score")
+        options["against"] = _chosen(Against, options.get("against"), "against") or Against.SUPPORT
+        for name in ("coverage", "false"):
+            options[name] = _share(options.get(name), name)
+        return QueryOptions(**options, device=self._device, weights=self._weights)
+
+    def _retriever(self, options: QueryOptions) -> Retriever:
+        """What answers by some options, as current as the store."""
+        with self._store.reading() as catalog:
+            revision = catalog.revision()
+        with self._opening:
+            ready = self._retrievers.get(options)
+            if ready is None or ready.reference.revision != revision:
+                ready = Retriever(self._store, options, loaded=self._loaded, encoding=self._encoding)
+                self._retrievers[options] = ready
+            self._retrievers.move_to_end(options)
+            while len(self._retrievers) > RETRIEVERS:
+                self._retrievers.popitem(last=False)
+        return ready
+
+    def _encode_words(self, row: BackboneRow, words: str) -> NDArray[np.float32]:
+        with self._opening:
+            if row.id not in self._loaded:
+                self._loaded[row.id] = load_indexed(self._store, row, weights=self._weights, device=self._device)
+        with self._encoding:
+            return encode_words(self._loaded[row.id], words)
+
+
+def _read(image: Picture, number: int) -> tuple[str, bytes | Image.Image | OSError]:
+    """What to call an image, and its bytes or pixels."""
+    if isinstance(image, bytes):
+        return f"image {number}", image
+    if isinstance(image, Image.Image):
+        return str(getattr(image, "filename", "") or f"image {number}"), _upright(image)
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise UsageError(
+                f"an array of shape {image.shape} and dtype {image.dtype} is no image; give (height, width, 3) uint8, RGB"
+            )
+        return f"image {number}", Image.fromarray(np.ascontiguousarray(image))
+    if not isinstance(image, str | os.PathLike):
+        raise UsageError(f"{type(image).__name__} is no image; give a path, bytes, a PIL image or an array")
+    path = Path(image)
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory; give its images, such as sorted(Path({str(path)!r}).iterdir())")
+    [(name, data)] = read_queries([path])
+    return name, data
+
+
+def _upright(image: Image.Image) -> Image.Image | OSError:
+    try:
+        return upright(image)
+    except ImageError as error:
+        return OSError(str(error))
+
+
+def _names(names: Sequence[str]) -> Sequence[str]:
+    """Names, also where one was given without a list around it."""
+    return [names] if isinstance(names, str) else names
+
+
+def _chosen(kind: type[Choice], value: str | None, option: str) -> Choice | None:
+    return None if value is None else _required(kind, value, option)
+
+
+def _required(kind: type[Choice], value: str, option: str) -> Choice:
+    try:
+        return kind(value)
+    except ValueError:
+        raise UsageError(f"{option} cannot be '{value}'; take {', '.join(kind)}") from None
+
+
+def _share(value: float | None, option: str) -> float | None:
+    if value is not None and not 0 < value < 1:
+        raise UsageError(f"{option} is a share between 0 and 1, not {value}")
+    return value
