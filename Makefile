@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo-data
 STORE := demo-store
 
-.PHONY: demo test lint promises reproduce install clean
+.PHONY: demo test lint docs promises reproduce install clean
 
 install: $(VENV)/installed
 
@@ -19,6 +19,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+docs: $(VENV)/installed
+	$(BIN)/mkdocs build --strict --quiet
 
 # Every promise of docs/calibration.md by 1,000 calibrations; half an hour.
 promises: $(VENV)/installed
@@ -35,4 +38,4 @@ lint: $(VENV)/installed
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(STORE) *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(DEMO) $(STORE) site *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,4 +1,4 @@
-"""The README's sessions are what the commands print."""
+"""The sessions in the README and the docs are what the commands print."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tests.service.test_serve import Served
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = (README, ROOT / "docs/calibration.md")
+DOCS = ROOT / "docs"
+PAGES = (README, *sorted(DOCS.glob("*.md")))
 BIN = Path(sys.executable).parent
 
 
@@ -61,6 +62,8 @@ def test_the_demo_prints_the_session_in_the_readme(tmp_path: Path, environment: 
     )
     printed, _, rest = done.stdout.partition("\n$ nearshot search")
     assert tidy(printed) == session("demo")
+    for part in session("first").split("\n\n"):
+        assert part in session("demo"), "the README shows some of it, as it is"
     assert tidy("$ nearshot search" + rest.partition("$ nearshot status")[0]) == session("search")
     assert {"match", "ambiguous", "unknown"} <= set(printed.split())
     assert "    data/<category>/2.support-set/<label>/shot1.jpg" in done.stdout
@@ -91,15 +94,18 @@ def test_calibrating_and_evaluating_digits_prints_the_session_in_the_docs(
     ]
     lint = [str(BIN / "nearshot"), "lint", "digits-data", "--store", "digits-store"]
     found = subprocess.run(lint, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
-    assert re.sub(r"^", " " * 8, found.strip(), flags=re.MULTILINE) in README.read_text()
+    assert re.sub(r"^", " " * 8, found.strip(), flags=re.MULTILINE) in (DOCS / "calibration.md").read_text()
     [judged] = [
         line.split() for line in done.stdout.splitlines() if line.startswith(" digits     hog        lda       ")
     ][:1]
     correct, wrong, _, correctly_unknown, refused, accepted = map(int, judged[4:10])
     said = f"answers {correct} of {correct + wrong + refused} known digits rightly, {wrong} wrongly"
     strangers = accepted + correctly_unknown
-    assert said in " ".join(README.read_text().split())
-    assert f"accepts {accepted} of {strangers} strangers" in " ".join(README.read_text().split())
+    written = " ".join((DOCS / "calibration.md").read_text().split())
+    assert said in written
+    assert f"accepts {accepted} of {strangers} strangers" in written
+    told = " ".join(README.read_text().split())
+    assert f"{correct} of {correct + wrong + refused} known ones rightly and accepts {accepted} of {strangers}" in told
     assert binomtest(accepted, strangers, 0.05, alternative="greater").pvalue > 0.05, "the promise that it speaks of"
 
 
@@ -139,3 +145,7 @@ def test_the_list_of_backbones_is_the_one_in_the_readme(tmp_path: Path, environm
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     printed = f"$ nearshot backbones\n{done.stdout.strip()}"
     assert tidy(printed) == session("backbones")
+
+
+def test_the_readme_is_read_in_one_go() -> None:
+    assert len(README.read_text().splitlines()) <= 150

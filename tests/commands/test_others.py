@@ -101,11 +101,12 @@ def test_pull_without_a_network_is_one_clear_line(nearshot: Run, monkeypatch: py
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_every_command_takes_a_store_and_is_in_the_readme(words: tuple[str, ...]) -> None:
+def test_every_command_takes_a_store_and_is_in_the_docs(words: tuple[str, ...]) -> None:
     command = commands()[words]
     assert any("--store" in parameter.opts for parameter in command.params)
     assert command.help
-    assert f"nearshot {' '.join(words)}" in README.read_text()
+    written = "".join(page.read_text() for page in (README, *README.parent.glob("docs/*.md")))
+    assert f"nearshot {' '.join(words)}" in written
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
