@@ -14,7 +14,7 @@ DEVICES = ("auto", "cuda", "mps", "cpu")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The torch device of a name (`cuda:1` too); `auto` takes cuda, else mps, else cpu. UsageError for one not to be had."""
+    """The torch device of a name (`cuda:1` too); `auto` takes cuda, else mps, else cpu. UsageError for one that is not available."""
     import torch
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -26,7 +26,7 @@ def choose_device(name: str = "auto") -> torch.device:
         raise UsageError(f"--device {name} is not a device; choose from {', '.join(DEVICES)}") from error
     too_high = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
     if not available.get(device.type, False) or too_high:
-        raise UsageError(f"--device {name} is not to be had on this machine; --device auto takes the best that is")
+        raise UsageError(f"--device {name} is not available here; --device auto takes the best that is")
     return device
 
 

@@ -44,7 +44,7 @@ class OpenClip(TorchBackbone):
         except (OSError, ValueError, ImportError) as error:
             reason = " ".join(str(error).split())[:200]
             raise WeightsError(
-                f"{self._name}: its tokenizer cannot be had, so words cannot be compared: {reason}"
+                f"{self._name}: its tokenizer is not available, so words cannot be compared: {reason}"
             ) from error
         with forward_pass(self._device, len(texts)):
             vectors: NDArray[np.float32] = self._model.encode_text(tokens.to(self._device)).float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""Captioning: images a second against a bare generate loop, and memory over a thousand images.
+"""Captioning: images per second against a bare generate loop, and memory over a thousand images.
 
     python -m benchmarks.captions [--images 16] [--tokens 16] [--device auto] [--precision fp32] [--many 1000]
 

@@ -32,7 +32,7 @@ CATEGORIES = 10
 
 
 def main() -> None:
-    """Print a line a command."""
+    """Print one line per command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--shots", type=int, default=1_000)

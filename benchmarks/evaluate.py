@@ -2,7 +2,7 @@
 
     python -m benchmarks.evaluate [--categories 10] [--labels 20] [--shots 5] [--queries 1000]
 
-The store is filled with made-up vectors of the sizes of clip, resnet50 and dinov2: a direction a label, and noise. Nine
+The store is filled with made-up vectors of the sizes of clip, resnet50 and dinov2: a direction per label, and noise. Nine
 queries in ten show a label.
 """
 

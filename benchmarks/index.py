@@ -1,4 +1,4 @@
-"""Indexing speed: images a second, and the ratio to a bare forward loop over prepared tensors in the same run.
+"""Indexing speed: images per second, and the ratio to a bare forward loop over prepared tensors in the same run.
 
     python -m benchmarks.index [--images 500] [--rounds 3] [--backbone clip ...] [--device cpu] [--precision fp32]
 

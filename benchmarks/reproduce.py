@@ -45,7 +45,7 @@ from nearshot.vectors.normalise import normalise
 CLI = Path(__file__).parents[1] / "cli.py"
 BACKBONES = ("dinov2", "clip", "resnet50")
 FEW, SAME = "-five-shots", 200
-"""The name of a data set's second category, of five shots a class; and how many images are classified twice."""
+"""The name of a data set's second category, of five shots per class; and how many images are classified twice."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def weights_option(function: Function) -> Function:
         type=click.Path(path_type=Path),
         envvar="NEARSHOT_WEIGHTS",
         show_envvar=True,
-        help="Directory with weights, a subdirectory a backbone, for machines without a network.",
+        help="Directory with weights, one subdirectory per backbone, for machines without a network.",
     )(function)
 
 

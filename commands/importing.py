@@ -17,8 +17,8 @@ from nearshot.schema.errors import UsageError
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--category", help="Name of the category to write. Default: the kind, or the folder's name.")
-@click.option("--shots", type=click.IntRange(min=1), default=5, show_default=True, help="Shots a class.")
-@click.option("--queries", type=click.IntRange(min=0), default=100, show_default=True, help="Queries a class, at most.")
+@click.option("--shots", type=click.IntRange(min=1), default=5, show_default=True, help="Shots per class.")
+@click.option("--queries", type=click.IntRange(min=0), default=100, show_default=True, help="Queries per class, at most.")
 @click.option("--unknown", multiple=True, metavar="CLASS", help="A class to be unknown: queries only (repeatable).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which images are chosen.")
 @json_option
@@ -37,7 +37,7 @@ def import_(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Write a category into DATA from SOURCE: a folder with a directory a class, or the archive of CIFAR-10 or STL-10.
+    """Write a category into DATA from SOURCE: a folder with one directory per class, or the archive of CIFAR-10 or STL-10.
 
     Shots and queries are never the same image. The store is left alone: run `nearshot index DATA` afterwards.
     """

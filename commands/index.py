@@ -63,7 +63,7 @@ SHOWN = 10
 def index(data: Path, store_directory: Path, *, dry_run: bool, no_captions: bool, as_json: bool, **chosen: Any) -> None:
     """Index the images of DATA, or what changed there since the last time.
 
-    DATA holds a directory a category: DATA/<category>/2.support-set/[<label>/]shotN... are the labelled shots,
+    DATA has one directory per category: DATA/<category>/2.support-set/[<label>/]shotN... are the labelled shots,
     DATA/<category>/6.preprocessed/... the queries. Files that have not changed cost one look; a file that moved is not
     embedded again. Ctrl-C commits what is done. When all vectors are committed, Florence-2 captions what lacks a caption,
     if its weights are here.

@@ -89,7 +89,7 @@ CSV_COLUMNS = (
     show_envvar=True,
     help="Ask the service (`nearshot serve`) at this URL, instead of loading a model here.",
 )
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a row an image.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one row per image.")
 @device_option
 @weights_option
 @max_pixels_option
@@ -109,7 +109,7 @@ def query(
     """Recognise IMAGES: files, directories, or - for an image on standard input.
 
     The verdict is match, ambiguous (the lead over the best other label is below the margin), unknown (the score is below
-    the threshold) or no_support. With --json, one object a line. Exit status 1 if an image could not be read.
+    the threshold) or no_support. With --json, one object per line. Exit status 1 if an image could not be read.
     """
     from nearshot.retriever.options import Against, QueryOptions
     from nearshot.retriever.scores import Score

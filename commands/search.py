@@ -59,7 +59,7 @@ def search(
     """Find images by WORDS, best first: by their captions, by what clip sees in them, or by both.
 
     In captions all words must occur; "quoted words" in that order; AND, OR, NOT and prefix* are understood. Words that begin
-    with a dash go after --. With --json, one object a line.
+    with a dash go after --. With --json, one object per line.
     """
     from nearshot.retriever.search import Mode, SearchOptions
     from nearshot.retriever.search import search as find

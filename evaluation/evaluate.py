@@ -57,7 +57,7 @@ class OutcomeRow:
 
 @dataclass(frozen=True, slots=True)
 class ShotsRow:
-    """A row of Table 8: a backbone with so many shots a label, over all categories."""
+    """A row of Table 8: a backbone with so many shots per label, over all categories."""
 
     backbone: str
     shots: int

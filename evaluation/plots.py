@@ -76,7 +76,7 @@ def accuracy_by_shots(rows: Sequence[ShotsRow]) -> str:
     axes.set_xscale("log")
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
-    _finish(axes, "all categories", "shots a label", "closed-set accuracy")
+    _finish(axes, "all categories", "shots per label", "closed-set accuracy")
     return _svg(figure)
 
 

@@ -42,9 +42,9 @@ def methods() -> list[str]:
 
 
 def project(catalog: Catalog, row: BackboneRow, category: str, method: str = "pca") -> Projection:
-    """Project all images of a category that a backbone has seen. UsageError for a method that is not to be had."""
+    """Project all images of a category that a backbone has seen. UsageError for a method that is not available."""
     if method not in methods():
-        raise UsageError(f"'{method}' is not to be had here; take {' or '.join(methods())}")
+        raise UsageError(f"'{method}' is not available here; take {' or '.join(methods())}")
     total = sum(count.vectors for count in catalog.count_vectors_by_category(row.id) if count.category == category)
     if not total:
         raise UsageError(

@@ -32,7 +32,7 @@ class Table:
     rows: Sequence[Sequence[Cell]]
 
     def as_csv(self) -> str:
-        """A header and a row a line."""
+        """A header, and one row per line."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(self.columns)
@@ -53,7 +53,7 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def as_objects(self) -> list[dict[str, Cell]]:
-        """An object a row."""
+        """One object per row."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 

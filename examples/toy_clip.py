@@ -1,4 +1,4 @@
-"""Train a toy CLIP on the captioned shots of a data directory, to try out search by words where the real one is not to be had.
+"""Train a toy CLIP on the captioned shots of a data directory, to try out search by words where the real one is not available.
 
     python examples/toy_clip.py DATA WEIGHTS
 

@@ -54,12 +54,12 @@ class Source:
 
 
 def read_folder(directory: Path) -> Source:
-    """A directory a class, with images anywhere below it. Of files with the same bytes the first counts.
+    """One directory per class, with images anywhere below it. Of files with the same bytes the first counts.
 
     UsageError where there is none.
     """
     if not directory.is_dir():
-        raise UsageError(f"{directory} is not a directory; give the one that holds a directory a class")
+        raise UsageError(f"{directory} is not a directory; give the one that holds one directory per class")
     classes: dict[str, list[Save]] = {}
     seen: set[str] = set()
     for own in sorted(path for path in directory.iterdir() if path.is_dir() and not is_ignored(path.name)):
@@ -68,7 +68,7 @@ def read_folder(directory: Path) -> Source:
         if distinct:
             classes[own.name] = [_copier(path) for path in distinct]
     if not classes:
-        raise UsageError(f"{directory} holds no directories with images; there should be one a class")
+        raise UsageError(f"{directory} holds no directories with images; there should be one per class")
     return Source(classes, classes)
 
 

@@ -100,7 +100,7 @@ class Selection:
 def select_backbones(
     store: Store, options: IndexOptions, ready: Mapping[str, Backbone] = MappingProxyType({})
 ) -> Selection:
-    """Take the backbones asked for (WeightsError where one is not to be had), or else every one whose weights are here."""
+    """Take the backbones asked for (WeightsError where one is not available), or else every one whose weights are here."""
     with store.reading() as catalog:
         rows = {row.name: row for row in catalog.backbones()}
         choices, skipped = {}, {}

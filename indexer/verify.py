@@ -119,7 +119,7 @@ def _check_vectors(
 
 def _vector_problem(blob: bytes, dimension: int) -> str | None:
     if len(blob) != 4 * dimension:
-        return f"has {len(blob)} bytes where {4 * dimension} belong"
+        return f"is {len(blob)} bytes, expected {4 * dimension}"
     vector = np.frombuffer(blob, dtype="<f4")
     if not np.isfinite(vector).all():
         return "has values that are not finite"

@@ -29,7 +29,7 @@ def mix(image: NDArray[np.float32], words: NDArray[np.float32], weight: float) -
     """The unit vector (1, dimension) of (1 - weight) times an image's plus weight times the words'; ImageError for none."""
     mixed = (1 - weight) * image + weight * words
     if find_faults(mixed):
-        raise ImageError("its vector and that of the words cancel each other out; take another --text-weight")
+        raise ImageError("image and text vectors cancel at this text weight; take another")
     return normalise(mixed)
 
 

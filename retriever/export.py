@@ -29,7 +29,7 @@ ROW_GROUP = 1000
 
 
 class ExportFormat(StrEnum):
-    """JSON Lines (an object an image), CSV (a row an image) or Parquet (a row an image, vectors as lists of float32)."""
+    """JSON Lines (one object per image), CSV (one row per image) or Parquet (one row per image, vectors as lists of float32)."""
 
     JSONL = "jsonl"
     CSV = "csv"
@@ -49,7 +49,7 @@ class Export:
         self._catalog, self._wanted, self._with_vectors = catalog, wanted, with_vectors
 
     def write_jsonl(self, stream: TextIO) -> int:
-        """Write an object a line; returns how many."""
+        """Write one object per line; returns how many."""
         count = 0
         for record in self._records():
             stream.write(json.dumps(self._as_object(record), ensure_ascii=False) + "\n")
@@ -57,7 +57,7 @@ class Export:
         return count
 
     def write_csv(self, stream: TextIO) -> int:
-        """Write a header and a row an image, vectors as JSON arrays; returns how many."""
+        """Write a header and one row per image, vectors as JSON arrays; returns how many."""
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*COLUMNS, *chain.from_iterable(self._columns(row) for row in self._backbones)])
         count = 0

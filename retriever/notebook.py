@@ -88,7 +88,7 @@ def _figure(data: bytes | None, *lines: str | None) -> Markup:
 
 
 def _bytes(picture: Any) -> bytes | None:
-    """An image's encoded bytes; None where they cannot be had any more."""
+    """An image's encoded bytes; None where they is not available any more."""
     if isinstance(picture, bytes):
         return picture
     try:

@@ -1,4 +1,4 @@
-"""Ranking: from the hits of one query to candidates, a label each. Pure."""
+"""Ranking: from the hits of one query to candidates, one per label. Pure."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ class WordEncoder(Protocol):
     """Encodes words with a backbone of the store: takes its row, gives the unit vector (1, dimension)."""
 
     def __call__(self, row: BackboneRow, words: str) -> NDArray[np.float32]:
-        """Raises WeightsError where the backbone is not to be had."""
+        """Raises WeightsError where the backbone is not available."""
 
 
 def search(
@@ -154,7 +154,7 @@ def search(
     Without `encode`, the text encoder is loaded, and let go again; with it, `among` are the rows that it can encode for.
 
     Raises UsageError for a category that is not there, or for a mode that the store cannot serve, and WeightsError where the
-    text encoder is not to be had; with `auto`, these become reasons.
+    text encoder is not available; with `auto`, these become reasons.
     """
     missing: list[str] = []
     with store.reading() as catalog:

@@ -1,4 +1,4 @@
-"""Calibrations as the store keeps them: one a backbone, category and score."""
+"""Calibrations as the store keeps them: one per backbone, category and score."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ images = Table(
     Index("ix_images_category_role_revision", "category", "role", "revision"),
     Index("ix_images_content", "content_id"),
     sqlite_autoincrement=True,
-    comment="A row a path; ids are never reused. A removed image keeps its row, a failed one has a reason and no content.",
+    comment="One row per path; ids are never reused. A removed image keeps its row, a failed one has a reason and no content.",
 )
 
 backbones = Table(
@@ -88,7 +88,7 @@ backbones = Table(
     Column("signature", String(64), nullable=False),
     Column("revision", Integer, nullable=False),
     UniqueConstraint("name", "fingerprint", name="uq_backbones_name_fingerprint"),
-    comment="A row a name and fingerprint. Of one name, the row with the highest revision is the one in use.",
+    comment="One row per name and fingerprint. Of one name, the row with the highest revision is the one in use.",
 )
 
 fusions = Table(

@@ -90,7 +90,7 @@ class Batcher:
         """Announce images that are about to come; FullError where they are too many. Leave when they are answered."""
         with self._changed:
             if self._admitted and self._admitted + images > self._capacity:
-                raise FullError(f"{self._admitted} images are waiting; come again in a second")
+                raise FullError(f"queue full ({self._admitted} images waiting); retry in 1 s")
             self._admitted += images
         try:
             yield

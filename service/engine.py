@@ -96,7 +96,7 @@ class Engine:
         self._maps: Remembered[Projection] = Remembered(store, most=MAPS)
 
     def load(self) -> None:
-        """Load the backbones. WeightsError where one that was asked for is not to be had, or none is."""
+        """Load the backbones. WeightsError where one that was asked for is not available, or none is."""
         with self.store.reading() as catalog:
             rows = {row.name: row for row in catalog.backbones()}
         wanted = tuple(map(canonical_name, self.settings.backbones)) or tuple(rows)
@@ -152,7 +152,7 @@ class Engine:
         return self._reports.get(None, draw)  # one at a time: matplotlib draws for one thread only
 
     def project(self, backbone: str | None, category: str, method: str) -> Projection:
-        """A category in two dimensions. UsageError for what is not indexed, or a method that is not to be had."""
+        """A category in two dimensions. UsageError for what is not indexed, or a method that is not available."""
         row = self.reference(QueryOptions(backbone=backbone, category=category)).row
         return self._maps.get((row.id, category, method), lambda catalog: project(catalog, row, category, method))
 

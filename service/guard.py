@@ -109,9 +109,9 @@ class Guard:
         from_site = headers.get("sec-fetch-site", "none")
         path: str = connection["path"]
         if changes and (foreign or from_site not in ("none", "same-origin")):
-            return problem(HTTPStatus.FORBIDDEN, "another site may not change anything here")
+            return problem(HTTPStatus.FORBIDDEN, "cross-site requests cannot modify the store")
         if path.startswith("/v1/") and from_site == "cross-site":
-            return problem(HTTPStatus.FORBIDDEN, "another site may not ask anything here")
+            return problem(HTTPStatus.FORBIDDEN, "cross-site requests are not answered")
         if self._keys is None or path in OPEN or path.startswith("/static/"):
             return None
         scheme, _, secret = headers.get("authorization", "").partition(" ")

@@ -15,7 +15,7 @@ from starlette.types import Message, Receive
 class Intake:
     """Bounds the body of a request, and what all requests together hold of theirs, in bytes; and how many seconds a body takes.
 
-    What is too large is refused (413), what is beyond the capacity is told to come again (503), what is late has its own end
+    What is too large is refused (413), what is beyond the capacity is told to retry later (503), what is late has its own end
     (408). It belongs to one event loop.
     """
 
@@ -47,7 +47,7 @@ class Intake:
             if self._held > self._capacity and held < self._held:
                 raise HTTPException(
                     HTTPStatus.SERVICE_UNAVAILABLE,
-                    f"uploads of {_mib(self._capacity)} are being answered; come again in a second",
+                    f"uploads of {_mib(self._capacity)} are being answered; retry in 1 s",
                     {"Retry-After": "1"},
                 )
             return message

@@ -199,7 +199,7 @@ class Unreadable(BaseModel):
 
 
 class Answers(BaseModel):
-    """An answer an image, in the order of the upload, and what the user should know."""
+    """One answer per image, in the order of the upload, and what the user should know."""
 
     answers: list[Answer | Unreadable]
     score_reason: str = Field(description="Why labels are scored by what they are.")

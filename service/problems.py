@@ -70,7 +70,7 @@ def translate_errors(app: FastAPI) -> None:
 
     @app.exception_handler(TimeoutError)
     async def of_time(_: Request, __: TimeoutError) -> Response:
-        return problem(HTTPStatus.SERVICE_UNAVAILABLE, "it took too long; come again", {"Retry-After": "5"})
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, "timed out; retry later", {"Retry-After": "5"})
 
     @app.exception_handler(ClientDisconnect)
     async def of_nobody(_: Request, __: ClientDisconnect) -> Response:

@@ -111,6 +111,6 @@ class PromptProtocol(H11Protocol):
 
 async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
     """The application for whoever is one too many. It closes nothing: who is still sending could not read the answer."""
-    detail = f"{CONNECTIONS} connections are open; come again in a second"
+    detail = f"{CONNECTIONS} connections are open; retry in 1 s"
     told = problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "1"})
     await told(scope, receive, send)

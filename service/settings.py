@@ -14,7 +14,7 @@ class Settings:
     """What a service loads, and how much it takes at once. Sizes are bytes, times seconds.
 
     `backbones` are loaded at the start; empty means all that are indexed and whose weights are here. `waiting` images at most
-    are between upload and answer, and bodies of `held_bytes` in all; what comes beyond is told to come again. A prepared image
+    are between upload and answer, and bodies of `held_bytes` in all; what comes beyond is told to retry later. A prepared image
     waits for others that are being decoded or may come, for `gather` at the longest or for `gather_share` of the last forward
     pass.
     """

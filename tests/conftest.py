@@ -133,7 +133,7 @@ class Outcome:
 
     @property
     def objects(self) -> list[Any]:
-        """Standard output as JSON, an object a line."""
+        """Standard output as JSON, one object per line."""
         return [json.loads(line) for line in self.stdout.splitlines()]
 
 

@@ -38,7 +38,7 @@ async def query(
     asked: Annotated[models.QueryParameters, Query()],
     images: Annotated[list[UploadFile], File(description="One image or more, of any format.")],
 ) -> Any:
-    """An answer an image, as `nearshot query --json` gives it. Images that come at the same time are encoded together.
+    """One answer per image, as `nearshot query --json` gives it. Images that come at the same time are encoded together.
 
     An image that cannot be read has its reason in its place; where none can, that is a problem (422).
     """

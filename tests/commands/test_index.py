@@ -116,7 +116,7 @@ def test_a_wrong_request_is_exit_2_and_says_what_is_right(
 
 
 def test_a_device_that_is_not_there_is_exit_2(nearshot: Run, small: Path, weights: Path) -> None:
-    for device, message in [("cuda:99", "not to be had on this machine"), ("tpu", "is not a device")]:
+    for device, message in [("cuda:99", "is not available here"), ("tpu", "is not a device")]:
         outcome = nearshot("index", "data", "--backbone", "dinov2", "--weights", weights, "--device", device)
         assert outcome.status == 2
         assert message in outcome.stderr

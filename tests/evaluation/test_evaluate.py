@@ -30,7 +30,7 @@ LABELS = {"cat": "chelsea", "coffee": "coffee", "rocket": "rocket"}
 
 @pytest.fixture
 def data(write_data: Writer) -> Path:
-    """Two categories with three shots a label, labelled queries and strangers."""
+    """Two categories with three shots per label, labelled queries and strangers."""
     files = {}
     for label, photo in LABELS.items():
         for number in range(3):

@@ -59,7 +59,7 @@ def test_of_very_many_images_every_so_many_is_shown_of_both_roles(
 def test_a_method_that_is_not_here_and_a_category_that_nobody_saw_are_told(indexed: Store) -> None:
     with indexed.reading() as catalog:
         [row] = catalog.backbones()
-        with pytest.raises(UsageError, match="'tsne' is not to be had here; take pca or umap"):
+        with pytest.raises(UsageError, match="'tsne' is not available here; take pca or umap"):
             project(catalog, row, "things", "tsne")
         with pytest.raises(UsageError, match="hog has seen nothing of 'nowhere'"):
             project(catalog, row, "nowhere")

@@ -202,7 +202,7 @@ def test_what_is_not_waited_for_any_more_is_not_encoded(batcher: Batcher) -> Non
 
 
 def test_beyond_the_capacity_nobody_is_admitted(batcher: Batcher) -> None:
-    with batcher.admission(6), pytest.raises(FullError, match="6 images are waiting"), batcher.admission(3):
+    with batcher.admission(6), pytest.raises(FullError, match="6 images waiting"), batcher.admission(3):
         pass
     with batcher.admission(20):
         assert batcher.admitted == 20, "a request that is alone is not refused for its size"

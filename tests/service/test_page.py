@@ -135,7 +135,7 @@ def test_a_slider_moved_across_the_score_flips_the_verdict_without_asking_again(
         slide(page, ".margin", margin)
         verdict(page).to_have_text(words)
     expect(page.locator(".why")).to_contain_text(f"leads coffee by {answer['margin']:.3f}")
-    page.get_by_role("button", name="As it was").click()
+    page.get_by_role("button", name="Reset").click()
     verdict(page).to_have_text("match: cat")
     assert asked == []
 

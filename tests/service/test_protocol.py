@@ -180,7 +180,7 @@ def test_whoever_is_one_too_many_is_told_to_come_again(port: int) -> None:
         head, body = refusal(late)
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1" in head.lower()
-        assert json.loads(body)["detail"] == "3 connections are open; come again in a second"
+        assert json.loads(body)["detail"] == "3 connections are open; retry in 1 s"
         size = 5 << 20
         uploading.sendall(b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
         assert refusal(uploading)[0].startswith(b"HTTP/1.1 503 "), "a large upload hears it, too"

@@ -75,7 +75,7 @@ def test_what_changes_nothing_is_not_waited_for_without_end(
     monkeypatch.setattr(slow, lambda *_, **__: go_on.wait(20))
     engine.settings = replace(engine.settings, seconds=0.2)
     with TestClient(create_app(engine), base_url=HERE) as client:
-        assert problem(client.get(place), 503) == "it took too long; come again"
+        assert problem(client.get(place), 503) == "timed out; retry later"
         go_on.set()
 
 
@@ -92,7 +92,7 @@ def test_a_report_that_takes_too_long_is_there_when_one_comes_again(
     engine.settings = replace(engine.settings, seconds=0.2)
     with TestClient(create_app(engine), base_url=HERE) as client:
         late = client.get("/v1/report")
-        assert problem(late, 503) == "it took too long; come again"
+        assert problem(late, 503) == "timed out; retry later"
         assert late.headers["retry-after"] == "5"
         go_on.set()
         wait_for(lambda: client.get("/v1/report").text == "<html>late</html>")
