@@ -1,4 +1,4 @@
-"""What a captioner is: an RGB picture in, words out."""
+"""Protocol of a captioner: an RGB picture in, words out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nearshot.backbones.protocol import Prepared
 
 
 class Task(StrEnum):
-    """What a captioner is asked to write."""
+    """Kind of text that a captioner is asked to write."""
 
     CAPTION = "caption"
     DETAILED = "detailed"
@@ -34,7 +34,7 @@ class Captioner(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """How many pictures it describes at once with ease, on the device that it is on."""
+        """Number of pictures it describes at once with ease, on the device that it is on."""
 
     def prepare(self, picture: Image.Image) -> Prepared:
         """Preprocess an upright RGB picture exactly as the library that the weights come from does."""

@@ -14,7 +14,7 @@ DEVICES = ("auto", "cuda", "mps", "cpu")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The torch device of a name (`cuda:1` too); `auto` takes cuda, else mps, else cpu. UsageError for one that is not available."""
+    """The torch device of a name (`cuda:1` too); `auto` takes cuda, else mps, else cpu. UsageError for one that is not here."""
     import torch
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}

@@ -71,7 +71,7 @@ def stand_back() -> None:
 
 @cache
 def _all_cores() -> int:
-    """How many threads torch takes by itself, asked once and before any loading thread keeps to one core."""
+    """Return the number of threads torch takes by itself, asked once and before any loading thread keeps to one core."""
     return torch.get_num_threads()
 
 

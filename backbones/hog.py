@@ -37,7 +37,7 @@ class HogBackbone:
 
     @property
     def description(self) -> Description:
-        """What it is."""
+        """Identity of the backbone."""
         print_ = fingerprint(weights="none", preprocessing=_PARAMETERS, precision=Precision.FP32)
         return Description("hog", _shape_size() + int(np.prod(COLOUR_BINS)), Precision.FP32, print_)
 

@@ -1,4 +1,4 @@
-"""What a backbone is: an RGB picture in, a vector out."""
+"""Protocol of a backbone: an RGB picture in, a vector out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What tells one backbone from another. Vectors of different fingerprints are never compared."""
+    """Identity of a backbone. Vectors of different fingerprints are never compared."""
 
     name: str
     dimension: int
@@ -46,11 +46,11 @@ class Backbone(Protocol):
 
     @property
     def description(self) -> Description:
-        """What it is."""
+        """Identity of the backbone."""
 
     @property
     def batch_size(self) -> int:
-        """How many pictures it encodes at once with ease, on the device that it is on."""
+        """Number of pictures it encodes at once with ease, on the device that it is on."""
 
     def prepare(self, picture: Image.Image) -> Prepared:
         """Preprocess an upright RGB picture exactly as the library that the weights come from does."""

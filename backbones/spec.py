@@ -10,7 +10,7 @@ from nearshot.schema.errors import UsageError
 
 
 class Library(StrEnum):
-    """Where a backbone's model and preprocessing come from; the value is the prefix of its specs."""
+    """Source of a backbone's model and preprocessing; the value is the prefix of its specs."""
 
     SCIKIT_IMAGE = "scikit-image"
     OPEN_CLIP = "open_clip"
@@ -40,7 +40,7 @@ class Spec:
 
     @property
     def encodes_text(self) -> bool:
-        """Whether words have vectors beside those of images: CLIP and its kin."""
+        """True where words have vectors beside those of images: CLIP and its kin."""
         return self.library == Library.OPEN_CLIP
 
     @property

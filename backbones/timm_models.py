@@ -49,7 +49,7 @@ def load(spec: Spec, location: Location, *, device: torch.device, precision: Pre
 
 
 def _own_configuration(location: Location) -> Mapping[str, Any]:
-    """What a checkpoint's config.json says of it, in timm's own words: preprocessing, number of classes."""
+    """Read what a checkpoint's config.json says of it, in timm's own words: preprocessing, number of classes."""
     file = location.path / MODEL_CONFIG
     if not file.is_file():
         return {}

@@ -15,7 +15,7 @@ LEVELS = 256
 
 
 def as_function(transform: Any) -> Callable[[Image.Image], NDArray[np.float32]]:
-    """What maps an RGB picture to float32 (3, H, W) to the bit as the transform does.
+    """Return a function that maps an RGB picture to float32 (3, H, W), bit for bit as the transform does.
 
     Where it ends by scaling to [0, 1] and normalising, each level of each channel has one value, which the transform's own
     steps give once for all: looking them up takes a fifth of the time (benchmarks/README.md).

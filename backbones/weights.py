@@ -39,7 +39,7 @@ NETWORK_PATIENCE_S = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a backbone's weights lie: a file, or a directory as the library itself reads one."""
+    """Location of a backbone's weights: a file, or a directory as the library itself reads one."""
 
     path: Path
 
@@ -49,7 +49,7 @@ class Location:
 
 
 def locate(spec: Spec, weights: Path | None = None, *, remembered: Path | None = None) -> Location | None:
-    """Where a spec's weights lie: under a `--weights` directory, where a store remembers them, or in its library's cache.
+    """Find a spec's weights: under a `--weights` directory, where a store remembers them, or in its library's cache.
 
     None for a backbone that needs no weights.
 
@@ -169,7 +169,7 @@ def _in_directory(spec: Spec, root: Path) -> Path | None:
 
 
 def _lacking(spec: Spec, root: Path) -> list[str]:
-    """What a directory lacks of all that the library needs: a configuration of each kind, and tensors."""
+    """List what a directory lacks of all that the library needs: a configuration of each kind, and tensors."""
     held = {file.name for file in root.iterdir()}
     if spec.library == Library.OPEN_CLIP:
         kinds: tuple[tuple[str, ...], ...] = ((OPEN_CLIP_CONFIG,), OPEN_CLIP_FILES)
@@ -182,7 +182,7 @@ def _lacking(spec: Spec, root: Path) -> list[str]:
 
 
 def _prepares_by_itself(config: Path) -> bool:
-    """Whether a model's own configuration says how images are prepared: that of a timm model on the hub does."""
+    """Tell whether a model's own configuration says how images are prepared: that of a timm model on the hub does."""
     try:
         return "pretrained_cfg" in json.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):

@@ -11,7 +11,7 @@ import click
 from nearshot.commands.common import json_option, output, reports_errors, store_option, weights_option
 
 PRESENT = {"backbone": "none needed", "captioner": "none needed", "fused": "of its parts"}
-"""What is said of weights where there is no file of their own."""
+"""Words shown for weights that have no file of their own."""
 
 
 @click.group(invoke_without_command=True)

@@ -182,7 +182,7 @@ def _print_table(found: Sequence[Calibration]) -> None:
 
 
 def _strangers_said(one: Calibration) -> str:
-    """What is promised of strangers, and what is not."""
+    """Say what is promised of strangers, and what is not."""
     if one.guarded:
         return "strangers of other kinds than the labels here and the known strangers may still score higher"
     if one.method is None or one.shares.accepted.n == 0:

@@ -1,4 +1,4 @@
-"""What all commands share: options, the translation of errors, and the two consoles (data and progress)."""
+"""Code that all commands share: options, the translation of errors, and the two consoles (data and progress)."""
 
 from __future__ import annotations
 

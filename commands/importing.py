@@ -18,7 +18,9 @@ from nearshot.schema.errors import UsageError
 @click.argument("data", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--category", help="Name of the category to write. Default: the kind, or the folder's name.")
 @click.option("--shots", type=click.IntRange(min=1), default=5, show_default=True, help="Shots per class.")
-@click.option("--queries", type=click.IntRange(min=0), default=100, show_default=True, help="Queries per class, at most.")
+@click.option(
+    "--queries", type=click.IntRange(min=0), default=100, show_default=True, help="Queries per class, at most."
+)
 @click.option("--unknown", multiple=True, metavar="CLASS", help="A class to be unknown: queries only (repeatable).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which images are chosen.")
 @json_option

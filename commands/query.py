@@ -167,7 +167,7 @@ def query(
 
 @contextmanager
 def _asked(server: str | None, store_directory: Path, options: QueryOptions) -> Iterator[tuple[Context, Answering]]:
-    """What queries are compared with, and what answers them: a service, or the store here."""
+    """Provide what queries are compared with, and what answers them: a service, or the store here."""
     if server is not None:
         from nearshot.service.client import Client
 
@@ -185,7 +185,7 @@ def _asked(server: str | None, store_directory: Path, options: QueryOptions) -> 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How answers are laid out: the width of the label column, and whether labels need their category."""
+    """Layout of answers: the width of the label column, and whether labels need their category."""
 
     width: int
     with_category: bool

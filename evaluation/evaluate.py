@@ -237,19 +237,19 @@ def _measure(
 
 
 def _saw_queries(rules: Rules) -> bool:
-    """Whether the calibration in force has looked at labelled queries."""
+    """Tell whether the calibration in force has looked at labelled queries."""
     about = rules.calibration.about() if rules.calibration is not None else {}
     methods = {about.get(name) for name in ("method", "margin_method", "known_method")}
     return bool(methods & {Source.QUERIES, Source.NEGATIVES, Source.BOTH, *BEFORE})
 
 
 def _saw_every_query(rules: Rules) -> bool:
-    """Whether the calibration in force has looked at all of them."""
+    """Tell whether the calibration in force has looked at all labelled queries."""
     return rules.calibration is not None and bool(rules.calibration.about().get("every"))
 
 
 BEFORE = ("known negatives", "shots of other labels, and known negatives")
-"""What calibrations that looked at labelled queries said of themselves in earlier versions."""
+"""Methods recorded in earlier versions by calibrations that looked at labelled queries."""
 
 
 def _facts(row: BackboneRow, samples: CategorySamples, rules: Rules) -> str:

@@ -53,7 +53,7 @@ class Judged:
 
 
 class MistakeKind(StrEnum):
-    """What went wrong."""
+    """Kind of mistake."""
 
     WRONG = "wrong"
     FALSELY_ACCEPTED = "falsely accepted"

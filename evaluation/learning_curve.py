@@ -35,7 +35,7 @@ Curve = dict[int, NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """How many more shots a label is likely to need until 95 % of its images come out nearest to it.
+    """Number of further shots a label is likely to need until 95 % of its images come out nearest to it.
 
     `now` is that share today, each shot left out in turn. `tells` is whether there are shots enough to estimate by. `more` is
     the estimate from the learning curve, None where it says that more shots will not do; `low` and `high` bound it in 90 % of
@@ -60,7 +60,7 @@ class Need:
 
 
 def needs_of(catalog: Catalog, row: BackboneRow, category: str) -> list[Need]:
-    """What each label of two shots and more needs, as a backbone sees it by the score in force."""
+    """Estimate what each label of two or more shots needs, as a backbone sees it by the score in force."""
     support = labelled_vectors(catalog, row, category, Role.SUPPORT)
     labelled = Labelled.of(support.labels, support.vectors)
     if len(labelled.names) < 2:
@@ -132,8 +132,8 @@ def recalls(support: LabelledVectors, labelled: Labelled, score: Score) -> Recal
 
 
 def more_shots(curve: Curve, shots: int) -> tuple[int | None, int | None, int | None]:
-    """How many more shots until the error is 0.05, by a power law through the curve; and the 5 % and 95 % quantiles over
-    resamples of the shots. None for an estimate: the curve does not fall.
+    """Estimate how many more shots bring the error to 0.05, by a power law through the curve; and the 5 % and 95 % quantiles
+    over resamples of the shots. None for an estimate: the curve does not fall.
 
     Error falls as a k^-b with the number of shots k (Hestness et al., 2017, "Deep learning scaling is predictable,
     empirically"), fitted by least squares of the logarithms; an error of 0 counts as half of the least that could be seen.

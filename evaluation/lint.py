@@ -33,7 +33,7 @@ class Severity(StrEnum):
 
 
 class Rule(StrEnum):
-    """What is wrong, in words."""
+    """Kind of fault, in words."""
 
     UNUSABLE = "a shot that cannot be used"
     TWO_LABELS = "the same image under different labels"
@@ -60,7 +60,7 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """How bad it is."""
+        """Severity of the fault."""
         return Severity.ERROR if self.rule in ERRORS else Severity.WARNING
 
 

@@ -1,4 +1,4 @@
-"""What to label next: the unlabelled queries that would tell most, and how many more shots each label is likely to need."""
+"""Unlabelled queries to label next, those that would tell most, and how many more shots each label is likely to need."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Worth:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to label, most worth first, and what each label needs."""
+    """Queries most worth labelling, best first, and what each label needs."""
 
     worth: Sequence[Worth]
     needs: Sequence[Need]
@@ -119,7 +119,7 @@ def _worth(catalog: Catalog, row: BackboneRow, category: str, limit: int) -> lis
 
 
 def _placed(catalog: Catalog, category: str, sha256: str) -> dict[str, Any]:
-    """Which image of a category shows a content: its id, category and absolute path."""
+    """Find the image of a category that shows a content: its id, category and absolute path."""
     content = catalog.content(sha256)
     assert content is not None
     image = next(image for image in catalog.images_of(content[0]) if image.category == category)
@@ -155,7 +155,7 @@ def _disagreement(catalog: Catalog, category: str, hashes: Sequence[str]) -> NDA
 
 
 def doubts(scores: NDArray[np.float64], threshold: float, floor: float) -> NDArray[np.float64]:
-    """How doubtful the answer to each query (q, m) is, in [0, 1]: the larger of its nearness to the threshold and to a tie.
+    """Rate the doubt in the answer to each query (q, m), in [0, 1]: the larger of its nearness to the threshold and to a tie.
 
     Each falls exponentially with the distance, by a factor e per standard deviation of the best scores (0.05 at least: of a
     few queries it may be next to nothing).
@@ -171,7 +171,7 @@ def doubts(scores: NDArray[np.float64], threshold: float, floor: float) -> NDArr
 
 
 def typicality(near: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How typical each query is, in [0, 1], by cosines (q, q): the mean with its ten nearest others, over the largest such."""
+    """Rate how typical each query is, in [0, 1], by cosines (q, q): the mean with the ten nearest, over the largest such."""
     if len(near) < 2:
         return np.ones(len(near))
     others = near - 2 * np.eye(len(near))

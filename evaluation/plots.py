@@ -30,7 +30,7 @@ NAMED = 60
 
 
 def score_histograms(judged: Sequence[Judged]) -> str:
-    """How the best scores of known and unknown queries are spread, for each backbone of one category, with its threshold."""
+    """Plot the spread of best scores of known and unknown queries, for each backbone of one category, with its threshold."""
     figure = Figure(figsize=(4.6 * len(judged), 3.0), layout="constrained")
     for axes, one in zip(figure.subplots(1, len(judged), squeeze=False)[0], judged, strict=True):
         known = one.truth >= 0
@@ -46,7 +46,7 @@ def score_histograms(judged: Sequence[Judged]) -> str:
 
 
 def risk_coverages(judged: Sequence[Judged]) -> str:
-    """What share of the answers is wrong when only the highest scores are answered, for each backbone of one category."""
+    """Plot the share of wrong answers when only the highest scores are answered, for each backbone of one category."""
     figure = Figure(figsize=(4.6, 3.4), layout="constrained")
     axes = figure.subplots()
     for one, colour in zip(judged, _colours(), strict=False):
@@ -81,7 +81,7 @@ def accuracy_by_shots(rows: Sequence[ShotsRow]) -> str:
 
 
 def confusion(judged: Judged) -> str:
-    """Which labels (rows) are given which answers (columns) by one backbone in one category; colour by share of the row."""
+    """Plot which labels (rows) get which answers (columns) from one backbone in one category; colour by share of the row."""
     rows = [*range(len(judged.names)), *([REFUSED] if (judged.truth < 0).any() else [])]
     columns = [*range(len(judged.names)), AMBIGUOUS, REFUSED]
     counts = confusion_matrix(judged.truth, judged.predicted, labels=columns)[[columns.index(row) for row in rows]]

@@ -16,7 +16,7 @@ from nearshot.schema.errors import UsageError
 from nearshot.schema.images import Role, Shown
 
 MOST = 3000
-"""How many images are projected at most; of more, every n-th."""
+"""Largest number of images that are projected; of more, every n-th."""
 
 SEED = 0
 LEAST_FOR_UMAP = 8

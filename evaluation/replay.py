@@ -24,7 +24,7 @@ from nearshot.schema.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayOptions:
-    """What is to be other than it is: None leaves the score, or a part of its policy, as `query` would have it."""
+    """Settings to try instead of those in force: None leaves the score, or a part of its policy, as `query` would have it."""
 
     backbone: str | None = None
     category: str | None = None
@@ -35,7 +35,7 @@ class ReplayOptions:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a query is told: a verdict, the nearest label and its score."""
+    """Answer to a query: a verdict, the nearest label and its score."""
 
     verdict: Verdict
     nearest: str
@@ -64,7 +64,7 @@ class Replayed:
 
     @property
     def flips(self) -> bool:
-        """Whether the answer is another: the verdict, or the label of a match."""
+        """True where the answer changes: the verdict, or the label of a match."""
         if self.before.verdict != self.after.verdict:
             return True
         return self.after.verdict == Verdict.MATCH and self.before.nearest != self.after.nearest

@@ -21,14 +21,14 @@ from nearshot.schema.files import files_of, read_content
 from nearshot.schema.store import Store
 
 SHOWN = 8
-"""How many mistakes of a backbone in a category are shown."""
+"""Number of mistakes shown of a backbone in a category."""
 SIDE = 160
 """Pixels of a thumbnail's longer side."""
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What the page shows of a category."""
+    """Part of the page about one category."""
 
     category: str
     histograms: Markup

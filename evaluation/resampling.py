@@ -19,7 +19,7 @@ Weights = NDArray[np.float64]
 
 
 def resample(truth: NDArray[np.int64], *, draws: int = RESAMPLES, seed: int = 0) -> Weights:
-    """How often each of q queries of labels `truth` (q,) was drawn, in each resample: (draws, q), read-only.
+    """Count how often each of q queries of labels `truth` (q,) was drawn, in each resample: (draws, q), read-only.
 
     The same labels give the same resamples, so that what is compared is compared on the same ones.
     """

@@ -23,7 +23,7 @@ class Rules:
 
 
 def rules_in_force(catalog: Catalog, row: BackboneRow, asked: Score | None, category: str) -> Rules:
-    """What `query` goes by in a category, by the score asked for or the one that it would take."""
+    """Find the rules that `query` goes by in a category, by the score asked for or the one that it would take."""
     calibrations = [one for one in all_calibrations(catalog, row.id) if one.category == category]
     labels = catalog.support_labels(category)
     score = choose_score(asked, row.name, {category: labels} if labels else {}, calibrations).score

@@ -1,4 +1,4 @@
-"""What an evaluation judges by: a category's shots and labelled queries, without those that give the answer away."""
+"""Samples that an evaluation judges by: a category's shots and labelled queries, without those that give the answer away."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class CategorySamples:
     negatives: Negatives
 
     def rejected(self, similarities: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which queries (q,) are nearer to a rejected image than to any shot; a rejected query does not refuse itself."""
+        """Tell which queries (q,) are nearer to a rejected image than to any shot; a rejected query does not refuse itself."""
         if not len(self.negatives.paths):
             return np.zeros(len(similarities), dtype=np.bool_)
         near = cosines(self.queries.vectors, self.negatives.vectors)
@@ -54,7 +54,7 @@ class CategorySamples:
         return nearer_to_negatives(similarities, np.where(itself, np.nan, near))
 
     def labelled(self, strangers: NDArray[np.float32], kept: Numbers | None = None) -> Labelled:
-        """What the labels are known by: all support images, or some by number (each label keeps one at least)."""
+        """Return what the labels are known by: all support images, or some by number (each label keeps one at least)."""
         if kept is None:
             return Labelled(self.names, self.numbers, self.support.vectors, strangers)
         return Labelled(self.names, self.numbers[kept], self.support.vectors[kept], strangers)

@@ -48,7 +48,7 @@ def shot_counts(samples: Iterable[CategorySamples]) -> list[int]:
 
 
 def draws_differ(samples: Iterable[CategorySamples], count: int) -> bool:
-    """Whether any label has more shots than that: else every draw takes all there are."""
+    """Tell whether any label has more shots than `count`: else every draw takes all there are."""
     judged = [one for one in samples if len(one.truth)]
     return any(len(shots) > count for one in judged for shots in _shots(one).values())
 

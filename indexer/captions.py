@@ -23,7 +23,7 @@ from nearshot.schema.store import Store, utc_now
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionOptions:
-    """What a user may ask of a captioning run; None leaves the choice to nearshot."""
+    """Options of a captioning run; None leaves the choice to nearshot."""
 
     task: Task = Task.CAPTION
     wanted: ImageFilter = field(default_factory=ImageFilter)
@@ -36,7 +36,7 @@ class CaptionOptions:
 
 @dataclass(slots=True)
 class CaptionReport:
-    """What a captioning run did: contents captioned, and images that could not be."""
+    """Result of a captioning run: contents captioned, and images that could not be."""
 
     written: int = 0
     failures: list[Failure] = field(default_factory=list)

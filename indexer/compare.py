@@ -11,7 +11,7 @@ from nearshot.schema.images import FoundImage, KnownImage
 
 @dataclass(slots=True)
 class Changes:
-    """What a run has to deal with.
+    """Changes that a run has to deal with.
 
     `new` and `touched` (another state than before, or a failure whose decoder changed) must be read. `failing` cannot be
     read; `still_failed` were tried before and have not changed. `gone` are known images that were not found; `hidden`

@@ -36,7 +36,7 @@ NOT_A_FILE = "neither a file nor a directory"
 
 @dataclass(slots=True)
 class Discovery:
-    """What was found: images in the contract, what lies outside it, and directories that could not be read.
+    """Result of discovery: images in the contract, what lies outside it, and directories that could not be read.
 
     `sidecars` are the caption files, by the path of the image that they lie beside.
     """
@@ -48,7 +48,7 @@ class Discovery:
     sidecars: dict[str, Sidecar] = field(default_factory=dict)
 
     def hides(self, path: str) -> bool:
-        """Whether a path lies in a directory that could not be read, so that its absence proves nothing."""
+        """Tell whether a path lies in a directory that could not be read, so that its absence proves nothing."""
         return any(path.startswith(f"{directory}/") for directory in self.unread)
 
 

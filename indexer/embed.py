@@ -23,7 +23,7 @@ class Embedded:
     faults: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def rows(self, content_ids: Mapping[str, int], backbone_ids: Mapping[str, int]) -> Iterable[Embedding]:
-        """What is to be recorded, given the ids of contents by SHA-256 and of backbones by name."""
+        """Yield the rows to record, given the ids of contents by SHA-256 and of backbones by name."""
         for name, vectors in self.vectors.items():
             for sha256, vector in vectors.items():
                 yield Embedding(content_ids[sha256], backbone_ids[name], vector)

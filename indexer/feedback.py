@@ -155,7 +155,7 @@ def find_images(store: Store, paths: Sequence[Path]) -> list[int]:
 
 
 def _find(catalog: Catalog, image: Path, category: str | None) -> _Named:
-    """What the store knows of an image: by its path, else by its content."""
+    """Find what the store knows of an image: by its path, else by its content."""
     path = Path(os.path.realpath(image))
     try:
         data = path.read_bytes()
@@ -183,7 +183,7 @@ def _find(catalog: Catalog, image: Path, category: str | None) -> _Named:
 
 
 def _lies_straight(named: _Named, label: str) -> bool:
-    """Whether the shots of a label lie straight under the support set, without a directory of the label's name."""
+    """Tell whether the shots of a label lie straight under the support set, without a directory of the label's name."""
     return label == named.category and not (named.root / named.category / SUPPORT_DIRECTORY / label).is_dir()
 
 

@@ -25,7 +25,7 @@ ARCHIVES = {"cifar10": "cifar-10-python.tar.gz", "stl10": "stl10_binary.tar.gz"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions:
-    """How many shots and queries of each class (fewer queries where there are fewer images), which classes are to be strangers,
+    """Number of shots and queries of each class (fewer queries where images are fewer), which classes are to be strangers,
     and the seed of the choice."""
 
     category: str
@@ -37,7 +37,7 @@ class ImportOptions:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What was written."""
+    """Result of an import."""
 
     labels: int
     shots: int
@@ -162,7 +162,7 @@ def _write(save: Save, path: Path) -> None:
 
 
 def _is_new(path: Path, seen: set[str]) -> bool:
-    """Whether a file's bytes were not seen before; now they are."""
+    """Tell whether a file's bytes were not seen before, and remember them."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     before = len(seen)

@@ -20,7 +20,7 @@ CHANGED_WHILE_READ = "it changed while it was read; the next run takes it up"
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What was seen on decoding: width and height in pixels, upright, and the picture prepared for some backbones."""
+    """Result of decoding an image: width and height in pixels, upright, and the picture prepared for some backbones."""
 
     width: int
     height: int

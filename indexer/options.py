@@ -1,4 +1,4 @@
-"""What a user may ask of an index run."""
+"""Options of an index run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class IndexOptions:
 
     @property
     def threads(self) -> int:
-        """How many threads read and decode."""
+        """Number of threads that read and decode."""
         return self.workers or min(os.cpu_count() or 1, 16)
 
     def as_json(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class BackboneCount:
 
 @dataclass(slots=True)
 class Report:
-    """What an index run did (or, for a dry run, would do). Every image in the contract is counted in exactly one field.
+    """Result of an index run (for a dry run, what it would do). Every image in the contract is counted in exactly one field.
 
     `captions_taken` counts the captions by hand that were taken from text files beside images.
     """
@@ -48,12 +48,12 @@ class Report:
 
     @property
     def failed(self) -> int:
-        """How many images could not be used, those of earlier runs that have not changed included."""
+        """Number of images that could not be used, those of earlier runs that have not changed included."""
         return len(self.failures)
 
     @property
     def outside_contract(self) -> int:
-        """How many files lie outside the directory contract."""
+        """Number of files that lie outside the directory contract."""
         return sum(breach.files for breach in self.breaches)
 
     def as_json(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ Content = tuple[int, str]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run has come, in files that must be read; `failed` images could not be used."""
+    """Progress of a run, in files that must be read; `failed` images could not be used."""
 
     done: int
     total: int
@@ -184,7 +184,7 @@ class IndexRun:
 
 
 def dry_run(store: Store | None, root: Path, options: IndexOptions) -> Report:
-    """What a run would do; nothing is loaded or written. Only files that may have moved are read, to compare bytes.
+    """Report what a run would do; nothing is loaded or written. Only files that may have moved are read, to compare bytes.
 
     A touched file counts as changed, and a new one as added, though reading may show that it is the same or broken.
     """
@@ -207,7 +207,7 @@ def dry_run(store: Store | None, root: Path, options: IndexOptions) -> Report:
 def _count_moved(
     root: Path, new: Iterable[FoundImage], here: Counter[Content], elsewhere: Mapping[str, Content]
 ) -> tuple[int, int]:
-    """How many new files have the bytes of one that is gone from here, or of the same path in a root that is not there."""
+    """Count new files that have the bytes of one that is gone from here, or of the same path in a root that is not there."""
     sizes = {size for size, _ in here}
     arrived: Counter[Content] = Counter()
     moved_in = 0

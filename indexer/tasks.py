@@ -19,7 +19,7 @@ class Task:
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether it is read for a backbone's sake alone, the file being as it was."""
+        """True where it is read for a backbone's sake alone, the file being as it was."""
         return self.known is not None and self.known.content_id is not None and self.known.state == self.found.state
 
 

@@ -19,7 +19,7 @@ from nearshot.vectors.snapshots import Scope, damage, open_vectors, read_rows, s
 
 
 class Remedy(StrEnum):
-    """What mends a finding."""
+    """Remedy for a finding."""
 
     REPAIR = "nearshot verify --repair"
     INDEX = "nearshot index"
@@ -160,7 +160,7 @@ def _rebuild(store: Store, record: SnapshotRow, scope: Scope) -> bool:
 
 
 def _differs(store: Store, catalog: Catalog, scope: Scope) -> str | None:
-    """Whether the snapshot, brought up to date, holds other vectors than the rows."""
+    """Return a fault where the snapshot, brought up to date, holds other vectors than the rows."""
     try:
         opened, truth = open_vectors(store, catalog, scope), read_rows(catalog, scope)
     except StoreError:

@@ -15,7 +15,7 @@ from nearshot.retriever.stopping import Stop
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Answer:
-    """What was found for one image. `category` is the one asked for, None where all were searched.
+    """Answer for one image. `category` is the one asked for, None where all were searched.
 
     `captions` are those of the hits, by image id; None where they were not asked for. `close` names the labels between which an
     ambiguous query cannot choose, best first; `possible` those that cannot be ruled out, None where it was not asked for;
@@ -36,7 +36,7 @@ class Answer:
 
     @property
     def verdict(self) -> Verdict:
-        """What the image was found to be: match, ambiguous, unknown or no_support."""
+        """Verdict on the image: match, ambiguous, unknown or no_support."""
         return self.decision.verdict
 
     @property

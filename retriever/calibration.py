@@ -25,7 +25,7 @@ INTERVAL = 0.95
 
 
 class Aim(StrEnum):
-    """Which error is bounded.
+    """Kind of error that is bounded.
 
     `false-accept`: a stranger matches, whatever the label. `wrong`: a match of a known image has the wrong label, among all
     matches of known images. `false-reject`: a known image does not match, for whatever reason, ambiguous included.
@@ -65,7 +65,7 @@ class Aims:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """How n images that show a label score by a model that has not seen them.
+    """Scores of n images that show a label, by a model that has not seen them.
 
     `best` (n,) is the best label's score, `margins` (n,) its lead over the best other label (+inf where there is none),
     `right` (n,) whether the best label is the image's own; `own` (n,) is the score of its own label, `truth` (n,) that label.
@@ -83,7 +83,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Strangers:
-    """How n images that show no label score: best score and lead, as in `Known`."""
+    """Scores of n images that show no label: best score and lead, as in `Known`."""
 
     best: NDArray[np.float64]
     margins: NDArray[np.float64]
@@ -142,7 +142,7 @@ def reject_threshold(aims: Aims, best: NDArray[np.float64]) -> float | None:
 
 
 def allowed_errors(aims: Aims, aim: Aim, n: int) -> int | None:
-    """How many of n samples may err at a threshold for its bound to hold; None where n is too small for any."""
+    """Return how many of n samples may err at a threshold for its bound to hold; None where n is too small for any."""
     rate = aims.rates[aim]
     if aims.risk is None:
         allowed = math.floor(_exactly(rate) * (n + 1)) - 1
@@ -187,7 +187,7 @@ def refusing_threshold(rate: float, best: NDArray[np.float64]) -> float:
 
 
 def matches(samples: Known | Strangers, threshold: float, margin_floor: float) -> NDArray[np.bool_]:
-    """Which of the samples (n,) match under a policy."""
+    """Tell which of the samples (n,) match under a policy."""
     kept: NDArray[np.bool_] = (samples.best >= threshold) & (samples.margins >= margin_floor)
     return kept
 

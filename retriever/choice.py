@@ -22,7 +22,7 @@ from nearshot.schema.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How many images a backbone has dealt with, and how many it has not."""
+    """Numbers of images that a backbone has and has not dealt with."""
 
     covered: int
     lacking: int
@@ -110,7 +110,7 @@ def choose_categories(catalog: Catalog, name: str | None) -> list[str]:
 
 
 def encodes_text(name: str) -> bool:
-    """Whether a backbone has vectors of words: a fused one has not."""
+    """Tell whether a backbone has vectors of words: a fused one has not."""
     names = parts_of(name)
     return len(names) == 1 and parse_spec(names[0]).encodes_text
 

@@ -27,7 +27,7 @@ class ChosenScore:
 
 @dataclass(frozen=True, slots=True)
 class ScoreEvidence:
-    """What calibration found of a score: the evidence (`calibration.answered_right`), from `n` known images per category on
+    """Result of calibration for a score: the evidence (`calibration.answered_right`), from `n` known images per category on
     average; and whether its model knows strangers.
     """
 
@@ -82,7 +82,7 @@ def best_score(by_score: Mapping[Score, ScoreEvidence]) -> Score:
 def evidence_by_score(
     calibrations: Sequence[CalibrationRow], categories: Collection[str]
 ) -> dict[Score, ScoreEvidence]:
-    """What was found of each score that is calibrated for all of some categories, on average over these."""
+    """Gather the evidence for each score that is calibrated for all of some categories, on average over these."""
     rows: dict[Score, list[dict[str, Any]]] = {}
     for row in calibrations:
         about = row.about()

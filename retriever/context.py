@@ -18,7 +18,7 @@ class PolicyNote:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What queries are compared with.
+    """Context that queries are answered in.
 
     `score` is what labels are scored by, and `score_reason` why. `labels` are those of each category that has shots. Of the
     support images, the backbone has dealt with `covered` and not yet with `lacking`. `stale` are the categories whose support

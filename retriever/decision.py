@@ -12,7 +12,7 @@ from nearshot.retriever.scores import DECIMALS
 
 
 class Verdict(StrEnum):
-    """What a query was found to be."""
+    """Verdict on a query."""
 
     MATCH = "match"
     AMBIGUOUS = "ambiguous"

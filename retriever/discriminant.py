@@ -231,7 +231,7 @@ def _shrunk(deviations: Array, scatter: float, degrees: int, dimension: int) -> 
 
 
 def _reference(means: Array, count: int) -> Array:
-    """What is no label: the strangers' mean, which follows those of the labels; or the mean of the labels' means; or 0."""
+    """Find the point of no label: the strangers' mean, which follows the labels'; or the mean of the labels' means; or 0."""
     if len(means) > count:
         strange: Array = means[count]
         return strange

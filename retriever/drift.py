@@ -44,7 +44,7 @@ class Watch:
         return cls(**{**state, "seen": set(state["seen"])})
 
     def as_json(self) -> dict[str, Any]:
-        """What is kept of it."""
+        """Return what is kept of the watch."""
         return {
             "scores": self.scores,
             "recent": self.recent,

@@ -16,7 +16,7 @@ from nearshot.retriever.scores import DECIMALS, Labelled, Numbers, Score, Scores
 
 
 class Source(StrEnum):
-    """What stands for known images, or for strangers."""
+    """Kind of samples that stand for known images, or for strangers."""
 
     QUERIES = "labelled queries"
     SHOTS = "shots, each left out in turn"
@@ -27,7 +27,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What a calibration rests on: scores by models that have not seen what they score.
+    """Evidence that a calibration rests on: scores by models that have not seen what they score.
 
     From the support set alone: `shots` as known images, `left_out` as strangers, with their labels by number (n,), which
     resampling draws whole. From labelled queries: `queries` and `negatives`.
@@ -64,13 +64,13 @@ def gather(
 
 
 def set_samples(known: Known, against: Strangers, names: Sequence[str]) -> SetSamples:
-    """What prediction sets rest on: how known images score their own labels (by name), and how strangers score at best."""
+    """Build samples for prediction sets: how known images score their own labels (by name), and how strangers score at best."""
     own = {name: np.sort(known.own[known.truth == label]).tolist() for label, name in enumerate(names)}
     return SetSamples({name: scores for name, scores in own.items() if scores}, np.sort(against.best).tolist())
 
 
 def stream_samples(evidence: Evidence, known_method: Source) -> list[float]:
-    """What later queries are compared with (`retriever.drift`): best scores of labelled queries, strangers included.
+    """List the scores to compare later queries with (`retriever.drift`): best scores of labelled queries, strangers included.
 
     Shots score as queries do not: where they stand for known images, there is nothing to compare with.
     """

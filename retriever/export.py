@@ -29,7 +29,7 @@ ROW_GROUP = 1000
 
 
 class ExportFormat(StrEnum):
-    """JSON Lines (one object per image), CSV (one row per image) or Parquet (one row per image, vectors as lists of float32)."""
+    """JSON Lines (one object per image), CSV or Parquet (one row per image; in Parquet vectors are lists of float32)."""
 
     JSONL = "jsonl"
     CSV = "csv"
@@ -37,7 +37,7 @@ class ExportFormat(StrEnum):
 
 
 class Export:
-    """What is to be exported from one state of a store. The same store gives the same rows in the same order.
+    """Rows to be exported from one state of a store. The same store gives the same rows in the same order.
 
     Every image has its facts and, for each backbone, the fingerprint under which it has a vector (null if it has none); with
     `with_vectors` also the vectors, L2-normalised float32.

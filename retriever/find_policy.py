@@ -56,7 +56,7 @@ class Guard(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """What became of known images and of strangers that had no part in the model."""
+    """Outcome for known images and for strangers that had no part in the model."""
 
     right: Rate
     wrong: Rate
@@ -73,7 +73,7 @@ class Shares:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What calibrating one backbone, category and score came to.
+    """Result of calibrating one backbone, category and score.
 
     `policy` is the new one, or the uncalibrated prior where a target cannot be met; then `missing` says why. `method` tells
     what the promise about strangers rests on (of the known, where none is made about strangers), with `n` of them, and
@@ -99,7 +99,7 @@ class Calibration:
     missing: str | None = None
 
     def facts(self) -> dict[str, Any]:
-        """What is kept beside the policy, and what `calibrate --json` prints."""
+        """Return what is kept beside the policy, and what `calibrate --json` prints."""
         return {
             "aims": {aim.value: rate for aim, rate in self.aims.rates.items()},
             "confidence": self.aims.confidence,
@@ -313,7 +313,7 @@ def equally_good(made: Sequence[Calibration], best: Calibration) -> list[str]:
 
 
 def fusing_pays(fused: Calibration, best: Calibration) -> bool:
-    """Whether two backbones fused answer better than the best alone by more than one standard error of the latter."""
+    """Tell whether two backbones fused answer better than the best alone by more than one standard error of the latter."""
     n = max(best.shares.right.n, 1)
     return fused.evidence - best.evidence > math.sqrt(max(best.evidence * (1 - best.evidence), 0.01) / n)
 

@@ -29,12 +29,12 @@ class FusedBackbone:
 
     @property
     def description(self) -> Description:
-        """What it is."""
+        """Identity of the backbone."""
         return self._description
 
     @property
     def batch_size(self) -> int:
-        """How many pictures all of its parts encode at once with ease."""
+        """Number of pictures that all of its parts encode at once with ease."""
         return min(part.batch_size for part in self.parts)
 
     def prepare(self, picture: Image.Image) -> Prepared:

@@ -21,7 +21,7 @@ ByHash = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Material:
-    """What calibration rests on: shots, queries, the strangers that the model may know, images that were rejected (by
+    """Material that calibration rests on: shots, queries, the strangers that the model may know, images that were rejected (by
     SHA-256), and more strangers for the threshold.
     """
 

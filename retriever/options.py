@@ -1,4 +1,4 @@
-"""What a user may ask of a query."""
+"""Options of a query."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nearshot.retriever.scores import Score
 
 
 class Against(StrEnum):
-    """Which images a query's hits are taken from. The verdict rests on support, whichever it is."""
+    """Images that a query's hits are taken from. The verdict rests on support, whichever it is."""
 
     SUPPORT = "support"
     QUERY = "query"

@@ -61,7 +61,7 @@ def policy_in_force(backbone: BackboneRow, score: Score, calibration: Calibratio
 
 
 def origin_of(backbone: str, calibration: CalibrationRow | None) -> str:
-    """Where a policy comes from, in words."""
+    """Say in words where a policy comes from."""
     if calibration is None:
         kind = "measured on other images" if backbone in MEASURED else "a guess"
         return f"uncalibrated prior, {kind}: run `nearshot calibrate`"
@@ -69,7 +69,7 @@ def origin_of(backbone: str, calibration: CalibrationRow | None) -> str:
 
 
 def promise_of(about: Mapping[str, Any]) -> str:
-    """What a calibration promises, and what that rests on, from the facts that are kept beside it."""
+    """Say what a calibration promises, and what that rests on, from the facts that are kept beside it."""
     if "aims" not in about:  # before there were several
         return f"{about['target']} {about['rate']:g} by {about['n']} {about['method']}"
     aims = ", ".join(f"{aim} {rate:g}" for aim, rate in about["aims"].items())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class SetSamples:
-    """What p-values rest on, from a calibration: scores by a model that had not seen the images.
+    """Samples that p-values rest on, from a calibration: scores by a model that had not seen the images.
 
     `own` has, per label, how its images score their own label, ascending; `strangers` the best scores of images that show
     none, ascending.
@@ -25,7 +25,7 @@ class SetSamples:
     strangers: Sequence[float]
 
     def as_json(self) -> dict[str, Any]:
-        """What is kept beside a calibration."""
+        """Return what is kept beside a calibration."""
         return {"own": {label: list(scores) for label, scores in self.own.items()}, "strangers": list(self.strangers)}
 
     @classmethod
@@ -93,7 +93,7 @@ def no_lower(
 
 
 def in_set(places: NDArray[np.int64], held: NDArray[np.int64], coverage: float) -> NDArray[np.bool_]:
-    """Which labels (q, m) have a p-value above 1 - coverage; in whole numbers, where 0.1 is a tenth and not a bit more."""
+    """Tell which labels (q, m) have a p-value above 1 - coverage; in whole numbers, where 0.1 is a tenth and not a bit more."""
     risk = 1 - _exactly(coverage)
     least = np.array([math.floor(risk * (int(count) + 1)) for count in held], dtype=np.int64)
     inside: NDArray[np.bool_] = places > least

@@ -35,7 +35,7 @@ from nearshot.vectors.protocol import Neighbours, VectorStore, nearest
 from nearshot.vectors.snapshots import Scope, open_vectors
 
 SHOWN = 10_000
-"""How many images a reference remembers, with their paths and labels, before it begins anew: some 5 MB. Where a query
+"""Number of images a reference remembers, with their paths and labels, before it begins anew: some 5 MB. Where a query
 finds more than half as many, twice what it finds."""
 
 
@@ -49,7 +49,7 @@ class _Searched:
 
 
 class Reference:
-    """What one backbone's queries of a category (or all), by a score, are compared with. Any number of threads may ask it.
+    """Reference for one backbone's queries of a category (or all), by a score. Any number of threads may ask it.
 
     `revision` is the state of the store that it belongs to. `chosen` is the score, and why it was taken. `labels` are those
     searched: category to label to number of images. `coverage` tells whether the backbone has seen all support images. `stale`
@@ -103,7 +103,7 @@ class Reference:
         self._negatives = {category: negatives(catalog, row, category) for category in self.supported}
 
     def policy(self, category: str, options: QueryOptions) -> Policy:
-        """What the user set; for the rest what was calibrated, else the backbone's prior."""
+        """Return what the user set; for the rest what was calibrated, else the backbone's prior."""
         found = policy_in_force(self.row, self._score, self._calibrations.get(category))
         if options.threshold is not None:
             found = replace(found, threshold=options.threshold, calibrated=False)
@@ -112,7 +112,7 @@ class Reference:
         return found
 
     def origin(self, category: str, options: QueryOptions) -> str:
-        """Where a category's policy comes from, in words."""
+        """Say in words where a category's policy comes from."""
         given = [options.threshold is not None, options.margin_floor is not None]
         if all(given):
             return "as given"
@@ -120,7 +120,7 @@ class Reference:
         return f"as given, the rest {found}" if any(given) else found
 
     def context(self, options: QueryOptions) -> Context:
-        """What a user should know of answers by these options."""
+        """Gather what a user should know of answers by these options."""
         policies = {category: self.policy(category, options) for category in self.supported}
         return Context(
             backbone=self.row.name,
@@ -184,7 +184,7 @@ class Reference:
         )
 
     def stop(self, rate: float, options: QueryOptions) -> Stop:
-        """Where hits end for a share of false ones, by the marks that the store had; found once."""
+        """Find where hits end for a share of false ones, by the marks that the store had; found once."""
         key = (rate, options.against, options.top_k)
         if key not in self._stops:
             categories = [options.category] if options.category is not None else list(self.labels)
@@ -227,7 +227,7 @@ class Reference:
         return order_candidates(candidates)
 
     def _depth(self, searched: _Searched, options: QueryOptions) -> int:
-        """How many of the nearest to ask for.
+        """Return how many of the nearest images to ask for.
 
         Where candidates rest on hits, as many as the largest label has images, and one more: so a second label, if there is
         one, is among them; and all that vote; and all there are, where every label is to be seen.
@@ -239,7 +239,7 @@ class Reference:
         return max(options.top_k, least, NEIGHBOURS if self._score == Score.KNN_VOTE else 0)
 
     def _label_indexes(self, catalog: Catalog) -> dict[str, LabelIndex]:
-        """Where the score rests on means of labels: these, per category."""
+        """Return the means of labels, per category, where the score rests on them."""
         if not self._score.rests_on_means:
             return {}
         found = {}
@@ -288,7 +288,7 @@ class Reference:
 
 
 def _is_stale(catalog: Catalog, row: BackboneRow, calibration: CalibrationRow) -> bool:
-    """Whether the shots, or the strangers in the model, are no longer those of the calibration."""
+    """Tell whether the shots, or the strangers in the model, are no longer those of the calibration."""
     category = calibration.category
     if calibration.support_digest != support_digest(catalog, row, category):
         return True

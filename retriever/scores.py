@@ -17,7 +17,7 @@ TEMPERATURE = 0.07
 """Of the votes; DINOv2's own evaluation by nearest neighbours divides cosines by it (dinov2/eval/knn.py)."""
 
 NEIGHBOURS = 20
-"""How many of the nearest images vote, at most; DINOv2's evaluation tries 10, 20, 100 and 200."""
+"""Largest number of nearest images that vote; DINOv2's evaluation tries 10, 20, 100 and 200."""
 
 DECIMALS = 6
 """Scores are rounded to so many: float32 carries no more, and the rest depends on who multiplied in which order."""
@@ -30,7 +30,7 @@ Numbers = NDArray[np.int64]
 
 
 class Score(StrEnum):
-    """What a label's score is made of. Higher is nearer, whichever it is; thresholds do not carry over between them.
+    """Kind of score that a label gets. Higher is nearer, whichever it is; thresholds do not carry over between them.
 
     `max_sim`: the best cosine of its images, in [-1, 1]. `prototype`: the cosine with the mean of its images' unit vectors,
     normalised again, in [-1, 1]. `knn_vote`: of the 20 nearest images' votes, exp(cosine / 0.07) each, its share, in [0, 1].
@@ -45,18 +45,18 @@ class Score(StrEnum):
 
     @property
     def rests_on_means(self) -> bool:
-        """Whether it is made of the labels' means, whatever the number of their images."""
+        """True where the score is made of the labels' means, whatever the number of their images."""
         return self in (Score.PROTOTYPE, Score.LDA)
 
     @property
     def compares_categories(self) -> bool:
-        """Whether scores of labels of different categories can be held against each other."""
+        """True where scores of labels of different categories can be held against each other."""
         return self in (Score.MAX_SIM, Score.PROTOTYPE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labelled:
-    """What labels are known by: n unit vectors (n, d), each of the label `names[numbers[i]]` (every name has one at least).
+    """Examples of labels: n unit vectors (n, d), each of the label `names[numbers[i]]` (every name has one at least).
 
     `strangers` (u, d) are unit vectors of images that show none of the labels; only `lda` looks at them.
     """
@@ -87,7 +87,7 @@ class Scorer(Protocol):
 
 
 def fit(score: Score, labelled: Labelled) -> Scorer:
-    """What scores queries against the labels: by all images for `max_sim` and `knn_vote`, by m x d numbers for the others."""
+    """Fit a scorer of queries to the labels: by all images for `max_sim` and `knn_vote`, by m x d numbers for the others."""
     if score == Score.PROTOTYPE:
         return Prototypes.of(labelled)
     if score == Score.LDA:
@@ -186,7 +186,7 @@ def neighbour_scores(score: Score, similarities: Scores, numbers: Numbers, count
 
 
 def nearer_to_negatives(similarities: Scores, negatives: Scores) -> NDArray[np.bool_]:
-    """Which queries (q,) are nearer to a negative than to any image: cosines (q, n) with images, (q, m) with negatives.
+    """Tell which queries (q,) are nearer to a negative than to any image: cosines (q, n) with images, (q, m) with negatives.
 
     NaN leaves an image or a negative out. A tie is in favour of the images.
     """

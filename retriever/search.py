@@ -27,11 +27,11 @@ from nearshot.schema.words import match_expression, plain_words
 from nearshot.vectors.snapshots import Scope, open_vectors
 
 DEPTH = 200
-"""How many of the best of each ranking are fused, at least."""
+"""Least number of best results of each ranking that are fused."""
 
 
 class Mode(StrEnum):
-    """What words are compared with: captions, images (by a text encoder), or both; `auto` takes what the store can serve."""
+    """Targets of a search by words: captions, images (by a text encoder), or both; `auto` takes what the store can serve."""
 
     CAPTIONS = "captions"
     IMAGE = "image"
@@ -77,7 +77,7 @@ class Found:
         return self.image.label
 
     def standing(self, mode: Mode) -> float:
-        """What results of a mode are cut off by, higher is better: the cosine where only images are compared, else the rank."""
+        """Return the cutoff measure of a mode, higher is better: the cosine where only images are compared, else the rank."""
         return round(self.score, DECIMALS) if mode == Mode.IMAGE and self.score is not None else -float(self.place)
 
     def as_json(self, mode: Mode) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Results:
-    """What was found, best first; the mode that was taken; and, where `auto` could not take both, why not."""
+    """Results of a search, best first; the mode that was taken; and, where `auto` could not take both, why not."""
 
     mode: Mode
     found: list[Found]

@@ -59,12 +59,12 @@ class StatisticsFile:
     def of(
         cls, store: Store, row: BackboneRow, category: str, score: Score, strangers: Sequence[str]
     ) -> StatisticsFile:
-        """Where it lies in a store."""
+        """Locate the file in a store."""
         name = hashlib.sha256(json.dumps([row.id, category, score]).encode()).hexdigest()[:32]
         return cls(store.directory / "statistics" / f"{name}.npz", row, category, score, strangers)
 
     def read(self, catalog: Catalog, held: NDArray[np.int64]) -> Fitted | None:
-        """What it holds, where nothing has changed since; `held` are the ids (n,), ascending, that the backbone has now."""
+        """Read what it holds, if nothing has changed since; `held` are the ids (n,), ascending, that the backbone has now."""
         try:
             data = self.path.read_bytes()
             if hashlib.sha256(memoryview(data)[DIGEST:]).digest() != data[:DIGEST]:

@@ -27,7 +27,7 @@ class MarkedList:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Where lists end. `rate` is the share that may be false, `lists` the number of marked queries that tell.
+    """Point where lists end. `rate` is the share that may be false, `lists` the number of marked queries that tell.
 
     `least` is the least score of a hit that is listed: +inf where not even first hits can be vouched for, and None where the
     marked queries are fewer than `needed`; then nothing is left out.
@@ -43,7 +43,7 @@ class Stop:
         return math.ceil(round(1 / self.rate, 9)) - 1
 
     def keeps(self, score: float) -> bool:
-        """Whether a hit with a score is listed."""
+        """Tell whether a hit with a score is listed."""
         return self.least is None or score >= self.least
 
     def as_json(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Stop:
         return cls(facts["false"], facts["marked_queries"], least)
 
     def in_words(self) -> str:
-        """What is promised, in a sentence."""
+        """Say what is promised, in a sentence."""
         if self.least is None:
             return (
                 f"too few marks to keep the share of false hits within {self.rate:g}: {self.lists} marked queries, "
@@ -78,7 +78,7 @@ class Stop:
 
 
 def find_stop(lists: Sequence[MarkedList], rate: float, limit: int) -> Stop:
-    """Where lists of at most `limit` hits end, by what is known of marked ones, for a rate in [0.001, 1)."""
+    """Find where lists of at most `limit` hits end, by what is known of marked ones, for a rate in [0.001, 1)."""
     marked = [one for one in lists if len(one.scores)]
     stop = Stop(rate, len(marked), None)
     if len(marked) < stop.needed:

@@ -33,7 +33,7 @@ class ModelStrangers:
 
 
 def is_for_calibration(sha256: str) -> bool:
-    """Whether a labelled query belongs to the half that calibration may see; `evaluate` judges by the other."""
+    """Tell whether a labelled query belongs to the half that calibration may see; `evaluate` judges by the other."""
     return int(sha256[-1], 16) % 2 == 0
 
 
@@ -52,7 +52,7 @@ def strangers_in_force(
 
 
 def strangers_are_gone(catalog: Catalog, backbone: BackboneRow, category: str, calibration: CalibrationRow) -> bool:
-    """Whether the store lacks a stranger that the calibration's model knew: the threshold was set for another model."""
+    """Tell whether the store lacks a stranger that the calibration's model knew: the threshold was set for another model."""
     known = _known_strangers(catalog, backbone, category)
     return any(sha256 not in known for sha256 in calibration.about().get("strangers", ()))
 

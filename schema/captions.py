@@ -20,7 +20,7 @@ BY_HAND = "by-hand"
 """The task of captions that a person wrote. They win over generated ones, and no captioner touches them."""
 
 CANDIDATES = 200
-"""How many of the shortest captions that hold all the words are ranked."""
+"""Number of captions that are ranked: the shortest of those that hold all the words."""
 
 MANY = 100_000
 """From how many captions on all words weigh the same, where all must occur."""
@@ -39,7 +39,7 @@ images, captions = tables.images.c, tables.captions.c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFilter:
-    """Which images are meant: of a category, a label, a role; None for all."""
+    """Filter of images: of a category, a label, a role; None for all."""
 
     category: str | None = None
     label: str | None = None
@@ -124,7 +124,7 @@ def put_captions(
 
 
 def has_captions(connection: Connection) -> bool:
-    """Whether anything has a caption."""
+    """Tell whether anything has a caption."""
     return connection.execute(select(captions.id).limit(1)).scalar() is not None
 
 
@@ -191,7 +191,7 @@ def search_captions(connection: Connection, match: Match, wanted: ImageFilter, *
 
 
 def full_text_problem(editor: Editor) -> str | None:
-    """What SQLite's own check of the full-text index against the captions finds. (It counts as a write.)"""
+    """Describe what SQLite's own check of the full-text index against the captions finds. (It counts as a write.)"""
     try:
         editor.connection.exec_driver_sql("INSERT INTO captions_fts(captions_fts, rank) VALUES ('integrity-check', 1)")
     except DatabaseError:

@@ -97,7 +97,7 @@ class Vectors(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """What changed since a revision: ids (m,) int64 that may no longer be as they were, and the vectors that now hold."""
+    """Changes since a revision: ids (m,) int64 that may no longer be as they were, and the vectors that now hold."""
 
     touched: NDArray[np.int64]
     current: Vectors
@@ -125,7 +125,7 @@ class Catalog:
         return self.connection.execute(query).scalar_one_or_none()
 
     def has_images(self, root_id: int) -> bool:
-        """Whether a data directory has images that are present."""
+        """Tell whether a data directory has images that are present."""
         query = select(images.id).where(images.root_id == root_id, images.present).limit(1)
         return self.connection.execute(query).scalar() is not None
 
@@ -138,7 +138,7 @@ class Catalog:
         return {known.path: known for known in rows}
 
     def shown(self, ids: Collection[int]) -> dict[int, Shown]:
-        """What to show of some images, by id."""
+        """Find what to show of some images, by id."""
         columns = (images.id, tables.roots.c.path, images.path, images.category, images.role, images.label, images.shot)
         joined = select(*columns).join(tables.roots, tables.roots.c.id == images.root_id)
         wanted = sorted(ids)
@@ -155,7 +155,7 @@ class Catalog:
         return list(self.connection.execute(query).scalars())
 
     def support_labels(self, category: str) -> dict[str, int]:
-        """How many usable support images each label of a category has."""
+        """Count the usable support images that each label of a category has."""
         query = (
             select(images.label, func.count())
             .where(USABLE, images.category == category, images.role == Role.SUPPORT)
@@ -208,7 +208,7 @@ class Catalog:
         return {content_id: (size, sha256) for content_id, size, sha256 in self.connection.execute(query)}
 
     def count_images(self) -> list[ImageCount]:
-        """How many present images each category and role has, and of how many labels and shots."""
+        """Count the present images of each category and role, and their labels and shots."""
         shots = func.count((images.label + "/" + images.shot).distinct())
         query = (
             select(
@@ -226,7 +226,7 @@ class Catalog:
         return list(starmap(ImageCount, self.connection.execute(query)))
 
     def count_vectors_by_category(self, backbone_id: int) -> list[VectorCount]:
-        """How many usable images each category and role has with and without a vector of a backbone, and why not."""
+        """Count the usable images of each category and role with and without a vector of a backbone, and why not."""
         embedded = and_(embeddings.content_id == images.content_id, embeddings.backbone_id == backbone_id)
         query = (
             select(
@@ -260,7 +260,7 @@ class Catalog:
         return next(starmap(RunRow, self.connection.execute(query)), None)
 
     def integrity_problems(self) -> list[str]:
-        """What the database engine's own checks find wrong with its file."""
+        """List what the database engine's own checks find wrong with its file."""
         if self.connection.dialect.name != "sqlite":
             return []
         checks = self.connection.exec_driver_sql("PRAGMA integrity_check").scalars()
@@ -298,7 +298,7 @@ class Catalog:
         return set(self.connection.execute(query).scalars())
 
     def count_vectors(self, backbone_id: int, root_id: int, categories: Collection[str]) -> int:
-        """How many usable images under a root have a vector of a backbone."""
+        """Count the usable images under a root that have a vector of a backbone."""
         dealt_with = (
             select(func.count())
             .select_from(tables.images.join(tables.embeddings, embeddings.content_id == images.content_id))
@@ -339,7 +339,7 @@ class Catalog:
         return sorted(ids)
 
     def delta(self, backbone: BackboneRow, category: str, role: Role, since: int) -> Delta:
-        """What changed among a category's vectors after a revision."""
+        """Find what changed among a category's vectors after a revision."""
         touched = self.touched(backbone, category, role, since)
         current: list[tuple[Any, ...]] = []
         for start in range(0, len(touched), CHUNK):

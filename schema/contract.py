@@ -14,7 +14,7 @@ QUERY_DIRECTORY = "6.preprocessed"
 LABELS_FILE = "labels.csv"
 SIDECAR_SUFFIX = ".txt"
 ADDED = "added"
-"""Where images that came by another way lie, under a category's queries. It is no label, so nothing is said of them."""
+"""Directory, under a category's queries, for images that came another way. It is no label, so nothing is said of them."""
 
 LABEL_BYTES = 200
 """The longest label, in UTF-8; file systems end names at 255."""
@@ -52,7 +52,7 @@ RESERVED_LABEL = f"'{UNKNOWN}' is reserved for queries that show no label; renam
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a place in the contract says of the image that lies there."""
+    """Place in the contract, and what it says of the image that lies there."""
 
     category: str
     role: Role
@@ -70,22 +70,22 @@ class Breach:
 
 
 def is_ignored(name: str) -> bool:
-    """Whether a name is never looked at: hidden files, and what desktop systems leave behind."""
+    """Tell whether a name is never looked at: hidden files, and what desktop systems leave behind."""
     return name.startswith(".") or name.lower() in SYSTEM_FILES
 
 
 def has_image_suffix(name: str) -> bool:
-    """Whether a file name ends like an image's."""
+    """Tell whether a file name ends like an image's."""
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name may be an image's: an image suffix, or no suffix at all."""
+    """Tell whether a file name may be an image's: an image suffix, or no suffix at all."""
     return has_image_suffix(name) or "." not in name
 
 
 def is_sidecar_name(name: str) -> bool:
-    """Whether a file name is that of a caption beside an image."""
+    """Tell whether a file name is that of a caption beside an image."""
     return PurePosixPath(name).suffix.lower() == SIDECAR_SUFFIX
 
 
@@ -116,7 +116,7 @@ def true_label(query_parts: Sequence[str], labels: Iterable[str]) -> str | None:
 
 
 def is_label(name: str) -> bool:
-    """Whether a name that a person gives can be a label: what a directory of shots can be called, and is read as one."""
+    """Tell whether a name that a person gives can be a label: what a directory of shots can be called, and is read as one."""
     try:
         size = len(name.encode())
     except UnicodeEncodeError:

@@ -17,7 +17,7 @@ from nearshot.schema.images import FoundImage
 
 
 class Embedding(NamedTuple):
-    """What a backbone made of a content: a vector (dimension,), or the reason why there is none."""
+    """Result of a backbone for a content: a vector (dimension,), or the reason why there is none."""
 
     content_id: int
     backbone_id: int

@@ -19,7 +19,7 @@ feedback, contents, embeddings = tables.feedback.c, tables.contents.c, tables.em
 
 
 class Action(StrEnum):
-    """What was said: `label`: this shows that label; `reject`: this shows none."""
+    """Kind of feedback. `label`: this shows that label; `reject`: this shows none."""
 
     LABEL = "label"
     REJECT = "reject"
@@ -74,7 +74,7 @@ def negatives(catalog: Catalog, backbone: BackboneRow, category: str) -> Negativ
 
 
 def said_labels(catalog: Catalog, category: str) -> dict[str, str]:
-    """What people said that query images of a category show, by SHA-256: a label, or Unknown where they were rejected."""
+    """Find what people said that query images of a category show, by SHA-256: a label, or Unknown where they were rejected."""
     query = (
         select(contents.sha256, feedback.label)
         .join(tables.contents, contents.id == feedback.content_id)

@@ -23,7 +23,7 @@ class Part(NamedTuple):
 
 
 class PartVector(NamedTuple):
-    """What a part made of a content: stored bytes, or the reason why there is none."""
+    """Result of a part for a content: stored bytes, or the reason why there is none."""
 
     content_id: int
     vector: bytes | None
@@ -65,7 +65,7 @@ def contents_to_fuse(catalog: Catalog, backbone_id: int, parts: Sequence[Part]) 
 
 
 def part_vectors(catalog: Catalog, backbone_id: int, content_ids: Sequence[int]) -> dict[int, PartVector]:
-    """What a part made of some contents (at most `catalog.CHUNK`), by id."""
+    """Find what a part made of some contents (at most `catalog.CHUNK`), by id."""
     table = tables.embeddings.c
     query = select(table.content_id, table.vector, table.failure).where(
         table.backbone_id == backbone_id, table.content_id.in_(content_ids)

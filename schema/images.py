@@ -1,4 +1,4 @@
-"""What an image is to nearshot: its role, its place in the directory contract, its state on disk and in the store."""
+"""Facts about an image in nearshot: its role, its place in the directory contract, its state on disk and in the store."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ UNKNOWN = "Unknown"
 
 
 class Role(StrEnum):
-    """Whether an image is an example to recognise by (support) or something to be recognised (query)."""
+    """Role of an image: an example to recognise by (support) or something to be recognised (query)."""
 
     SUPPORT = "support"
     QUERY = "query"
 
 
 class FileState(NamedTuple):
-    """What one `stat` says of a file: bytes, and nanoseconds since the epoch. Equal states mean an unchanged file.
+    """Result of one `stat` of a file: bytes, and nanoseconds since the epoch. Equal states mean an unchanged file.
 
     ctime is part of it because copying tools restore mtime, and because a permission that was mended changes ctime alone.
     """

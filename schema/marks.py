@@ -51,7 +51,7 @@ def mark_words(editor: Editor, mark: WordMark, created: str, *, undo: bool = Fal
 
 
 def image_marks(catalog: Catalog) -> Mapping[str, Mapping[str, bool]]:
-    """What was said of hits of query images: SHA-256 of the query, then of the hit."""
+    """Collect what was said of hits of query images: SHA-256 of the query, then of the hit."""
     query_contents = tables.contents.alias()
     query = (
         select(query_contents.c.sha256, contents.sha256, marks.right)

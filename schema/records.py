@@ -98,7 +98,7 @@ def _captions(catalog: Catalog, ids: list[int]) -> dict[int, tuple[str, str]]:
 def _vectors(
     catalog: Catalog, row: BackboneRow, ids: list[int], *, with_vectors: bool
 ) -> dict[int, NDArray[np.float32] | None]:
-    """Which contents a backbone has a vector of, with the vectors if they are wanted."""
+    """Find the contents that a backbone has a vector of, with the vectors if they are wanted."""
     columns = (embeddings.content_id, *([embeddings.vector] if with_vectors else []))
     query = select(*columns).where(
         embeddings.backbone_id == row.id,

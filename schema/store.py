@@ -43,7 +43,7 @@ class Store:
 
     @property
     def snapshot_directory(self) -> Path:
-        """Where the snapshots lie. Everything in it is derived from the database."""
+        """Location of the snapshots. Everything in it is derived from the database."""
         return self.directory / SNAPSHOT_DIRECTORY
 
     @contextmanager

@@ -13,7 +13,7 @@ _TOKEN = re.compile(r'"([^"]*)"?|([^\s"]+)')
 _OPERATORS = {"AND", "OR", "NOT"}
 
 MOST_TERMS = 64
-"""What a query has beyond so many words and phrases is passed over."""
+"""Largest number of words and phrases taken from a query; any more are passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def match_expression(query: str) -> Match | None:
 
 
 def plain_words(query: str) -> str:
-    """What a person typed as plain words, for models that know no operators; what follows NOT is left out."""
+    """Turn what a person typed into plain words, for models that know no operators; what follows NOT is left out."""
     words: list[str] = []
     unwanted = False
     for phrase, word in _TOKEN.findall(query):

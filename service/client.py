@@ -71,9 +71,9 @@ def _parameters(options: QueryOptions) -> dict[str, Any]:
     chosen = {
         "backbone": options.backbone,
         "category": options.category,
-        "score": options.score.value if options.score else None,
+        "score_by": options.score.value if options.score else None,
         "threshold": options.threshold,
-        "margin": options.margin_floor,
+        "margin_floor": options.margin_floor,
         "top_k": options.top_k,
         "against": options.against.value,
         "text": options.text,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nearshot.retriever.options import Against
 from nearshot.retriever.scores import Score
@@ -24,16 +24,27 @@ class QueryParameters(BaseModel):
         None, description="Search with this backbone. Default: the best one.", examples=["hog"]
     )
     category: Name | None = Field(None, description="Search this category only. Default: all.")
-    score: Score | None = Field(None, description="What a label is scored by. Default: what calibration found best.")
+    score_by: Score | None = Field(None, description="What a label is scored by. Default: what calibration found best.")
     threshold: float | None = Field(
         None, ge=-1, le=1, allow_inf_nan=False, description="Least score of a match. Default: as calibrated."
+    )
+    margin_floor: float | None = Field(
+        None,
+        ge=0,
+        le=2,
+        allow_inf_nan=False,
+        description="Least lead over the best other label. Default: as calibrated.",
+    )
+    score: Score | None = Field(
+        None, description="The former name of score_by; until 0.3.", json_schema_extra={"deprecated": True}
     )
     margin: float | None = Field(
         None,
         ge=0,
         le=2,
         allow_inf_nan=False,
-        description="Least lead over the best other label. Default: as calibrated.",
+        description="The former name of margin_floor; until 0.3.",
+        json_schema_extra={"deprecated": True},
     )
     top_k: int = Field(5, ge=1, le=1000, description="Hits to list.")
     against: Against = Field(Against.SUPPORT, description="Where the hits come from; the verdict rests on support.")
@@ -48,6 +59,15 @@ class QueryParameters(BaseModel):
         None, ge=0.001, lt=1, allow_inf_nan=False, description="End the hits where more than this share would be false."
     )
     caption: bool = Field(False, description="Give the captions of the hits.")
+
+    @model_validator(mode="after")
+    def _take_former_names(self) -> QueryParameters:
+        for name, former in (("score_by", "score"), ("margin_floor", "margin")):
+            given, old = getattr(self, name), getattr(self, former)
+            if None not in (given, old) and given != old:
+                raise ValueError(f"{former} is the former name of {name}: give {name} alone")
+            setattr(self, name, old if given is None else given)
+        return self
 
 
 class SearchParameters(BaseModel):

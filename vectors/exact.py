@@ -21,7 +21,7 @@ class ExactStore:
         return int(self._vectors.shape[1])
 
     def __len__(self) -> int:
-        """How many vectors it holds."""
+        """Return the number of vectors it holds."""
         return len(self._ids)
 
     def ids(self) -> NDArray[np.int64]:

@@ -49,7 +49,7 @@ class FlatStore:
         return int(self._index.d)
 
     def __len__(self) -> int:
-        """How many vectors it holds."""
+        """Return the number of vectors it holds."""
         return int(self._index.ntotal)
 
     def ids(self) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""What a vector store is: unit vectors under image ids, searched by cosine."""
+"""Protocol of a vector store: unit vectors under image ids, searched by cosine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class VectorStore(Protocol):
         """The length of its vectors."""
 
     def __len__(self) -> int:
-        """How many vectors it holds."""
+        """Return the number of vectors it holds."""
 
     def ids(self) -> NDArray[np.int64]:
         """All ids, ascending."""

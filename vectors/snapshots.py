@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Scope(NamedTuple):
-    """What one snapshot holds: the vectors of a backbone for a category and a role."""
+    """Scope of one snapshot: the vectors of a backbone for a category and a role."""
 
     backbone: BackboneRow
     category: str
@@ -71,7 +71,7 @@ def sweep(store: Store) -> list[Path]:
 
 
 def damage(store: Store, row: SnapshotRow) -> str | None:
-    """What is wrong with a snapshot's file, if anything. Reads the whole file."""
+    """Describe what is wrong with a snapshot's file, if anything. Reads the whole file."""
     path = store.snapshot_directory / row.file
     try:
         with path.open("rb") as file:

@@ -58,7 +58,7 @@ async function answerOf(file, backbone) {
   const parameters = {
     backbone,
     category: at("#query-category").value,
-    score: at("#query-score").value,
+    score_by: at("#query-score").value,
     top_k: 12,
     against: "all",
     false: at("#query-false").value,

@@ -145,7 +145,7 @@ def test_what_the_page_decides_is_what_the_service_decides(page: Page, data: Pat
     decide = "async ([answer, t, m]) => (await import('/static/decide.js')).verdictOf(answer, t, m)"
     for threshold in (-1, answer["score"], answer["score"] + 1e-6, 1):
         for margin in (0, answer["margin"], answer["margin"] + 1e-6, 2):
-            told = served.ask(data / CAT, backbone="hog", threshold=threshold, margin=margin)
+            told = served.ask(data / CAT, backbone="hog", threshold=threshold, margin_floor=margin)
             assert page.evaluate(decide, [answer, threshold, margin]) == told["verdict"]
 
 

@@ -30,9 +30,10 @@ from tests.service.conftest import running
     ("parameters", "options"),
     [
         ({}, QueryOptions()),
-        ({"category": "things", "score": "prototype"}, QueryOptions(category="things", score=Score.PROTOTYPE)),
+        ({"category": "things", "score_by": "prototype"}, QueryOptions(category="things", score=Score.PROTOTYPE)),
         ({"score": "knn_vote", "top_k": 1}, QueryOptions(score=Score.KNN_VOTE, top_k=1)),
-        ({"threshold": 0.99, "margin": 0.1}, QueryOptions(threshold=0.99, margin_floor=0.1)),
+        ({"margin": 0.1}, QueryOptions(margin_floor=0.1)),
+        ({"threshold": 0.99, "margin_floor": 0.1}, QueryOptions(threshold=0.99, margin_floor=0.1)),
         ({"against": "all", "caption": True}, QueryOptions(against=Against.ALL, captions=True)),
     ],
 )
@@ -44,6 +45,15 @@ def test_a_query_is_answered_as_the_command_line_answers_it(
     told = [one.as_json() for one in Retriever(store, options).answer(read_queries(files))]
     assert answers == [json.loads(json.dumps(one)) | {"path": file.name} for one, file in zip(told, files, strict=True)]
     assert {answer["verdict"] for answer in answers} <= {"match", "unknown", "ambiguous"}
+
+
+def test_former_names_of_parameters_are_said_to_be_former(client: TestClient, small: Path) -> None:
+    both = {"score": "lda", "score_by": "max_sim"}
+    sent = {"images": ("a.png", (small / QUERIES / "cat/a.png").read_bytes())}
+    refused = client.post("/v1/query", params=both, files=sent)
+    assert "score is the former name of score_by: give score_by alone" in problem(refused, 422)
+    described = client.get("/openapi.json").json()["paths"]["/v1/query"]["post"]["parameters"]
+    assert {one["name"] for one in described if one["schema"].get("deprecated")} == {"score", "margin"}
 
 
 def test_what_is_no_image_is_told_in_its_place(client: TestClient, small: Path, tmp_path: Path) -> None:
