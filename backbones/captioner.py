@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Protocol
 
 from PIL import Image
 
 from nearshot.backbones.protocol import Prepared
-
-
-class Task(StrEnum):
-    """Kind of text that a captioner is asked to write."""
-
-    CAPTION = "caption"
-    DETAILED = "detailed"
-    MORE_DETAILED = "more-detailed"
-    OCR = "ocr"
-    REGIONS = "regions"
+from nearshot.schema.vocabulary import CaptionTask
 
 
 class Captioner(Protocol):
@@ -39,5 +29,5 @@ class Captioner(Protocol):
     def prepare(self, picture: Image.Image) -> Prepared:
         """Preprocess an upright RGB picture exactly as the library that the weights come from does."""
 
-    def caption(self, batch: Sequence[Prepared], task: Task) -> list[str]:
+    def caption(self, batch: Sequence[Prepared], task: CaptionTask) -> list[str]:
         """The captions of n >= 1 prepared pictures: plain words, one line each, without any of the model's own tokens."""

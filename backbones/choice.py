@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nearshot.backbones.loading import load_backbone
-from nearshot.backbones.protocol import Backbone, Precision
+from nearshot.backbones.protocol import Backbone
 from nearshot.backbones.spec import Library, Spec
 from nearshot.backbones.weights import Location, locate, signature
 from nearshot.schema.catalog import BackboneRow
+from nearshot.schema.vocabulary import Precision
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nearshot.backbones.protocol import Precision
 from nearshot.schema.errors import UsageError
+from nearshot.schema.vocabulary import Precision
 
 if TYPE_CHECKING:
     import torch

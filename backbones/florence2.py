@@ -12,22 +12,28 @@ from PIL import Image
 from transformers import AutoProcessor, Florence2ForConditionalGeneration
 from transformers.utils.logging import disable_progress_bar
 
-from nearshot.backbones.captioner import Task
 from nearshot.backbones.device import dtype_of
 from nearshot.backbones.forward import forward_pass, prepare_for_forward_passes, stand_back
-from nearshot.backbones.protocol import Precision, Prepared, fingerprint
+from nearshot.backbones.protocol import Prepared, fingerprint
 from nearshot.backbones.torch_backbone import digest_weights
 from nearshot.backbones.weights import Location
 from nearshot.schema.errors import WeightsError
+from nearshot.schema.vocabulary import CaptionTask, Precision
 
 PROMPTS = {
-    Task.CAPTION: "<CAPTION>",
-    Task.DETAILED: "<DETAILED_CAPTION>",
-    Task.MORE_DETAILED: "<MORE_DETAILED_CAPTION>",
-    Task.OCR: "<OCR>",
-    Task.REGIONS: "<DENSE_REGION_CAPTION>",
+    CaptionTask.CAPTION: "<CAPTION>",
+    CaptionTask.DETAILED: "<DETAILED_CAPTION>",
+    CaptionTask.MORE_DETAILED: "<MORE_DETAILED_CAPTION>",
+    CaptionTask.OCR: "<OCR>",
+    CaptionTask.REGIONS: "<DENSE_REGION_CAPTION>",
 }
-LENGTHS = {Task.CAPTION: 64, Task.DETAILED: 128, Task.MORE_DETAILED: 256, Task.OCR: 512, Task.REGIONS: 512}
+LENGTHS = {
+    CaptionTask.CAPTION: 64,
+    CaptionTask.DETAILED: 128,
+    CaptionTask.MORE_DETAILED: 256,
+    CaptionTask.OCR: 512,
+    CaptionTask.REGIONS: 512,
+}
 """The most tokens that a task may take. Without a length of its own, generation stops after 21."""
 
 _LOCATIONS = re.compile(r"(?:<loc_\d+>|</?poly>)+")
@@ -73,7 +79,7 @@ class Florence2:
         )
         return pixels
 
-    def caption(self, batch: Sequence[Prepared], task: Task) -> list[str]:
+    def caption(self, batch: Sequence[Prepared], task: CaptionTask) -> list[str]:
         """The captions of n prepared pictures."""
         prompt = self._prompts[task].expand(len(batch), -1)
         with forward_pass(self._device, len(batch)):
@@ -96,9 +102,9 @@ class Florence2:
         return ids.to(self._device)
 
 
-def clean(text: str, task: Task) -> str:
+def clean(text: str, task: CaptionTask) -> str:
     """A caption as it is stored: one line of plain words; the distinct regions' descriptions, separated by semicolons."""
-    if task == Task.REGIONS:
+    if task == CaptionTask.REGIONS:
         regions = (part.strip() for part in _LOCATIONS.split(_without_tokens(text, keep_locations=True)))
         return "; ".join(dict.fromkeys(region for region in regions if region))
     return _without_tokens(text, keep_locations=False)

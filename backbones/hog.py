@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nearshot.backbones.protocol import Description, Precision, Prepared, fingerprint
+from nearshot.backbones.protocol import Description, Prepared, fingerprint
+from nearshot.schema.vocabulary import Precision
 
 SIDE = 128
 CELL = 32

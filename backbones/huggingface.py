@@ -12,11 +12,11 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, TimmWrapperImageProcessor
 from transformers.utils.logging import disable_progress_bar
 
-from nearshot.backbones.protocol import Precision
 from nearshot.backbones.spec import Spec
 from nearshot.backbones.torch_backbone import TorchBackbone
 from nearshot.backbones.weights import Location
 from nearshot.schema.errors import WeightsError
+from nearshot.schema.vocabulary import Precision
 
 
 def load(spec: Spec, location: Location, *, device: torch.device, precision: Precision) -> TorchBackbone:

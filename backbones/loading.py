@@ -10,10 +10,11 @@ from pathlib import Path
 
 from nearshot.backbones.captioner import Captioner
 from nearshot.backbones.hog import HogBackbone
-from nearshot.backbones.protocol import Backbone, Precision
+from nearshot.backbones.protocol import Backbone
 from nearshot.backbones.spec import FLORENCE2, Library, Spec
 from nearshot.backbones.weights import Location, locate
 from nearshot.schema.errors import NearshotError, WeightsError
+from nearshot.schema.vocabulary import Precision
 
 
 def load_backbone(spec: Spec, location: Location | None, *, device: str = "auto", precision: Precision) -> Backbone:

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from nearshot.backbones.forward import forward_pass
-from nearshot.backbones.protocol import Precision
 from nearshot.backbones.spec import Spec
 from nearshot.backbones.torch_backbone import TorchBackbone
 from nearshot.backbones.transforms import as_function
 from nearshot.backbones.weights import Location, open_clip_files
 from nearshot.schema.errors import WeightsError
+from nearshot.schema.vocabulary import Precision
 
 
 class OpenClip(TorchBackbone):

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,17 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nearshot.backbones.decode import RULES
+from nearshot.schema.vocabulary import Precision
 
 Prepared = NDArray[Any]
 """One picture as a backbone wants it: an array whose shape and dtype are the backbone's own affair."""
-
-
-class Precision(StrEnum):
-    """The number format of a backbone's weights and activations. Vectors are float32 whichever it is."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
 
 
 @dataclass(frozen=True, slots=True)

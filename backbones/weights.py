@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from nearshot.backbones.decode import RULES
-from nearshot.backbones.protocol import Precision
 from nearshot.backbones.spec import LITE0, Library, Spec
 from nearshot.schema.errors import UsageError, WeightsError
+from nearshot.schema.vocabulary import Precision
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")

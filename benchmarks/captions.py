@@ -19,15 +19,14 @@ import torch
 
 from benchmarks.material import machine, save_jpegs
 from nearshot.backbones import florence2
-from nearshot.backbones.captioner import Task
 from nearshot.backbones.decode import decode
 from nearshot.backbones.florence2 import Florence2
 from nearshot.backbones.loading import load_captioner
-from nearshot.backbones.protocol import Precision
 from nearshot.indexer.captions import CaptionOptions, CaptionRun
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import CaptionTask, Precision
 from tests.tiny import save_florence2
 
 BASE_TEXT = {
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=[precision.value for precision in Precision])
     parser.add_argument("--many", type=int, default=1000, help="images of the memory run; 0 for none")
     arguments = parser.parse_args()
-    florence2.LENGTHS[Task.CAPTION] = arguments.tokens
+    florence2.LENGTHS[CaptionTask.CAPTION] = arguments.tokens
     print(f"{machine()}; {arguments.images} JPEGs of 500 x 375, {arguments.tokens} tokens, {arguments.precision}")
     with tempfile.TemporaryDirectory() as directory:
         base, tiny = Path(directory, "base"), Path(directory, "tiny")
@@ -99,12 +98,12 @@ def bare_seconds(captioner: Florence2, batches: list[torch.Tensor]) -> float:
     started = time.perf_counter()
     with torch.inference_mode():
         for batch in batches:
-            prompt = captioner._prompts[Task.CAPTION].expand(len(batch), -1)
+            prompt = captioner._prompts[CaptionTask.CAPTION].expand(len(batch), -1)
             captioner._model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
                 pixel_values=batch,
-                max_new_tokens=florence2.LENGTHS[Task.CAPTION],
+                max_new_tokens=florence2.LENGTHS[CaptionTask.CAPTION],
                 do_sample=False,
             ).cpu()
     return time.perf_counter() - started

@@ -23,9 +23,8 @@ from benchmarks.material import machine
 from nearshot.retriever.choice import choose_row
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.reference import Reference
-from nearshot.retriever.scores import Score
-from nearshot.schema.images import Role
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role, Score
 from nearshot.vectors.normalise import normalise
 from nearshot.vectors.snapshots import Scope, write_snapshots
 

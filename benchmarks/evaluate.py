@@ -21,8 +21,9 @@ import numpy as np
 
 from benchmarks.material import machine
 from nearshot.schema.editor import Embedding, NewContent, SeenImage
-from nearshot.schema.images import FileState, FoundImage, Role
+from nearshot.schema.images import FileState, FoundImage
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 from nearshot.vectors.normalise import normalise
 
 CLI = Path(__file__).parents[1] / "cli.py"

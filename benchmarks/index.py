@@ -23,12 +23,13 @@ from benchmarks.material import machine, save_jpegs, save_weights, spread
 from nearshot.backbones.choice import choose
 from nearshot.backbones.decode import decode
 from nearshot.backbones.device import choose_device
-from nearshot.backbones.protocol import Backbone, Precision
+from nearshot.backbones.protocol import Backbone
 from nearshot.backbones.spec import parse_spec
 from nearshot.backbones.torch_backbone import TorchBackbone
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Precision
 
 NAMES = ("lite0", "clip", "resnet50", "dinov2")
 

@@ -35,11 +35,11 @@ from nearshot.backbones.spec import parse_spec
 from nearshot.backbones.state_dict import read_state
 from nearshot.retriever.choice import load_indexed
 from nearshot.retriever.embedding import encode_words
-from nearshot.retriever.scores import Labelled, Score, fit
+from nearshot.retriever.scores import Labelled, fit
 from nearshot.schema.catalog import BackboneRow
-from nearshot.schema.images import Role
 from nearshot.schema.labelled import labelled_vectors
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role, Score
 from nearshot.vectors.normalise import normalise
 
 CLI = Path(__file__).parents[1] / "cli.py"

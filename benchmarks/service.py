@@ -30,8 +30,8 @@ from nearshot.backbones.protocol import Backbone
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun
 from nearshot.retriever.choice import choose_row, load_indexed
-from nearshot.schema.images import Role
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 from nearshot.vectors.normalise import normalise
 from nearshot.vectors.snapshots import Scope, open_vectors
 

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nearshot.commands.common import (
-    SCORES,
     FiniteRange,
     device_option,
     json_option,
+    one_of,
     output,
     reports_errors,
     store_option,
     weights_option,
 )
+from nearshot.schema.vocabulary import Guard, Score
 
 if TYPE_CHECKING:
     from nearshot.retriever.calibration import Rate
@@ -33,9 +34,7 @@ RATE = FiniteRange(0, 1, min_open=True, max_open=True)
     "--backbone", "backbones", multiple=True, help="This backbone (repeatable). Default: all that are indexed."
 )
 @click.option("--category", "categories", multiple=True, help="This category (repeatable). Default: all.")
-@click.option(
-    "--score", "scores", multiple=True, type=click.Choice(SCORES), help="This score (repeatable). Default: all."
-)
+@click.option("--score", "scores", multiple=True, type=one_of(Score), help="This score (repeatable). Default: all.")
 @click.option(
     "--false-accept", type=RATE, help="Let at most this share of strangers match. Default: 0.05, unless --false-reject."
 )
@@ -51,7 +50,7 @@ RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 @click.option(
     "--strangers",
     "guard",
-    type=click.Choice(["auto", "known", "any"]),
+    type=one_of(Guard),
     default="auto",
     show_default=True,
     help="Hold off strangers like the known ones, or any, as far as labels left out can tell. auto: any, where that costs "
@@ -90,8 +89,7 @@ def calibrate(
     """
     from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
     from nearshot.retriever.calibration import Aim, Aims
-    from nearshot.retriever.find_policy import FusionTried, Guard
-    from nearshot.retriever.scores import Score
+    from nearshot.retriever.find_policy import FusionTried
     from nearshot.schema.store import Store
 
     if false_accept is None and false_reject is None:
@@ -100,7 +98,7 @@ def calibrate(
     options = CalibrationOptions(
         aims=Aims({aim: rate for aim, rate in rates.items() if rate is not None}, confidence),
         guard=Guard(guard),
-        scores=tuple(Score(score) for score in scores or SCORES),
+        scores=tuple(Score(score) for score in scores or Score),
         **chosen,
     )
     with Store(store_directory) as store:

@@ -15,6 +15,7 @@ from nearshot.commands.common import (
     device_option,
     json_option,
     max_pixels_option,
+    one_of,
     reports_errors,
     stopping_politely,
     store_option,
@@ -22,6 +23,7 @@ from nearshot.commands.common import (
 )
 from nearshot.progress import progress_bar
 from nearshot.schema.errors import UsageError
+from nearshot.schema.vocabulary import CaptionTask, Precision, Role
 
 if TYPE_CHECKING:
     from nearshot.backbones.captioner import Captioner
@@ -35,18 +37,18 @@ SHOWN = 10
 @click.option("--set", "words", help="Write this caption of IMAGE by hand; it wins over generated ones.")
 @click.option(
     "--task",
-    type=click.Choice(["caption", "detailed", "more-detailed", "ocr", "regions"]),
+    type=one_of(CaptionTask),
     default="caption",
     show_default=True,
     help="What Florence-2 is to write.",
 )
 @click.option("--category", help="Only images of this category.")
-@click.option("--role", type=click.Choice(["support", "query"]), help="Only images of this role.")
+@click.option("--role", type=one_of(Role), help="Only images of this role.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000_000), help="At most so many, the newest images first.")
 @click.option("--redo", is_flag=True, help="Write anew what was generated before; captions by hand stay.")
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
+    type=one_of(Precision),
     default="fp32",
     show_default=True,
     help="Number format of the weights.",
@@ -94,15 +96,12 @@ def _generate(
     precision: str,
     **chosen: Any,
 ) -> CaptionReport:
-    from nearshot.backbones.captioner import Task
     from nearshot.backbones.loading import load_captioner
-    from nearshot.backbones.protocol import Precision
     from nearshot.indexer.captions import CaptionOptions, CaptionRun
     from nearshot.schema.captions import ImageFilter
-    from nearshot.schema.images import Role
 
     wanted = ImageFilter(category=category, role=Role(role) if role else None)
-    options = CaptionOptions(task=Task(task), wanted=wanted, workers=os.cpu_count() or 1, **chosen)
+    options = CaptionOptions(task=CaptionTask(task), wanted=wanted, workers=os.cpu_count() or 1, **chosen)
 
     def load() -> Captioner:
         return load_captioner(weights, device=device, precision=Precision(precision))

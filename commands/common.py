@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ import click
 
 from nearshot.backbones.limits import MAX_PIXELS
 from nearshot.schema.errors import NearshotError
+from nearshot.schema.vocabulary import Score
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,14 +83,16 @@ def max_pixels_option(function: Function) -> Function:
     )(function)
 
 
-SCORES = ("max_sim", "prototype", "knn_vote", "lda")
+def one_of(kind: type[StrEnum]) -> click.Choice[str]:
+    """The values of an enumeration, to choose from."""
+    return click.Choice([one.value for one in kind])
 
 
 def score_option(function: Function) -> Function:
     """Add --score; None is auto."""
     return click.option(
         "--score",
-        type=click.Choice(["auto", *SCORES]),
+        type=click.Choice(["auto", *(score.value for score in Score)]),
         default="auto",
         show_default=True,
         callback=lambda _context, _parameter, value: None if value == "auto" else value,

@@ -46,8 +46,8 @@ def evaluate(store_directory: Path, *, score: str | None, directory: Path | None
     from nearshot.evaluation.evaluate import EvaluationOptions
     from nearshot.evaluation.evaluate import evaluate as judge
     from nearshot.evaluation.tables import as_json as everything
-    from nearshot.retriever.scores import Score
     from nearshot.schema.store import Store
+    from nearshot.schema.vocabulary import Score
 
     with Store(store_directory) as store:
         made = judge(store, EvaluationOptions(score=Score(score) if score else None, **chosen))

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import click
 
-from nearshot.commands.common import reports_errors, store_option
+from nearshot.commands.common import one_of, reports_errors, store_option
 from nearshot.schema.errors import UsageError
+from nearshot.schema.vocabulary import ExportFormat, Role
 
-FORMATS = ("jsonl", "csv", "parquet")
+FORMATS = tuple(form.value for form in ExportFormat)
 
 
 @click.command()
-@click.option("--format", "form", type=click.Choice(FORMATS), help="Default: by the name of --output, else jsonl.")
+@click.option("--format", "form", type=one_of(ExportFormat), help="Default: by the name of --output, else jsonl.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here; default: standard output.")
 @click.option("--vectors", "with_vectors", is_flag=True, help="Write the vectors too.")
 @click.option(
@@ -22,7 +23,7 @@ FORMATS = ("jsonl", "csv", "parquet")
 )
 @click.option("--category", help="Only images of this category.")
 @click.option("--label", help="Only images of this label.")
-@click.option("--role", type=click.Choice(["support", "query"]), help="Only images of this role.")
+@click.option("--role", type=one_of(Role), help="Only images of this role.")
 @store_option
 @reports_errors
 def export(
@@ -40,10 +41,8 @@ def export(
 
     The same store gives the same file, whatever the order of indexing. A file is replaced only when the new one is whole.
     """
-    from nearshot.retriever.export import ExportFormat
     from nearshot.retriever.export import export as write
     from nearshot.schema.captions import ImageFilter
-    from nearshot.schema.images import Role
     from nearshot.schema.store import Store
 
     named = output.suffix.lower().removeprefix(".") if output else ""

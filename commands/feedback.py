@@ -29,8 +29,8 @@ def label(
 ) -> None:
     """Say that IMAGE, an indexed query, shows LABEL: a copy of it becomes a shot, which counts from the next query on."""
     from nearshot.indexer.feedback import add_shot, undo
-    from nearshot.schema.feedback import Action
     from nearshot.schema.store import Store
+    from nearshot.schema.vocabulary import Action
 
     if (label is None) != take_back:
         raise UsageError("give LABEL, or --undo to take back what was said")
@@ -56,8 +56,8 @@ def reject(image: Path, store_directory: Path, *, category: str | None, take_bac
     """Say that IMAGE, an indexed query, shows no label of its category: what is nearer to it than to any shot is unknown."""
     from nearshot.indexer.feedback import reject as keep
     from nearshot.indexer.feedback import undo
-    from nearshot.schema.feedback import Action
     from nearshot.schema.store import Store
+    from nearshot.schema.vocabulary import Action
 
     with Store(store_directory) as store:
         found = undo(store, image, Action.REJECT, category).category if take_back else keep(store, image, category)

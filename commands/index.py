@@ -15,12 +15,14 @@ from nearshot.commands.common import (
     device_option,
     json_option,
     max_pixels_option,
+    one_of,
     reports_errors,
     stopping_politely,
     store_option,
     weights_option,
 )
 from nearshot.progress import progress_bar
+from nearshot.schema.vocabulary import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +47,7 @@ SHOWN = 10
 @click.option("--category", "categories", multiple=True, help="Only this category (repeatable).")
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
+    type=one_of(Precision),
     help="Number format of the weights. Default: what the store has, else fp32.",
 )
 @click.option(
@@ -97,7 +99,6 @@ def index(data: Path, store_directory: Path, *, dry_run: bool, no_captions: bool
 
 
 def _precision(name: str | None) -> Any:
-    from nearshot.backbones.protocol import Precision
 
     return Precision(name) if name else None
 
@@ -122,17 +123,16 @@ def _watch(run: IndexRun) -> None:
 
 def _caption(store: Store, options: IndexOptions, should_stop: Callable[[], bool]) -> CaptionReport | str | None:
     """Caption what lacks a caption; the reason, where there is no captioner; None where nothing lacks one."""
-    from nearshot.backbones.captioner import Task
     from nearshot.backbones.loading import load_captioner
-    from nearshot.backbones.protocol import Precision
     from nearshot.backbones.spec import FLORENCE2
     from nearshot.backbones.weights import locate
     from nearshot.indexer.captions import CaptionOptions, CaptionRun
     from nearshot.schema.captions import ImageFilter, uncaptioned
     from nearshot.schema.errors import WeightsError
+    from nearshot.schema.vocabulary import CaptionTask
 
     with store.reading() as catalog:
-        if not uncaptioned(catalog.connection, Task.CAPTION, ImageFilter(), limit=1):
+        if not uncaptioned(catalog.connection, CaptionTask.CAPTION, ImageFilter(), limit=1):
             return None
     try:
         locate(FLORENCE2, options.weights)

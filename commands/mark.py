@@ -11,12 +11,14 @@ from nearshot.commands.common import (
     device_option,
     json_option,
     near,
+    one_of,
     printable,
     reports_errors,
     store_option,
     weights_option,
 )
 from nearshot.schema.errors import UsageError
+from nearshot.schema.vocabulary import Mode
 
 
 @click.command()
@@ -24,7 +26,7 @@ from nearshot.schema.errors import UsageError
 @click.option("--words", help="Hits of a search for these words.")
 @click.option(
     "--mode",
-    type=click.Choice(["captions", "image", "hybrid", "auto"]),
+    type=one_of(Mode),
     default="auto",
     show_default=True,
     help="The search's, with --words.",
@@ -56,7 +58,7 @@ def mark(
     """
     from nearshot.indexer.feedback import find_images
     from nearshot.retriever.marking import mark_hit, mark_result
-    from nearshot.retriever.search import Mode, SearchOptions, search
+    from nearshot.retriever.search import SearchOptions, search
     from nearshot.schema.store import Store
 
     if (words is None) == (image is None):

@@ -20,6 +20,7 @@ from nearshot.commands.common import (
     json_option,
     max_pixels_option,
     near,
+    one_of,
     printable,
     reports_errors,
     score_option,
@@ -27,6 +28,7 @@ from nearshot.commands.common import (
     weights_option,
 )
 from nearshot.schema.errors import UsageError
+from nearshot.schema.vocabulary import Against
 
 if TYPE_CHECKING:
     from nearshot.retriever.context import Context
@@ -58,7 +60,7 @@ CSV_COLUMNS = (
 )
 @click.option(
     "--against",
-    type=click.Choice(["support", "query", "all"]),
+    type=one_of(Against),
     default="support",
     show_default=True,
     help="Where the hits come from; the verdict always rests on support.",
@@ -111,10 +113,10 @@ def query(
     The verdict is match, ambiguous (the lead over the best other label is below the margin), unknown (the score is below
     the threshold) or no_support. With --json, one object per line. Exit status 1 if an image could not be read.
     """
-    from nearshot.retriever.options import Against, QueryOptions
-    from nearshot.retriever.scores import Score
+    from nearshot.retriever.options import QueryOptions
     from nearshot.retriever.sources import STANDARD_INPUT, read_queries
     from nearshot.retriever.stopping import Stop
+    from nearshot.schema.vocabulary import Against, Score
 
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other")

@@ -31,8 +31,8 @@ def replay(store_directory: Path, *, score: str | None, as_json: bool, **chosen:
     """
     from nearshot.evaluation.replay import ReplayOptions
     from nearshot.evaluation.replay import replay as decide_again
-    from nearshot.retriever.scores import Score
     from nearshot.schema.store import Store
+    from nearshot.schema.vocabulary import Score
 
     with Store(store_directory) as store:
         made = decide_again(store, ReplayOptions(score=Score(score) if score else None, **chosen))

@@ -13,10 +13,12 @@ from nearshot.commands.common import (
     device_option,
     json_option,
     near,
+    one_of,
     reports_errors,
     store_option,
     weights_option,
 )
+from nearshot.schema.vocabulary import Mode, Role
 
 if TYPE_CHECKING:
     from nearshot.retriever.search import Found, Results
@@ -26,14 +28,14 @@ if TYPE_CHECKING:
 @click.argument("words", nargs=-1, required=True)
 @click.option(
     "--mode",
-    type=click.Choice(["captions", "image", "hybrid", "auto"]),
+    type=one_of(Mode),
     default="auto",
     show_default=True,
     help="Compare with captions, with images (by clip), with both, or with what there is.",
 )
 @click.option("--category", help="Only images of this category.")
 @click.option("--label", help="Only images of this label.")
-@click.option("--role", type=click.Choice(["support", "query"]), help="Only images of this role.")
+@click.option("--role", type=one_of(Role), help="Only images of this role.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000_000), default=20, show_default=True, help="Results to list.")
 @click.option(
     "--false",
@@ -61,10 +63,9 @@ def search(
     In captions all words must occur; "quoted words" in that order; AND, OR, NOT and prefix* are understood. Words that begin
     with a dash go after --. With --json, one object per line.
     """
-    from nearshot.retriever.search import Mode, SearchOptions
+    from nearshot.retriever.search import SearchOptions
     from nearshot.retriever.search import search as find
     from nearshot.schema.captions import ImageFilter
-    from nearshot.schema.images import Role
     from nearshot.schema.store import Store
 
     wanted = ImageFilter(category=category, label=label, role=Role(role) if role else None)

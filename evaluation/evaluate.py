@@ -22,12 +22,13 @@ from nearshot.evaluation.shots import METRICS, Figure, draws_differ, measure, sh
 from nearshot.retriever.choice import choose_rows, choose_supported
 from nearshot.retriever.evidence import Source
 from nearshot.retriever.policy import Policy
-from nearshot.retriever.scores import Score, fit
+from nearshot.retriever.scores import fit
 from nearshot.retriever.strangers import is_for_calibration
 from nearshot.schema.calibrations import all_calibrations
 from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from nearshot.evaluation.outcomes import AMBIGUOUS, REFUSED, predict
 from nearshot.evaluation.samples import CategorySamples
 from nearshot.retriever.policy import Policy
-from nearshot.retriever.scores import Score
 from nearshot.schema.images import UNKNOWN
+from nearshot.schema.vocabulary import Score
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from nearshot.evaluation.rules import rules_in_force
 from nearshot.retriever.choice import choose_rows
 from nearshot.retriever.held_out import HeldOut, without_the_shot
-from nearshot.retriever.scores import Labelled, Score
+from nearshot.retriever.scores import Labelled
 from nearshot.schema.catalog import BackboneRow, Catalog
-from nearshot.schema.images import Role
 from nearshot.schema.labelled import LabelledVectors, labelled_vectors
+from nearshot.schema.vocabulary import Role, Score
 
 GOAL = 0.95
 DRAWS = 20

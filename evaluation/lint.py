@@ -17,9 +17,9 @@ from nearshot.retriever.scores import cosines, label_numbers
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.contract import SUPPORT_DIRECTORY
 from nearshot.schema.errors import UsageError
-from nearshot.schema.images import Role
 from nearshot.schema.labelled import LabelledVectors, labelled_vectors, small_images
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 
 LEAST_SIDE = 32
 """Pixels. Every backbone enlarges such an image at least seven times."""

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from nearshot.evaluation.learning_curve import Need, needs_of
 from nearshot.evaluation.rules import rules_in_force
 from nearshot.retriever.choice import choose_row, choose_rows, choose_supported
-from nearshot.retriever.scores import Labelled, Score, cosines, fit
+from nearshot.retriever.scores import Labelled, cosines, fit
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError
 from nearshot.schema.feedback import negatives
-from nearshot.schema.images import Role
 from nearshot.schema.labelled import LabelledVectors, labelled_vectors
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role, Score
 
 ALIKE = 0.97
 """The cosine from which two queries count as the same picture: one of them is worth labelling."""

@@ -13,7 +13,8 @@ from sklearn.decomposition import PCA
 
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError
-from nearshot.schema.images import Role, Shown
+from nearshot.schema.images import Shown
+from nearshot.schema.vocabulary import Role
 
 MOST = 3000
 """Largest number of images that are projected; of more, every n-th."""

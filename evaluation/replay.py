@@ -11,15 +11,14 @@ import numpy as np
 from nearshot.evaluation.outcomes import AMBIGUOUS, REFUSED, predict
 from nearshot.evaluation.rules import Rules, rules_in_force
 from nearshot.retriever.choice import choose_categories, choose_row
-from nearshot.retriever.decision import Verdict
 from nearshot.retriever.policy import Policy
-from nearshot.retriever.scores import Labelled, Score, cosines, fit, nearer_to_negatives
+from nearshot.retriever.scores import Labelled, cosines, fit, nearer_to_negatives
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError
 from nearshot.schema.feedback import negatives
-from nearshot.schema.images import Role
 from nearshot.schema.labelled import labelled_vectors
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role, Score, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from nearshot.retriever.choose_score import choose_score
 from nearshot.retriever.policy import Policy, policy_in_force
-from nearshot.retriever.scores import Score
 from nearshot.retriever.strangers import ModelStrangers, strangers_in_force
 from nearshot.schema.calibrations import CalibrationRow, all_calibrations
 from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.vocabulary import Score
 
 
 @dataclass(frozen=True, slots=True, eq=False)

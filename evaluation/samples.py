@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from nearshot.retriever.scores import Labelled, Numbers, cosines, label_numbers, nearer_to_negatives
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.feedback import Negatives, negatives
-from nearshot.schema.images import UNKNOWN, Role
+from nearshot.schema.images import UNKNOWN
 from nearshot.schema.labelled import LabelledVectors, labelled_vectors
+from nearshot.schema.vocabulary import Role
 
 NEAR_DUPLICATE = 0.999
 """The cosine on `hog` from which a query counts as a copy of a shot."""

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from nearshot.evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, oscr, right_at_false_accepts
 from nearshot.evaluation.samples import CategorySamples, select
 from nearshot.retriever.prediction_set import SetSamples, in_set, no_lower
-from nearshot.retriever.scores import Score, fit
+from nearshot.retriever.scores import fit
 from nearshot.retriever.strangers import strangers_in_force
 from nearshot.schema.calibrations import CalibrationRow, all_calibrations
 from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.vocabulary import Score
 
 SCORE_METRICS = ("accuracy", "auroc", "fpr95", "oscr", "right_at_5", "set_coverage", "set_size")
 

@@ -14,7 +14,8 @@ from nearshot.evaluation.outcomes import predict
 from nearshot.evaluation.resampling import resample, sampling_errors
 from nearshot.evaluation.samples import CategorySamples
 from nearshot.retriever.policy import Policy
-from nearshot.retriever.scores import Score, fit
+from nearshot.retriever.scores import fit
+from nearshot.schema.vocabulary import Score
 
 COUNTS = (1, 2, 3, 5, 10, 20, 50, 100)
 METRICS = ("accuracy", "auroc", "fpr95", "oscr", "macro_f1")

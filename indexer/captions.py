@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nearshot.backbones.captioner import Captioner, Task
+from nearshot.backbones.captioner import Captioner
 from nearshot.backbones.decode import decode
 from nearshot.backbones.in_order import in_order
 from nearshot.backbones.limits import MAX_PIXELS
@@ -19,13 +19,14 @@ from nearshot.schema.captions import BY_HAND, ImageFilter, Uncaptioned, put_capt
 from nearshot.schema.errors import ImageError, UsageError
 from nearshot.schema.images import NO_FILE
 from nearshot.schema.store import Store, utc_now
+from nearshot.schema.vocabulary import CaptionTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionOptions:
     """Options of a captioning run; None leaves the choice to nearshot."""
 
-    task: Task = Task.CAPTION
+    task: CaptionTask = CaptionTask.CAPTION
     wanted: ImageFilter = field(default_factory=ImageFilter)
     redo: bool = False
     limit: int | None = None

@@ -25,7 +25,8 @@ from nearshot.schema.contract import (
     true_label,
 )
 from nearshot.schema.errors import UsageError
-from nearshot.schema.images import NO_FILE, UNKNOWN, FileState, FoundImage, Role, Sidecar
+from nearshot.schema.images import NO_FILE, UNKNOWN, FileState, FoundImage, Sidecar
+from nearshot.schema.vocabulary import Role
 
 NOT_UTF8 = "its name is not UTF-8; rename it"
 DIRECTORY_NAMED_IMAGE = "a directory with an image's name; rename it"

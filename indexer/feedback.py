@@ -15,9 +15,10 @@ from nearshot.schema.catalog import Catalog
 from nearshot.schema.contract import ADDED, SUPPORT_DIRECTORY, is_label
 from nearshot.schema.editor import SeenImage
 from nearshot.schema.errors import UsageError
-from nearshot.schema.feedback import Action, FeedbackRow, add_feedback, feedback_in_force, undo_feedback
-from nearshot.schema.images import FileState, FoundImage, Role
+from nearshot.schema.feedback import FeedbackRow, add_feedback, feedback_in_force, undo_feedback
+from nearshot.schema.images import FileState, FoundImage
 from nearshot.schema.store import Store, utc_now
+from nearshot.schema.vocabulary import Action, Role
 
 _SHOT = re.compile(r"shot([0-9]+)", re.IGNORECASE)
 

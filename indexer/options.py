@@ -9,7 +9,7 @@ from typing import Any
 
 from nearshot.backbones.decode import decoder_version
 from nearshot.backbones.limits import MAX_PIXELS
-from nearshot.backbones.protocol import Precision
+from nearshot.schema.vocabulary import Precision
 
 SNAPSHOT_INTERVAL = 50_000
 """Images between two writings of the snapshots in a long run, so that queries meanwhile have little to catch up on."""

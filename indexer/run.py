@@ -26,8 +26,9 @@ from nearshot.indexer.selection import Selection, select_backbones
 from nearshot.indexer.sidecars import take_up
 from nearshot.indexer.tasks import Task, changed_tasks, lacking_tasks
 from nearshot.schema.catalog import BackboneRow, Catalog
-from nearshot.schema.images import FoundImage, KnownImage, Role
+from nearshot.schema.images import FoundImage, KnownImage
 from nearshot.schema.store import Store, utc_now
+from nearshot.schema.vocabulary import Role
 from nearshot.vectors.fused import fuse
 from nearshot.vectors.snapshots import Scope, write_snapshots
 

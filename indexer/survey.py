@@ -13,8 +13,8 @@ from nearshot.indexer.report import Failure
 from nearshot.indexer.run import dry_run
 from nearshot.schema.catalog import BackboneRow, Catalog, RunRow
 from nearshot.schema.errors import UsageError
-from nearshot.schema.images import Role
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 from nearshot.schema.watches import Lapse, lapses
 
 

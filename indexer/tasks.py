@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from nearshot.indexer.compare import Changes
 from nearshot.schema.catalog import BackboneRow, Catalog
-from nearshot.schema.images import FoundImage, KnownImage, Role
+from nearshot.schema.images import FoundImage, KnownImage
+from nearshot.schema.vocabulary import Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ import numpy as np
 from nearshot.schema.captions import full_text_problem, rebuild_full_text
 from nearshot.schema.catalog import BackboneRow, Catalog, SnapshotRow
 from nearshot.schema.errors import StoreError
-from nearshot.schema.images import KnownImage, Role
+from nearshot.schema.images import KnownImage
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 from nearshot.vectors.snapshots import Scope, damage, open_vectors, read_rows, sweep, write_snapshots
 
 

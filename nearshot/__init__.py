@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     from nearshot.index import Index, open
     from nearshot.indexer.report import Report
     from nearshot.retriever.answer import Answer, Unreadable
-    from nearshot.retriever.decision import Decision, Verdict
+    from nearshot.retriever.decision import Decision
     from nearshot.retriever.find_policy import Calibration
-    from nearshot.retriever.options import Against
     from nearshot.retriever.policy import Policy
     from nearshot.retriever.rank import Hit
-    from nearshot.retriever.scores import Score
-    from nearshot.retriever.search import Found, Mode, Results
+    from nearshot.retriever.search import Found, Results
     from nearshot.schema.errors import (
         ImageError,
         IndexingError,
@@ -36,11 +34,11 @@ if TYPE_CHECKING:
         UsageError,
         WeightsError,
     )
-    from nearshot.schema.images import Role
+    from nearshot.schema.vocabulary import Against, Mode, Role, Score, Verdict
 
 _ERRORS = ("ImageError", "IndexingError", "NearshotError", "StoreBusyError", "StoreError", "UsageError", "WeightsError")
 _HOMES = {
-    "Against": "retriever.options",
+    "Against": "schema.vocabulary",
     "Answer": "retriever.answer",
     "Calibration": "retriever.find_policy",
     "Decision": "retriever.decision",
@@ -48,14 +46,14 @@ _HOMES = {
     "Found": "retriever.search",
     "Hit": "retriever.rank",
     "Index": "index",
-    "Mode": "retriever.search",
+    "Mode": "schema.vocabulary",
     "Policy": "retriever.policy",
     "Report": "indexer.report",
     "Results": "retriever.search",
-    "Role": "schema.images",
-    "Score": "retriever.scores",
+    "Role": "schema.vocabulary",
+    "Score": "schema.vocabulary",
     "Unreadable": "retriever.answer",
-    "Verdict": "retriever.decision",
+    "Verdict": "schema.vocabulary",
     "open": "index",
 } | dict.fromkeys(_ERRORS, "schema.errors")
 

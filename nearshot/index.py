@@ -16,7 +16,7 @@ from PIL import Image
 
 from nearshot.backbones.decode import upright
 from nearshot.backbones.limits import MAX_PIXELS
-from nearshot.backbones.protocol import Backbone, Precision
+from nearshot.backbones.protocol import Backbone
 from nearshot.evaluation.evaluate import Evaluation, EvaluationOptions, evaluate
 from nearshot.evaluation.next_labels import Advice, advise
 from nearshot.indexer.captions import CaptionOptions, CaptionReport, CaptionRun, set_caption
@@ -32,18 +32,17 @@ from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
 from nearshot.retriever.calibration import Aim, Aims
 from nearshot.retriever.choice import choose_categories, choose_row, load_indexed
 from nearshot.retriever.embedding import encode_words
-from nearshot.retriever.find_policy import Calibration, FusionTried, Guard
-from nearshot.retriever.options import Against, QueryOptions
+from nearshot.retriever.find_policy import Calibration, FusionTried
+from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
-from nearshot.retriever.scores import Score
-from nearshot.retriever.search import Mode, Results, SearchOptions, search
+from nearshot.retriever.search import Results, SearchOptions, search
 from nearshot.retriever.sources import read_queries
 from nearshot.schema.captions import ImageFilter
 from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.errors import ImageError, UsageError
-from nearshot.schema.feedback import Action
-from nearshot.schema.images import Role, Shown
+from nearshot.schema.images import Shown
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Action, Against, Guard, Mode, Precision, Role, Score
 from nearshot.vectors.snapshots import Scope, open_vectors
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ Picture = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
 Choice = TypeVar("Choice", bound=StrEnum)
 
 RETRIEVERS = 8
-"""How many sets of options are kept ready to answer, at most."""
+"""Limit on how many sets of options are kept ready to answer."""
 
 
 def open(
@@ -406,7 +405,7 @@ class Index:
         undo(self._store, Path(image), _required(Action, action, "action"), category)
 
     def next(self, category: str | None = None, *, backbone: str | None = None, limit: int = 20) -> Advice:
-        """Which unlabelled queries to label next, and how many more shots each label is likely to need.
+        """Advise which unlabelled queries to label next, and how many more shots each label is likely to need.
 
         Args:
             category: of this category only.
@@ -484,7 +483,7 @@ class Index:
         return np.concatenate(ids)[order], np.concatenate(vectors)[order]
 
     def images(self, ids: Iterable[int]) -> list[Shown]:
-        """What images are, by their ids.
+        """Look up images by their ids.
 
         Args:
             ids: as `vectors` and hits have them.
@@ -498,7 +497,7 @@ class Index:
         return [shown[each] for each in wanted if each in shown]
 
     def status(self) -> Survey:
-        """What is indexed, what is lacking, and how far it lies behind the disk."""
+        """Report what is indexed, what is lacking, and how far the index lags behind the disk."""
         return survey(self._store)
 
     def verify(self, *, repair: bool = False) -> list[Finding]:
@@ -529,7 +528,7 @@ class Index:
         return QueryOptions(**options, device=self._device, weights=self._weights)
 
     def _retriever(self, options: QueryOptions) -> Retriever:
-        """What answers by some options, as current as the store."""
+        """Return the retriever that answers by some options, as current as the store."""
         with self._store.reading() as catalog:
             revision = catalog.revision()
         with self._opening:
@@ -551,7 +550,7 @@ class Index:
 
 
 def _read(image: Picture, number: int) -> tuple[str, bytes | Image.Image | OSError]:
-    """What to call an image, and its bytes or pixels."""
+    """Return what to call an image, and its bytes or pixels."""
     if isinstance(image, bytes):
         return f"image {number}", image
     if isinstance(image, Image.Image):

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nearshot.retriever.decision import Decision, Verdict
+from nearshot.retriever.decision import Decision
 from nearshot.retriever.prediction_set import PredictionSet
 from nearshot.retriever.rank import Hit
-from nearshot.retriever.scores import Score
 from nearshot.retriever.stopping import Stop
+from nearshot.schema.vocabulary import Score, Verdict
 
 
 @dataclass(frozen=True, slots=True, repr=False)

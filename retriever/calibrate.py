@@ -22,7 +22,6 @@ from nearshot.retriever.evidence import gather, set_samples, stream_samples
 from nearshot.retriever.find_policy import (
     Calibration,
     FusionTried,
-    Guard,
     best_by_evidence,
     equally_good,
     find_policy,
@@ -30,14 +29,14 @@ from nearshot.retriever.find_policy import (
 )
 from nearshot.retriever.held_out import HeldOut
 from nearshot.retriever.material import ByHash, Material, join_material
-from nearshot.retriever.scores import Labelled, Score
+from nearshot.retriever.scores import Labelled
 from nearshot.retriever.sources import read_queries
 from nearshot.schema.calibrations import CalibrationRow, put_calibration
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import ImageError, UsageError
-from nearshot.schema.images import Role
 from nearshot.schema.labelled import support_digest
 from nearshot.schema.store import Store, utc_now
+from nearshot.schema.vocabulary import Guard, Role, Score
 from nearshot.vectors.fused import find_parts, fuse
 from nearshot.vectors.snapshots import Scope, write_snapshots
 

@@ -16,8 +16,8 @@ from nearshot.schema.calibrations import all_calibrations
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError, WeightsError
 from nearshot.schema.fusions import parts_of_fusion
-from nearshot.schema.images import Role
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from itertools import chain
 from typing import Any
 
 from nearshot.backbones.spec import LAST_RESORT
-from nearshot.retriever.scores import Score
 from nearshot.schema.calibrations import CalibrationRow
+from nearshot.schema.vocabulary import Score
 
 DOUBT = 0.5
 """Standard errors by which a score must do better than the one that is expected to, to be taken in its place: with few shots

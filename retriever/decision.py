@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from nearshot.retriever.policy import Policy
 from nearshot.retriever.rank import Candidate
 from nearshot.retriever.scores import DECIMALS
-
-
-class Verdict(StrEnum):
-    """Verdict on a query."""
-
-    MATCH = "match"
-    AMBIGUOUS = "ambiguous"
-    UNKNOWN = "unknown"
-    NO_SUPPORT = "no_support"
+from nearshot.schema.vocabulary import Verdict
 
 
 @dataclass(frozen=True, slots=True)

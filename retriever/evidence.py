@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from nearshot.retriever.calibration import Known, Strangers
 from nearshot.retriever.held_out import HeldOut, without_the_label, without_the_shot
 from nearshot.retriever.prediction_set import SetSamples
-from nearshot.retriever.scores import DECIMALS, Labelled, Numbers, Score, Scores, fit
+from nearshot.retriever.scores import DECIMALS, Labelled, Numbers, Scores, fit
+from nearshot.schema.vocabulary import Score
 
 
 class Source(StrEnum):

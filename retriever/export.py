@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from enum import StrEnum
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,6 +18,7 @@ from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError
 from nearshot.schema.records import ImageRecord, image_records
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import ExportFormat
 
 COLUMNS = (
     *("path", "category", "role", "label", "shot", "sha256", "size", "width", "height", "format"),
@@ -26,14 +26,6 @@ COLUMNS = (
 )
 ROW_GROUP = 1000
 """Rows that Parquet keeps together, and that are held in memory at once."""
-
-
-class ExportFormat(StrEnum):
-    """JSON Lines (one object per image), CSV or Parquet (one row per image; in Parquet vectors are lists of float32)."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-    PARQUET = "parquet"
 
 
 class Export:

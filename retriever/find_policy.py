@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,8 @@ from nearshot.retriever.calibration import (
 from nearshot.retriever.choose_score import ScoreEvidence, best_score
 from nearshot.retriever.evidence import Evidence, Source
 from nearshot.retriever.policy import Policy, prior_policy
-from nearshot.retriever.scores import Numbers, Score
+from nearshot.retriever.scores import Numbers
+from nearshot.schema.vocabulary import Guard, Score
 
 GUARD_COST = 0.05
 """Of the known images, the share whose right answer a guard against other kinds of strangers may cost before it is left out."""
@@ -40,18 +40,6 @@ EQUAL = 0.05
 
 ENOUGH = 30
 """Labelled queries that tell more of known images than any number of shots, which are alike."""
-
-
-class Guard(StrEnum):
-    """Against which strangers the threshold is set.
-
-    `known`: those like the known strangers. `any`: those, and labels that the support set does not have, as its own labels
-    tell when each is left out. `auto`: `any` where that costs at most 5 % of the right answers.
-    """
-
-    AUTO = "auto"
-    KNOWN = "known"
-    ANY = "any"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nearshot.backbones.protocol import Backbone, Description, Precision, Prepared
+from nearshot.backbones.protocol import Backbone, Description, Prepared
+from nearshot.schema.vocabulary import Precision
 from nearshot.vectors.fused import fused_fingerprint, join
 from nearshot.vectors.normalise import find_faults, normalise
 

@@ -12,17 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nearshot.retriever.discriminant import Samples, class_sums
-from nearshot.retriever.scores import (
-    Labelled,
-    Numbers,
-    Score,
-    Scores,
-    cosines,
-    directions,
-    neighbour_scores,
-    rounded,
-)
+from nearshot.retriever.scores import Labelled, Numbers, Scores, cosines, directions, neighbour_scores, rounded
 from nearshot.schema.labelled import LabelledVectors
+from nearshot.schema.vocabulary import Score
 
 MOST = 2000
 """Shots that are held out at most: of more, an even choice by their SHA-256."""

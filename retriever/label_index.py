@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nearshot.retriever.scores import Labelled, Numbers, Score, Scorer, fit, label_numbers
+from nearshot.retriever.scores import Labelled, Numbers, Scorer, fit, label_numbers
 from nearshot.retriever.statistics_file import Fitted, StatisticsFile
 from nearshot.retriever.strangers import strangers_in_force
 from nearshot.schema.calibrations import CalibrationRow
 from nearshot.schema.catalog import BackboneRow, Catalog
-from nearshot.schema.images import Role
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role, Score
 from nearshot.vectors.protocol import VectorStore
 
 

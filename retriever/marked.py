@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nearshot.retriever.options import Against
 from nearshot.retriever.scores import Numbers, cosines
 from nearshot.retriever.stopping import MarkedList
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.feedback import said_labels
-from nearshot.schema.images import UNKNOWN, Role
+from nearshot.schema.images import UNKNOWN
 from nearshot.schema.labelled import labelled_vectors
 from nearshot.schema.marks import image_marks, word_marks
+from nearshot.schema.vocabulary import Against, Role
 
 MOST = 1000
 """Queries that are asked again at most: of more, an even choice by their SHA-256."""

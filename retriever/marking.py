@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from nearshot.retriever.search import Mode
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.errors import UsageError
 from nearshot.schema.marks import WordMark, mark_image, mark_words
 from nearshot.schema.store import Store, utc_now
+from nearshot.schema.vocabulary import Mode
 
 
 def mark_hit(store: Store, query_id: int, hit_id: int, right: bool | None) -> None:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from nearshot.retriever.strangers import ModelStrangers, is_for_calibration, model_strangers
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.feedback import negatives as rejected_images
-from nearshot.schema.images import UNKNOWN, Role
+from nearshot.schema.images import UNKNOWN
 from nearshot.schema.labelled import LabelledVectors, labelled_vectors
+from nearshot.schema.vocabulary import Role
 from nearshot.vectors.fused import join
 
 ByHash = Mapping[str, NDArray[np.float32]]

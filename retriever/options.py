@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from nearshot.backbones.limits import MAX_PIXELS
-from nearshot.retriever.scores import Score
-
-
-class Against(StrEnum):
-    """Images that a query's hits are taken from. The verdict rests on support, whichever it is."""
-
-    SUPPORT = "support"
-    QUERY = "query"
-    ALL = "all"
+from nearshot.schema.vocabulary import Against, Score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

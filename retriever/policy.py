@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nearshot.retriever.scores import Score
 from nearshot.schema.calibrations import CalibrationRow
 from nearshot.schema.catalog import BackboneRow
+from nearshot.schema.vocabulary import Score
 
 
 @dataclass(frozen=True, slots=True)

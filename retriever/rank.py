@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nearshot.retriever.scores import DECIMALS, Score, label_numbers, neighbour_scores
+from nearshot.retriever.scores import DECIMALS, label_numbers, neighbour_scores
 from nearshot.schema.images import Shown
+from nearshot.schema.vocabulary import Score
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,14 @@ from nearshot.retriever.answer import Answer
 from nearshot.retriever.choice import Coverage, choose_categories
 from nearshot.retriever.choose_score import choose_score
 from nearshot.retriever.context import Context, PolicyNote
-from nearshot.retriever.decision import Negative, Verdict, decide
+from nearshot.retriever.decision import Negative, decide
 from nearshot.retriever.label_index import LabelIndex
 from nearshot.retriever.marked import marked_images
-from nearshot.retriever.options import Against, QueryOptions
+from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.policy import Policy, origin_of, policy_in_force, prior_policy
 from nearshot.retriever.prediction_set import PredictionSet, SetSamples, prediction_set
 from nearshot.retriever.rank import Candidate, Hit, order_candidates, rank_candidates, rank_hits
-from nearshot.retriever.scores import DECIMALS, NEIGHBOURS, Score, cosines
+from nearshot.retriever.scores import DECIMALS, NEIGHBOURS, cosines
 from nearshot.retriever.stopping import Stop, find_stop
 from nearshot.retriever.strangers import strangers_are_gone
 from nearshot.schema.calibrations import CalibrationRow, all_calibrations
@@ -27,9 +27,10 @@ from nearshot.schema.captions import captions_shown
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError
 from nearshot.schema.feedback import negatives
-from nearshot.schema.images import Role, Shown
+from nearshot.schema.images import Shown
 from nearshot.schema.labelled import support_digest
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Against, Role, Score, Verdict
 from nearshot.schema.watches import lapses
 from nearshot.vectors.protocol import Neighbours, VectorStore, nearest
 from nearshot.vectors.snapshots import Scope, open_vectors

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from nearshot.retriever import discriminant
 from nearshot.retriever.discriminant import Discriminant
+from nearshot.schema.vocabulary import Score
 
 TEMPERATURE = 0.07
 """Of the votes; DINOv2's own evaluation by nearest neighbours divides cosines by it (dinov2/eval/knn.py)."""
@@ -27,31 +27,6 @@ AT_ONCE = 1024
 
 Scores = NDArray[np.float64]
 Numbers = NDArray[np.int64]
-
-
-class Score(StrEnum):
-    """Kind of score that a label gets. Higher is nearer, whichever it is; thresholds do not carry over between them.
-
-    `max_sim`: the best cosine of its images, in [-1, 1]. `prototype`: the cosine with the mean of its images' unit vectors,
-    normalised again, in [-1, 1]. `knn_vote`: of the 20 nearest images' votes, exp(cosine / 0.07) each, its share, in [0, 1].
-    `lda`: how much nearer than to Unknown, by the distance that regards how all labels vary, in [0, 1]; 0.5 is as near
-    (`retriever.discriminant.closeness`).
-    """
-
-    MAX_SIM = "max_sim"
-    PROTOTYPE = "prototype"
-    KNN_VOTE = "knn_vote"
-    LDA = "lda"
-
-    @property
-    def rests_on_means(self) -> bool:
-        """True where the score is made of the labels' means, whatever the number of their images."""
-        return self in (Score.PROTOTYPE, Score.LDA)
-
-    @property
-    def compares_categories(self) -> bool:
-        """True where scores of labels of different categories can be held against each other."""
-        return self in (Score.MAX_SIM, Score.PROTOTYPE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

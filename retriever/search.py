@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,22 +20,14 @@ from nearshot.retriever.stopping import Stop, find_stop
 from nearshot.schema.captions import ImageFilter, captions_shown, has_captions, search_captions
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError, WeightsError
-from nearshot.schema.images import Role, Shown
+from nearshot.schema.images import Shown
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Mode, Role
 from nearshot.schema.words import match_expression, plain_words
 from nearshot.vectors.snapshots import Scope, open_vectors
 
 DEPTH = 200
 """Least number of best results of each ranking that are fused."""
-
-
-class Mode(StrEnum):
-    """Targets of a search by words: captions, images (by a text encoder), or both; `auto` takes what the store can serve."""
-
-    CAPTIONS = "captions"
-    IMAGE = "image"
-    HYBRID = "hybrid"
-    AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.retriever.discriminant import Discriminant
-from nearshot.retriever.scores import Discriminants, Prototypes, Score, Scorer
+from nearshot.retriever.scores import Discriminants, Prototypes, Scorer
 from nearshot.schema.catalog import BackboneRow, Catalog
-from nearshot.schema.images import Role
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role, Score
 
 FORMAT = 1
 """Raised when what is fitted, or how it is written, changes."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nearshot.retriever.scores import Score
 from nearshot.schema.calibrations import CalibrationRow
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.feedback import negatives
-from nearshot.schema.images import UNKNOWN, Role
+from nearshot.schema.images import UNKNOWN
 from nearshot.schema.labelled import labelled_vectors
+from nearshot.schema.vocabulary import Role, Score
 
 LEAST_STRANGERS = 3
 """Fewer are no label: one or two say where they are, not where strangers are (measured in docs/calibration.md)."""

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DatabaseError
 from nearshot.schema import tables
 from nearshot.schema.catalog import USABLE
 from nearshot.schema.editor import Editor
-from nearshot.schema.images import Role
+from nearshot.schema.vocabulary import Role
 from nearshot.schema.words import Match, bigrams
 
 BY_HAND = "by-hand"

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Select, and_, bindparam, func, select
 
 from nearshot.schema import tables
 from nearshot.schema.errors import StoreError
-from nearshot.schema.images import KnownImage, Role, Shown
+from nearshot.schema.images import KnownImage, Shown
+from nearshot.schema.vocabulary import Role
 
 images, contents, embeddings = tables.images.c, tables.contents.c, tables.embeddings.c
 backbones, snapshots = tables.backbones.c, tables.snapshots.c

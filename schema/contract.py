@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from nearshot.schema.images import UNKNOWN, Role
+from nearshot.schema.images import UNKNOWN
+from nearshot.schema.vocabulary import Role
 
 SUPPORT_DIRECTORY = "2.support-set"
 QUERY_DIRECTORY = "6.preprocessed"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from itertools import starmap
 from typing import NamedTuple
 
@@ -14,15 +13,9 @@ from nearshot.schema import tables
 from nearshot.schema.catalog import BackboneRow, Catalog, as_vectors
 from nearshot.schema.editor import Editor
 from nearshot.schema.images import UNKNOWN
+from nearshot.schema.vocabulary import Action
 
 feedback, contents, embeddings = tables.feedback.c, tables.contents.c, tables.embeddings.c
-
-
-class Action(StrEnum):
-    """Kind of feedback. `label`: this shows that label; `reject`: this shows none."""
-
-    LABEL = "label"
-    REJECT = "reject"
 
 
 class FeedbackRow(NamedTuple):

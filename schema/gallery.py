@@ -10,7 +10,8 @@ from sqlalchemy import Select, select
 from nearshot.schema import tables
 from nearshot.schema.captions import ImageFilter, captions_shown
 from nearshot.schema.catalog import USABLE, Catalog
-from nearshot.schema.images import Role, Shown
+from nearshot.schema.images import Shown
+from nearshot.schema.vocabulary import Role
 
 images, contents, roots = tables.images.c, tables.contents.c, tables.roots.c
 

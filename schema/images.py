@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NamedTuple
+
+from nearshot.schema.vocabulary import Role
 
 UNKNOWN = "Unknown"
 """The true label of a query that shows none of its category's labels."""
-
-
-class Role(StrEnum):
-    """Role of an image: an example to recognise by (support) or something to be recognised (query)."""
-
-    SUPPORT = "support"
-    QUERY = "query"
 
 
 class FileState(NamedTuple):

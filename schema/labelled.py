@@ -12,7 +12,7 @@ from sqlalchemy import and_, or_, select
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import USABLE, BackboneRow, Catalog, as_vectors
-from nearshot.schema.images import Role
+from nearshot.schema.vocabulary import Role
 
 images, contents, embeddings = tables.images.c, tables.contents.c, tables.embeddings.c
 

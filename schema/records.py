@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, select
 from nearshot.schema import tables
 from nearshot.schema.captions import BY_HAND, ImageFilter
 from nearshot.schema.catalog import USABLE, BackboneRow, Catalog
-from nearshot.schema.images import Role
+from nearshot.schema.vocabulary import Role
 
 images, contents, embeddings, captions = (
     table.c for table in (tables.images, tables.contents, tables.embeddings, tables.captions)

@@ -82,7 +82,7 @@ class Batcher:
 
     @property
     def admitted(self) -> int:
-        """How many images are between admission and answer."""
+        """Number of images between admission and answer."""
         return self._admitted
 
     @contextmanager
@@ -213,12 +213,12 @@ class BatchedBackbone:
 
     @property
     def description(self) -> Description:
-        """What it is."""
+        """Description of the backbone."""
         return self._backbone.description
 
     @property
     def batch_size(self) -> int:
-        """How many pictures it encodes at once with ease."""
+        """Number of pictures that it encodes at once with ease."""
         return self._backbone.batch_size
 
     def prepare(self, picture: Image.Image) -> Prepared:

@@ -64,7 +64,7 @@ class Client:
 
 
 NAME = "image"
-"""What an upload is called: the service is not told the names of files."""
+"""Name given to every upload: the service is not told the names of files."""
 
 
 def _parameters(options: QueryOptions) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _parameters(options: QueryOptions) -> dict[str, Any]:
 
 
 def _refusal(error: urllib.error.HTTPError, url: str) -> NearshotError:
-    """What the service said, as the error that it would have been here."""
+    """Turn what the service said into the error that it would have been here."""
     try:
         problem = json.loads(error.read())
         detail, _ = str(problem["detail"]), problem["title"]  # other services have details, too

@@ -11,7 +11,7 @@ from nearshot.service.batcher import FullError
 from nearshot.service.work import Work
 
 LOOK_SECONDS = 0.25
-"""How soon those who wait are told that the service ends."""
+"""Limit on the delay before those who wait are told that the service is ending."""
 
 T = TypeVar("T")
 
@@ -29,11 +29,11 @@ class Drawings:
 
     @property
     def busy(self) -> bool:
-        """Whether something is being drawn."""
+        """Flag that tells whether something is being drawn."""
         return self._work.busy
 
     async def get(self, key: Hashable, draw: Callable[[], T]) -> T:
-        """What was begun under this key and nobody has had yet, or else what is drawn now."""
+        """Return what was begun under this key and nobody has had yet, or else draw it now."""
         task: asyncio.Task[T] = self._begun.get(key) or self._begin(key, draw)
         until = time.monotonic() + self._seconds
         while not task.done():

@@ -25,14 +25,14 @@ from nearshot.retriever.answer import Answer
 from nearshot.retriever.choice import choose_categories, choose_row, load_indexed
 from nearshot.retriever.embedding import encode_words
 from nearshot.retriever.fused import FusedBackbone
-from nearshot.retriever.options import Against, QueryOptions
+from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.reference import Reference
-from nearshot.retriever.scores import Score
 from nearshot.retriever.search import Results, SearchOptions, search
 from nearshot.retriever.watching import Watching
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError, WeightsError
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Against, Score
 from nearshot.schema.watches import Lapse, lapses
 from nearshot.service.batcher import BatchedBackbone, Batcher
 from nearshot.service.metrics import Metrics
@@ -40,10 +40,10 @@ from nearshot.service.remembered import Remembered
 from nearshot.service.settings import Settings
 
 WATCH_SECONDS = 5.0
-"""How often the store is told what queries have scored."""
+"""Interval at which the store is told what queries have scored."""
 
 REFERENCES, MAPS = 64, 32
-"""How many references are kept open, and how many maps are remembered, at most."""
+"""Limits on how many references are kept open and how many maps are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ class Engine:
         return {one.description.name: BatchedBackbone(one, self.batcher) for one in backbones}
 
     def reference(self, options: QueryOptions) -> Reference:
-        """What to compare with, a quarter of a second behind the store at most. UsageError for what is not indexed."""
+        """Return what to compare with, at most a quarter of a second behind the store. UsageError for what is not indexed."""
         key = _Key(options.backbone, options.category, options.score, options.against, options.text is not None)
         with self._opening:
             found = self._references.get(key)

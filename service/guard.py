@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
-"""What anybody may get: the page, which holds nothing of the store, and what orchestrators ask."""
+"""Paths that anybody may get: the page, which holds nothing of the store, and those that orchestrators ask for."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -135,7 +135,7 @@ def _host_of(url: str) -> tuple[str, str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own, for itself alone."""
+    """Tell whether a name or address is this machine's own, reachable from itself alone."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

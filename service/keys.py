@@ -20,7 +20,7 @@ from nearshot.schema.store import utc_now
 
 
 class Scope(StrEnum):
-    """What a key may do: ask, or change the store as well."""
+    """Kind of access that a key gives: to ask, or to change the store as well."""
 
     READ = "read"
     WRITE = "write"
@@ -107,7 +107,7 @@ def revoke_key(file: Path, name: str) -> None:
 
 
 def scopes_of(keys: Sequence[Key], secret: str) -> frozenset[Scope]:
-    """What a secret may do: nothing where it is no key's. Takes as long for any."""
+    """Return what a secret may do: nothing if it is no key's. Takes equally long for any secret."""
     given = _hash(secret)
     found: frozenset[Scope] = frozenset()
     for key in keys:

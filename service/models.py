@@ -6,13 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nearshot.retriever.options import Against
-from nearshot.retriever.scores import Score
-from nearshot.retriever.search import Mode
-from nearshot.schema.images import Role
+from nearshot.schema.vocabulary import Against, Mode, Role, Score, Verdict
 
 Name = Annotated[str, Field(max_length=255)]
-Verdict = Literal["match", "ambiguous", "unknown", "no_support"]
 
 
 class QueryParameters(BaseModel):
@@ -91,7 +87,7 @@ class SearchParameters(BaseModel):
 
 
 class ImagesParameters(BaseModel):
-    """Which images to list, a page at a time."""
+    """Selection of images to list, a page at a time."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -134,7 +130,7 @@ class Possible(BaseModel):
 
 
 class Stop(BaseModel):
-    """Where hits end, so that on average at most the share `false` of them is false.
+    """Point at which hits end, so that on average at most the share `false` of them is false.
 
     `promised` tells whether there were marked queries enough; if not, nothing is left out. `least_score` is the least cosine
     of a hit (of words compared with captions, minus its rank); null where none is listed, or nothing is promised.
@@ -148,7 +144,7 @@ class Stop(BaseModel):
 
 
 class Answer(BaseModel):
-    """What an image was found to be. `label` is null unless the verdict is `match`; `nearest` is always there."""
+    """Result of recognising an image. `label` is null unless the verdict is `match`; `nearest` is always there."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -247,7 +243,7 @@ class Found(BaseModel):
 
 
 class SearchResults(BaseModel):
-    """What was found, best first; the mode that was taken; and why `auto` could not take more."""
+    """Images that were found, best first; the mode that was taken; and why `auto` could not take more."""
 
     mode: Mode
     backbone: str | None
@@ -312,7 +308,7 @@ class Categories(BaseModel):
 
 
 class NextParameters(BaseModel):
-    """Which unlabelled queries to weigh."""
+    """Selection of unlabelled queries to weigh."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -337,7 +333,7 @@ class Worth(BaseModel):
 
 
 class Need(BaseModel):
-    """How many more shots a label is likely to need; null for more than can be told, or where shots will not do."""
+    """Number of further shots that a label is likely to need; null if it is more than can be told, or if shots will not do."""
 
     category: str
     label: str
@@ -351,7 +347,7 @@ class Need(BaseModel):
 
 
 class Next(BaseModel):
-    """What to label next, most worth first, and what each label needs."""
+    """Advice on what to label next, most worthwhile first, and on what each label needs."""
 
     next: list[Worth]
     labels: list[Need]
@@ -372,7 +368,7 @@ class Run(BaseModel):
 
 
 class MapParameters(BaseModel):
-    """What is projected, and how."""
+    """Choice of what is projected, and how."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -404,7 +400,7 @@ class Map(BaseModel):
 
 
 class Feedback(BaseModel):
-    """What was said of an image, and whether it was taken back."""
+    """Feedback on an image, and whether it was taken back."""
 
     id: int
     action: Literal["label", "reject"]
@@ -415,7 +411,7 @@ class Feedback(BaseModel):
 
 
 class MarkParameters(BaseModel):
-    """Which hit of which query is marked, and how; of a result of words, where it stood."""
+    """Hit to mark, its query, and the mark; for a result of a search by words, also where it stood."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -431,7 +427,7 @@ class MarkParameters(BaseModel):
 
 
 class Mark(BaseModel):
-    """What is said of a hit now; null where nothing is."""
+    """Mark that a hit has now; null where it has none."""
 
     hit_id: int
     right: bool | None

@@ -28,11 +28,11 @@ FILES = frozenset({"image", "images"})
 """The fields that uploads come in."""
 
 CLIENT_LEFT = 499
-"""What is counted where nobody waits for the answer any more: nginx's code for it."""
+"""Status that is counted where nobody waits for the answer any more: nginx's code for it."""
 
 
 class Problem(BaseModel):
-    """What went wrong, and what to do about it."""
+    """Description of what went wrong, and what to do about it."""
 
     type: str = "about:blank"
     title: str

@@ -25,7 +25,7 @@ class Remembered(Generic[Made]):
         self._making = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[Catalog], Made]) -> Made:
-        """What was made under this key of the store as it is now, or is made of it now."""
+        """Return what was made under this key from the store as it is now, or make it now."""
         with self._making, self._store.reading() as catalog:
             revision = catalog.revision()
             found = self._made.get(key)

@@ -18,14 +18,14 @@ from nearshot.schema.store import Store
 log = logging.getLogger(__name__)
 
 KEPT = 100
-"""How many runs are remembered."""
+"""Number of runs that are remembered."""
 
 State = Literal["running", "finished", "interrupted", "failed"]
 
 
 @dataclass(slots=True)
 class RunState:
-    """How far a run has come, over all data directories; the reports and errors of those it has ended with."""
+    """Progress of a run over all data directories, with the reports and errors of those it has finished."""
 
     id: int
     state: State = "running"
@@ -48,7 +48,7 @@ class Runs:
 
     @property
     def stopping(self) -> bool:
-        """Whether the service is about to end."""
+        """Flag that tells whether the service is about to end."""
         return self._stopping.is_set()
 
     def get(self, run_id: int) -> RunState | None:

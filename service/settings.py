@@ -11,7 +11,7 @@ from nearshot.backbones.limits import MAX_PIXELS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a service loads, and how much it takes at once. Sizes are bytes, times seconds.
+    """Settings of a service: what it loads, and how much it takes at once. Sizes are in bytes, times in seconds.
 
     `backbones` are loaded at the start; empty means all that are indexed and whose weights are here. `waiting` images at most
     are between upload and answer, and bodies of `held_bytes` in all; what comes beyond is told to retry later. A prepared image

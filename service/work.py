@@ -24,7 +24,7 @@ class Work:
 
     @property
     def busy(self) -> bool:
-        """Whether a thread is at something, waited for or not."""
+        """Flag that tells whether a thread is at work, waited for or not."""
         return any(future.running() for future in tuple(self._unfinished))
 
     async def do(self, function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:

@@ -113,11 +113,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def florence2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A --weights directory with a tiny random Florence-2."""
-    from nearshot.backbones.captioner import Task
     from nearshot.backbones.florence2 import LENGTHS
+    from nearshot.schema.vocabulary import CaptionTask
     from tests import tiny
 
-    LENGTHS.update(dict.fromkeys(Task, 24))  # random weights never come to an end by themselves
+    LENGTHS.update(dict.fromkeys(CaptionTask, 24))  # random weights never come to an end by themselves
     root = tmp_path_factory.mktemp("captioner")
     tiny.save_florence2(root / "florence2")
     return root

@@ -19,12 +19,13 @@ from sklearn.datasets import load_digits
 
 from nearshot.retriever.calibration import Aim, Aims
 from nearshot.retriever.evidence import gather, set_samples
-from nearshot.retriever.find_policy import Guard, find_policy
+from nearshot.retriever.find_policy import find_policy
 from nearshot.retriever.held_out import HeldOut
 from nearshot.retriever.prediction_set import prediction_set
-from nearshot.retriever.scores import Labelled, Score, cosines, fit
+from nearshot.retriever.scores import Labelled, cosines, fit
 from nearshot.retriever.stopping import MarkedList, find_stop
 from nearshot.schema.labelled import LabelledVectors
+from nearshot.schema.vocabulary import Guard, Score
 from nearshot.vectors.normalise import normalise
 
 Vectors = NDArray[np.float32]

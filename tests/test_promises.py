@@ -9,9 +9,9 @@ from nearshot.evaluation.metrics import oscr
 from nearshot.retriever.calibration import answered_right
 from nearshot.retriever.choose_score import ScoreEvidence, best_score
 from nearshot.retriever.evidence import gather
-from nearshot.retriever.find_policy import Guard
 from nearshot.retriever.held_out import HeldOut
-from nearshot.retriever.scores import Labelled, Score, fit
+from nearshot.retriever.scores import Labelled, fit
+from nearshot.schema.vocabulary import Guard, Score
 from tests.promises import (
     LABELS,
     Population,

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog, as_vectors
 from nearshot.schema.editor import Embedding
 from nearshot.schema.fusions import Part, PartVector, contents_to_fuse, part_vectors, parts_of_fusion, put_parts
-from nearshot.schema.images import Role
 from nearshot.schema.labelled import labelled_vectors
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 from nearshot.vectors.normalise import normalise
 
 SAMPLE = 1000

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from nearshot.schema.catalog import BackboneRow, Catalog, SnapshotRow, Vectors
 from nearshot.schema.errors import StoreError
-from nearshot.schema.images import Role
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 from nearshot.vectors.flat import FlatStore
 from nearshot.vectors.protocol import VectorStore
 

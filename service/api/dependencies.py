@@ -13,7 +13,7 @@ from nearshot.service.work import Work
 
 
 def _shared(name: str) -> Any:
-    """What the application shares under a name."""
+    """Provide what the application shares under a name."""
 
     async def get(request: Request) -> Any:  # a plain function would cost each request a turn on a thread
         return getattr(request.app.state, name)

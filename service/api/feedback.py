@@ -10,7 +10,7 @@ from fastapi import APIRouter, Form
 from nearshot.indexer.feedback import add_shot, reject, undo
 from nearshot.retriever.marking import mark_hit, mark_result
 from nearshot.schema.errors import UsageError
-from nearshot.schema.feedback import Action
+from nearshot.schema.vocabulary import Action
 from nearshot.service import models
 from nearshot.service.api.dependencies import EngineHere, SlowWorkHere
 from nearshot.service.api.images import find_image

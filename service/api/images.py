@@ -60,7 +60,7 @@ async def add_image(
 
 @router.get("/images/{image_id}", response_model=models.Image, summary="An indexed image", responses=described(404))
 async def image(engine: EngineHere, work: WorkHere, image_id: int) -> Any:
-    """What is known of it."""
+    """Return what is known of the image."""
     return _image(await work.do(find_image, engine, image_id))
 
 

@@ -12,7 +12,7 @@ from nearshot.backbones.protocol import TextEncoder
 from nearshot.evaluation.next_labels import advise
 from nearshot.evaluation.projection import methods
 from nearshot.indexer.survey import survey
-from nearshot.schema.images import Role
+from nearshot.schema.vocabulary import Role
 from nearshot.service import models
 from nearshot.service.api.dependencies import DrawingsHere, EngineHere, SlowWorkHere, WorkHere
 
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1")
 
 @router.get("/categories", response_model=models.Categories, summary="Categories, labels and backbones")
 async def categories(engine: EngineHere, work: WorkHere) -> Any:
-    """What can be asked for."""
+    """List what can be asked for."""
 
     def count() -> list[dict[str, Any]]:
         with engine.store.reading() as catalog:
@@ -81,7 +81,7 @@ async def next_(engine: EngineHere, work: SlowWorkHere, asked: Annotated[models.
 
 @router.get("/report", response_class=HTMLResponse, summary="The evaluation as a page")
 async def report(engine: EngineHere, drawings: DrawingsHere) -> Response:
-    """What `nearshot evaluate --output` writes as report.html, of all that is served."""
+    """Return the page that `nearshot evaluate --output` writes as report.html, for all that is served."""
     page = await drawings.get("report", engine.report)
     return HTMLResponse(page, headers={"Content-Security-Policy": REPORT_POLICY})
 

@@ -136,6 +136,6 @@ def _query_options(asked: models.QueryParameters) -> QueryOptions:
 
 
 def _name(upload: UploadFile, place: int) -> str:
-    """What to call an upload in its answer: the client's name for it, which nothing opens."""
+    """Choose the name of an upload in its answer: the client's name for it, which nothing opens."""
     name = "".join(character for character in upload.filename or "" if character.isprintable())
     return name[:255] or f"image {place}"

@@ -34,7 +34,7 @@ async def index(engine: EngineHere, work: WorkHere, runs: RunsHere) -> Any:
 
 @router.get("/runs/{run_id}", response_model=models.Run, summary="An index run", responses=described(404))
 async def run(runs: RunsHere, run_id: int) -> Any:
-    """How far it has come."""
+    """Tell how far the run has come."""
     return asdict(_run(runs, run_id))
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nearshot.backbones.captioner import Captioner, Task
+from nearshot.backbones.captioner import Captioner
 from nearshot.backbones.decode import decode
 from nearshot.backbones.florence2 import clean
 from nearshot.backbones.loading import load_captioner
-from nearshot.backbones.protocol import Precision
 from nearshot.schema.errors import WeightsError
+from nearshot.schema.vocabulary import CaptionTask, Precision
 from tests.backbones.test_decode import encoded
 from tests.photographs import NAMES, photograph
 
@@ -23,8 +23,8 @@ def captioner(florence2: Path) -> Captioner:
     return load_captioner(florence2, device="cpu", precision=Precision.FP32)
 
 
-@pytest.mark.parametrize("task", Task)
-def test_a_caption_does_not_depend_on_its_batch(captioner: Captioner, task: Task) -> None:
+@pytest.mark.parametrize("task", CaptionTask)
+def test_a_caption_does_not_depend_on_its_batch(captioner: Captioner, task: CaptionTask) -> None:
     prepared = [captioner.prepare(decode(photograph(name).read_bytes()).picture) for name in NAMES[:8]]
     together = captioner.caption(prepared, task)
     assert together == [captioner.caption([one], task)[0] for one in prepared]
@@ -33,9 +33,9 @@ def test_a_caption_does_not_depend_on_its_batch(captioner: Captioner, task: Task
 
 def test_captions_depend_on_the_picture_and_hold_no_token(captioner: Captioner) -> None:
     prepared = [captioner.prepare(decode(photograph(name).read_bytes()).picture) for name in NAMES]
-    captions = captioner.caption(prepared, Task.CAPTION)
+    captions = captioner.caption(prepared, CaptionTask.CAPTION)
     assert len(set(captions)) > len(NAMES) // 2
-    for task in Task:
+    for task in CaptionTask:
         for caption in captioner.caption(prepared[:4], task):
             assert not any(token in caption for token in ("<pad>", "<s>", "</s>", "<loc_", "<poly>", "\n"))
 
@@ -44,21 +44,21 @@ def test_captions_depend_on_the_picture_and_hold_no_token(captioner: Captioner) 
 def test_pictures_of_every_mode_are_captioned(captioner: Captioner, mode: str) -> None:
     image = Image.open(photograph("coffee")).convert("RGB").convert(mode)
     picture = decode(encoded(image, "JPEG" if mode == "CMYK" else "PNG")).picture
-    assert isinstance(captioner.caption([captioner.prepare(picture)], Task.CAPTION)[0], str)
+    assert isinstance(captioner.caption([captioner.prepare(picture)], CaptionTask.CAPTION)[0], str)
 
 
 @pytest.mark.parametrize(
     ("text", "task", "expected"),
     [
-        ("a cat<pad><pad>", Task.CAPTION, "a cat"),
-        ("<s>two\n cats </s>", Task.DETAILED, "two cats"),
-        ("a cat<loc_1><loc_2><loc_3><loc_4>a cup<loc_5><loc_6>", Task.REGIONS, "a cat; a cup"),
-        ("a cat<loc_1><loc_2>a cat<loc_3><loc_4>", Task.REGIONS, "a cat"),
-        ("x < y and 3 > 2", Task.OCR, "x < y and 3 > 2"),
-        ("<loc_9><loc_8>", Task.OCR, ""),
+        ("a cat<pad><pad>", CaptionTask.CAPTION, "a cat"),
+        ("<s>two\n cats </s>", CaptionTask.DETAILED, "two cats"),
+        ("a cat<loc_1><loc_2><loc_3><loc_4>a cup<loc_5><loc_6>", CaptionTask.REGIONS, "a cat; a cup"),
+        ("a cat<loc_1><loc_2>a cat<loc_3><loc_4>", CaptionTask.REGIONS, "a cat"),
+        ("x < y and 3 > 2", CaptionTask.OCR, "x < y and 3 > 2"),
+        ("<loc_9><loc_8>", CaptionTask.OCR, ""),
     ],
 )
-def test_what_is_stored_is_plain_words(text: str, task: Task, expected: str) -> None:
+def test_what_is_stored_is_plain_words(text: str, task: CaptionTask, expected: str) -> None:
     assert clean(text, task) == expected
 
 

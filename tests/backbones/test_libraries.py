@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 from transformers import AutoImageProcessor, Dinov2Model
 
 from nearshot.backbones.choice import choose
-from nearshot.backbones.protocol import Backbone, Precision
+from nearshot.backbones.protocol import Backbone
 from nearshot.backbones.spec import parse_spec
 from nearshot.indexer.options import IndexOptions
 from nearshot.schema.errors import WeightsError
-from nearshot.schema.images import Role
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Precision, Role
 from nearshot.vectors.normalise import normalise
 from nearshot.vectors.snapshots import Scope, open_vectors
 from tests import tiny

@@ -18,11 +18,11 @@ from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
 from nearshot.retriever.calibration import Aim, Aims
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
-from nearshot.retriever.scores import Score
 from nearshot.retriever.sources import read_queries
 from nearshot.retriever.strangers import is_for_calibration
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Score
 from tests.conftest import HOG, Writer, run_index, save_crop
 
 LABELS = {"cat": "chelsea", "coffee": "coffee", "rocket": "rocket"}

@@ -15,7 +15,8 @@ from nearshot.evaluation.outcomes import AMBIGUOUS, REFUSED, Outcomes, count_out
 from nearshot.retriever.decision import decide
 from nearshot.retriever.policy import Policy
 from nearshot.retriever.rank import Candidate, Hit
-from nearshot.schema.images import Role, Shown
+from nearshot.schema.images import Shown
+from nearshot.schema.vocabulary import Role
 
 LEVELS = st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.9])
 

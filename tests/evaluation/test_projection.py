@@ -12,8 +12,8 @@ from sklearn.decomposition import PCA
 from nearshot.evaluation import projection
 from nearshot.evaluation.projection import project
 from nearshot.schema.errors import UsageError
-from nearshot.schema.images import Role
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 from tests.conftest import run_index, save_crop
 
 

@@ -10,9 +10,9 @@ from nearshot.evaluation.replay import ReplayOptions, replay
 from nearshot.retriever.answer import Answer
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
-from nearshot.retriever.scores import Score
 from nearshot.retriever.sources import read_queries
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Score
 from tests.conftest import run_index, save_crop
 
 

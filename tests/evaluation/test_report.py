@@ -20,9 +20,9 @@ from nearshot.retriever.answer import Answer
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.policy import Policy
 from nearshot.retriever.retriever import Retriever
-from nearshot.retriever.scores import Score
 from nearshot.retriever.sources import read_queries
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Score
 from tests.conftest import Writer, run_index
 
 ODD = "$5 <script>alert(1)</script> 猫"

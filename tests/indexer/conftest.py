@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nearshot.backbones.hog import HogBackbone
-from nearshot.schema.images import Role
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 from nearshot.vectors.snapshots import Scope, open_vectors
 
 SHOT = "things/2.support-set/cat/shot1.png"

@@ -16,16 +16,16 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 
-from nearshot.backbones.captioner import Captioner, Task
+from nearshot.backbones.captioner import Captioner
 from nearshot.backbones.loading import load_captioner
-from nearshot.backbones.protocol import Precision, Prepared
+from nearshot.backbones.protocol import Prepared
 from nearshot.indexer.captions import CaptionOptions, CaptionReport, CaptionRun, set_caption
 from nearshot.indexer.verify import verify
-from nearshot.retriever.search import Mode, SearchOptions, search
+from nearshot.retriever.search import SearchOptions, search
 from nearshot.schema.captions import ImageFilter, captions_shown, full_text_problem
 from nearshot.schema.errors import UsageError
-from nearshot.schema.images import Role
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import CaptionTask, Mode, Precision, Role
 from tests.conftest import run_index, save_crop
 
 CAT = "things/2.support-set/cat/shot1.png"
@@ -43,7 +43,7 @@ class ByColour:
     def prepare(self, picture: Image.Image) -> Prepared:
         return np.asarray(picture.resize((1, 1)), dtype=np.float32)
 
-    def caption(self, batch: Sequence[Prepared], task: Task) -> list[str]:
+    def caption(self, batch: Sequence[Prepared], task: CaptionTask) -> list[str]:
         self.batches.append(len(batch))
         return [f"{task} of something {('red', 'green', 'blue')[int(one.argmax() % 3)]}" for one in batch]
 
@@ -202,7 +202,7 @@ def test_a_caption_by_hand_wins_and_survives(store: Store, small: Path) -> None:
 def test_filters_tasks_and_limits(store: Store, small: Path) -> None:
     run_index(store, small)
     assert run(store, ByColour(), CaptionOptions(wanted=ImageFilter(role=Role.QUERY))).written == 2
-    assert run(store, ByColour(), CaptionOptions(task=Task.DETAILED, limit=3)).written == 3
+    assert run(store, ByColour(), CaptionOptions(task=CaptionTask.DETAILED, limit=3)).written == 3
     assert run(store, ByColour(), CaptionOptions(wanted=ImageFilter(category="none"))).written == 0
     assert len(find(store, "detailed")) == 3
     assert find(store, "caption", ImageFilter(label="Unknown")) == ["b.png"]

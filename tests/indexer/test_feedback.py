@@ -19,8 +19,8 @@ from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
 from nearshot.retriever.sources import read_queries
 from nearshot.schema.errors import StoreError, UsageError
-from nearshot.schema.feedback import Action
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Action
 from tests.conftest import HOG, Outcome, counts, run_index, save_crop
 
 Run = Callable[..., Outcome]

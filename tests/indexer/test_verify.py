@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from nearshot.indexer.verify import Finding, Remedy, verify
 from nearshot.schema.errors import StoreError
-from nearshot.schema.images import Role
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 from nearshot.vectors.snapshots import Scope, open_vectors
 from tests.conftest import counts, run_index, save_crop
 

@@ -28,12 +28,12 @@ from nearshot.retriever.calibration import (
     resampled_over_labels,
 )
 from nearshot.retriever.evidence import Evidence, Source
-from nearshot.retriever.find_policy import Calibration, Guard, find_policy
+from nearshot.retriever.find_policy import Calibration, find_policy
 from nearshot.retriever.policy import prior_policy
-from nearshot.retriever.scores import Score
 from nearshot.retriever.strangers import model_strangers, strangers_in_force
 from nearshot.schema.calibrations import stored_calibrations
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Guard, Score
 
 AVERAGE, SURE = None, 0.95
 CONFIDENCES = pytest.mark.parametrize("confidence", [AVERAGE, SURE])

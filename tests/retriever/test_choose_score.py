@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from nearshot.retriever.choose_score import ChosenScore, ScoreEvidence, best_score, choose_score
-from nearshot.retriever.scores import Score
 from nearshot.schema.calibrations import CalibrationRow
+from nearshot.schema.vocabulary import Score
 
 TWO = {"c": {"a": 2, "b": 3}}
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearshot.retriever.decision import Verdict, decide
+from nearshot.retriever.decision import decide
 from nearshot.retriever.policy import FALLBACKS, PRIORS, Policy, prior_policy
 from nearshot.retriever.rank import Hit, rank_candidates, rank_hits
-from nearshot.retriever.scores import Score
-from nearshot.schema.images import Role, Shown
+from nearshot.schema.images import Shown
+from nearshot.schema.vocabulary import Role, Score, Verdict
 
 
 def hit(score: float, label: str | None, image_id: int = 1, category: str = "c") -> Hit:

@@ -13,11 +13,11 @@ import pytest
 from pyarrow import parquet
 
 from nearshot.indexer.captions import set_caption
-from nearshot.retriever.export import ExportFormat, export
+from nearshot.retriever.export import export
 from nearshot.schema.captions import ImageFilter
 from nearshot.schema.errors import UsageError
-from nearshot.schema.images import Role
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import ExportFormat, Role
 from tests.conftest import run_index, save_crop
 
 CAT = "things/2.support-set/cat/shot1.png"

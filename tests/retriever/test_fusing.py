@@ -12,9 +12,9 @@ from nearshot.retriever.choice import choose_row
 from nearshot.retriever.find_policy import Calibration, FusionTried
 from nearshot.schema.calibrations import all_calibrations
 from nearshot.schema.editor import Embedding
-from nearshot.schema.images import Role
 from nearshot.schema.labelled import labelled_vectors
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 from nearshot.vectors.normalise import normalise
 from tests.conftest import run_index
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from nearshot.retriever import held_out
 from nearshot.retriever.held_out import HeldOut, without_the_label, without_the_shot
-from nearshot.retriever.scores import Labelled, Score, fit
+from nearshot.retriever.scores import Labelled, fit
 from nearshot.schema.labelled import LabelledVectors
+from nearshot.schema.vocabulary import Score
 from nearshot.vectors.normalise import normalise
 
 SCORES = pytest.mark.parametrize("score", list(Score))

@@ -14,12 +14,11 @@ from nearshot.retriever.embedding import embed_picture
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.reference import Reference
 from nearshot.retriever.retriever import Retriever
-from nearshot.retriever.scores import Labelled, Score, fit
+from nearshot.retriever.scores import Labelled, fit
 from nearshot.retriever.sources import read_queries
-from nearshot.schema.feedback import Action
-from nearshot.schema.images import Role
 from nearshot.schema.labelled import labelled_vectors
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Action, Role, Score
 from nearshot.service.engine import Engine
 from nearshot.service.metrics import Metrics
 from nearshot.service.settings import Settings

@@ -11,9 +11,9 @@ import pytest
 
 from nearshot.retriever.marked import marked_images
 from nearshot.retriever.marking import mark_hit
-from nearshot.retriever.options import Against
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Against
 from tests.conftest import Outcome, run_index, save_crop
 
 Run = Callable[..., Outcome]

@@ -10,12 +10,12 @@ import pytest
 
 from nearshot.indexer.options import IndexOptions
 from nearshot.retriever.answer import Answer, Unreadable
-from nearshot.retriever.decision import Verdict
-from nearshot.retriever.options import Against, QueryOptions
+from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
 from nearshot.retriever.sources import read_queries
 from nearshot.schema.errors import UsageError, WeightsError
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Against, Verdict
 from tests import tiny
 from tests.conftest import HOG, run_index, save_crop
 
@@ -135,7 +135,7 @@ def test_vectors_of_other_weights_are_never_compared(store: Store, small: Path, 
 
 
 def test_a_store_indexed_in_bf16_is_queried_in_bf16(store: Store, small: Path, weights: Path) -> None:
-    from nearshot.backbones.protocol import Precision
+    from nearshot.schema.vocabulary import Precision
 
     bf16 = IndexOptions(backbones=("dinov2",), weights=weights, device="cpu", precision=Precision.BF16)
     run_index(store, small, bf16)
@@ -173,7 +173,7 @@ def test_a_backbone_that_has_not_seen_all_shots_is_passed_over_and_named(
 def test_an_older_complete_index_of_a_backbone_serves_until_the_new_one_is(
     store: Store, small: Path, weights: Path
 ) -> None:
-    from nearshot.backbones.protocol import Precision
+    from nearshot.schema.vocabulary import Precision
 
     save_crop(small / "space/2.support-set/galaxies/shot1.png", "hubble_deep_field:0")
     full = IndexOptions(backbones=("dinov2",), weights=weights, device="cpu")

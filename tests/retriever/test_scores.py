@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nearshot.retriever import discriminant
-from nearshot.retriever.scores import AT_ONCE, Labelled, Score, cosines, fit, label_numbers, neighbour_scores
+from nearshot.retriever.scores import AT_ONCE, Labelled, cosines, fit, label_numbers, neighbour_scores
+from nearshot.schema.vocabulary import Score
 from nearshot.vectors.normalise import normalise
 
 COSINES = st.sampled_from([-1.0, -0.25, 0.0, 0.5, 0.75, 1.0, math.nan])

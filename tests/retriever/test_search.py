@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from nearshot.indexer.captions import set_caption
 from nearshot.indexer.options import IndexOptions
 from nearshot.retriever.fusion import fuse
-from nearshot.retriever.search import Found, Mode, Results, SearchOptions, search
+from nearshot.retriever.search import Found, Results, SearchOptions, search
 from nearshot.schema.captions import ImageFilter
 from nearshot.schema.errors import UsageError, WeightsError
-from nearshot.schema.images import Role
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Mode, Role
 from nearshot.vectors.normalise import normalise
 from tests.conftest import HOG, run_index
 

@@ -17,12 +17,11 @@ from nearshot.retriever import label_index, statistics_file
 from nearshot.retriever.choice import choose_row
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.reference import Reference
-from nearshot.retriever.scores import Labelled, Score, Scorer, fit
+from nearshot.retriever.scores import Labelled, Scorer, fit
 from nearshot.schema.errors import UsageError
-from nearshot.schema.feedback import Action
-from nearshot.schema.images import Role
 from nearshot.schema.labelled import labelled_vectors
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Action, Role, Score
 from tests.conftest import SMALL, run_index, save_crop
 
 MEANS = pytest.mark.parametrize("score", [Score.PROTOTYPE, Score.LDA])

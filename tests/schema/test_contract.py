@@ -15,7 +15,7 @@ from nearshot.schema.contract import (
     place_file,
     true_label,
 )
-from nearshot.schema.images import Role
+from nearshot.schema.vocabulary import Role
 
 SUPPORT, QUERY = Role.SUPPORT, Role.QUERY
 

@@ -20,8 +20,8 @@ import psutil
 from PIL import Image
 
 from nearshot.indexer.verify import verify
-from nearshot.schema.images import Role
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 from tests.conftest import run_index, save_crop
 from tests.service.test_serve import Served
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nearshot.backbones.protocol import Description, Precision, Prepared
+from nearshot.backbones.protocol import Description, Prepared
+from nearshot.schema.vocabulary import Precision
 from nearshot.service.batcher import BatchedBackbone, Batcher, FullError, Vector
 
 

@@ -15,9 +15,9 @@ from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
 from nearshot.schema.errors import UsageError
 from nearshot.schema.fusions import parts_of_fusion
-from nearshot.schema.images import Role
 from nearshot.schema.labelled import labelled_vectors
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 from nearshot.vectors.fused import join
 from nearshot.vectors.normalise import normalise
 from tests.conftest import run_index, save_crop

@@ -10,8 +10,8 @@ import pytest
 
 from nearshot.schema.catalog import SnapshotRow
 from nearshot.schema.errors import StoreError
-from nearshot.schema.images import Role
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 from nearshot.vectors.flat import FlatStore
 from nearshot.vectors.protocol import VectorStore
 from nearshot.vectors.snapshots import Scope, open_vectors, read_rows, write_snapshots

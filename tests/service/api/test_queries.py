@@ -14,11 +14,11 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from nearshot.backbones.protocol import Prepared
-from nearshot.retriever.options import Against, QueryOptions
+from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
-from nearshot.retriever.scores import Score
 from nearshot.retriever.sources import read_queries
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Against, Score
 from nearshot.service.app import create_app
 from nearshot.service.engine import Engine, Served
 from tests.conftest import run_index, save_crop
