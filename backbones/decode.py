@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nearshot.backbones.limits import MAX_ASPECT, MAX_PIXELS
-from nearshot.schema.errors import ImageError
+from nearshot.schema.errors import ImageError, option
 
 RULES = 1
 """The version of the rules below; part of every fingerprint, since other pixels give other vectors."""
@@ -47,7 +47,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
             if image.width * image.height > max_pixels:
                 raise ImageError(
                     f"{image.width} x {image.height} pixels are more than the cap of {max_pixels:,}; "
-                    "raise --max-pixels to read it"
+                    f"raise {option('max_pixels')} to read it"
                 )
             if max(image.size) > MAX_ASPECT * min(image.size):
                 raise ImageError(f"{image.width} x {image.height} is too long a strip: more than {MAX_ASPECT} to 1")

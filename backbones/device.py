@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nearshot.schema.errors import UsageError
+from nearshot.schema.errors import UsageError, option
 from nearshot.schema.vocabulary import Precision
 
 if TYPE_CHECKING:
@@ -23,10 +23,12 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"--device {name} is not a device; choose from {', '.join(DEVICES)}") from error
+        raise UsageError(f"{option('device')} {name} is not a device; choose from {', '.join(DEVICES)}") from error
     too_high = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
     if not available.get(device.type, False) or too_high:
-        raise UsageError(f"--device {name} is not available here; --device auto takes the best that is")
+        raise UsageError(
+            f"{option('device')} {name} is not available here; {option('device')} auto takes the best that is"
+        )
     return device
 
 
@@ -35,5 +37,5 @@ def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
     import torch
 
     if precision == Precision.FP16 and device.type == "cpu":
-        raise UsageError("--precision fp16 needs a GPU; take bf16 or fp32 on a CPU")
+        raise UsageError(f"{option('precision')} fp16 needs a GPU; take bf16 or fp32 on a CPU")
     return {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}[precision]

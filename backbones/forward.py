@@ -11,7 +11,7 @@ from functools import cache
 
 import torch
 
-from nearshot.schema.errors import IndexingError
+from nearshot.schema.errors import IndexingError, option
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _LARGEST_KEPT, _KEPT_IN_ALL = 128 << 20, 512 << 20
@@ -49,7 +49,8 @@ def forward_pass(device: torch.device, images: int) -> Iterator[None]:
             yield
     except torch.OutOfMemoryError as error:
         raise IndexingError(
-            f"not enough GPU memory for {images} images at once; give a smaller --batch-size, or --device cpu"
+            f"not enough GPU memory for {images} images at once; "
+            f"give a smaller {option('batch_size')}, or {option('device')} cpu"
         ) from error
     finally:
         _cores_free.set()

@@ -20,7 +20,7 @@ from typing import Any
 
 from nearshot.backbones.decode import RULES
 from nearshot.backbones.spec import LITE0, Library, Spec
-from nearshot.schema.errors import UsageError, WeightsError
+from nearshot.schema.errors import UsageError, WeightsError, option
 from nearshot.schema.vocabulary import Precision
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
@@ -58,7 +58,7 @@ def locate(spec: Spec, weights: Path | None = None, *, remembered: Path | None =
     if spec.library == Library.SCIKIT_IMAGE:
         return None
     if weights is not None and not weights.is_dir():
-        raise UsageError(f"--weights {weights} is not a directory")
+        raise UsageError(f"{option('weights')} {weights} is not a directory")
     if spec == LITE0:
         return Location(_installed_lite0())
     found = next((place for root in _roots(spec, weights) if (place := _in_directory(spec, root))), None)
@@ -253,7 +253,7 @@ def _missing(spec: Spec, weights: Path | None) -> str:
     looked = " and ".join([*([f"{weights / name}"] if weights else []), cache])
     return (
         f"{spec.name}: the weights of {spec.source} are not on this machine (looked in {looked}); "
-        f"fetch them with `nearshot backbones pull {spec.name}`, or give --weights DIR where DIR/{name}/ has {wanted}"
+        f"fetch them with `nearshot backbones pull {spec.name}`, or give {option('weights')} DIR where DIR/{name}/ has {wanted}"
     )
 
 
@@ -293,7 +293,8 @@ def _require_network(spec: Spec) -> None:
     threading.Thread(target=_knock, args=(host, answered), daemon=True).start()
     if not answered.wait(NETWORK_PATIENCE_S):
         raise WeightsError(
-            f"{spec.name}: {host} cannot be reached from here; copy the weights from another machine and give --weights DIR"
+            f"{spec.name}: {host} cannot be reached from here; "
+            f"copy the weights from another machine and give {option('weights')} DIR"
         )
 
 

@@ -106,6 +106,15 @@ def json_option(function: Function) -> Function:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")(function)
 
 
+FLAGS = {"margin_floor": "--margin", "all_queries": "--all"}
+"""Options that the command line calls otherwise than by their name."""
+
+
+def flag(name: str) -> str:
+    """The flag of an option of the library."""
+    return FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+
 def reports_errors(function: Function) -> Function:
     """Turn the library's errors into one line on standard error and an exit status."""
 
@@ -114,7 +123,7 @@ def reports_errors(function: Function) -> Function:
         try:
             return function(*args, **kwargs)
         except NearshotError as error:
-            click.echo(f"nearshot: {error}", err=True)
+            click.echo(f"nearshot: {error.told(flag)}", err=True)
             sys.exit(error.exit_status)
         except BrokenPipeError:
             raise  # click ends quietly when the reader of a pipe has gone

@@ -14,7 +14,7 @@ from pathlib import Path
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.contract import ADDED, SUPPORT_DIRECTORY, is_label
 from nearshot.schema.editor import SeenImage
-from nearshot.schema.errors import UsageError
+from nearshot.schema.errors import UsageError, option
 from nearshot.schema.feedback import FeedbackRow, add_feedback, feedback_in_force, undo_feedback
 from nearshot.schema.images import FileState, FoundImage
 from nearshot.schema.store import Store, utc_now
@@ -51,7 +51,7 @@ def add_shot(store: Store, image: Path, label: str, category: str | None = None)
         with store.writing() as editor:
             named = _find(editor, image, category)
             if feedback_in_force(editor, named.content_id, named.category, Action.LABEL):
-                raise UsageError(f"{image} was made a shot already; take that back with --undo")
+                raise UsageError(f"{image} was made a shot already; take that back with {option('undo')}")
             straight = "" if _lies_straight(named, label) else label
             shot = _copy(named, named.root / named.category / SUPPORT_DIRECTORY / straight)
             facts = shot.stat()
@@ -104,7 +104,7 @@ def reject(store: Store, image: Path, category: str | None = None) -> str:
     with store.writing() as editor:
         named = _find(editor, image, category)
         if feedback_in_force(editor, named.content_id, named.category, Action.REJECT):
-            raise UsageError(f"{image} was rejected already; take that back with --undo")
+            raise UsageError(f"{image} was rejected already; take that back with {option('undo')}")
         add_feedback(
             editor,
             Action.REJECT,
@@ -178,7 +178,9 @@ def _find(catalog: Catalog, image: Path, category: str | None) -> _Named:
         )
     categories = sorted({one.category for one in wanted})
     if len(categories) > 1:
-        raise UsageError(f"{image} lies in several categories: {', '.join(categories)}; name one with --category")
+        raise UsageError(
+            f"{image} lies in several categories: {', '.join(categories)}; name one with {option('category')}"
+        )
     first = wanted[0]
     return _Named(path, data, sha256, content[0], first.root_id, Path(first.root), first.category)
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from nearshot.schema.contract import QUERY_DIRECTORY, SUPPORT_DIRECTORY, Place, has_image_suffix, is_ignored, place_file
-from nearshot.schema.errors import UsageError
+from nearshot.schema.errors import UsageError, option
 from nearshot.schema.images import UNKNOWN
 
 Save = Callable[[Path], None]
@@ -113,7 +113,7 @@ def write_contract(source: Source, data: Path, options: ImportOptions) -> Import
     """
     target = data / options.category
     if target.exists():
-        raise UsageError(f"{target} is there already; remove it, or choose another --category")
+        raise UsageError(f"{target} is there already; remove it, or choose another {option('category')}")
     classes = sorted({*source.shots, *source.queries})
     if missing := [name for name in options.unknown if name not in classes]:
         raise UsageError(f"no class '{missing[0]}'; there are {', '.join(classes)}")

@@ -33,7 +33,7 @@ from nearshot.retriever.scores import Labelled
 from nearshot.retriever.sources import read_queries
 from nearshot.schema.calibrations import CalibrationRow, put_calibration
 from nearshot.schema.catalog import BackboneRow, Catalog
-from nearshot.schema.errors import ImageError, UsageError
+from nearshot.schema.errors import ImageError, UsageError, option
 from nearshot.schema.labelled import support_digest
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Guard, Role, Score
@@ -122,7 +122,7 @@ def _embed_all(store: Store, row: BackboneRow, options: CalibrationOptions) -> d
         try:
             vectors[hashlib.sha256(data).hexdigest()] = embed_picture(backbone, decode(data).picture)[0]
         except ImageError as error:
-            raise UsageError(f"{name}: {error}") from error
+            raise UsageError(f"{name}: {error.told(option)}") from error
     if not vectors:
         raise UsageError(f"no images in {options.negatives}")
     return vectors

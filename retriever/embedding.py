@@ -8,7 +8,7 @@ from PIL import Image
 
 from nearshot.backbones.preparation import prepare_safely
 from nearshot.backbones.protocol import Backbone, TextEncoder
-from nearshot.schema.errors import ImageError, UsageError
+from nearshot.schema.errors import ImageError, UsageError, option
 from nearshot.vectors.normalise import find_faults, normalise
 
 
@@ -29,7 +29,7 @@ def mix(image: NDArray[np.float32], words: NDArray[np.float32], weight: float) -
     """The unit vector (1, dimension) of (1 - weight) times an image's plus weight times the words'; ImageError for none."""
     mixed = (1 - weight) * image + weight * words
     if find_faults(mixed):
-        raise ImageError("image and text vectors cancel at this text weight; take another")
+        raise ImageError(f"image and text vectors cancel at this {option('text_weight')}; take another")
     return normalise(mixed)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nearshot.retriever.choice import choose_rows
 from nearshot.schema.captions import ImageFilter
 from nearshot.schema.catalog import BackboneRow, Catalog
-from nearshot.schema.errors import UsageError
+from nearshot.schema.errors import UsageError, option
 from nearshot.schema.records import ImageRecord, image_records
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import ExportFormat
@@ -65,7 +65,9 @@ class Export:
             import pyarrow as pa
             from pyarrow import parquet
         except ImportError as error:
-            raise UsageError("Parquet needs pyarrow; `pip install pyarrow`, or take --format jsonl") from error
+            raise UsageError(
+                f"Parquet needs pyarrow; `pip install pyarrow`, or take {option('format')} jsonl"
+            ) from error
         whole = {"size": pa.int64(), "width": pa.int32(), "height": pa.int32()}
         fields = [pa.field(name, whole.get(name, pa.string())) for name in COLUMNS]
         for row in self._backbones:
@@ -122,13 +124,13 @@ def export(
         made = Export(catalog, wanted, backbones, with_vectors=with_vectors)
         if not isinstance(target, Path):
             if form == ExportFormat.PARQUET:
-                raise UsageError("Parquet goes to a file; give --output FILE")
+                raise UsageError(f"Parquet goes to a file; give {option('output')} FILE")
             return made.write_csv(target) if form == ExportFormat.CSV else made.write_jsonl(target)
         if not target.parent.is_dir():
-            raise UsageError(f"there is no directory {target.parent}; make it, or choose another --output")
+            raise UsageError(f"there is no directory {target.parent}; make it, or choose another {option('output')}")
         if target.exists() and not target.is_file():  # a pipe, or /dev/null: it is written to, never replaced
             if form == ExportFormat.PARQUET:
-                raise UsageError(f"{target} is no file, which Parquet needs; choose another --output")
+                raise UsageError(f"{target} is no file, which Parquet needs; choose another {option('output')}")
             with target.open("w", encoding="utf-8", newline="") as stream:
                 return made.write_csv(stream) if form == ExportFormat.CSV else made.write_jsonl(stream)
         aside = target.with_name(f"{target.name}.part")

@@ -25,7 +25,7 @@ from nearshot.retriever.strangers import strangers_are_gone
 from nearshot.schema.calibrations import CalibrationRow, all_calibrations
 from nearshot.schema.captions import captions_shown
 from nearshot.schema.catalog import BackboneRow, Catalog
-from nearshot.schema.errors import UsageError
+from nearshot.schema.errors import UsageError, option
 from nearshot.schema.feedback import negatives
 from nearshot.schema.images import Shown
 from nearshot.schema.labelled import support_digest
@@ -74,8 +74,8 @@ class Reference:
         self._score = self.chosen.score
         if not self._score.compares_categories and len(self.supported) > 1:
             raise UsageError(
-                f"{self._score} compares labels within a category; name one with --category, "
-                "or take --score max_sim or prototype"
+                f"{self._score} compares labels within a category; name one with {option('category')}, "
+                f"or take {option('score')} max_sim or prototype"
             )
         roles = [Role.SUPPORT] if options.against == Against.SUPPORT else list(Role)
         self._searched = [
@@ -206,7 +206,7 @@ class Reference:
     def _possible(self, scores: Mapping[str, float], coverage: float) -> PredictionSet:
         """The labels of the one category that is searched which cannot be ruled out. UsageError where nothing tells."""
         if len(self.supported) > 1:
-            raise UsageError("labels are ruled out within a category: name one with --category")
+            raise UsageError(f"labels are ruled out within a category: name one with {option('category')}")
         if self._samples is None:
             raise UsageError(
                 f"labels are ruled out by what calibration saw: run `nearshot calibrate --score {self._score}`"

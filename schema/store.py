@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.database import Database
 from nearshot.schema.editor import Editor
-from nearshot.schema.errors import StoreBusyError, StoreError, UsageError
+from nearshot.schema.errors import StoreBusyError, StoreError, UsageError, option
 
 DATABASE_FILE = "nearshot.db"
 SNAPSHOT_DIRECTORY = "snapshots"
@@ -32,12 +32,14 @@ class Store:
         self.directory = directory.absolute()
         database = self.directory / DATABASE_FILE
         if not create and not database.is_file():
-            raise UsageError(f"no store at {directory}; make one with `nearshot index DATA`, or name it with --store")
+            raise UsageError(
+                f"no store at {directory}; make one with `nearshot index DATA`, or name it with {option('store')}"
+            )
         try:
             self.snapshot_directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
-                f"cannot make the store {directory}: {error.strerror}; choose another with --store"
+                f"cannot make the store {directory}: {error.strerror}; choose another with {option('store')}"
             ) from error
         self._database = Database(f"sqlite:///{database}")
 

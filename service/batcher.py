@@ -16,13 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nearshot.backbones.protocol import Backbone, Description, Prepared
-from nearshot.schema.errors import NearshotError
+from nearshot.schema.errors import FullError
 
 Vector = NDArray[np.float32]
-
-
-class FullError(NearshotError):
-    """As many images are waiting as the service takes at once."""
 
 
 @dataclass(slots=True, eq=False)

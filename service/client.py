@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -13,14 +14,10 @@ from typing import Any
 
 from nearshot.retriever.context import Context
 from nearshot.retriever.options import QueryOptions
-from nearshot.schema.errors import ImageError, NearshotError, UsageError
+from nearshot.schema.errors import ImageError, NearshotError, ServiceError, UsageError, option
 
 KEY_VARIABLE = "NEARSHOT_API_KEY"
 SECONDS = 120.0
-
-
-class ServiceError(NearshotError):
-    """A service that does not answer, or cannot."""
 
 
 class Client:
@@ -90,6 +87,8 @@ def _refusal(error: urllib.error.HTTPError, url: str) -> NearshotError:
     try:
         problem = json.loads(error.read())
         detail, _ = str(problem["detail"]), problem["title"]  # other services have details, too
+        if "template" in problem:
+            detail = re.sub(r"\{(\w+)\}", lambda match: option(match[1]), str(problem["template"]))
     except (OSError, ValueError, KeyError, TypeError):
         return ServiceError(f"{url} does not answer as a service of nearshot: {error.code} {error.reason}")
     if error.code == 422 and detail.startswith(f"{NAME}: "):

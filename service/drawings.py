@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
-from nearshot.service.batcher import FullError
+from nearshot.schema.errors import FullError
 from nearshot.service.work import Work
 
 LOOK_SECONDS = 0.25

@@ -13,8 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from nearshot.schema.errors import ImageError, NearshotError, StoreBusyError, UsageError, WeightsError
-from nearshot.service.batcher import FullError
+from nearshot.schema.errors import FullError, ImageError, NearshotError, StoreBusyError, UsageError, WeightsError
 
 STATUS: Mapping[type[NearshotError], HTTPStatus] = {
     FullError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -32,19 +31,28 @@ CLIENT_LEFT = 499
 
 
 class Problem(BaseModel):
-    """Description of what went wrong, and what to do about it."""
+    """Description of what went wrong, and what to do about it.
+
+    Where `detail` names parameters, `template` has them as `{option}`, for clients that call them otherwise.
+    """
 
     type: str = "about:blank"
     title: str
     status: int
     detail: str
+    template: str | None = None
 
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+def problem(
+    status: int, detail: str, headers: Mapping[str, str] | None = None, *, template: str | None = None
+) -> Response:
     """A response that says what went wrong."""
-    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, template=template)
     return JSONResponse(
-        body.model_dump(), status_code=status, media_type="application/problem+json", headers=dict(headers or {})
+        body.model_dump(exclude_none=True),
+        status_code=status,
+        media_type="application/problem+json",
+        headers=dict(headers or {}),
     )
 
 
@@ -59,6 +67,14 @@ def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+NAMES = {"score": "score_by", "max_pixels": "the service's --max-pixels"}
+"""Options that the API calls otherwise than the library, or has not."""
+
+
+def _name(option: str) -> str:
+    return NAMES.get(option, option)
+
+
 def translate_errors(app: FastAPI) -> None:
     """Have the application answer every error with a problem."""
 
@@ -66,7 +82,13 @@ def translate_errors(app: FastAPI) -> None:
     async def of_nearshot(_: Request, error: NearshotError) -> Response:
         kind = next((kind for kind in STATUS if isinstance(error, kind)), None)
         status = STATUS[kind] if kind else HTTPStatus.INTERNAL_SERVER_ERROR
-        return problem(status, str(error), {"Retry-After": "1"} if isinstance(error, FullError) else None)
+        template = error.told(lambda name: f"{{{name}}}")
+        return problem(
+            status,
+            error.told(_name),
+            {"Retry-After": "1"} if isinstance(error, FullError) else None,
+            template=template if template != str(error) else None,
+        )
 
     @app.exception_handler(TimeoutError)
     async def of_time(_: Request, __: TimeoutError) -> Response:

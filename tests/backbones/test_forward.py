@@ -38,5 +38,5 @@ def test_whoever_runs_the_forward_pass_does_not_wait_for_itself() -> None:
 
 
 def test_a_gpu_without_memory_says_what_to_do() -> None:
-    with pytest.raises(IndexingError, match="16 images at once; give a smaller --batch-size"), forward_pass(CPU, 16):
+    with pytest.raises(IndexingError, match="16 images at once; give a smaller batch_size"), forward_pass(CPU, 16):
         raise torch.OutOfMemoryError

@@ -138,7 +138,7 @@ def test_feedback_needs_an_indexed_image_and_one_category(store: Store, small: P
     shutil.copy(small / GALAXY, small / "pets/6.preprocessed/b.png")
     run_index(store, small)
     shutil.copy(small / GALAXY, tmp_path / "elsewhere.png")
-    with pytest.raises(UsageError, match="several categories: pets, things; name one with --category"):
+    with pytest.raises(UsageError, match="several categories: pets, things; name one with category"):
         reject(store, tmp_path / "elsewhere.png")
     assert reject(store, tmp_path / "elsewhere.png", "pets") == "pets"
     assert reject(store, small / GALAXY) == "things", "its own path tells"

@@ -109,7 +109,7 @@ def test_wrong_requests_and_a_full_disk_leave_the_old_file(
     run_index(store, small)
     with pytest.raises(UsageError, match="nothing is indexed with clip; take hog"):
         lines(store, backbones=["clip"])
-    with pytest.raises(UsageError, match="--output FILE"):
+    with pytest.raises(UsageError, match="give output FILE"):
         export(store, io.StringIO(), ExportFormat.PARQUET, wanted=ALL)
     target = tmp_path / "out.jsonl"
     target.write_text("old")

@@ -19,7 +19,7 @@ def test_a_store_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
 
 def test_a_store_where_a_file_lies_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="choose another with --store"):
+    with pytest.raises(StoreError, match="choose another with store"):
         Store(tmp_path / "file", create=True)
 
 

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from nearshot.backbones.protocol import Description, Prepared
+from nearshot.schema.errors import FullError
 from nearshot.schema.vocabulary import Precision
-from nearshot.service.batcher import BatchedBackbone, Batcher, FullError, Vector
+from nearshot.service.batcher import BatchedBackbone, Batcher, Vector
 
 
 class Slow:

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nearshot.schema.errors import UsageError
-from nearshot.service.batcher import FullError
+from nearshot.schema.errors import FullError, UsageError
 from nearshot.service.drawings import Drawings
 
 pytestmark = pytest.mark.anyio
