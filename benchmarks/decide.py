@@ -20,9 +20,9 @@ import psutil
 
 from benchmarks.evaluate import CLI, fill
 from benchmarks.material import machine
-from nearshot.retriever.choice import choose_row
+from nearshot.retriever.choose_backbone import choose_row
 from nearshot.retriever.options import QueryOptions
-from nearshot.retriever.reference import Reference
+from nearshot.retriever.searcher import Searcher
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role, Score
 from nearshot.vectors.normalise import normalise
@@ -66,7 +66,7 @@ def run(command: list[str]) -> tuple[float, float]:
 
 
 def decide(directory: Path, arguments: argparse.Namespace) -> None:
-    """Answer queries one by one by a reference that is open."""
+    """Answer queries one by one by a searcher that is open."""
     labels, shots, dimension = arguments.labels, arguments.shots, arguments.dimension
     print(
         f"{labels:,} labels x {shots} shots x {dimension} dimensions; statistics: {labels * dimension * 8 / 2**20:,.0f} MiB"
@@ -82,19 +82,19 @@ def decide(directory: Path, arguments: argparse.Namespace) -> None:
             options = QueryOptions(category="c", score=score)
             before, started = psutil.Process().memory_info().rss, time.perf_counter()
             with store.reading() as catalog:
-                reference = Reference(store, catalog, *choose_row(catalog, "lite0", ["c"]), options)
+                searcher = Searcher(store, catalog, *choose_row(catalog, "lite0", ["c"]), options)
             opened = time.perf_counter() - started
             started = time.perf_counter()
             with store.reading() as catalog:
-                reference = Reference(store, catalog, *choose_row(catalog, "lite0", ["c"]), options)
+                searcher = Searcher(store, catalog, *choose_row(catalog, "lite0", ["c"]), options)
             again = time.perf_counter() - started
-            reference.answer("warm", queries[:1], options)
+            searcher.answer("warm", queries[:1], options)
             times, search = [], []
             for query in queries:
                 started = time.perf_counter()
-                hits = reference.search(query[None], options)
+                hits = searcher.search(query[None], options)
                 searched = time.perf_counter()
-                reference.decide("q", query[None], hits, options)
+                searcher.decide("q", query[None], hits, options)
                 times.append(time.perf_counter() - searched)
                 search.append(searched - started)
             held = (psutil.Process().memory_info().rss - before) / 2**20
@@ -104,7 +104,7 @@ def decide(directory: Path, arguments: argparse.Namespace) -> None:
                 f"opened in {opened:.2f} s, again in {again:.2f} s, holds {held:,.0f} MiB",
                 flush=True,
             )
-            del reference
+            del searcher
 
 
 if __name__ == "__main__":

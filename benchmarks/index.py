@@ -20,10 +20,10 @@ import torch
 
 import nearshot.indexer.run
 from benchmarks.material import machine, save_jpegs, save_weights, spread
-from nearshot.backbones.choice import choose
 from nearshot.backbones.decode import decode
 from nearshot.backbones.device import choose_device
 from nearshot.backbones.protocol import Backbone
+from nearshot.backbones.resolve import resolve
 from nearshot.backbones.spec import parse_spec
 from nearshot.backbones.torch_backbone import TorchBackbone
 from nearshot.indexer.options import IndexOptions
@@ -100,7 +100,7 @@ def main() -> None:
         for _ in range(arguments.rounds):
             total = 0.0
             for name in names:
-                choice = choose(parse_spec(name), weights=weights, precision=Precision(arguments.precision))
+                choice = resolve(parse_spec(name), weights=weights, precision=Precision(arguments.precision))
                 backbone = choice.load(arguments.device)
                 batches = prepare(backbone, root, device)
                 bare_seconds(backbone, batches[:2])

@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearshot.backbones.choice import choose
 from nearshot.backbones.decode import decode
 from nearshot.backbones.protocol import Backbone
+from nearshot.backbones.resolve import resolve
 from nearshot.backbones.spec import parse_spec
 from nearshot.backbones.state_dict import read_state
-from nearshot.retriever.choice import load_indexed
+from nearshot.retriever.choose_backbone import load_indexed
 from nearshot.retriever.embedding import encode_words
 from nearshot.retriever.scores import Labelled, fit
 from nearshot.schema.catalog import BackboneRow
@@ -178,7 +178,7 @@ def classified_alike(store: Store, row: BackboneRow, resnet50: Backbone, categor
     from torchvision.models import resnet50 as build
 
     spec = parse_spec("resnet50")
-    location = choose(spec, row=row, weights=weights).location
+    location = resolve(spec, row=row, weights=weights).location
     assert location is not None
     model = build()
     model.load_state_dict(read_state(next(iter(location.files()))))

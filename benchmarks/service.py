@@ -29,7 +29,7 @@ from nearshot.backbones.decode import decode
 from nearshot.backbones.protocol import Backbone
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun
-from nearshot.retriever.choice import choose_row, load_indexed
+from nearshot.retriever.choose_backbone import choose_row, load_indexed
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from nearshot.vectors.normalise import normalise

@@ -181,7 +181,7 @@ def _asked(server: str | None, store_directory: Path, options: QueryOptions) -> 
 
     with Store(store_directory) as store:
         retriever = Retriever(store, options)
-        context = retriever.reference.context(options)
+        context = retriever.searcher.context(options)
         yield context, lambda queries: (answer.as_json() for answer in retriever.answer(queries))
 
 

@@ -11,7 +11,7 @@ import click
 from nearshot.commands.common import json_option, output, reports_errors, store_option
 
 if TYPE_CHECKING:
-    from nearshot.indexer.survey import BackboneState, RootState, Survey
+    from nearshot.indexer.status import BackboneState, RootState, Status
 
 SHOWN = 20
 
@@ -22,18 +22,18 @@ SHOWN = 20
 @reports_errors
 def status(store_directory: Path, *, as_json: bool) -> None:
     """Show what is indexed, per category and backbone, and what is stale or failed."""
-    from nearshot.indexer.survey import survey
+    from nearshot.indexer.status import read_status
     from nearshot.schema.store import Store
 
     with Store(store_directory) as store:
-        taken = survey(store)
+        taken = read_status(store)
     if as_json:
         click.echo(json.dumps(taken.as_json()))
     else:
         _print(taken)
 
 
-def _print(taken: Survey) -> None:
+def _print(taken: Status) -> None:
     from rich.table import Table
     from rich.text import Text
 

@@ -19,7 +19,7 @@ from nearshot.evaluation.rules import Rules, rules_in_force
 from nearshot.evaluation.samples import CategorySamples, Leak, find_leaks, labelled_queries, load_samples
 from nearshot.evaluation.scores import ScoreRow, compare_scores
 from nearshot.evaluation.shots import METRICS, Figure, draws_differ, measure, shot_counts, summarise
-from nearshot.retriever.choice import choose_rows, choose_supported
+from nearshot.retriever.choose_backbone import choose_rows, choose_supported
 from nearshot.retriever.evidence import Source
 from nearshot.retriever.policy import Policy
 from nearshot.retriever.scores import fit

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.evaluation.rules import rules_in_force
-from nearshot.retriever.choice import choose_rows
+from nearshot.retriever.choose_backbone import choose_rows
 from nearshot.retriever.held_out import HeldOut, without_the_shot
 from nearshot.retriever.scores import Labelled
 from nearshot.schema.catalog import BackboneRow, Catalog

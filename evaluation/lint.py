@@ -12,7 +12,7 @@ import numpy as np
 
 from nearshot.evaluation.samples import NEAR_DUPLICATE, find_leaks
 from nearshot.indexer.discover import discover
-from nearshot.retriever.choice import choose_row
+from nearshot.retriever.choose_backbone import choose_row
 from nearshot.retriever.scores import cosines, label_numbers
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.contract import SUPPORT_DIRECTORY

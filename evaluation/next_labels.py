@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nearshot.evaluation.learning_curve import Need, needs_of
 from nearshot.evaluation.rules import rules_in_force
-from nearshot.retriever.choice import choose_row, choose_rows, choose_supported
+from nearshot.retriever.choose_backbone import choose_row, choose_rows, choose_supported
 from nearshot.retriever.scores import Labelled, cosines, fit
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError

@@ -10,7 +10,7 @@ import numpy as np
 
 from nearshot.evaluation.outcomes import AMBIGUOUS, REFUSED, predict
 from nearshot.evaluation.rules import Rules, rules_in_force
-from nearshot.retriever.choice import choose_categories, choose_row
+from nearshot.retriever.choose_backbone import choose_categories, choose_row
 from nearshot.retriever.policy import Policy
 from nearshot.retriever.scores import Labelled, cosines, fit, nearer_to_negatives
 from nearshot.schema.catalog import BackboneRow, Catalog

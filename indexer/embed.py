@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.indexer.load import Loaded
-from nearshot.indexer.selection import Selection
+from nearshot.indexer.run_backbones import Selection
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.editor import Embedding
 from nearshot.vectors.normalise import find_faults, normalise

@@ -22,7 +22,7 @@ from nearshot.indexer.embed import embed
 from nearshot.indexer.load import Loaded, Loader
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.report import BackboneCount, Failure, Report
-from nearshot.indexer.selection import Selection, select_backbones
+from nearshot.indexer.run_backbones import Selection, select_backbones
 from nearshot.indexer.sidecars import take_up
 from nearshot.indexer.tasks import Task, changed_tasks, lacking_tasks
 from nearshot.schema.catalog import BackboneRow, Catalog

@@ -24,13 +24,13 @@ from nearshot.indexer.feedback import add_shot, reject, undo
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.report import Report
 from nearshot.indexer.run import IndexRun
-from nearshot.indexer.survey import Survey, survey
+from nearshot.indexer.status import Status, read_status
 from nearshot.indexer.verify import Finding, verify
 from nearshot.progress import progress_bar
 from nearshot.retriever.answer import Answer, Unreadable
 from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
 from nearshot.retriever.calibration import Aim, Aims
-from nearshot.retriever.choice import choose_categories, choose_row, load_indexed
+from nearshot.retriever.choose_backbone import choose_categories, choose_row, load_indexed
 from nearshot.retriever.embedding import encode_words
 from nearshot.retriever.find_policy import Calibration, FusionTried
 from nearshot.retriever.options import QueryOptions
@@ -496,9 +496,9 @@ class Index:
             shown = catalog.shown(wanted)
         return [shown[each] for each in wanted if each in shown]
 
-    def status(self) -> Survey:
+    def status(self) -> Status:
         """Report what is indexed, what is lacking, and how far the index lags behind the disk."""
-        return survey(self._store)
+        return read_status(self._store)
 
     def verify(self, *, repair: bool = False) -> list[Finding]:
         """Compare files, rows, vectors and snapshots; an empty list where all agree.
@@ -533,7 +533,7 @@ class Index:
             revision = catalog.revision()
         with self._opening:
             ready = self._retrievers.get(options)
-            if ready is None or ready.reference.revision != revision:
+            if ready is None or ready.searcher.revision != revision:
                 ready = Retriever(self._store, options, loaded=self._loaded, encoding=self._encoding)
                 self._retrievers[options] = ready
             self._retrievers.move_to_end(options)

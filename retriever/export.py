@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from nearshot.retriever.choice import choose_rows
+from nearshot.retriever.choose_backbone import choose_rows
 from nearshot.schema.captions import ImageFilter
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError, option

@@ -16,10 +16,10 @@ from nearshot.backbones.in_order import batches, in_order
 from nearshot.backbones.preparation import prepare_safely
 from nearshot.backbones.protocol import Backbone, Prepared
 from nearshot.retriever.answer import Answer, Unreadable
-from nearshot.retriever.choice import choose_categories, choose_row, load_indexed
+from nearshot.retriever.choose_backbone import choose_categories, choose_row, load_indexed
 from nearshot.retriever.embedding import encode_words, mix, unit
 from nearshot.retriever.options import QueryOptions
-from nearshot.retriever.reference import Reference
+from nearshot.retriever.searcher import Searcher
 from nearshot.retriever.watching import Watching
 from nearshot.schema.errors import ImageError
 from nearshot.schema.store import Store
@@ -29,7 +29,7 @@ Encoded = bytes | Image.Image
 
 
 class Retriever:
-    """Answers queries with one backbone, from the vectors that the store had when it was made: those of `reference`."""
+    """Answers queries with one backbone, from the vectors that the store had when it was made: those of `searcher`."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Retriever:
         with store.reading() as catalog:
             categories = choose_categories(catalog, options.category)
             row, coverage = choose_row(catalog, options.backbone, categories, words=options.text is not None)
-            self.reference = Reference(store, catalog, row, coverage, options)
+            self.searcher = Searcher(store, catalog, row, coverage, options)
         self._watching, self._encoding = Watching(store), encoding or nullcontext()
         known = {} if loaded is None else loaded
         if row.id not in known:
@@ -85,8 +85,8 @@ class Retriever:
             except ImageError as error:
                 yield Unreadable(name, str(error))
                 continue
-            answer = self.reference.answer(name, vector, self.options)
-            self._watching.note(self.reference, answer, ready.digest)
+            answer = self.searcher.answer(name, vector, self.options)
+            self._watching.note(self.searcher, answer, ready.digest)
             yield answer
 
     def _prepare(self, query: tuple[str, Encoded | OSError]) -> _Ready | str:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nearshot.retriever.choice import choose_categories, choose_row, load_indexed
+from nearshot.retriever.choose_backbone import choose_categories, choose_row, load_indexed
 from nearshot.retriever.embedding import encode_words
 from nearshot.retriever.fusion import fuse
 from nearshot.retriever.marked import marked_words

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from nearshot.retriever.answer import Answer
 from nearshot.retriever.drift import Watch
-from nearshot.retriever.reference import Reference
+from nearshot.retriever.searcher import Searcher
 from nearshot.schema.calibrations import all_calibrations
 from nearshot.schema.errors import StoreError
 from nearshot.schema.store import Store
@@ -31,12 +31,12 @@ class Watching:
         self._lock = threading.Lock()
         self._noted: dict[Key, list[tuple[float, str]]] = {}
 
-    def note(self, reference: Reference, answer: Answer, digest: str) -> None:
+    def note(self, searcher: Searcher, answer: Answer, digest: str) -> None:
         """Note an answer to an image with a SHA-256, where it bears on a promise; the same image counts once."""
         nearest = answer.decision.nearest
-        if nearest is None or not reference.is_watched:
+        if nearest is None or not searcher.is_watched:
             return
-        key = (reference.row.id, nearest.category, answer.score_by.value)
+        key = (searcher.row.id, nearest.category, answer.score_by.value)
         with self._lock:
             self._noted.setdefault(key, []).append((nearest.score, digest))
 

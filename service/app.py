@@ -12,14 +12,14 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from nearshot.service.api import router
-from nearshot.service.drawings import Drawings
+from nearshot.service.body_limits import Intake
 from nearshot.service.engine import Engine
 from nearshot.service.guard import Guard
-from nearshot.service.intake import Intake
 from nearshot.service.keys import Key
 from nearshot.service.problems import problem, translate_errors
 from nearshot.service.runs import Runs
-from nearshot.service.work import Work
+from nearshot.service.single_flight import SingleFlight
+from nearshot.service.thread_pool import ThreadPool
 
 SLOW_THREADS, DRAWING_THREADS = 2, 2
 """For what takes seconds (what is written, status), and for what may take a minute (reports, maps): no query waits for them."""
@@ -45,9 +45,11 @@ def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) 
         form_limits={"max_files": settings.upload_images + 1, "max_fields": 16, "max_part_size": 1 << 16},
     )
     app.state.engine, app.state.runs = engine, Runs(engine.store)
-    app.state.work = Work(settings.threads, "query", seconds=settings.seconds)
-    app.state.slow = Work(SLOW_THREADS, "slow")
-    app.state.drawings = Drawings(DRAWING_THREADS, seconds=settings.seconds, stopping=lambda: app.state.runs.stopping)
+    app.state.work = ThreadPool(settings.threads, "query", seconds=settings.seconds)
+    app.state.slow = ThreadPool(SLOW_THREADS, "slow")
+    app.state.drawings = SingleFlight(
+        DRAWING_THREADS, seconds=settings.seconds, stopping=lambda: app.state.runs.stopping
+    )
     engine.metrics.watch(lambda: engine.batcher.admitted)
     translate_errors(app)
     app.include_router(router)

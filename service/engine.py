@@ -22,12 +22,12 @@ from nearshot.evaluation.report import render_report
 from nearshot.indexer.additions import add_query
 from nearshot.indexer.options import IndexOptions
 from nearshot.retriever.answer import Answer
-from nearshot.retriever.choice import choose_categories, choose_row, load_indexed
+from nearshot.retriever.choose_backbone import choose_categories, choose_row, load_indexed
 from nearshot.retriever.embedding import encode_words
 from nearshot.retriever.fused import FusedBackbone
 from nearshot.retriever.options import QueryOptions
-from nearshot.retriever.reference import Reference
 from nearshot.retriever.search import Results, SearchOptions, search
+from nearshot.retriever.searcher import Searcher
 from nearshot.retriever.watching import Watching
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError, WeightsError
@@ -36,14 +36,14 @@ from nearshot.schema.vocabulary import Against, Score
 from nearshot.schema.watches import Lapse, lapses
 from nearshot.service.batcher import BatchedBackbone, Batcher
 from nearshot.service.metrics import Metrics
-from nearshot.service.remembered import Remembered
+from nearshot.service.revision_cache import RevisionCache
 from nearshot.service.settings import Settings
 
 WATCH_SECONDS = 5.0
 """Interval at which the store is told what queries have scored."""
 
-REFERENCES, MAPS = 64, 32
-"""Limits on how many references are kept open and how many maps are remembered."""
+SEARCHERS, MAPS = 64, 32
+"""Limits on how many searchers are kept open and how many maps are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class _Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    reference: Reference
+    searcher: Searcher
     current_at: float
 
 
@@ -86,14 +86,14 @@ class Engine:
         self.served: dict[str, Served] = {}
         self.skipped: dict[str, str] = {}
         self.ready = False
-        self._references: OrderedDict[_Key, _Opened] = OrderedDict()
+        self._searchers: OrderedDict[_Key, _Opened] = OrderedDict()
         self._opening, self._adding = threading.Lock(), threading.Lock()
-        self._reports: Remembered[str] = Remembered(store, most=1)
+        self._reports: RevisionCache[str] = RevisionCache(store, most=1)
         self.watching = Watching(store)
         self._watched_at = 0.0
         self._telling: threading.Thread | None = None
         self._lapses: list[Lapse] = []
-        self._maps: Remembered[Projection] = Remembered(store, most=MAPS)
+        self._maps: RevisionCache[Projection] = RevisionCache(store, most=MAPS)
 
     def load(self) -> None:
         """Load the backbones. WeightsError where one that was asked for is not available, or none is."""
@@ -141,7 +141,7 @@ class Engine:
     def outdate(self) -> None:
         """Have the next query look at the store anew: this service has changed it."""
         with self._opening:
-            self._references.clear()
+            self._searchers.clear()
 
     def report(self) -> str:
         """The evaluation of all that is served, as a page; drawn anew only when the store has changed."""
@@ -153,12 +153,12 @@ class Engine:
 
     def project(self, backbone: str | None, category: str, method: str) -> Projection:
         """A category in two dimensions. UsageError for what is not indexed, or a method that is not available."""
-        row = self.reference(QueryOptions(backbone=backbone, category=category)).row
+        row = self.searcher(QueryOptions(backbone=backbone, category=category)).row
         return self._maps.get((row.id, category, method), lambda catalog: project(catalog, row, category, method))
 
-    def watch(self, reference: Reference, answer: Answer, digest: str) -> None:
+    def watch(self, searcher: Searcher, answer: Answer, digest: str) -> None:
         """Take an answer's score down; the store is told of what was taken down every few seconds."""
-        self.watching.note(reference, answer, digest)
+        self.watching.note(searcher, answer, digest)
         with self._opening:
             idle = self._telling is None or not self._telling.is_alive()
             if idle and time.monotonic() - self._watched_at > WATCH_SECONDS:
@@ -193,26 +193,26 @@ class Engine:
         ]
         return {one.description.name: BatchedBackbone(one, self.batcher) for one in backbones}
 
-    def reference(self, options: QueryOptions) -> Reference:
+    def searcher(self, options: QueryOptions) -> Searcher:
         """Return what to compare with, at most a quarter of a second behind the store. UsageError for what is not indexed."""
         key = _Key(options.backbone, options.category, options.score, options.against, options.text is not None)
         with self._opening:
-            found = self._references.get(key)
-            if found is None or time.monotonic() - found.current_at > self.settings.reference_age:
-                found = self._references[key] = self._renewed(found, options)
-                while len(self._references) > REFERENCES:
-                    self._references.popitem(last=False)
-            self._references.move_to_end(key)
-            return found.reference
+            found = self._searchers.get(key)
+            if found is None or time.monotonic() - found.current_at > self.settings.searcher_age:
+                found = self._searchers[key] = self._renewed(found, options)
+                while len(self._searchers) > SEARCHERS:
+                    self._searchers.popitem(last=False)
+            self._searchers.move_to_end(key)
+            return found.searcher
 
     def _renewed(self, found: _Opened | None, options: QueryOptions) -> _Opened:
         now = time.monotonic()
         with self.store.reading() as catalog:
-            if found is not None and found.reference.revision == catalog.revision():
-                return _Opened(found.reference, now)
+            if found is not None and found.searcher.revision == catalog.revision():
+                return _Opened(found.searcher, now)
             return _Opened(self._open(catalog, options), now)
 
-    def _open(self, catalog: Catalog, options: QueryOptions) -> Reference:
+    def _open(self, catalog: Catalog, options: QueryOptions) -> Searcher:
         categories = choose_categories(catalog, options.category)
         if options.backbone is not None and canonical_name(options.backbone) not in self.served:
             reason = self.skipped.get(options.backbone)
@@ -222,11 +222,11 @@ class Engine:
             )
         among = {served.row.id for served in self.served.values()}
         row, coverage = choose_row(catalog, options.backbone, categories, words=options.text is not None, among=among)
-        return Reference(self.store, catalog, row, coverage, options)
+        return Searcher(self.store, catalog, row, coverage, options)
 
-    def backbone(self, reference: Reference) -> Backbone:
-        """The loaded backbone of a reference."""
-        return next(served.backbone for served in self.served.values() if served.row.id == reference.row.id)
+    def backbone(self, searcher: Searcher) -> Backbone:
+        """The loaded backbone of a searcher."""
+        return next(served.backbone for served in self.served.values() if served.row.id == searcher.row.id)
 
     def prepare(self, upload: BinaryIO, backbone: Backbone) -> tuple[Prepared, str]:
         """Read an upload, decode it, and prepare it; and its SHA-256. ImageError where it is no image."""

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
 from nearshot.schema.errors import NearshotError
-from nearshot.service.intake import Intake
+from nearshot.service.body_limits import Intake
 from nearshot.service.keys import Key, Scope, scopes_of
 from nearshot.service.metrics import Metrics
 from nearshot.service.problems import CLIENT_LEFT, problem

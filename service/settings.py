@@ -31,4 +31,4 @@ class Settings:
     gather_share: float = 0.125
     seconds: float = 60.0
     threads: int = max(4, os.cpu_count() or 1)
-    reference_age: float = 0.25
+    searcher_age: float = 0.25

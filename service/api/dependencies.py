@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from nearshot.service.drawings import Drawings
 from nearshot.service.engine import Engine
 from nearshot.service.runs import Runs
-from nearshot.service.work import Work
+from nearshot.service.single_flight import SingleFlight
+from nearshot.service.thread_pool import ThreadPool
 
 
 def _shared(name: str) -> Any:
@@ -22,7 +22,7 @@ def _shared(name: str) -> Any:
 
 
 EngineHere = Annotated[Engine, _shared("engine")]
-WorkHere = Annotated[Work, _shared("work")]
-SlowWorkHere = Annotated[Work, _shared("slow")]
-DrawingsHere = Annotated[Drawings, _shared("drawings")]
+WorkHere = Annotated[ThreadPool, _shared("work")]
+SlowWorkHere = Annotated[ThreadPool, _shared("slow")]
+DrawingsHere = Annotated[SingleFlight, _shared("drawings")]
 RunsHere = Annotated[Runs, _shared("runs")]

@@ -20,7 +20,7 @@ from nearshot.service import models
 from nearshot.service.api.dependencies import EngineHere, SlowWorkHere, WorkHere
 from nearshot.service.engine import Engine
 from nearshot.service.problems import described
-from nearshot.service.work import Work
+from nearshot.service.thread_pool import ThreadPool
 
 THUMBNAIL_SIDE = 256
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif", "AVIF": "image/avif"}
@@ -112,7 +112,7 @@ def _bytes(engine: Engine, found: Pictured) -> bytes:
 
 
 async def _cached(
-    request: Request, found: Pictured, make: Callable[[], bytes], media_type: str, work: Work
+    request: Request, found: Pictured, make: Callable[[], bytes], media_type: str, work: ThreadPool
 ) -> Response:
     """A response whose bytes never change: whoever has them is told so."""
     headers = {"ETag": f'"{found.sha256}"', "Cache-Control": "private, no-cache"}

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 from nearshot.backbones.protocol import TextEncoder
 from nearshot.evaluation.next_labels import advise
 from nearshot.evaluation.projection import methods
-from nearshot.indexer.survey import survey
+from nearshot.indexer.status import read_status
 from nearshot.schema.vocabulary import Role
 from nearshot.service import models
 from nearshot.service.api.dependencies import DrawingsHere, EngineHere, SlowWorkHere, WorkHere
@@ -90,4 +90,4 @@ async def report(engine: EngineHere, drawings: DrawingsHere) -> Response:
 async def status(engine: EngineHere, work: SlowWorkHere) -> Any:
     """The object of `nearshot status --json`."""
     async with asyncio.timeout(engine.settings.seconds):
-        return (await work.do(survey, engine.store)).as_json()
+        return (await work.do(read_status, engine.store)).as_json()

@@ -13,14 +13,14 @@ from nearshot.retriever.answer import Answer, Unreadable
 from nearshot.retriever.context import Context
 from nearshot.retriever.embedding import mix, unit
 from nearshot.retriever.options import QueryOptions
-from nearshot.retriever.reference import Reference
 from nearshot.retriever.search import SearchOptions
+from nearshot.retriever.searcher import Searcher
 from nearshot.schema.captions import ImageFilter
 from nearshot.schema.errors import ImageError
 from nearshot.service import models
 from nearshot.service.api.dependencies import EngineHere, WorkHere
 from nearshot.service.engine import Engine
-from nearshot.service.work import Work, while_connected
+from nearshot.service.thread_pool import ThreadPool, while_connected
 
 router = APIRouter(prefix="/v1")
 
@@ -49,28 +49,28 @@ async def query(
     options = _query_options(asked)
     with engine.batcher.admission(len(images)):
         async with asyncio.timeout(engine.settings.seconds):
-            reference = await work.do(engine.reference, options)
+            searcher = await work.do(engine.searcher, options)
             uploads = [(_name(upload, place), upload.file) for place, upload in enumerate(images, start=1)]
-            words = None if options.text is None else await work.do(engine.words, reference.row, options.text)
+            words = None if options.text is None else await work.do(engine.words, searcher.row, options.text)
             answers = await while_connected(
-                request, [_answer(engine, work, reference, options, words, *upload) for upload in uploads]
+                request, [_answer(engine, work, searcher, options, words, *upload) for upload in uploads]
             )
     if all(isinstance(answer, Unreadable) for answer in answers):
         raise ImageError("; ".join(f"{one.path}: {one.reason}" for one in answers if isinstance(one, Unreadable)))
     return {
         "answers": [answer.as_json() for answer in answers],
-        "score_reason": reference.chosen.reason,
-        "policies": {category: reference.origin(category, options) for category in reference.supported},
-        "stale": reference.stale,
-        "lapsed": {one.category: one.reason for one in reference.lapses},
-        "lacking": reference.coverage.lacking,
+        "score_reason": searcher.chosen.reason,
+        "policies": {category: searcher.origin(category, options) for category in searcher.supported},
+        "stale": searcher.stale,
+        "lapsed": {one.category: one.reason for one in searcher.lapses},
+        "lacking": searcher.coverage.lacking,
     }
 
 
 async def _answer(
-    engine: Engine, work: Work, reference: Reference, options: QueryOptions, words: Any, name: str, upload: BinaryIO
+    engine: Engine, work: ThreadPool, searcher: Searcher, options: QueryOptions, words: Any, name: str, upload: BinaryIO
 ) -> Answer | Unreadable:
-    backbone = engine.backbone(reference)
+    backbone = engine.backbone(searcher)
     try:
         with engine.batcher.arrival(backbone):
             prepared, digest = await work.do(engine.prepare, upload, backbone)
@@ -85,10 +85,10 @@ async def _answer(
 
     def decide() -> Answer:
         with engine.metrics.stage("search"):
-            hits = reference.search(vector, options)
+            hits = searcher.search(vector, options)
         with engine.metrics.stage("decide"):
-            answer = reference.decide(name, vector, hits, options)
-        engine.watch(reference, answer, digest)
+            answer = searcher.decide(name, vector, hits, options)
+        engine.watch(searcher, answer, digest)
         return answer
 
     answer = await work.do(decide)
@@ -100,7 +100,7 @@ async def _answer(
 async def context(engine: EngineHere, work: WorkHere, asked: Annotated[models.QueryParameters, Query()]) -> Any:
     """The backbone, labels and policies that queries with these options would have."""
     options = _query_options(asked)
-    return (await work.do(engine.reference, options)).context(options)
+    return (await work.do(engine.searcher, options)).context(options)
 
 
 @router.get("/search", response_model=models.SearchResults, summary="Find images by words")

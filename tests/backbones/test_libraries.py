@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, Dinov2Model
 
-from nearshot.backbones.choice import choose
 from nearshot.backbones.protocol import Backbone
+from nearshot.backbones.resolve import resolve
 from nearshot.backbones.spec import parse_spec
 from nearshot.indexer.options import IndexOptions
 from nearshot.schema.errors import WeightsError
@@ -59,7 +59,7 @@ def dinov2_reference(weights: Path) -> Reference:
 
 
 def load(name: str, weights: Path, precision: Precision | None = None) -> Backbone:
-    return choose(parse_spec(name), weights=weights, precision=precision).load("cpu")
+    return resolve(parse_spec(name), weights=weights, precision=precision).load("cpu")
 
 
 def embed(backbone: Backbone) -> NDArray[np.float32]:

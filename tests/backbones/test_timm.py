@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from nearshot.backbones.choice import choose
 from nearshot.backbones.protocol import Backbone
+from nearshot.backbones.resolve import resolve
 from nearshot.backbones.spec import Library, parse_spec
 from nearshot.backbones.weights import locate
 from nearshot.schema.errors import UsageError, WeightsError
@@ -46,7 +46,7 @@ def save_tiny(directory: Path) -> None:
 
 
 def load(name: str, weights: Path | None = None) -> Backbone:
-    return choose(parse_spec(name), weights=weights).load("cpu")
+    return resolve(parse_spec(name), weights=weights).load("cpu")
 
 
 def test_lite0_prepares_as_its_weights_were_trained() -> None:

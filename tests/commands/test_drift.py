@@ -82,7 +82,7 @@ def test_the_service_says_so_in_answers_and_metrics(
 ) -> None:
     monkeypatch.setattr("nearshot.service.engine.WATCH_SECONDS", 0.0)
     with Store(calibrated / ".nearshot") as store:
-        engine = Engine(store, Settings(reference_age=0.0), Metrics())
+        engine = Engine(store, Settings(searcher_age=0.0), Metrics())
         engine.load()
         with TestClient(create_app(engine), base_url="http://127.0.0.1") as client:
             for path in sorted((calibrated / "noise").iterdir()):

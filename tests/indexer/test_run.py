@@ -102,7 +102,7 @@ def test_a_run_that_finds_nothing_to_do_loads_no_model(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("nothing to load for")
 
-    monkeypatch.setattr("nearshot.backbones.choice.load_backbone", refuse)
+    monkeypatch.setattr("nearshot.backbones.resolve.load_backbone", refuse)
     (small / SHOT).rename(small / "things/2.support-set/cat/shot8.png")
     assert counts(run_index(store, small, options)) == {"moved": 1, "unchanged": 5}
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
-from nearshot.retriever.choice import choose_row
+from nearshot.retriever.choose_backbone import choose_row
 from nearshot.retriever.find_policy import Calibration, FusionTried
 from nearshot.schema.calibrations import all_calibrations
 from nearshot.schema.editor import Embedding

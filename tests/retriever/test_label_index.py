@@ -12,9 +12,9 @@ from nearshot.indexer.feedback import add_shot, reject, undo
 from nearshot.retriever.answer import Answer
 from nearshot.retriever.embedding import embed_picture
 from nearshot.retriever.options import QueryOptions
-from nearshot.retriever.reference import Reference
 from nearshot.retriever.retriever import Retriever
 from nearshot.retriever.scores import Labelled, fit
+from nearshot.retriever.searcher import Searcher
 from nearshot.retriever.sources import read_queries
 from nearshot.schema.labelled import labelled_vectors
 from nearshot.schema.store import Store
@@ -76,7 +76,7 @@ def test_a_service_answers_after_any_change_as_one_that_has_just_begun(score: Sc
     for number in range(4):
         save_crop(queries / f"new/{number}.png", f"{'rocket' if number % 2 else 'chelsea'}:{number + 1}")
     run_index(store, small)
-    engine = Engine(store, Settings(reference_age=0.0), Metrics())
+    engine = Engine(store, Settings(searcher_age=0.0), Metrics())
     engine.load()
     options = QueryOptions(backbone="hog", category="things", score=score)
     backbone = engine.served["hog"].backbone
@@ -86,9 +86,9 @@ def test_a_service_answers_after_any_change_as_one_that_has_just_begun(score: Sc
 
     def same() -> Answer:
         with store.reading() as catalog:
-            row, coverage = engine.served["hog"].row, engine.reference(options).coverage
-            anew = Reference(store, catalog, row, coverage, options).answer("q", vector, options)
-        kept = engine.reference(options).answer("q", vector, options)
+            row, coverage = engine.served["hog"].row, engine.searcher(options).coverage
+            anew = Searcher(store, catalog, row, coverage, options).answer("q", vector, options)
+        kept = engine.searcher(options).answer("q", vector, options)
         assert kept == anew
         return kept
 

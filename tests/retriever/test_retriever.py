@@ -81,14 +81,14 @@ def test_what_is_remembered_of_images_has_a_bound_and_answers_stay_the_same(
     store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_index(store, small)
-    monkeypatch.setattr("nearshot.retriever.reference.SHOWN", 1)
+    monkeypatch.setattr("nearshot.retriever.searcher.SHOWN", 1)
     retriever = Retriever(store, replace(OPTIONS, against=Against.ALL, top_k=1))
     queries = [small / f"things/6.preprocessed/{name}.png" for name in ("cat/a", "Unknown/b")]
     for _ in range(2):
         answers = retriever.answer(read_queries(queries))
         nearest = [answer.hits[0].image.path for answer in answers if isinstance(answer, Answer)]
         assert nearest == [str(query) for query in queries], "each is nearest to itself"
-        assert len(retriever.reference._shown) <= 4, "what one query found"
+        assert len(retriever.searcher._shown) <= 4, "what one query found"
 
 
 def test_a_category_without_support_says_so(store: Store, small: Path) -> None:
@@ -116,9 +116,9 @@ def test_the_best_backbone_indexed_is_taken(store: Store, small: Path, weights: 
     with pytest.raises(UsageError, match="nothing is indexed yet"):
         Retriever(store, QueryOptions())
     run_index(store, small)
-    assert Retriever(store, QueryOptions()).reference.row.name == "hog"
+    assert Retriever(store, QueryOptions()).searcher.row.name == "hog"
     run_index(store, small, IndexOptions(backbones=("dinov2",), weights=weights, device="cpu"))
-    assert Retriever(store, QueryOptions()).reference.row.name == "dinov2"
+    assert Retriever(store, QueryOptions()).searcher.row.name == "dinov2"
     with pytest.raises(UsageError, match="nothing is indexed with clip; run `nearshot index DATA --backbone clip`"):
         Retriever(store, QueryOptions(backbone="clip"))
     with pytest.raises(UsageError, match="no backbone is called 'vgg'"):
@@ -163,11 +163,11 @@ def test_a_backbone_that_has_not_seen_all_shots_is_passed_over_and_named(
     dinov2 = IndexOptions(backbones=("dinov2",), weights=weights, device="cpu", batch_size=1)
     wishes = iter([False, False, True])
     run_index(store, small, dinov2, should_stop=lambda: next(wishes))
-    assert Retriever(store, QueryOptions()).reference.row.name == "hog"
+    assert Retriever(store, QueryOptions()).searcher.row.name == "hog"
     partial = Retriever(store, QueryOptions(backbone="dinov2"))
-    assert (partial.reference.coverage.covered, partial.reference.coverage.lacking) == (2, 2)
+    assert (partial.searcher.coverage.covered, partial.searcher.coverage.lacking) == (2, 2)
     run_index(store, small, dinov2)
-    assert Retriever(store, QueryOptions()).reference.row.name == "dinov2"
+    assert Retriever(store, QueryOptions()).searcher.row.name == "dinov2"
 
 
 def test_an_older_complete_index_of_a_backbone_serves_until_the_new_one_is(
@@ -179,5 +179,5 @@ def test_an_older_complete_index_of_a_backbone_serves_until_the_new_one_is(
     full = IndexOptions(backbones=("dinov2",), weights=weights, device="cpu")
     run_index(store, small, full)
     run_index(store, small, replace(full, precision=Precision.BF16, categories=("space",)))
-    assert Retriever(store, QueryOptions(backbone="dinov2")).reference.row.precision == "fp32"
-    assert Retriever(store, QueryOptions(backbone="dinov2", category="space")).reference.row.precision == "bf16"
+    assert Retriever(store, QueryOptions(backbone="dinov2")).searcher.row.precision == "fp32"
+    assert Retriever(store, QueryOptions(backbone="dinov2", category="space")).searcher.row.precision == "bf16"

@@ -159,16 +159,16 @@ def test_a_ranking_of_no_weight_changes_nothing() -> None:
 
 
 def test_words_have_unit_vectors_and_long_ones_are_cut(weights: Path) -> None:
-    from nearshot.backbones.choice import choose
     from nearshot.backbones.protocol import TextEncoder
+    from nearshot.backbones.resolve import resolve
     from nearshot.backbones.spec import parse_spec
 
-    clip = choose(parse_spec("clip"), weights=weights).load("cpu")
+    clip = resolve(parse_spec("clip"), weights=weights).load("cpu")
     assert isinstance(clip, TextEncoder)
     both = clip.encode_text(["a cat", "word " * 500])
     assert both.shape == (2, 16)
     assert both.dtype == np.float32
     assert np.allclose(clip.encode_text(["a cat"]), both[:1], atol=1e-6)
     assert np.allclose(np.linalg.norm(normalise(both), axis=1), 1)
-    resnet50 = choose(parse_spec("resnet50"), weights=weights).load("cpu")
+    resnet50 = resolve(parse_spec("resnet50"), weights=weights).load("cpu")
     assert not isinstance(resnet50, TextEncoder)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from nearshot.indexer.feedback import add_shot, reject, undo
 from nearshot.retriever import label_index, statistics_file
-from nearshot.retriever.choice import choose_row
+from nearshot.retriever.choose_backbone import choose_row
 from nearshot.retriever.options import QueryOptions
-from nearshot.retriever.reference import Reference
 from nearshot.retriever.scores import Labelled, Scorer, fit
+from nearshot.retriever.searcher import Searcher
 from nearshot.schema.errors import UsageError
 from nearshot.schema.labelled import labelled_vectors
 from nearshot.schema.store import Store
@@ -33,13 +33,13 @@ def _worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def opened(store: Store, score: Score) -> dict[str, float]:
-    """The scores of the first query by a reference that was just opened."""
+    """The scores of the first query by a searcher that was just opened."""
     with store.reading() as catalog:
-        reference = Reference(
+        searcher = Searcher(
             store, catalog, *choose_row(catalog, None, ["things"]), QueryOptions(category="things", score=score)
         )
-        vector = labelled_vectors(catalog, reference.row, "things", Role.QUERY).vectors[:1]
-    return reference._indexes["things"].scores(vector)
+        vector = labelled_vectors(catalog, searcher.row, "things", Role.QUERY).vectors[:1]
+    return searcher._indexes["things"].scores(vector)
 
 
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:

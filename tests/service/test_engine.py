@@ -21,7 +21,7 @@ def test_a_fused_backbone_shares_the_models_of_its_parts(store: Store, small: Pa
     fused = engine.served["lite0+hog"].backbone
     assert isinstance(fused, FusedBackbone)
     assert list(fused.parts) == [engine.served[name].backbone for name in ("lite0", "hog")]
-    assert engine.reference(QueryOptions(backbone="hog+lite0")).row.name == "lite0+hog"
+    assert engine.searcher(QueryOptions(backbone="hog+lite0")).row.name == "lite0+hog"
     assert sorted(engine.shared()) == ["hog", "lite0"], "an index run needs the parts only"
     engine.close()
     alone = Engine(store, Settings(backbones=("hog+lite0",)), Metrics())

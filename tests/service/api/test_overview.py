@@ -66,7 +66,10 @@ def test_an_error_that_nobody_foresaw_is_a_problem_too_and_the_next_is_served(
 
 @pytest.mark.parametrize(
     ("place", "slow"),
-    [("/v1/search?q=cat", "nearshot.service.engine.search"), ("/v1/status", "nearshot.service.api.overview.survey")],
+    [
+        ("/v1/search?q=cat", "nearshot.service.engine.search"),
+        ("/v1/status", "nearshot.service.api.overview.read_status"),
+    ],
 )
 def test_what_changes_nothing_is_not_waited_for_without_end(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, place: str, slow: str

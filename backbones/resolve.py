@@ -27,7 +27,7 @@ class Choice:
         return load_backbone(self.spec, self.location, device=device, precision=self.precision)
 
 
-def choose(
+def resolve(
     spec: Spec, *, row: BackboneRow | None = None, weights: Path | None = None, precision: Precision | None = None
 ) -> Choice:
     """Find a backbone's weights; what is not asked for is taken as the store's row has it, or else as the default.

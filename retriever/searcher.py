@@ -1,4 +1,4 @@
-"""The reference: all that queries are compared with, as one state of the store has it; it holds no model."""
+"""The searcher: all that queries are compared with, as one state of the store has it; it holds no model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.retriever.answer import Answer
-from nearshot.retriever.choice import Coverage, choose_categories
+from nearshot.retriever.choose_backbone import Coverage, choose_categories
 from nearshot.retriever.choose_score import choose_score
 from nearshot.retriever.context import Context, PolicyNote
 from nearshot.retriever.decision import Negative, decide
@@ -36,7 +36,7 @@ from nearshot.vectors.protocol import Neighbours, VectorStore, nearest
 from nearshot.vectors.snapshots import Scope, open_vectors
 
 SHOWN = 10_000
-"""Number of images a reference remembers, with their paths and labels, before it begins anew: some 5 MB. Where a query
+"""Number of images a searcher remembers, with their paths and labels, before it begins anew: some 5 MB. Where a query
 finds more than half as many, twice what it finds."""
 
 
@@ -49,8 +49,8 @@ class _Searched:
     vectors: VectorStore
 
 
-class Reference:
-    """Reference for one backbone's queries of a category (or all), by a score. Any number of threads may ask it.
+class Searcher:
+    """Searcher for one backbone's queries of a category (or all), by a score. Any number of threads may ask it.
 
     `revision` is the state of the store that it belongs to. `chosen` is the score, and why it was taken. `labels` are those
     searched: category to label to number of images. `coverage` tells whether the backbone has seen all support images. `stale`
@@ -139,7 +139,7 @@ class Reference:
         )
 
     def answer(self, name: str, vector: NDArray[np.float32], options: QueryOptions) -> Answer:
-        """Answer a unit vector (1, dimension) by options that have the category, score and against of this reference."""
+        """Answer a unit vector (1, dimension) by options that have the category, score and against of this searcher."""
         return self.decide(name, vector, self.search(vector, options), options)
 
     def search(self, vector: NDArray[np.float32], options: QueryOptions) -> Mapping[Role, list[Hit]]:

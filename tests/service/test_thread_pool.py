@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from nearshot.schema.errors import StoreError
-from nearshot.service.work import Work, while_connected
+from nearshot.service.thread_pool import ThreadPool, while_connected
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +69,7 @@ async def test_out_of_time_the_parts_end() -> None:
 
 
 async def test_what_takes_too_long_is_told_and_goes_on_and_what_waited_for_it_is_begun_no_more() -> None:
-    work, go_on, begun = Work(1, "test", seconds=0.05), threading.Event(), threading.Event()
+    work, go_on, begun = ThreadPool(1, "test", seconds=0.05), threading.Event(), threading.Event()
     with pytest.raises(TimeoutError):
         await work.do(go_on.wait, 20)
     assert work.busy, "nothing ends a thread"
@@ -83,7 +83,7 @@ async def test_what_takes_too_long_is_told_and_goes_on_and_what_waited_for_it_is
 
 
 async def test_it_can_end_without_waiting() -> None:
-    work, go_on = Work(1, "test", seconds=0.05), threading.Event()
+    work, go_on = ThreadPool(1, "test", seconds=0.05), threading.Event()
     with pytest.raises(TimeoutError):
         await work.do(go_on.wait, 20)
     work.close(wait=False)

@@ -1,4 +1,4 @@
-"""Drawings: what may take a minute, made on threads of its own, and given to all who ask for it meanwhile."""
+"""Single flight: what may take a minute, made on threads of its own, and given to all who ask for it meanwhile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from nearshot.schema.errors import FullError
-from nearshot.service.work import Work
+from nearshot.service.thread_pool import ThreadPool
 
 LOOK_SECONDS = 0.25
 """Limit on the delay before those who wait are told that the service is ending."""
@@ -16,7 +16,7 @@ LOOK_SECONDS = 0.25
 T = TypeVar("T")
 
 
-class Drawings:
+class SingleFlight:
     """Draws each thing once for all who ask at the same time. It belongs to one event loop.
 
     Who waits for more than `seconds` is told so (TimeoutError), and the drawing goes on: it is kept for as long again, for
@@ -24,7 +24,7 @@ class Drawings:
     """
 
     def __init__(self, threads: int, *, seconds: float, stopping: Callable[[], bool]) -> None:
-        self._work, self._seconds, self._stopping = Work(threads, "drawing"), seconds, stopping
+        self._work, self._seconds, self._stopping = ThreadPool(threads, "drawing"), seconds, stopping
         self._begun: dict[Hashable, asyncio.Task[Any]] = {}
 
     @property

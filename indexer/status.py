@@ -1,4 +1,4 @@
-"""The survey: what a store holds, what it lacks, and how far it lies behind the disk. Reads, and writes nothing."""
+"""Status: what a store holds, what it lacks, and how far it lies behind the disk. Reads, and writes nothing."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class CategoryState:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class Status:
     """All of it."""
 
     store: str
@@ -91,7 +91,7 @@ class Survey:
         }
 
 
-def survey(store: Store) -> Survey:
+def read_status(store: Store) -> Status:
     """Take stock of a store and of the data directories it was made from."""
     with store.reading() as catalog:
         backbones = catalog.backbones()
@@ -109,7 +109,7 @@ def survey(store: Store) -> Survey:
     # A failure under another cap on pixels counts as new; so look with the cap of the last run.
     cap = json.loads(last_run.arguments)["max_pixels"] if last_run else MAX_PIXELS
     roots_now = [_root_state(store, root, IndexOptions(max_pixels=cap)) for root in roots]
-    return Survey(str(store.directory), revision, roots_now, backbones, categories, failures, lapsed, last_run)
+    return Status(str(store.directory), revision, roots_now, backbones, categories, failures, lapsed, last_run)
 
 
 def _backbone_states(catalog: Catalog, row: BackboneRow) -> dict[tuple[str, str], BackboneState]:

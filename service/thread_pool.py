@@ -1,4 +1,4 @@
-"""Work: what takes a core or a disk, done on threads while the event loop goes on."""
+"""Thread pool: what takes a core or a disk, done on threads while the event loop goes on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Work:
+class ThreadPool:
     """A pool of threads, few on purpose: more images decoded at once than there are cores would only take more memory."""
 
     def __init__(self, threads: int, name: str, *, seconds: float | None = None) -> None:

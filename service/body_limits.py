@@ -1,4 +1,4 @@
-"""The intake: bodies arrive in time, and no more of them than there is room for."""
+"""Body limits: bodies arrive in time, and no more of them than there is room for."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
-from nearshot.service.intake import Intake
+from nearshot.service.body_limits import Intake
 
 pytestmark = pytest.mark.anyio
 

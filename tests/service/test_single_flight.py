@@ -1,4 +1,4 @@
-"""Drawings are made once for all who wait, and late ones are not lost."""
+"""SingleFlight are made once for all who wait, and late ones are not lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from nearshot.schema.errors import FullError, UsageError
-from nearshot.service.drawings import Drawings
+from nearshot.service.single_flight import SingleFlight
 
 pytestmark = pytest.mark.anyio
 
@@ -35,8 +35,8 @@ def slow() -> Iterator[Drawn]:
     drawn.may_end.set()
 
 
-def drawings(stopping: threading.Event | None = None) -> Drawings:
-    return Drawings(2, seconds=SECONDS, stopping=(stopping or threading.Event()).is_set)
+def drawings(stopping: threading.Event | None = None) -> SingleFlight:
+    return SingleFlight(2, seconds=SECONDS, stopping=(stopping or threading.Event()).is_set)
 
 
 async def test_all_who_ask_meanwhile_have_the_same_and_whoever_asks_later_a_new_one(slow: Drawn) -> None:

@@ -1,4 +1,4 @@
-"""Remembered: what takes long to make, for as long as the store stays as it is."""
+"""Revision cache: what takes long to make, for as long as the store stays as it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nearshot.schema.store import Store
 Made = TypeVar("Made")
 
 
-class Remembered(Generic[Made]):
+class RevisionCache(Generic[Made]):
     """The last few things that were made of a store, each made anew only when the store has changed. Safe from any thread.
 
     One is made at a time, and what is there waits for it.

@@ -1,4 +1,4 @@
-"""The choice of what answers: a backbone that the store was indexed with, and the categories that are searched."""
+"""Choosing what answers: a backbone that the store was indexed with, and the categories that are searched."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from nearshot.backbones.choice import choose
 from nearshot.backbones.protocol import Backbone
+from nearshot.backbones.resolve import resolve
 from nearshot.backbones.spec import by_preference, canonical_name, parse_spec, parts_of
 from nearshot.retriever.choose_score import best_score, evidence_by_score
 from nearshot.retriever.fused import FusedBackbone
@@ -134,7 +134,7 @@ def load_indexed(
             loaded.get(part.row.id) or load_indexed(store, part.row, weights=weights, device=device) for part in parts
         ]
         return FusedBackbone(row.name, ready, [part.weight for part in parts])
-    choice = choose(parse_spec(row.name), row=row, weights=weights)
+    choice = resolve(parse_spec(row.name), row=row, weights=weights)
     backbone = choice.load(device)
     if backbone.description.fingerprint != row.fingerprint:
         raise WeightsError(

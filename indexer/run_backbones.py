@@ -1,4 +1,4 @@
-"""Selection: which backbones a run uses, each loaded when it is first needed and not before."""
+"""Backbones of a run: which it uses, each loaded when it is first needed and not before."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from itertools import chain
 from types import MappingProxyType
 
-from nearshot.backbones.choice import Choice, choose
 from nearshot.backbones.protocol import Backbone
+from nearshot.backbones.resolve import Choice, resolve
 from nearshot.backbones.spec import NAMED, parse_spec, parts_of
 from nearshot.indexer.options import IndexOptions
 from nearshot.schema.catalog import BackboneRow, Catalog
@@ -107,7 +107,7 @@ def select_backbones(
         wanted = chain.from_iterable(parts_of(name) for name in options.backbones or [*NAMED, *rows])
         for name in dict.fromkeys(wanted):
             try:
-                choices[name] = choose(
+                choices[name] = resolve(
                     parse_spec(name), row=rows.get(name), weights=options.weights, precision=options.precision
                 )
             except WeightsError as error:
