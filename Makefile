@@ -27,7 +27,7 @@ docs: $(VENV)/installed
 promises: $(VENV)/installed
 	$(BIN)/python -m tests.promises
 
-# Published figures with the real weights, CIFAR-10 and STL-10; needs a network, 15 GB, and an hour on a GPU.
+# Published figures with the real weights, CIFAR-10 and STL-10; needs a network, and without a GPU much time.
 reproduce: $(VENV)/installed
 	$(BIN)/python -m benchmarks.reproduce $(ARGUMENTS)
 

@@ -5,25 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nearshot.schema.errors import UsageError, option
-from nearshot.schema.vocabulary import Precision
+from nearshot.schema.vocabulary import Device, Precision
 
 if TYPE_CHECKING:
     import torch
-
-DEVICES = ("auto", "cuda", "mps", "cpu")
 
 
 def choose_device(name: str = "auto") -> torch.device:
     """The torch device of a name (`cuda:1` too); `auto` takes cuda, else mps, else cpu. UsageError for one that is not here."""
     import torch
 
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
+    available: dict[str, bool] = {
+        Device.CUDA: torch.cuda.is_available(),
+        Device.MPS: torch.backends.mps.is_available(),
+        Device.CPU: True,
+    }
+    if name == Device.AUTO:
         return torch.device(next(kind for kind, there in available.items() if there))
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"{option('device')} {name} is not a device; choose from {', '.join(DEVICES)}") from error
+        raise UsageError(f"{option('device')} {name} is not a device; choose from {', '.join(Device)}") from error
     too_high = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
     if not available.get(device.type, False) or too_high:
         raise UsageError(

@@ -14,7 +14,7 @@ from nearshot.schema.vocabulary import Precision
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Resolved:
     """A backbone whose weights were found, not loaded yet. Equal signatures load to equal fingerprints."""
 
     spec: Spec
@@ -29,7 +29,7 @@ class Choice:
 
 def resolve(
     spec: Spec, *, row: BackboneRow | None = None, weights: Path | None = None, precision: Precision | None = None
-) -> Choice:
+) -> Resolved:
     """Find a backbone's weights; what is not asked for is taken as the store's row has it, or else as the default.
 
     Raises WeightsError, saying where it looked and what to do, where the weights are not on this machine.
@@ -39,4 +39,4 @@ def resolve(
     taken = precision or (Precision(row.precision) if row else Precision.FP32)
     if spec.library == Library.SCIKIT_IMAGE:
         taken = Precision.FP32  # it has no weights to cast
-    return Choice(spec, location, taken, signature(spec, location, taken))
+    return Resolved(spec, location, taken, signature(spec, location, taken))

@@ -18,7 +18,7 @@ def as_function(transform: Any) -> Callable[[Image.Image], NDArray[np.float32]]:
     """Return a function that maps an RGB picture to float32 (3, H, W), bit for bit as the transform does.
 
     Where it ends by scaling to [0, 1] and normalising, each level of each channel has one value, which the transform's own
-    steps give once for all: looking them up takes a fifth of the time (benchmarks/README.md).
+    steps give once for all: looking them up takes half the time (benchmarks/README.md).
     """
     steps = list(transform.transforms) if isinstance(transform, transforms.Compose) else []
     if [type(step).__name__ for step in steps[-2:]] not in (["ToTensor", "Normalize"], ["MaybeToTensor", "Normalize"]):

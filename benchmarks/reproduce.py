@@ -2,9 +2,9 @@
 
     python -m benchmarks.reproduce [--directory reproduced] [--archives DIR] [--weights DIR] [--shots N] [--device auto]
 
-Needs a network (unless --archives and --weights have it all), 15 GB of disk, and an hour on a GPU or a day on a CPU. What was
-done is kept, and the next run goes on from there. Exit status 1 where a figure is further from the published one than it
-should be. Published figures, in per cent:
+Needs a network (unless --archives and --weights have it all) and the disk for both data sets, twice; without a GPU it takes
+long (73,000 images through three backbones). What was done is kept, and the next run goes on from there. Exit status 1 where
+a figure is further from the published one than it should be. Published figures, in per cent:
 
 - DINOv2 ViT-B/14, CIFAR-10, 98.7: a linear classifier on frozen features (Oquab et al., 2023, arXiv:2304.07193, fine-grained
   benchmarks). Here their own 20 nearest neighbours vote (`knn_vote`) by all 50,000 training images, which lags a little.
@@ -93,10 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     nearshot("evaluate", "--store", str(store), *few, "--output", str(directory / "report"))
     figures = measure(store, chosen.weights, chosen.device)
     print(f"\n{'figure':<58} {'published':>9} {'found':>7}  may differ by")
-    for one in figures:
-        verdict = "" if one.holds else "  TOO FAR"
-        print(f"{one.name:<58} {one.published:>9.1f} {one.found:>7.2f}  {one.tolerance:g}{verdict}")
-    off = sum(not one.holds for one in figures)
+    for figure in figures:
+        verdict = "" if figure.holds else "  TOO FAR"
+        print(f"{figure.name:<58} {figure.published:>9.1f} {figure.found:>7.2f}  {figure.tolerance:g}{verdict}")
+    off = sum(not figure.holds for figure in figures)
     print(f"{off} of {len(figures)} figures are further off than they should be" if off else "all figures hold")
     return 1 if off else 0
 

@@ -107,7 +107,7 @@ def _rows(store_directory: Path, weights: Path | None) -> list[dict[str, Any]]:
     for name in fused:
         problem = "; ".join(filter(None, (problems[part] for part in parts_of(name)))) or None
         licence = " and ".join(licences[part] or "?" for part in parts_of(name))
-        facts = {"name": name, "kind": "fused", "dimension": known[name].dimension, "source": known[name].source}
+        kind = {"name": name, "kind": "fused", "dimension": known[name].dimension, "source": known[name].source}
         state = {"licence": licence, "available": problem is None, "weights": None, "problem": problem, "indexed": True}
-        rows.append(facts | state)
+        rows.append(kind | state)
     return rows

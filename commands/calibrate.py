@@ -102,16 +102,16 @@ def calibrate(
         **chosen,
     )
     with Store(store_directory) as store:
-        made, tried = [], []
+        calibrations, tried = [], []
         for outcome in calibrate_all(store, options):
             if isinstance(outcome, FusionTried):
                 tried.append(outcome)
             else:
-                made.append(outcome)
+                calibrations.append(outcome)
             if as_json:
                 click.echo(json.dumps(outcome.as_json()))
     if not as_json:
-        _print(made, tried)
+        _print(calibrations, tried)
 
 
 def _print(made: Sequence[Calibration], tried: Sequence[FusionTried]) -> None:

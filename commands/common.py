@@ -85,7 +85,7 @@ def max_pixels_option(function: Function) -> Function:
 
 def one_of(kind: type[StrEnum]) -> click.Choice[str]:
     """The values of an enumeration, to choose from."""
-    return click.Choice([one.value for one in kind])
+    return click.Choice([member.value for member in kind])
 
 
 def score_option(function: Function) -> Function:

@@ -56,9 +56,8 @@ def mark(
 
     Labelled queries need no marks: what has their label is right.
     """
-    from nearshot.indexer.feedback import find_images
-    from nearshot.retriever.marking import mark_hit, mark_result
-    from nearshot.retriever.search import SearchOptions, search
+    from nearshot.retriever.marking import LISTED, mark_files, mark_found
+    from nearshot.retriever.search import SearchOptions
     from nearshot.schema.store import Store
 
     if (words is None) == (image is None):
@@ -66,30 +65,11 @@ def mark(
     if (right is None) != undo:
         raise UsageError("give --right or --not, or --undo to take back what was said")
     with Store(store_directory) as store:
-        ids = find_images(store, hits)
         if image is not None:
-            [query_id] = find_images(store, [image])
-            for hit_id in ids:
-                mark_hit(store, query_id, hit_id, right)
+            mark_files(store, image, hits, right)
         else:
-            options = SearchOptions(mode=Mode(mode), limit=1000, device=device, weights=weights)
-            results = search(store, str(words), options)
-            found = {one.image.id: one for one in results.found}
-            for path, hit_id in zip(hits, ids, strict=True):
-                if hit_id not in found:
-                    raise UsageError(f"{path} is not among the first {options.limit} results for '{words}'")
-            for hit_id in ids:
-                place = (found[hit_id].place, found[hit_id].score)
-                mark_result(
-                    store,
-                    str(words),
-                    results.mode,
-                    hit_id,
-                    right,
-                    rank=place[0],
-                    score=place[1],
-                    backbone=None if results.mode == Mode.CAPTIONS else results.backbone,
-                )
+            options = SearchOptions(mode=Mode(mode), limit=LISTED, device=device, weights=weights)
+            mark_found(store, str(words), options, hits, right)
     said = {None: "no longer marked", True: "right", False: "not right"}[right]
     for path in hits:
         click.echo(

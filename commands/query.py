@@ -121,8 +121,6 @@ def query(
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other")
     chosen["against"], chosen["score"] = Against(chosen["against"]), Score(chosen["score"]) if chosen["score"] else None
-    if chosen["text"] is not None and not chosen["text"].strip():
-        raise UsageError("--text needs words")
     options = QueryOptions(**chosen)
     standard_input = sys.stdin.buffer.read() if any(str(path) == STANDARD_INPUT for path in images) else None
     with _asked(server, store_directory, options) as (context, answer):

@@ -114,7 +114,7 @@ class Evaluation:
     def _table(self, name: str) -> Any:
         from nearshot.evaluation.tables import all_tables
 
-        table = next(one for one in all_tables(self) if one.name == name)
+        table = {table.name: table for table in all_tables(self)}[name]
         try:
             import pandas as pd
         except ImportError:

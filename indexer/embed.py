@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.indexer.load import Loaded
-from nearshot.indexer.run_backbones import Selection
+from nearshot.indexer.run_backbones import RunBackbones
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.editor import Embedding
 from nearshot.vectors.normalise import find_faults, normalise
@@ -32,7 +32,7 @@ class Embedded:
                 yield Embedding(content_ids[sha256], backbone_ids[name], None, reason)
 
 
-def embed(batch: Iterable[Loaded], catalog: Catalog, selection: Selection) -> Embedded:
+def embed(batch: Iterable[Loaded], catalog: Catalog, selection: RunBackbones) -> Embedded:
     """Encode and normalise what a batch's contents still lack.
 
     A content that came twice, in the batch or since it was loaded, is encoded once.

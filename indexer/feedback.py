@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import uuid
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from nearshot.schema.contract import ADDED, SUPPORT_DIRECTORY, is_label
 from nearshot.schema.editor import SeenImage
 from nearshot.schema.errors import UsageError, option
 from nearshot.schema.feedback import FeedbackRow, add_feedback, feedback_in_force, undo_feedback
+from nearshot.schema.files import read_indexed
 from nearshot.schema.images import FileState, FoundImage
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Action, Role
@@ -137,41 +136,17 @@ def undo(store: Store, image: Path, action: Action, category: str | None = None)
     return said
 
 
-def find_images(store: Store, paths: Sequence[Path]) -> list[int]:
-    """The ids of indexed images, by their paths, else by their content; UsageError for one that is not indexed as it is now."""
-    ids = []
-    with store.reading() as catalog:
-        for image in paths:
-            path = Path(os.path.realpath(image))
-            try:
-                content = catalog.content(hashlib.sha256(path.read_bytes()).hexdigest())
-            except OSError as error:
-                raise UsageError(f"{image} cannot be read: {error.strerror or error}") from error
-            placed = catalog.images_of(content[0]) if content else []
-            own = [one.id for one in placed if Path(one.root, one.path) == path] or [one.id for one in placed]
-            if not own:
-                raise UsageError(f"{image} is not indexed as it is now; run `nearshot index`")
-            ids.append(own[0])
-    return ids
-
-
 def _find(catalog: Catalog, image: Path, category: str | None) -> _Named:
     """Find what the store knows of an image: by its path, else by its content."""
-    path = Path(os.path.realpath(image))
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{image} cannot be read: {error.strerror or error}") from error
-    sha256 = hashlib.sha256(data).hexdigest()
-    content = catalog.content(sha256)
-    placed = catalog.images_of(content[0]) if content else []
+    path, data, sha256, content_id = read_indexed(catalog, image)
+    placed = catalog.images_of(content_id) if content_id is not None else []
     roles = {image_id: one.role for image_id, one in catalog.shown([one.id for one in placed]).items()}
     shown = [one for one in placed if roles[one.id] == Role.QUERY]
     if placed and not shown:
         raise UsageError(f"{image} is a shot already; only queries can be labelled or rejected")
     own = [one for one in shown if Path(one.root, one.path) == path] or shown
     wanted = [one for one in own if category in (None, one.category)]
-    if content is None or not wanted:
+    if content_id is None or not wanted:
         where = f" in category '{category}'" if own else ""
         raise UsageError(
             f"{image} is not indexed{where} as it is now; put it below <category>/6.preprocessed/ and run `nearshot index`"
@@ -182,7 +157,7 @@ def _find(catalog: Catalog, image: Path, category: str | None) -> _Named:
             f"{image} lies in several categories: {', '.join(categories)}; name one with {option('category')}"
         )
     first = wanted[0]
-    return _Named(path, data, sha256, content[0], first.root_id, Path(first.root), first.category)
+    return _Named(path, data, sha256, content_id, first.root_id, Path(first.root), first.category)
 
 
 def _lies_straight(named: _Named, label: str) -> bool:

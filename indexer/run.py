@@ -22,7 +22,7 @@ from nearshot.indexer.embed import embed
 from nearshot.indexer.load import Loaded, Loader
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.report import BackboneCount, Failure, Report
-from nearshot.indexer.run_backbones import Selection, select_backbones
+from nearshot.indexer.run_backbones import RunBackbones, select_backbones
 from nearshot.indexer.sidecars import take_up
 from nearshot.indexer.tasks import Task, changed_tasks, lacking_tasks
 from nearshot.schema.catalog import BackboneRow, Catalog
@@ -88,7 +88,7 @@ class IndexRun:
                 with self._store.writing() as editor:
                     editor.end_run(run_id, finished=utc_now(), outcome=outcome, report=self.report.as_json())
 
-    def _run(self, found: Discovery, root_id: int, selection: Selection) -> Iterator[Progress]:
+    def _run(self, found: Discovery, root_id: int, selection: RunBackbones) -> Iterator[Progress]:
         report = self.report
         report.breaches, report.skipped_backbones = found.breaches, selection.skipped
         report.backbones = {name: BackboneCount() for name in selection.names}
@@ -119,7 +119,7 @@ class IndexRun:
                 count.reused = max(0, there - count.embedded)
 
     def _read(
-        self, tasks: Sequence[Task], committer: Committer, selection: Selection, *, must_load: bool
+        self, tasks: Sequence[Task], committer: Committer, selection: RunBackbones, *, must_load: bool
     ) -> Iterator[Progress]:
         """Load on threads; embed and commit batch after batch; write snapshots now and then."""
         if must_load:
@@ -147,7 +147,7 @@ class IndexRun:
                 unsaved = 0
             yield Progress(done, len(tasks), self.report.failed)
 
-    def _backbones_lacking(self, selection: Selection) -> Callable[[str], list[str]]:
+    def _backbones_lacking(self, selection: RunBackbones) -> Callable[[str], list[str]]:
         """The question that a loader asks of every file: which backbones have not dealt with this SHA-256?"""
 
         def lacking(sha256: str) -> list[str]:

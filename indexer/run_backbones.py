@@ -8,7 +8,7 @@ from itertools import chain
 from types import MappingProxyType
 
 from nearshot.backbones.protocol import Backbone
-from nearshot.backbones.resolve import Choice, resolve
+from nearshot.backbones.resolve import Resolved, resolve
 from nearshot.backbones.spec import NAMED, parse_spec, parts_of
 from nearshot.indexer.options import IndexOptions
 from nearshot.schema.catalog import BackboneRow, Catalog
@@ -16,7 +16,7 @@ from nearshot.schema.errors import WeightsError
 from nearshot.schema.store import Store
 
 
-class Selection:
+class RunBackbones:
     """The backbones of a run, and those that it goes without (`skipped`: name to reason).
 
     A backbone whose signature the store knows has a row, and need not be loaded to tell what it has dealt with. Of `ready`
@@ -27,7 +27,7 @@ class Selection:
         self,
         store: Store,
         device: str,
-        choices: dict[str, Choice],
+        choices: dict[str, Resolved],
         skipped: dict[str, str],
         ready: Mapping[str, Backbone],
     ) -> None:
@@ -99,7 +99,7 @@ class Selection:
 
 def select_backbones(
     store: Store, options: IndexOptions, ready: Mapping[str, Backbone] = MappingProxyType({})
-) -> Selection:
+) -> RunBackbones:
     """Take the backbones asked for (WeightsError where one is not available), or else every one whose weights are here."""
     with store.reading() as catalog:
         rows = {row.name: row for row in catalog.backbones()}
@@ -114,6 +114,6 @@ def select_backbones(
                 if options.backbones:
                     raise
                 skipped[name] = str(error)
-        selection = Selection(store, options.device, choices, skipped, ready)
+        selection = RunBackbones(store, options.device, choices, skipped, ready)
         selection.remember(catalog)
     return selection

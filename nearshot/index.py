@@ -8,13 +8,11 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from nearshot.backbones.decode import upright
 from nearshot.backbones.limits import MAX_PIXELS
 from nearshot.backbones.protocol import Backbone
 from nearshot.evaluation.evaluate import Evaluation, EvaluationOptions, evaluate
@@ -26,20 +24,21 @@ from nearshot.indexer.report import Report
 from nearshot.indexer.run import IndexRun
 from nearshot.indexer.status import Status, read_status
 from nearshot.indexer.verify import Finding, verify
+from nearshot.picture import Picture, is_picture, read_picture
 from nearshot.progress import progress_bar
 from nearshot.retriever.answer import Answer, Unreadable
 from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
 from nearshot.retriever.calibration import Aim, Aims
 from nearshot.retriever.choose_backbone import choose_categories, choose_row, load_indexed
 from nearshot.retriever.embedding import encode_words
-from nearshot.retriever.find_policy import Calibration, FusionTried
+from nearshot.retriever.find_policy import Calibration
+from nearshot.retriever.marking import LISTED, mark_files, mark_found
 from nearshot.retriever.options import QueryOptions
-from nearshot.retriever.retriever import Retriever
+from nearshot.retriever.retriever import Given, Retriever
 from nearshot.retriever.search import Results, SearchOptions, search
-from nearshot.retriever.sources import read_queries
 from nearshot.schema.captions import ImageFilter
 from nearshot.schema.catalog import BackboneRow
-from nearshot.schema.errors import ImageError, UsageError
+from nearshot.schema.errors import ImageError, UsageError, option
 from nearshot.schema.images import Shown
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Action, Against, Guard, Mode, Precision, Role, Score
@@ -48,10 +47,7 @@ from nearshot.vectors.snapshots import Scope, open_vectors
 if TYPE_CHECKING:
     from types import TracebackType
 
-Picture = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
-"""An image: a path, its encoded bytes, a PIL image, or an array (height, width, 3) uint8, RGB."""
-
-Choice = TypeVar("Choice", bound=StrEnum)
+Value = TypeVar("Value", bound=StrEnum)
 
 RETRIEVERS = 8
 """Limit on how many sets of options are kept ready to answer."""
@@ -82,12 +78,31 @@ def open(
     return Index(Store(Path(directory), create=create), device=device, weights=Path(weights) if weights else None)
 
 
+class Choices(TypedDict, total=False):
+    """Options of a query, as `retriever.options.QueryOptions` has them; what is not given is as calibrated."""
+
+    backbone: str | None
+    category: str | None
+    score: str | None
+    threshold: float | None
+    margin_floor: float | None
+    top_k: int
+    against: str
+    coverage: float | None
+    false: float | None
+    text: str | None
+    text_weight: float
+    captions: bool
+    max_pixels: int
+
+
 class Index:
     """An open index. Any number of threads may use it; models are loaded once, when they are first needed."""
 
     def __init__(self, store: Store, *, device: str = "auto", weights: Path | None = None) -> None:
         """Take over an open store; `nearshot.open` is the usual way."""
-        self._store, self._device, self._weights = store, device, weights
+        self._opened: Store | None = store
+        self._directory, self._device, self._weights = store.directory, device, weights
         self._loaded: dict[int, Backbone] = {}
         self._retrievers: OrderedDict[QueryOptions, Retriever] = OrderedDict()
         self._opening, self._encoding = threading.Lock(), threading.Lock()
@@ -101,18 +116,26 @@ class Index:
         self.close()
 
     def __repr__(self) -> str:
-        return f"nearshot.open({str(self._store.directory)!r})"
+        return f"nearshot.open({str(self._directory)!r})"
 
     def close(self) -> None:
-        """Close the store, and let go of the models."""
+        """Close the store, and let go of the models; what is asked from then on is a UsageError."""
         self._retrievers.clear()
         self._loaded.clear()
-        self._store.close()
+        if self._opened is not None:
+            self._opened.close()
+        self._opened = None
+
+    @property
+    def _store(self) -> Store:
+        if self._opened is None:
+            raise UsageError(f"{self._directory} was closed; open it again with nearshot.open")
+        return self._opened
 
     @property
     def path(self) -> Path:
         """The directory of the index, absolute."""
-        return self._store.directory
+        return self._directory
 
     @property
     def backbones(self) -> list[str]:
@@ -179,11 +202,13 @@ class Index:
         return run.report
 
     @overload
-    def query(self, images: Picture, **options: Any) -> Answer: ...
+    def query(self, images: Picture, **options: Unpack[Choices]) -> Answer: ...  # type: ignore[overload-overlap]
     @overload
-    def query(self, images: Iterable[Picture], **options: Any) -> list[Answer | Unreadable]: ...
+    def query(self, images: Iterable[Picture], **options: Unpack[Choices]) -> list[Answer | Unreadable]: ...
 
-    def query(self, images: Picture | Iterable[Picture], **options: Any) -> Answer | list[Answer | Unreadable]:
+    def query(
+        self, images: Picture | Iterable[Picture], **options: Unpack[Choices]
+    ) -> Answer | list[Answer | Unreadable]:
         """Recognise an image, or many at once.
 
         Args:
@@ -201,16 +226,16 @@ class Index:
             UsageError: an option makes no sense, or nothing is indexed by it.
             WeightsError: the backbone is not available on this machine, or is not the one that images were indexed with.
         """
-        single = isinstance(images, str | os.PathLike | bytes | Image.Image | np.ndarray)
-        given: Iterable[Picture] = [images] if single else images  # type: ignore[list-item, assignment]
-        if not single:
-            return list(self.answers(given, **options))
-        [answer] = self.answers(given, **options)
+        if not is_picture(images) and not isinstance(images, Iterable):
+            raise UsageError(f"{type(images).__name__} is no image; give a path, bytes, a PIL image, an array, or many")
+        if not is_picture(images):
+            return list(self.answers(images, **options))  # type: ignore[arg-type]
+        [answer] = self.answers([images], **options)  # type: ignore[list-item]
         if isinstance(answer, Unreadable):
             raise ImageError(f"{answer.path}: {answer.reason}")
         return answer
 
-    def answers(self, images: Iterable[Picture], **options: Any) -> Iterator[Answer | Unreadable]:
+    def answers(self, images: Iterable[Picture], **options: Unpack[Choices]) -> Iterator[Answer | Unreadable]:
         """Recognise a stream of images, of any length, one answer at a time; see `query`.
 
         Args:
@@ -227,11 +252,11 @@ class Index:
         chosen = self._options(options)
         pictures: deque[Picture] = deque()
 
-        def named() -> Iterator[tuple[str, bytes | Image.Image | OSError]]:
+        def named() -> Iterator[tuple[str, Given]]:
             for number, image in enumerate(images, start=1):
-                name, encoded = _read(image, number)
+                given = read_picture(image, number)
                 pictures.append(image)
-                yield name, encoded
+                yield given
 
         for answer in self._retriever(chosen).answer(named()):
             picture = pictures.popleft()
@@ -271,7 +296,7 @@ class Index:
             mode=_chosen(Mode, mode, "mode") or Mode.AUTO,
             wanted=wanted,
             limit=limit,
-            false=_share(false, "false"),
+            false=false,
             device=self._device,
             weights=self._weights,
         )
@@ -316,8 +341,8 @@ class Index:
         rates = {Aim.FALSE_ACCEPT: false_accept, Aim.WRONG: wrong, Aim.FALSE_REJECT: false_reject}
         options = CalibrationOptions(
             aims=Aims(
-                {aim: share for aim, rate in rates.items() if (share := _share(rate, aim)) is not None},
-                _share(confidence, "confidence"),
+                {aim: rate for aim, rate in rates.items() if rate is not None},
+                confidence,
             ),
             guard=_chosen(Guard, strangers, "strangers") or Guard.AUTO,
             every=all_queries,
@@ -328,7 +353,7 @@ class Index:
             device=self._device,
             weights=self._weights,
         )
-        return [made for made in calibrate_all(self._store, options) if not isinstance(made, FusionTried)]
+        return [each for each in calibrate_all(self._store, options) if isinstance(each, Calibration)]
 
     def evaluate(
         self,
@@ -390,6 +415,36 @@ class Index:
             UsageError: the image is not indexed, or was rejected already.
         """
         reject(self._store, Path(image), category)
+
+    def mark(
+        self,
+        hits: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        right: bool | None,
+        *,
+        image: str | os.PathLike[str] | None = None,
+        words: str | None = None,
+        mode: str = "auto",
+    ) -> None:
+        """Say whether hits of an image, or results of words, are right: lists with `false` end by it.
+
+        Args:
+            hits: the path of an indexed image, or several; all are marked, or none.
+            right: whether they are; None takes back what was said.
+            image: they are hits of this indexed query.
+            words: they are results of a search for these.
+            mode: the mode of that search.
+
+        Raises:
+            UsageError: not one of `image` and `words` is given, or a hit is not indexed, or not among the results.
+        """
+        paths = [Path(hits)] if isinstance(hits, str | os.PathLike) else [Path(hit) for hit in hits]
+        if (image is None) == (words is None):
+            raise UsageError(f"give {option('image')} or {option('words')}: what they are hits of")
+        if image is not None:
+            mark_files(self._store, Path(image), paths, right)
+            return
+        searched = SearchOptions(mode=_required(Mode, mode, "mode"), limit=LISTED)
+        mark_found(self._store, str(words), searched, paths, right, self._encode_words)
 
     def undo(self, image: str | os.PathLike[str], action: str, *, category: str | None = None) -> None:
         """Take back what was said of an image.
@@ -514,17 +569,14 @@ class Index:
         """
         return list(verify(self._store, repair=repair))
 
-    def _options(self, given: dict[str, Any]) -> QueryOptions:
+    def _options(self, given: Choices) -> QueryOptions:
         known = {name for name in QueryOptions.__dataclass_fields__ if name not in ("device", "weights")}
         if unknown := sorted(set(given) - known):
             raise UsageError(f"query has no option '{unknown[0]}'; there are {', '.join(sorted(known))}")
-        options = dict(given)
-        if options.get("score") == "auto":
-            options["score"] = None
-        options["score"] = _chosen(Score, options.get("score"), "score")
+        options: dict[str, Any] = dict(given)
+        asked = options.get("score")
+        options["score"] = None if asked == "auto" else _chosen(Score, asked, "score")
         options["against"] = _chosen(Against, options.get("against"), "against") or Against.SUPPORT
-        for name in ("coverage", "false"):
-            options[name] = _share(options.get(name), name)
         return QueryOptions(**options, device=self._device, weights=self._weights)
 
     def _retriever(self, options: QueryOptions) -> Retriever:
@@ -549,51 +601,17 @@ class Index:
             return encode_words(self._loaded[row.id], words)
 
 
-def _read(image: Picture, number: int) -> tuple[str, bytes | Image.Image | OSError]:
-    """Return what to call an image, and its bytes or pixels."""
-    if isinstance(image, bytes):
-        return f"image {number}", image
-    if isinstance(image, Image.Image):
-        return str(getattr(image, "filename", "") or f"image {number}"), _upright(image)
-    if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise UsageError(
-                f"an array of shape {image.shape} and dtype {image.dtype} is no image; give (height, width, 3) uint8, RGB"
-            )
-        return f"image {number}", Image.fromarray(np.ascontiguousarray(image))
-    if not isinstance(image, str | os.PathLike):
-        raise UsageError(f"{type(image).__name__} is no image; give a path, bytes, a PIL image or an array")
-    path = Path(image)
-    if path.is_dir():
-        raise UsageError(f"{path} is a directory; give its images, such as sorted(Path({str(path)!r}).iterdir())")
-    [(name, data)] = read_queries([path])
-    return name, data
-
-
-def _upright(image: Image.Image) -> Image.Image | OSError:
-    try:
-        return upright(image)
-    except ImageError as error:
-        return OSError(str(error))
-
-
 def _names(names: Sequence[str]) -> Sequence[str]:
     """Names, also where one was given without a list around it."""
     return [names] if isinstance(names, str) else names
 
 
-def _chosen(kind: type[Choice], value: str | None, option: str) -> Choice | None:
-    return None if value is None else _required(kind, value, option)
+def _chosen(kind: type[Value], value: str | None, name: str) -> Value | None:
+    return None if value is None else _required(kind, value, name)
 
 
-def _required(kind: type[Choice], value: str, option: str) -> Choice:
+def _required(kind: type[Value], value: str, name: str) -> Value:
     try:
         return kind(value)
     except ValueError:
-        raise UsageError(f"{option} cannot be '{value}'; take {', '.join(kind)}") from None
-
-
-def _share(value: float | None, option: str) -> float | None:
-    if value is not None and not 0 < value < 1:
-        raise UsageError(f"{option} is a share between 0 and 1, not {value}")
-    return value
+        raise UsageError(f"{option(name)} cannot be '{value}'; take {', '.join(kind)}") from None

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -70,34 +71,35 @@ def calibrate_all(store: Store, options: CalibrationOptions) -> Iterator[Calibra
         categories = choose_supported(catalog, options.categories)
     negatives = {row.id: _embed_all(store, row, options) if options.negatives else {} for row in rows}
     for category in categories:
-        made: dict[BackboneRow, list[Calibration]] = {}
+        calibrations: dict[BackboneRow, list[Calibration]] = {}
         for row in rows:
-            made[row] = []
+            calibrations[row] = []
             for calibration in calibrate(store, row, category, options, negatives=negatives[row.id]):
-                made[row].append(calibration)
+                calibrations[row].append(calibration)
                 yield calibration
-        yield from _calibrate_pairs(store, category, options, made, negatives)
+        yield from _calibrate_pairs(store, category, options, calibrations, negatives)
 
 
 def _calibrate_pairs(
     store: Store,
     category: str,
     options: CalibrationOptions,
-    made: Mapping[BackboneRow, Sequence[Calibration]],
+    calibrations: Mapping[BackboneRow, Sequence[Calibration]],
     negatives: Mapping[int, ByHash],
 ) -> Iterator[Calibration | FusionTried]:
     """Try the best backbone fused with each that is as good; where that is better than the best, fuse the store's vectors."""
-    best = best_by_evidence([one for each in made.values() for one in each])
+    every = list(chain.from_iterable(calibrations.values()))
+    best = best_by_evidence(every)
     if best is None:
         return
-    rows = {row.name: row for row in made}
-    for name in equally_good([one for each in made.values() for one in each], best):
+    rows = {row.name: row for row in calibrations}
+    for name in equally_good(every, best):
         parts = [rows[part] for part in parts_of(name)]
         with store.reading() as catalog:
             weights = [part.weight for part in find_parts(catalog, parts)]
             first, second = (_read(catalog, row, category, options, negatives[row.id]) for row in parts)
         together = join_material(first, second, weights)
-        better = best_by_evidence([one for one, _ in _find_policies(name, category, options, together)])
+        better = best_by_evidence([calibration for calibration, _ in _find_policies(name, category, options, together)])
         if better is None:
             continue
         pays = fusing_pays(better, best)
@@ -107,8 +109,8 @@ def _calibrate_pairs(
         with store.held("nearshot calibrate"):
             fused, _ = fuse(store, parts)
             with store.reading() as catalog:
-                every = sorted({each for role in Role for each in catalog.categories(role)})
-            write_snapshots(store, [Scope(fused, each, role) for each in every for role in Role])
+                names = sorted({each for role in Role for each in catalog.categories(role)})
+            write_snapshots(store, [Scope(fused, each, role) for each in names for role in Role])
         yield from calibrate(store, fused, category, options, negatives=together.negatives)
 
 

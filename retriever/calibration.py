@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, binom
 
+from nearshot.retriever.options import check_share
 from nearshot.retriever.scores import DECIMALS
 
 STEP = 10.0**-DECIMALS
@@ -46,6 +47,11 @@ class Aims:
 
     rates: Mapping[Aim, float]
     confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a rate or a confidence that is no share between 0 and 1."""
+        for name, share in (*self.rates.items(), ("confidence", self.confidence)):
+            check_share(name.replace("-", "_"), share)
 
     @property
     def risk(self) -> float | None:

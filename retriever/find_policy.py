@@ -285,17 +285,17 @@ def best_by_evidence(made: Sequence[Calibration]) -> Calibration | None:
     return max(best, key=lambda one: round(one.evidence, 3), default=None)
 
 
-def equally_good(made: Sequence[Calibration], best: Calibration) -> list[str]:
+def equally_good(calibrations: Sequence[Calibration], best: Calibration) -> list[str]:
     """The best backbone of a category with each that comes near it, as fused names; none that is there already."""
-    backbones = dict.fromkeys(one.backbone for one in made)
+    backbones = dict.fromkeys(calibration.backbone for calibration in calibrations)
     single = [name for name in backbones if len(parts_of(name)) == 1]
     if best.backbone not in single:
         return []
-    nearest = {other: best_by_evidence([one for one in made if one.backbone == other]) for other in single}
+    nearest = {other: best_by_evidence([each for each in calibrations if each.backbone == other]) for other in single}
     names = [
         canonical_name(f"{best.backbone}+{other}")
-        for other, one in nearest.items()
-        if one is not None and other != best.backbone and best.evidence - one.evidence <= EQUAL
+        for other, theirs in nearest.items()
+        if theirs is not None and other != best.backbone and best.evidence - theirs.evidence <= EQUAL
     ]
     return [name for name in names if name not in backbones]
 

@@ -46,7 +46,7 @@ class FusedBackbone:
 
     def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
         """The vectors (n, dimension) of n >= 1 prepared pictures, at length 1; NaN where a part gives no usable vector."""
-        encoded = [part.encode([one[place] for one in batch]) for place, part in enumerate(self.parts)]
+        encoded = [part.encode([prepared[at] for prepared in batch]) for at, part in enumerate(self.parts)]
         bad = sorted({row for vectors in encoded for row in find_faults(vectors)})
         good = [row for row in range(len(batch)) if row not in bad]
         fused = np.full((len(batch), self.description.dimension), np.nan, dtype=np.float32)

@@ -20,33 +20,39 @@ from nearshot.schema.vocabulary import Against, Role
 MOST = 1000
 """Queries that are asked again at most: of more, an even choice by their SHA-256."""
 
+LONGEST = 1000
+"""Hits that are kept of a query's list: further down, nobody looks."""
+
 BLOCK = 64
 """Queries that are asked together: a bound on the memory that cosines take."""
 
 
 def marked_images(
-    catalog: Catalog, row: BackboneRow, categories: Sequence[str], against: Against, limit: int
+    catalog: Catalog, row: BackboneRow, categories: Sequence[str], against: Against, limit: int = LONGEST
 ) -> list[MarkedList]:
     """The lists of the indexed queries of which something is known: their label, or marks of single hits.
 
     A hit is right where it has the query's label in the query's category, false where it has another, or where the query
-    shows no label; a mark of the two counts for more. What is not known of a hit leaves it out, and so do a query's own bytes.
+    shows no label; a mark of the two counts for more. Of each list there are the first `limit` that something is known
+    of, without the query's own bytes.
     """
     marks = image_marks(catalog)
-    queries = {one: _Images.of(catalog, row, one, Role.QUERY) for one in categories}
-    hits = [queries[one] for one in categories] if against != Against.SUPPORT else []
+    queries = {category: _Images.of(catalog, row, category, Role.QUERY) for category in categories}
+    hits = list(queries.values()) if against != Against.SUPPORT else []
     if against != Against.QUERY:
-        hits += [_Images.of(catalog, row, one, Role.SUPPORT) for one in categories]
-    vectors = np.concatenate([one.vectors for one in hits]) if hits else np.zeros((0, row.dimension), dtype=np.float32)
-    hashes = np.array([sha256 for one in hits for sha256 in one.hashes])
-    labels = [label for one in hits for label in one.labels]
+        hits += [_Images.of(catalog, row, category, Role.SUPPORT) for category in categories]
+    vectors = (
+        np.concatenate([images.vectors for images in hits]) if hits else np.zeros((0, row.dimension), dtype=np.float32)
+    )
+    hashes = np.array([sha256 for images in hits for sha256 in images.hashes])
+    labels = [label for images in hits for label in images.labels]
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels)) if label is not None}
     shown = np.array([-1 if label is None else numbers[label] for label in labels], dtype=np.int64)
     asked = {
-        sha256: (one, index)
-        for one in queries.values()
-        for index, sha256 in enumerate(one.hashes)
-        if one.labels[index] is not None or sha256 in marks
+        sha256: (images, index)
+        for images in queries.values()
+        for index, sha256 in enumerate(images.hashes)
+        if images.labels[index] is not None or sha256 in marks
     }
     chosen = sorted(asked)[:MOST]
     lists = []
@@ -99,5 +105,5 @@ def marked_words(catalog: Catalog, mode: str, backbone_id: int | None) -> list[M
     for mark in word_marks(catalog, mode, backbone_id):
         by = mark.score if mode == "image" and mark.score is not None else -float(mark.rank)
         lists.setdefault(mark.words, []).append((by, mark.right))
-    ordered = [sorted(one, key=lambda each: -each[0]) for one in lists.values()]
-    return [MarkedList(np.array([s for s, _ in one]), np.array([r for _, r in one])) for one in ordered]
+    ordered = [sorted(hits, key=lambda hit: -hit[0]) for hits in lists.values()]
+    return [MarkedList(np.array([by for by, _ in hits]), np.array([right for _, right in hits])) for hits in ordered]

@@ -2,23 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from nearshot.retriever.search import Results, SearchOptions, WordEncoder, search
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.errors import UsageError
+from nearshot.schema.files import find_image_id
 from nearshot.schema.marks import WordMark, mark_image, mark_words
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Mode
 
+LISTED = 1000
+"""Results of words that can be marked by their paths: the first of them."""
 
-def mark_hit(store: Store, query_id: int, hit_id: int, right: bool | None) -> None:
-    """Record whether an image is a right hit of an indexed query image, both by id; None takes back what was said.
 
-    Raises UsageError where either is not indexed, or both show the same.
+def mark_files(store: Store, query: Path, hits: Sequence[Path], right: bool | None) -> None:
+    """Record whether files are right hits of an indexed query; all or none. None takes back what was said.
+
+    Raises UsageError for a file that is not indexed as it is now, and for a query among its own hits.
+    """
+    with store.reading() as catalog:
+        query_id, ids = find_image_id(catalog, query), [find_image_id(catalog, hit) for hit in hits]
+    mark_hits(store, query_id, ids, right)
+
+
+def mark_hits(store: Store, query_id: int, hit_ids: Sequence[int], right: bool | None) -> None:
+    """Record whether images are right hits of an indexed query, by id; all or none. None takes back what was said.
+
+    Raises UsageError where one is not indexed, or shows what the query shows.
     """
     with store.writing() as editor:
-        query, hit = _content(editor, query_id), _content(editor, hit_id)
-        if query == hit:
-            raise UsageError("an image is no hit of itself")
-        mark_image(editor, query, hit, right, utc_now())
+        query = _content(editor, query_id)
+        for hit_id in hit_ids:
+            hit = _content(editor, hit_id)
+            if query == hit:
+                raise UsageError("an image is no hit of itself")
+            mark_image(editor, query, hit, right, utc_now())
+
+
+def mark_found(
+    store: Store,
+    words: str,
+    options: SearchOptions,
+    hits: Sequence[Path],
+    right: bool | None,
+    encode: WordEncoder | None = None,
+) -> Results:
+    """Search for words, and record whether files are right results of them; all or none. The results.
+
+    Raises UsageError for a file that is not indexed as it is now, or not among the first results, and what `search` raises.
+    """
+    with store.reading() as catalog:
+        ids = [find_image_id(catalog, hit) for hit in hits]
+    results = search(store, words, options, encode)
+    listed = {result.image.id: result for result in results.found}
+    for hit, hit_id in zip(hits, ids, strict=True):
+        if hit_id not in listed:
+            raise UsageError(f"{hit} is not among the first {options.limit} results for '{words}'")
+    backbone = None if results.mode == Mode.CAPTIONS else results.backbone
+    for result in (listed[hit_id] for hit_id in ids):
+        mark_result(
+            store,
+            words,
+            results.mode,
+            result.image.id,
+            right,
+            rank=result.place,
+            backbone=backbone,
+            score=result.score,
+        )
+    return results
 
 
 def mark_result(

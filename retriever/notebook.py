@@ -54,8 +54,8 @@ def answer_html(answer: Answer) -> str:
 def results_html(results: Results) -> str:
     """The images found, best first, with their captions."""
     figures: list[Markup] = [
-        _figure(_bytes(found.image.path), f"{found.place}. {_name(found.image)}", found.snippet or found.caption)
-        for found in results.found[:MOST]
+        _figure(_bytes(result.path), f"{result.place}. {_name(result.image)}", result.snippet or result.caption)
+        for result in results.found[:MOST]
     ]
     more = f" of {len(results.found)}" if len(results.found) > MOST else ""
     return Markup(
@@ -88,7 +88,7 @@ def _figure(data: bytes | None, *lines: str | None) -> Markup:
 
 
 def _bytes(picture: Any) -> bytes | None:
-    """An image's encoded bytes; None where they is not available any more."""
+    """An image's encoded bytes; None where they are gone."""
     if isinstance(picture, bytes):
         return picture
     try:

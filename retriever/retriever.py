@@ -24,8 +24,8 @@ from nearshot.retriever.watching import Watching
 from nearshot.schema.errors import ImageError
 from nearshot.schema.store import Store
 
-Encoded = bytes | Image.Image
-"""An image as its encoded bytes, or as an upright RGB picture."""
+Given = bytes | Image.Image | OSError | ImageError
+"""An image as its encoded bytes, or as an upright RGB picture; or why there is none."""
 
 
 class Retriever:
@@ -56,10 +56,10 @@ class Retriever:
         self._backbone = known[row.id]
         self._words = encode_words(self._backbone, options.text) if options.text is not None else None
 
-    def answer(self, queries: Iterable[tuple[str, Encoded | OSError]]) -> Iterator[Answer | Unreadable]:
+    def answer(self, queries: Iterable[tuple[str, Given]]) -> Iterator[Answer | Unreadable]:
         """Answer images given by name and encoded bytes, or as pictures, or the error met on reading them; in order.
 
-        They are read, decoded and prepared on threads, and encoded in batches. Memory does not grow with their number.
+        They are decoded and prepared on threads, and encoded in batches. Memory does not grow with their number.
         """
         size = self._backbone.batch_size
         threads = min(os.cpu_count() or 1, 16)
@@ -89,11 +89,13 @@ class Retriever:
             self._watching.note(self.searcher, answer, ready.digest)
             yield answer
 
-    def _prepare(self, query: tuple[str, Encoded | OSError]) -> _Ready | str:
+    def _prepare(self, query: tuple[str, Given]) -> _Ready | str:
         """A picture as the backbone wants it, or why there is none."""
         _, given = query
         if isinstance(given, OSError):
             return f"cannot be read: {given.strerror or given}"
+        if isinstance(given, ImageError):
+            return str(given)
         try:
             if isinstance(given, bytes):
                 digest = hashlib.sha256(given).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from nearshot.retriever.choose_backbone import choose_categories, choose_row, lo
 from nearshot.retriever.embedding import encode_words
 from nearshot.retriever.fusion import fuse
 from nearshot.retriever.marked import marked_words
+from nearshot.retriever.options import LEAST_FALSE, check_range, check_share
 from nearshot.retriever.rank import Hit, rank_hits
 from nearshot.retriever.scores import DECIMALS
 from nearshot.retriever.stopping import Stop, find_stop
@@ -40,6 +42,11 @@ class SearchOptions:
     false: float | None = None
     device: str = "auto"
     weights: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a number out of its range."""
+        check_range("limit", self.limit, 1, math.inf)
+        check_share("false", self.false, LEAST_FALSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +172,13 @@ def search(
     if not captioned and options.mode != Mode.IMAGE:
         missing.append("captions: there are none yet; `nearshot caption` writes them")
     with store.reading() as catalog:
-        found = _search(store, catalog, query, words, categories, options, mode)
+        results = _search(store, catalog, query, words, categories, options, mode)
         stop = None
         if options.false is not None:
             lists = marked_words(catalog, mode, words.row.id if words else None)
             stop = find_stop(lists, options.false, options.limit)
-            found = [one for one in found if stop.keeps(one.standing(mode))]
-    return Results(mode, found, words.row.name if words else None, tuple(missing), stop)
+            results = [result for result in results if stop.keeps(result.standing(mode))]
+    return Results(mode, results, words.row.name if words else None, tuple(missing), stop)
 
 
 def _encode(

@@ -20,7 +20,7 @@ from nearshot.retriever.policy import Policy, origin_of, policy_in_force, prior_
 from nearshot.retriever.prediction_set import PredictionSet, SetSamples, prediction_set
 from nearshot.retriever.rank import Candidate, Hit, order_candidates, rank_candidates, rank_hits
 from nearshot.retriever.scores import DECIMALS, NEIGHBOURS, cosines
-from nearshot.retriever.stopping import Stop, find_stop
+from nearshot.retriever.stopping import MarkedList, Stop, find_stop
 from nearshot.retriever.strangers import strangers_are_gone
 from nearshot.schema.calibrations import CalibrationRow, all_calibrations
 from nearshot.schema.captions import captions_shown
@@ -98,7 +98,7 @@ class Searcher:
         about = only.about() if only is not None else {}
         self.is_watched = options.text is None and bool(about.get("stream"))
         self._samples = SetSamples.from_json(about["sets"]) if "sets" in about else None
-        self._stops: dict[tuple[float, Against, int], Stop] = {}
+        self._marked: dict[Against, list[MarkedList]] = {}
         self._shown: dict[int, Shown] = {}
         self._indexes = self._label_indexes(catalog)
         self._negatives = {category: negatives(catalog, row, category) for category in self.supported}
@@ -185,14 +185,11 @@ class Searcher:
         )
 
     def stop(self, rate: float, options: QueryOptions) -> Stop:
-        """Find where hits end for a share of false ones, by the marks that the store had; found once."""
-        key = (rate, options.against, options.top_k)
-        if key not in self._stops:
-            categories = [options.category] if options.category is not None else list(self.labels)
+        """Find where hits end for a share of false ones, by what is known of hits: read once, for any share."""
+        if options.against not in self._marked:
             with self._store.reading() as catalog:
-                lists = marked_images(catalog, self.row, categories, options.against, options.top_k)
-            self._stops[key] = find_stop(lists, rate, options.top_k)
-        return self._stops[key]
+                self._marked[options.against] = marked_images(catalog, self.row, list(self.labels), options.against)
+        return find_stop(self._marked[options.against], rate, options.top_k)
 
     def _scores(self, vector: NDArray[np.float32], candidates: Sequence[Candidate]) -> dict[str, float]:
         """The scores of all labels of the nearest candidate's category (of those in sight, by hits), best first."""

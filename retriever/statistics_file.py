@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +28,6 @@ from nearshot.schema.vocabulary import Role, Score
 
 FORMAT = 1
 """Raised when what is fitted, or how it is written, changes."""
-
-WORTH = 500
-"""Images below which fitting again takes less than reading a file."""
 
 DIGEST = 32
 """Bytes of the SHA-256 that a file begins with."""
@@ -72,7 +70,7 @@ class StatisticsFile:
             with np.load(io.BytesIO(memoryview(data)[DIGEST:]), allow_pickle=False) as kept:
                 about = json.loads(str(kept["about"]))
                 arrays = {name: kept[name] for name in kept.files if name != "about"}
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, BadZipFile):
             return None
         if about["of"] != self._facts() or not np.array_equal(np.sort(arrays["ids"]), held):
             return None
@@ -88,8 +86,6 @@ class StatisticsFile:
 
     def write(self, fitted: Fitted, revision: int) -> None:
         """Keep what was fitted to a revision; a store that cannot be written goes without."""
-        if len(fitted.ids) < WORTH:
-            return
         scorer = fitted.scorer
         parts: dict[str, Any] = {}
         if isinstance(scorer, Prototypes):

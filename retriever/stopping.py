@@ -79,14 +79,14 @@ class Stop:
 
 def find_stop(lists: Sequence[MarkedList], rate: float, limit: int) -> Stop:
     """Find where lists of at most `limit` hits end, by what is known of marked ones, for a rate in [0.001, 1)."""
-    marked = [one for one in lists if len(one.scores)]
+    marked = [each for each in lists if len(each.scores)]
     stop = Stop(rate, len(marked), None)
     if len(marked) < stop.needed:
         return stop
     scores, losses = [], []
-    for one in marked:
-        false = np.cumsum(~one.right[:limit]) / np.arange(1, min(limit, len(one.right)) + 1)
-        scores.append(one.scores[:limit])
+    for hits in marked:
+        false = np.cumsum(~hits.right[:limit]) / np.arange(1, min(limit, len(hits.right)) + 1)
+        scores.append(hits.scores[:limit])
         losses.append(np.diff(np.maximum.accumulate(false), prepend=0.0))
     score, loss = np.concatenate(scores), np.concatenate(losses)
     order = np.argsort(-score, kind="stable")

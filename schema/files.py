@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from sqlalchemy import select
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import CHUNK, Catalog
+from nearshot.schema.errors import UsageError
 
 
 def files_of(catalog: Catalog, hashes: Collection[str]) -> dict[str, list[Path]]:
@@ -30,6 +32,27 @@ def files_of(catalog: Catalog, hashes: Collection[str]) -> dict[str, list[Path]]
         for sha256, root, path in catalog.connection.execute(joined.where(contents.sha256.in_(chunk))):
             found.setdefault(sha256, []).append(Path(root) / path)
     return found
+
+
+def read_indexed(catalog: Catalog, file: Path) -> tuple[Path, bytes, str, int | None]:
+    """A file's absolute path, bytes, SHA-256 and content id (None where it is not indexed); UsageError where there are none."""
+    path = Path(os.path.realpath(file))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror or error}") from error
+    sha256 = hashlib.sha256(data).hexdigest()
+    content = catalog.content(sha256)
+    return path, data, sha256, content[0] if content else None
+
+
+def find_image_id(catalog: Catalog, file: Path) -> int:
+    """The id of an indexed file, by its path, else by its content; UsageError where it is not indexed as it is now."""
+    path, _, _, content_id = read_indexed(catalog, file)
+    placed = catalog.images_of(content_id) if content_id is not None else []
+    if not placed:
+        raise UsageError(f"{file} is not indexed as it is now; run `nearshot index`")
+    return next((image.id for image in placed if Path(image.root, image.path) == path), placed[0].id)
 
 
 def read_content(files: Collection[Path], sha256: str) -> bytes | None:

@@ -56,9 +56,9 @@ def contents_to_fuse(catalog: Catalog, backbone_id: int, parts: Sequence[Part]) 
     own = tables.embeddings.alias()
     done = select(own.c.content_id).where(own.c.backbone_id == backbone_id, own.c.content_id == held[0].c.content_id)
     query = select(held[0].c.content_id).where(held[0].c.backbone_id == parts[0].row.id, ~done.exists())
-    for part, one in zip(parts[1:], held[1:], strict=True):
-        there = select(one.c.content_id).where(
-            one.c.backbone_id == part.row.id, one.c.content_id == held[0].c.content_id
+    for part, theirs in zip(parts[1:], held[1:], strict=True):
+        there = select(theirs.c.content_id).where(
+            theirs.c.backbone_id == part.row.id, theirs.c.content_id == held[0].c.content_id
         )
         query = query.where(there.exists())
     return sorted(catalog.connection.execute(query).scalars())

@@ -32,10 +32,10 @@ class WordMark(NamedTuple):
 def mark_image(editor: Editor, query_id: int, content_id: int, right: bool | None, created: str) -> None:
     """Record whether a content is a right hit of a query image (a content); None takes back what was said."""
     editor.connection.execute(delete(tables.marks).where(marks.query_id == query_id, marks.content_id == content_id))
-    facts = {"created": created, "revision": editor.stamp}
+    when = {"created": created, "revision": editor.stamp}
     if right is not None:
         row = {"query_id": query_id, "content_id": content_id, "right": right}
-        editor.connection.execute(insert(tables.marks).values(row | facts))
+        editor.connection.execute(insert(tables.marks).values(row | when))
 
 
 def mark_words(editor: Editor, mark: WordMark, created: str, *, undo: bool = False) -> None:
@@ -45,9 +45,9 @@ def mark_words(editor: Editor, mark: WordMark, created: str, *, undo: bool = Fal
         marks.backbone_id.is_not_distinct_from(mark.backbone_id),
     )
     editor.connection.execute(delete(tables.marks).where(same))
-    facts = {"created": created, "revision": editor.stamp}
+    when = {"created": created, "revision": editor.stamp}
     if not undo:
-        editor.connection.execute(insert(tables.marks).values(mark._asdict() | facts))
+        editor.connection.execute(insert(tables.marks).values(mark._asdict() | when))
 
 
 def image_marks(catalog: Catalog) -> Mapping[str, Mapping[str, bool]]:

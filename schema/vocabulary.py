@@ -90,6 +90,15 @@ class Precision(StrEnum):
     FP16 = "fp16"
 
 
+class Device(StrEnum):
+    """Kind of device that models run on; `cuda:1` names one of several."""
+
+    AUTO = "auto"
+    CUDA = "cuda"
+    MPS = "mps"
+    CPU = "cpu"
+
+
 class CaptionTask(StrEnum):
     """Kind of text that a captioner is asked to write."""
 

@@ -12,7 +12,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from nearshot.service.api import router
-from nearshot.service.body_limits import Intake
+from nearshot.service.body_limits import BodyLimits
 from nearshot.service.engine import Engine
 from nearshot.service.guard import Guard
 from nearshot.service.keys import Key
@@ -74,7 +74,7 @@ def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) 
     async def metrics() -> Response:
         return Response(engine.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    intake = Intake(seconds=settings.seconds, largest=settings.upload_bytes, capacity=settings.held_bytes)
+    intake = BodyLimits(seconds=settings.seconds, largest=settings.upload_bytes, capacity=settings.held_bytes)
     app.add_middleware(Guard, metrics=engine.metrics, keys=keys, intake=intake)
     return app
 

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
 
-class Intake:
+class BodyLimits:
     """Bounds the body of a request, and what all requests together hold of theirs, in bytes; and how many seconds a body takes.
 
     What is too large is refused (413), what is beyond the capacity is told to retry later (503), what is late has its own end

@@ -191,7 +191,7 @@ class Engine:
             for served in self.served.values()
             for part in (served.backbone.parts if isinstance(served.backbone, FusedBackbone) else (served.backbone,))
         ]
-        return {one.description.name: BatchedBackbone(one, self.batcher) for one in backbones}
+        return {part.description.name: BatchedBackbone(part, self.batcher) for part in backbones}
 
     def searcher(self, options: QueryOptions) -> Searcher:
         """Return what to compare with, at most a quarter of a second behind the store. UsageError for what is not indexed."""

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
 from nearshot.schema.errors import NearshotError
-from nearshot.service.body_limits import Intake
+from nearshot.service.body_limits import BodyLimits
 from nearshot.service.keys import Key, Scope, scopes_of
 from nearshot.service.metrics import Metrics
 from nearshot.service.problems import CLIENT_LEFT, problem
@@ -46,7 +46,7 @@ class Guard:
     """
 
     def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, keys: Callable[[], Sequence[Key]] | None, intake: Intake
+        self, app: ASGIApp, *, metrics: Metrics, keys: Callable[[], Sequence[Key]] | None, intake: BodyLimits
     ) -> None:
         self._app, self._metrics, self._keys, self._intake = app, metrics, keys, intake
 

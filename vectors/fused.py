@@ -79,8 +79,8 @@ def fuse(
     while done < len(lacking) and not should_stop():
         chunk = lacking[done : done + CHUNK]
         with store.writing() as editor:
-            made = [part_vectors(editor, part.row.id, chunk) for part in parts]
-            editor.put_embeddings(_joined(fused, parts, made, chunk))
+            vectors = [part_vectors(editor, part.row.id, chunk) for part in parts]
+            editor.put_embeddings(_joined(fused, parts, vectors, chunk))
         done += len(chunk)
     return fused, done
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form
 
 from nearshot.indexer.feedback import add_shot, reject, undo
-from nearshot.retriever.marking import mark_hit, mark_result
+from nearshot.retriever.marking import mark_hits, mark_result
 from nearshot.schema.errors import UsageError
 from nearshot.schema.vocabulary import Action
 from nearshot.service import models
@@ -78,7 +78,7 @@ async def mark(engine: EngineHere, work: SlowWorkHere, said: Annotated[models.Ma
         find_image(engine, said.hit_id)
         if said.image_id is not None:
             find_image(engine, said.image_id)
-            mark_hit(engine.store, said.image_id, said.hit_id, said.right)
+            mark_hits(engine.store, said.image_id, [said.hit_id], said.right)
             return
         if said.mode is None or said.rank is None:
             raise UsageError("give the mode of the search, and the rank of the result")

@@ -102,7 +102,7 @@ function card({ answer, given }, file, url, image) {
   );
   if (given.answers[0].stop) at(".hits", shown).before(make("p", { textContent: stopped(answer.stop).join(" ") }));
   sliders(shown, answer);
-  feedback(shown, answer, file, image);
+  feedback(shown, answer, file, image, category);
   return shown;
 }
 
@@ -179,10 +179,9 @@ export function element(name, attributes, words = "") {
   return made;
 }
 
-function feedback(shown, answer, file, image) {
+function feedback(shown, answer, file, image, category) {
   const said = at(".said", shown);
   const undo = at(".undo", shown);
-  const category = image?.category ?? answer.category ?? answer.nearest_category;
   // A shot says already what it shows; without a category there is no place for a shot.
   at(".feedback", shown).hidden = category === null || image?.role === "support";
   const input = at(".label", shown);

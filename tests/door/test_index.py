@@ -41,7 +41,7 @@ def test_the_example_of_the_door_works(index: Index, small: Path) -> None:
     assert (str(ids.dtype), str(vectors.dtype), vectors.shape) == ("int64", "float32", (6, 708))
     assert np.all(np.diff(ids) > 0)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    assert [Path(one.path).name for one in index.images(ids[:1])] != []
+    assert [(image.id, Path(image.path).is_file()) for image in index.images([ids[0], 999])] == [(ids[0], True)]
     assert index.vectors(category="things", role="query")[0].tolist() == [
         one for one, image in zip(ids.tolist(), index.images(ids), strict=True) if image.role == "query"
     ]
@@ -114,12 +114,43 @@ def test_a_list_gives_a_list_with_what_cannot_be_read_in_its_place(index: Index,
         ),
         (lambda index, root: index.query(root / CAT, score="best"), UsageError, "score cannot be 'best'; take max_sim"),
         (lambda index, root: index.query(root / CAT, backbone="clip"), UsageError, "nothing is indexed with clip"),
-        (lambda index, root: index.query(root / CAT, coverage=2), UsageError, "coverage is a share between 0 and 1"),
+        (
+            lambda index, root: index.query(root / CAT, coverage=2),
+            UsageError,
+            "coverage is a share between 0 and 1, not 2",
+        ),
+        (lambda index, root: index.query(root / CAT, top_k=0), UsageError, "top_k is a number at least 1, not 0"),
+        (
+            lambda index, root: index.query(root / CAT, threshold=5),
+            UsageError,
+            "threshold is a number between -1 and 1",
+        ),
+        (
+            lambda index, root: index.query(root / CAT, threshold="high"),
+            UsageError,
+            "threshold is a number .*, not 'high'",
+        ),
+        (
+            lambda index, root: index.query(root / CAT, margin_floor=float("nan")),
+            UsageError,
+            "margin_floor is a number",
+        ),
+        (lambda index, root: index.query(root / CAT, false=1e-9), UsageError, "false is a share between 0.001 and 1"),
+        (lambda index, root: index.query(root / CAT, text=" "), UsageError, "text needs words"),
+        (lambda index, root: index.query(None), UsageError, "NoneType is no image"),
+        (lambda index, root: index.search("cat", limit=0), UsageError, "limit is a number at least 1"),
+        (lambda index, root: index.mark(root / CAT, True), UsageError, "give image or words"),
+        (lambda index, root: index.mark(root / "no.png", True, image=root / CAT), UsageError, "cannot be read"),
+        (lambda index, root: index.mark(root / CAT, True, words="dog"), UsageError, "not among the first 1000"),
         (lambda index, root: index.add(root / "nowhere"), UsageError, "is not a directory"),
         (lambda index, root: index.add(root, precision="int8"), UsageError, "precision cannot be 'int8'"),
         (lambda index, root: index.search("cat", mode="sound"), UsageError, "mode cannot be 'sound'"),
         (lambda index, root: index.search("cat", role="judge"), UsageError, "role cannot be 'judge'"),
-        (lambda index, root: index.calibrate(false_accept=5), UsageError, "false-accept is a share between 0 and 1"),
+        (
+            lambda index, root: index.calibrate(false_accept=5),
+            UsageError,
+            "false_accept is a share between 0 and 1, not 5",
+        ),
         (lambda index, root: index.vectors(category="nothing"), UsageError, "no category 'nothing'"),
         (lambda index, root: index.undo(root / CAT, "label"), UsageError, "to take back"),
     ],
@@ -165,6 +196,36 @@ def test_words_captions_and_marks(index: Index, small: Path) -> None:
     assert results._repr_html_().count("data:image/jpeg;base64,") == 1
 
 
+def test_marks_are_all_taken_or_none(index: Index, small: Path) -> None:
+    shots = sorted((small / "things/2.support-set").rglob("*.png"))
+    query = small / "things/6.preprocessed/Unknown/b.png"
+    for hits in ([shots[0], query], [shots[0], small / "absent.png"]):
+        with pytest.raises(UsageError):
+            index.mark(hits, True, image=query)
+
+    def least() -> float:
+        stop = index.query(query, top_k=4, false=0.5).stop
+        assert stop is not None
+        assert stop.lists == 2
+        assert stop.least is not None
+        return stop.least
+
+    before = least()
+    index.mark(shots, True, image=query)
+    assert least() < before, "of the stranger all four hits are right now"
+    index.mark(shots, None, image=query)
+    assert least() == before
+
+
+def test_a_closed_index_says_so(index: Index, small: Path) -> None:
+    index.close()
+    index.close()
+    for ask in (lambda: index.query(small / CAT), lambda: index.labels, lambda: index.add(small)):
+        with pytest.raises(UsageError, match="was closed; open it again"):
+            ask()
+    assert "nearshot.open(" in repr(index)
+
+
 def test_calibrating_and_evaluating(index: Index, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(6):
         save_crop(small / f"things/6.preprocessed/coffee/{number}.png", f"coffee:{number + 1}")
@@ -181,7 +242,7 @@ def test_calibrating_and_evaluating(index: Index, small: Path, monkeypatch: pyte
     assert [len(getattr(judged, f"table{number}")) > 0 for number in (7, 8, 11)] == [True] * 3
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     assert judged.table7.name == "table7", "without pandas, the table as it is"
-    assert index.next("things").needs != ()
+    assert [need.label for need in index.next("things").needs] == ["cat", "coffee"]
 
 
 def test_an_answer_shows_itself(index: Index, small: Path) -> None:

@@ -62,22 +62,22 @@ def test_backbones_that_see_different_things_are_fused(store: Store, tmp_path: P
     put(store, "clip", half_blind(0), seed=2)
     put(store, "dinov2", half_blind(1), seed=3)
     options = CalibrationOptions(backbones=("clip", "dinov2"))
-    made = list(calibrate_all(store, options))
-    [tried] = [one for one in made if isinstance(one, FusionTried)]
+    outcomes = list(calibrate_all(store, options))
+    [tried] = [each for each in outcomes if isinstance(each, FusionTried)]
     assert (tried.fused.backbone, tried.pays) == ("dinov2+clip", True)
     assert tried.fused.evidence > tried.best.evidence + 0.2
-    kept = [one for one in made if isinstance(one, Calibration) and one.backbone == "dinov2+clip"]
-    assert {one.evidence for one in kept if one.score == tried.fused.score} == {tried.fused.evidence}
+    kept = [each for each in outcomes if isinstance(each, Calibration) and each.backbone == "dinov2+clip"]
+    assert {each.evidence for each in kept if each.score == tried.fused.score} == {tried.fused.evidence}
     with store.reading() as catalog:
         row, coverage = choose_row(catalog, None, ["things"])
         assert (row.name, coverage.lacking) == ("dinov2+clip", 0)
-        assert len(all_calibrations(catalog, row.id)) == len([one for one in kept if one.policy.calibrated]) > 0
+        assert len(all_calibrations(catalog, row.id)) == len([each for each in kept if each.policy.calibrated]) > 0
         assert catalog.snapshot(row.id, "things", Role.SUPPORT) is not None
     again = list(calibrate_all(store, CalibrationOptions(backbones=("clip", "dinov2", "clip+dinov2"))))
-    assert not any(isinstance(one, FusionTried) for one in again), (
+    assert not any(isinstance(each, FusionTried) for each in again), (
         "it is there already, and is calibrated like any other"
     )
-    assert sum(isinstance(one, Calibration) and one.backbone == "dinov2+clip" for one in again) == 4
+    assert sum(isinstance(each, Calibration) and each.backbone == "dinov2+clip" for each in again) == 4
 
 
 def test_backbones_that_see_the_same_are_not(store: Store, tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_backbones_that_see_the_same_are_not(store: Store, tmp_path: Path) -> No
     run_index(store, tmp_path / "data")
     put(store, "clip", half_blind(0), seed=2)
     put(store, "dinov2", half_blind(0), seed=2)
-    made = list(calibrate_all(store, CalibrationOptions(backbones=("clip", "dinov2"))))
-    [tried] = [one for one in made if isinstance(one, FusionTried)]
+    outcomes = list(calibrate_all(store, CalibrationOptions(backbones=("clip", "dinov2"))))
+    [tried] = [each for each in outcomes if isinstance(each, FusionTried)]
     assert not tried.pays
     with store.reading() as catalog:
         assert {row.name for row in catalog.backbones()} == {"hog", "clip", "dinov2"}
@@ -97,5 +97,5 @@ def test_a_backbone_that_is_far_worse_is_not_tried(store: Store, tmp_path: Path)
     run_index(store, tmp_path / "data")
     put(store, "clip", half_blind(0), seed=2)
     put(store, "dinov2", np.zeros((LABELS, 32)), seed=3)
-    made = list(calibrate_all(store, CalibrationOptions(backbones=("clip", "dinov2"))))
-    assert not any(isinstance(one, FusionTried) for one in made)
+    outcomes = list(calibrate_all(store, CalibrationOptions(backbones=("clip", "dinov2"))))
+    assert not any(isinstance(each, FusionTried) for each in outcomes)

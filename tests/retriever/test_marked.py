@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nearshot.retriever.marked import marked_images
-from nearshot.retriever.marking import mark_hit
+from nearshot.retriever.marking import mark_hits
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Against
@@ -21,9 +21,9 @@ Run = Callable[..., Outcome]
 
 def lists(store: Store, against: Against = Against.SUPPORT, limit: int = 20) -> list[list[bool]]:
     with store.reading() as catalog:
-        found = marked_images(catalog, catalog.backbones()[0], ["things"], against, limit)
-    assert all(np.all(np.diff(one.scores) <= 0) for one in found)
-    return sorted(one.right.tolist() for one in found)
+        marked = marked_images(catalog, catalog.backbones()[0], ["things"], against, limit)
+    assert all(np.all(np.diff(each.scores) <= 0) for each in marked)
+    return sorted(each.right.tolist() for each in marked)
 
 
 def test_what_has_the_label_of_a_query_is_right_and_of_a_stranger_nothing_is(store: Store, small: Path) -> None:
@@ -43,16 +43,16 @@ def test_a_mark_counts_for_more_than_a_label_and_can_be_taken_back(store: Store,
         known = {path: one.id for path, one in catalog.known_images(1).items()}
     assert len(lists(store)) == 2, "of an image that nobody labelled, nothing is known"
     new, cat = known["things/6.preprocessed/new.png"], known["things/6.preprocessed/cat/a.png"]
-    mark_hit(store, new, known["things/2.support-set/coffee/shot1.png"], True)
-    mark_hit(store, cat, known["things/2.support-set/cat/shot1.png"], False)
+    mark_hits(store, new, [known["things/2.support-set/coffee/shot1.png"]], True)
+    mark_hits(store, cat, [known["things/2.support-set/cat/shot1.png"]], False)
     assert sorted(map(sum, lists(store))) == [0, 1, 1]
-    mark_hit(store, new, known["things/2.support-set/coffee/shot1.png"], None)
-    mark_hit(store, cat, known["things/2.support-set/cat/shot1.png"], True)
+    mark_hits(store, new, [known["things/2.support-set/coffee/shot1.png"]], None)
+    mark_hits(store, cat, [known["things/2.support-set/cat/shot1.png"]], True)
     assert lists(store) == [[False, False, False, False], [True, True, False, False]]
     with pytest.raises(UsageError, match="no hit of itself"):
-        mark_hit(store, cat, cat, True)
+        mark_hits(store, cat, [cat], True)
     with pytest.raises(UsageError, match="there is no image 999"):
-        mark_hit(store, cat, 999, True)
+        mark_hits(store, cat, [999], True)
 
 
 def test_hits_of_a_query_end_where_too_many_would_be_false(nearshot: Run, small: Path) -> None:

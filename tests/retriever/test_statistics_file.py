@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nearshot.indexer.feedback import add_shot, reject, undo
-from nearshot.retriever import label_index, statistics_file
+from nearshot.retriever import label_index
 from nearshot.retriever.choose_backbone import choose_row
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.scores import Labelled, Scorer, fit
@@ -25,11 +26,6 @@ from nearshot.schema.vocabulary import Action, Role, Score
 from tests.conftest import SMALL, run_index, save_crop
 
 MEANS = pytest.mark.parametrize("score", [Score.PROTOTYPE, Score.LDA])
-
-
-@pytest.fixture(autouse=True)
-def _worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics_file, "WORTH", 1)
 
 
 def opened(store: Store, score: Score) -> dict[str, float]:
@@ -88,7 +84,7 @@ def test_a_damaged_file_is_passed_over_and_written_anew(
         "torn": whole[: len(whole) // 2],
         "changed": whole[:-400] + bytes([whole[-400] ^ 1]) + whole[-399:],
         "empty": b"",
-        "other": bytes(32) + b"PK\x03\x04",
+        "other": hashlib.sha256(b"PK\x03\x04").digest() + b"PK\x03\x04",
     }
     path.write_bytes(harmed[harm])
     fitted = fits(monkeypatch)

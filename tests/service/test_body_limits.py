@@ -9,7 +9,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
-from nearshot.service.body_limits import Intake
+from nearshot.service.body_limits import BodyLimits
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,7 @@ def sends(sizes: Iterable[int]) -> Receive:
 
 
 async def test_a_body_beyond_what_all_may_hold_is_told_to_come_again_until_another_is_answered() -> None:
-    intake = Intake(seconds=10, largest=100, capacity=100)
+    intake = BodyLimits(seconds=10, largest=100, capacity=100)
     with intake.body(sends([60, 30])) as first, intake.body(sends([20])) as second:
         await first()
         await first()
@@ -40,14 +40,14 @@ async def test_a_body_beyond_what_all_may_hold_is_told_to_come_again_until_anoth
 
 
 async def test_a_body_that_is_alone_is_told_of_no_others() -> None:
-    with Intake(seconds=10, largest=120, capacity=100).body(sends([60, 60])) as alone:
+    with BodyLimits(seconds=10, largest=120, capacity=100).body(sends([60, 60])) as alone:
         await alone()
         assert len((await alone())["body"]) == 60
 
 
 @pytest.mark.parametrize(("announced", "reads"), [(0, 2), (3 << 19, 2), ((3 << 19) + 1, 0)])
 async def test_a_body_that_is_too_large_is_refused_as_soon_as_that_is_known(announced: int, reads: int) -> None:
-    intake = Intake(seconds=10, largest=3 << 19, capacity=1 << 30)
+    intake = BodyLimits(seconds=10, largest=3 << 19, capacity=1 << 30)
     with intake.body(sends([3 << 18] * 3), announced=announced) as large:
         for _ in range(reads):
             await large()
@@ -57,7 +57,7 @@ async def test_a_body_that_is_too_large_is_refused_as_soon_as_that_is_known(anno
 
 
 async def test_a_body_that_stops_coming_is_ended() -> None:
-    with Intake(seconds=0.2, largest=100, capacity=100).body(sends([1])) as slow:
+    with BodyLimits(seconds=0.2, largest=100, capacity=100).body(sends([1])) as slow:
         await slow()
         with pytest.raises(HTTPException) as refused:
             await slow()
@@ -72,6 +72,6 @@ async def test_what_comes_after_the_body_may_take_its_time() -> None:
             await asyncio.sleep(0.3)
         return said.pop(0)
 
-    with Intake(seconds=0.1, largest=100, capacity=100).body(receive) as bounded:
+    with BodyLimits(seconds=0.1, largest=100, capacity=100).body(receive) as bounded:
         await bounded()
         assert (await bounded())["type"] == "http.disconnect"
