@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 DEMO := demo-data
 STORE := demo-store
 
-.PHONY: demo test lint docs promises reproduce install clean
+.PHONY: demo test lowest lint docs promises reproduce install clean
 
 install: $(VENV)/installed
 
@@ -19,6 +20,16 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# The tests with the lowest versions that pyproject.toml admits, in an environment of their own.
+lowest: $(LOWEST)/installed
+	$(LOWEST)/bin/python -m pytest -n auto --dist loadfile
+
+$(LOWEST)/installed: pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) tests/lowest.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt --editable '.[dev]'
+	touch $@
 
 docs: $(VENV)/installed
 	$(BIN)/mkdocs build --strict --quiet
@@ -38,4 +49,4 @@ lint: $(VENV)/installed
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(STORE) site *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LOWEST) $(DEMO) $(STORE) site *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -57,12 +57,14 @@ class Florence2:
             raise WeightsError(
                 f"florence2: the checkpoint lacks {len(missing)} of the model's weights, {missing[0]} first"
             )
-        facts = {
+        preprocessing = {
             "processor": self._processor.image_processor.to_dict(),
             "generation": self._model.generation_config.to_dict(),
             "lengths": LENGTHS,
         }
-        self.fingerprint = fingerprint(weights=digest_weights(self._model), preprocessing=facts, precision=precision)
+        self.fingerprint = fingerprint(
+            weights=digest_weights(self._model), preprocessing=preprocessing, precision=precision
+        )
         self._model.eval().requires_grad_(False).to(device=device, dtype=self._dtype)
         self._prompts = {task: self._prompt(prompt) for task, prompt in PROMPTS.items()}
 

@@ -95,8 +95,8 @@ def _hsv_histogram(pixels: Prepared) -> NDArray[np.float64]:
         index = []
         for axis, (bins, up) in enumerate(zip(COLOUR_BINS, corner, strict=True)):
             weight *= share[axis] if up else 1 - share[axis]
-            place = lower[axis] + up
-            index.append(place % bins if axis == 0 else np.minimum(place, bins - 1))
+            bin_indices = lower[axis] + up
+            index.append(bin_indices % bins if axis == 0 else np.minimum(bin_indices, bins - 1))
         flat = np.ravel_multi_index(tuple(index), COLOUR_BINS)
         histogram += np.bincount(flat, weights=weight, minlength=histogram.size).reshape(COLOUR_BINS)
     return (histogram / len(hsv)).ravel()

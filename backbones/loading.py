@@ -24,19 +24,19 @@ def load_backbone(spec: Spec, location: Location | None, *, device: str = "auto"
     with _one_clear_error(spec, location):
         from nearshot.backbones.device import choose_device, dtype_of
 
-        place = choose_device(device)
-        dtype_of(precision, place)
+        chosen_device = choose_device(device)
+        dtype_of(precision, chosen_device)
         if spec.library == Library.OPEN_CLIP:
             from nearshot.backbones.openclip import load as load_open_clip
 
-            return load_open_clip(spec, location, device=place, precision=precision)
+            return load_open_clip(spec, location, device=chosen_device, precision=precision)
         if spec.library == Library.TORCHVISION:
             from nearshot.backbones.torchvision_models import load
         elif spec.library == Library.TIMM:
             from nearshot.backbones.timm_models import load
         else:
             from nearshot.backbones.huggingface import load
-        return load(spec, location, device=place, precision=precision)
+        return load(spec, location, device=chosen_device, precision=precision)
 
 
 def load_captioner(weights: Path | None, *, device: str = "auto", precision: Precision) -> Captioner:

@@ -62,14 +62,14 @@ def load(spec: Spec, location: Location, *, device: torch.device, precision: Pre
         model, transform = open_clip.create_model_from_pretrained(vocabulary)
     else:
         vocabulary = spec.model
-        _, facts = open_clip_files(spec)
+        _, pretrained_config = open_clip_files(spec)
         # A file carries no preprocessing, and open_clip would assume OpenAI's: pass on what belongs to the tag.
         model, transform = open_clip.create_model_from_pretrained(
             spec.model,
             pretrained=str(location.path),
-            image_mean=facts.get("mean"),
-            image_std=facts.get("std"),
-            image_interpolation=facts.get("interpolation"),
-            image_resize_mode=facts.get("resize_mode"),
+            image_mean=pretrained_config.get("mean"),
+            image_std=pretrained_config.get("std"),
+            image_interpolation=pretrained_config.get("interpolation"),
+            image_resize_mode=pretrained_config.get("resize_mode"),
         )
     return OpenClip(spec, model, transform, vocabulary=vocabulary, device=device, precision=precision)

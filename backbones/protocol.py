@@ -64,5 +64,5 @@ class TextEncoder(Protocol):
 
 def fingerprint(*, weights: str, preprocessing: Any, precision: Precision) -> str:
     """SHA-256 over all that decides a vector: a digest of the weights, the preprocessing, precision and decoder rules."""
-    facts = {"weights": weights, "preprocessing": preprocessing, "precision": precision, "decoder": RULES}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+    identity = {"weights": weights, "preprocessing": preprocessing, "precision": precision, "decoder": RULES}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()

@@ -53,9 +53,9 @@ def _own_configuration(location: Location) -> Mapping[str, Any]:
     file = location.path / MODEL_CONFIG
     if not file.is_file():
         return {}
-    facts: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8")).get("pretrained_cfg", {})
+    pretrained_config: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8")).get("pretrained_cfg", {})
     sources = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source", "custom_load")
-    return {name: value for name, value in facts.items() if name not in sources}
+    return {name: value for name, value in pretrained_config.items() if name not in sources}
 
 
 def _weights_file(location: Location) -> Any:

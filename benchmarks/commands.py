@@ -88,8 +88,12 @@ def make_files(root: Path, count: int) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "grey").save(buffer, "PNG")
     for number in range(count):
-        category, place = number % CATEGORIES, number // CATEGORIES
-        inside = f"2.support-set/label{place % 10}/shot{place}.png" if place < 50 else f"6.preprocessed/{place:06}.png"
+        category, position = number % CATEGORIES, number // CATEGORIES
+        inside = (
+            f"2.support-set/label{position % 10}/shot{position}.png"
+            if position < 50
+            else f"6.preprocessed/{position:06}.png"
+        )
         path = root / f"category{category}" / inside
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(buffer.getvalue() + number.to_bytes(4, "big"))

@@ -65,7 +65,7 @@ def fill(
     chance = np.random.default_rng(seed)
     truth = np.array([*np.repeat(np.arange(labels), shots), *chance.integers(0, labels, queries)])
     strange = (chance.random(len(truth)) < 0.1) & (np.arange(len(truth)) >= labels * shots)
-    hashes = [f"{seed:032x}{place:032x}" for place in range(len(truth))]
+    hashes = [f"{seed:032x}{index:032x}" for index in range(len(truth))]
     with store.writing() as editor:
         root = editor.add_root("/made/up")
         ids: dict[str, int] = {}
@@ -73,13 +73,13 @@ def fill(
             part = hashes[start : start + CHUNK]
             ids |= editor.add_contents(NewContent(sha256, 1, 1, 1, "PNG") for sha256 in part)
             seen = []
-            for place in range(start, start + len(part)):
-                name = "Unknown" if strange[place] else f"label{truth[place]}"
-                shot = f"shot{place}" if place < labels * shots else None
-                path = f"2.support-set/{name}/{shot}.png" if shot else f"6.preprocessed/{name}/{place}.png"
+            for index in range(start, start + len(part)):
+                name = "Unknown" if strange[index] else f"label{truth[index]}"
+                shot = f"shot{index}" if index < labels * shots else None
+                path = f"2.support-set/{name}/{shot}.png" if shot else f"6.preprocessed/{name}/{index}.png"
                 role = Role.SUPPORT if shot else Role.QUERY
                 image = FoundImage(f"{category}/{path}", category, role, name, shot, FileState(1, 1, 1))
-                seen.append(SeenImage(image, ids[hashes[place]]))
+                seen.append(SeenImage(image, ids[hashes[index]]))
             editor.put_images(root, seen)
         for backbone, dimension in dimensions.items():
             row = editor.use_backbone(

@@ -30,9 +30,9 @@ def save_weights(directory: Path) -> None:
     torch.manual_seed(0)
     (directory / "clip").mkdir(parents=True)
     architecture = open_clip.get_model_config("ViT-B-32-quickgelu")
-    facts = open_clip.get_pretrained_cfg("ViT-B-32-quickgelu", "openai")
+    pretrained_config = open_clip.get_pretrained_cfg("ViT-B-32-quickgelu", "openai")
     names = ("mean", "std", "interpolation", "resize_mode")
-    config = {"model_cfg": architecture, "preprocess_cfg": {name: facts[name] for name in names}}
+    config = {"model_cfg": architecture, "preprocess_cfg": {name: pretrained_config[name] for name in names}}
     (directory / "clip/open_clip_config.json").write_text(json.dumps(config))
     save_file(open_clip.CLIP(**architecture).state_dict(), directory / "clip/open_clip_model.safetensors")
 

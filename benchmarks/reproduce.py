@@ -54,13 +54,13 @@ class Figure:
 
     name: str
     published: float
-    found: float
+    measured: float
     tolerance: float
 
     @property
     def holds(self) -> bool:
         """Whether it is as near as it should be."""
-        return abs(self.found - self.published) <= self.tolerance
+        return abs(self.measured - self.published) <= self.tolerance
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\n{'figure':<58} {'published':>9} {'found':>7}  may differ by")
     for figure in figures:
         verdict = "" if figure.holds else "  TOO FAR"
-        print(f"{figure.name:<58} {figure.published:>9.1f} {figure.found:>7.2f}  {figure.tolerance:g}{verdict}")
+        print(f"{figure.name:<58} {figure.published:>9.1f} {figure.measured:>7.2f}  {figure.tolerance:g}{verdict}")
     off = sum(not figure.holds for figure in figures)
     print(f"{off} of {len(figures)} figures are further off than they should be" if off else "all figures hold")
     return 1 if off else 0

@@ -57,7 +57,7 @@ def main() -> None:
 def report(store: Store, queries: list[str], title: str, count: int) -> None:
     """Time queries, limit 20, each once and none before it."""
     milliseconds: list[float] = []
-    found: list[int] = []
+    hit_counts: list[int] = []
     for query in queries:
         started = time.perf_counter()
         match = match_expression(query)
@@ -65,10 +65,10 @@ def report(store: Store, queries: list[str], title: str, count: int) -> None:
         with store.reading() as catalog:
             hits = search_captions(catalog.connection, match, ImageFilter(), limit=20)
         milliseconds.append((time.perf_counter() - started) * 1e3)
-        found.append(len(hits))
+        hit_counts.append(len(hits))
     median, late = np.percentile(milliseconds, [50, 95])
     print(
-        f"{title:18} {count:>5}  {median:6.1f}  {late:6.1f}  {max(milliseconds):7.1f}   {int(np.median(found))}",
+        f"{title:18} {count:>5}  {median:6.1f}  {late:6.1f}  {max(milliseconds):7.1f}   {int(np.median(hit_counts))}",
         flush=True,
     )
 
@@ -93,7 +93,7 @@ def add_images(store: Store, count: int) -> None:
                 insert(tables.contents), [{"id": number, "sha256": f"{number:064x}", **content} for number in numbers]
             )
             state = {"size": 1, "mtime_ns": 1, "ctime_ns": 1, "present": True, "revision": editor.stamp}
-            place = {"root_id": root, "category": "photos", "role": "query", "label": None, "shot": None}
+            placement = {"root_id": root, "category": "photos", "role": "query", "label": None, "shot": None}
             editor.connection.execute(
                 insert(tables.images),
                 [
@@ -101,7 +101,7 @@ def add_images(store: Store, count: int) -> None:
                         "id": number,
                         "path": f"photos/6.preprocessed/{number:07}.jpg",
                         "content_id": number,
-                        **place,
+                        **placement,
                         **state,
                     }
                     for number in numbers

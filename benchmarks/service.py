@@ -80,9 +80,9 @@ def serving(store: Path, name: str, weights: Path, device: str) -> Iterator[int]
     options = ["--store", str(store), "--port", "0", "--backbone", name, "--weights", str(weights), "--device", device]
     with subprocess.Popen([sys.executable, str(CLI), "serve", *options], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        found = re.search(r":(\d+)/ ", process.stdout.readline())
-        assert found
-        yield int(found[1])
+        port_match = re.search(r":(\d+)/ ", process.stdout.readline())
+        assert port_match
+        yield int(port_match[1])
         process.terminate()
 
 

@@ -114,22 +114,24 @@ def calibrate(
         _print(calibrations, tried)
 
 
-def _print(made: Sequence[Calibration], tried: Sequence[FusionTried]) -> None:
+def _print(calibrations: Sequence[Calibration], tried: Sequence[FusionTried]) -> None:
     from nearshot.retriever.find_policy import best_by_evidence
     from nearshot.retriever.policy import promise_of
 
-    for (category, backbone), group in groupby(made, key=lambda one: (one.category, one.backbone)):
+    for (category, backbone), group in groupby(
+        calibrations, key=lambda calibration: (calibration.category, calibration.backbone)
+    ):
         every = list(group)
-        found = [one for one in every if one.policy.calibrated]
+        calibrated = [calibration for calibration in every if calibration.policy.calibrated]
         click.echo(f"{category}, {backbone}")
-        if found:
-            _print_table(found)
-        for missing, scores in _by(every, lambda one: one.missing).items():
+        if calibrated:
+            _print_table(calibrated)
+        for missing, scores in _by(every, lambda calibration: calibration.missing).items():
             if missing:
                 click.echo(f"  {', '.join(scores)}: not calibrated: {missing}")
-        for promise, scores in _by(found, lambda one: promise_of(one.facts())).items():
+        for promise, scores in _by(calibrated, lambda calibration: promise_of(calibration.facts())).items():
             click.echo(f"  {', '.join(scores)}: {promise}")
-        for line, scores in _by(found, _strangers_said).items():
+        for line, scores in _by(calibrated, _strangers_said).items():
             click.echo(f"  {', '.join(scores)}: {line}")
     for each in tried:
         verdict = "fused and kept" if each.pays else "not fused: no better than the best alone, by more than chance"
@@ -137,8 +139,8 @@ def _print(made: Sequence[Calibration], tried: Sequence[FusionTried]) -> None:
             f"{each.fused.category}: {each.fused.backbone} {each.fused.evidence:.3f}, {each.best.backbone} alone "
             f"{each.best.evidence:.3f}: {verdict}"
         )
-    for category in dict.fromkeys(one.category for one in made):
-        best = best_by_evidence([one for one in made if one.category == category])
+    for category in dict.fromkeys(calibration.category for calibration in calibrations):
+        best = best_by_evidence([calibration for calibration in calibrations if calibration.category == category])
         if best is not None:
             click.echo(
                 f"{category}: `query` takes {best.backbone} by {best.score.value}: {best.evidence:.3f} of the known images "
@@ -146,15 +148,15 @@ def _print(made: Sequence[Calibration], tried: Sequence[FusionTried]) -> None:
             )
 
 
-def _by(made: Sequence[Calibration], said: Callable[[Calibration], str | None]) -> dict[str | None, list[str]]:
+def _by(calibrations: Sequence[Calibration], said: Callable[[Calibration], str | None]) -> dict[str | None, list[str]]:
     """The scores of which the same is said, by what is said."""
     scores: dict[str | None, list[str]] = {}
-    for one in made:
-        scores.setdefault(said(one), []).append(one.score.value)
+    for calibration in calibrations:
+        scores.setdefault(said(calibration), []).append(calibration.score.value)
     return scores
 
 
-def _print_table(found: Sequence[Calibration]) -> None:
+def _print_table(calibrations: Sequence[Calibration]) -> None:
     from rich import box
     from rich.table import Table
 
@@ -162,28 +164,29 @@ def _print_table(found: Sequence[Calibration]) -> None:
     table.add_column("score", no_wrap=True)
     for name in ("threshold", "margin", "right", "wrong", "ambiguous", "refused", "strangers", "other kinds"):
         table.add_column(name, justify="right")
-    for one in found:
-        shares = one.shares
+    for calibration in calibrations:
+        shares = calibration.shares
         known = (shares.right, shares.wrong, shares.ambiguous, shares.refused)
         table.add_row(
-            one.score.value,
-            f"{one.policy.threshold:.3f}",
-            f"{one.policy.margin_floor:.3f}",
+            calibration.score.value,
+            f"{calibration.policy.threshold:.3f}",
+            f"{calibration.policy.margin_floor:.3f}",
             *(_rate(share) for share in (*known, shares.accepted, shares.other_kinds)),
         )
     output().print(table)
-    first = found[0].shares
+    first = calibrations[0].shares
     click.echo(
-        f"  of {first.right.n} known images ({found[0].known_method}): right, wrong, ambiguous, refused; matched of "
-        f"{first.accepted.n} known strangers, and of {first.other_kinds.n} shots whose label is left out; 95 % intervals"
+        f"  of {first.right.n} known images ({calibrations[0].known_method}): right, wrong, ambiguous, refused; "
+        f"matched of {first.accepted.n} known strangers, and of {first.other_kinds.n} shots whose label is left out; "
+        "95 % intervals"
     )
 
 
-def _strangers_said(one: Calibration) -> str:
+def _strangers_said(calibration: Calibration) -> str:
     """Say what is promised of strangers, and what is not."""
-    if one.guarded:
+    if calibration.guarded:
         return "strangers of other kinds than the labels here and the known strangers may still score higher"
-    if one.method is None or one.shares.accepted.n == 0:
+    if calibration.method is None or calibration.shares.accepted.n == 0:
         return "strangers are not bounded"
     return (
         "only strangers like the known ones are held off: of other kinds more may match (see the last column); "

@@ -50,47 +50,47 @@ def evaluate(store_directory: Path, *, score: str | None, directory: Path | None
     from nearshot.schema.vocabulary import Score
 
     with Store(store_directory) as store:
-        made = judge(store, EvaluationOptions(score=Score(score) if score else None, **chosen))
-        written = _write(store, made, directory) if directory else []
+        evaluation = judge(store, EvaluationOptions(score=Score(score) if score else None, **chosen))
+        written = _write(store, evaluation, directory) if directory else []
     if as_json:
-        click.echo(json.dumps(everything(made), ensure_ascii=False))
+        click.echo(json.dumps(everything(evaluation), ensure_ascii=False))
     else:
-        _print(made, written)
+        _print(evaluation, written)
 
 
-def _write(store: Store, made: Evaluation, directory: Path) -> list[Path]:
+def _write(store: Store, evaluation: Evaluation, directory: Path) -> list[Path]:
     from nearshot.evaluation.report import render_report
     from nearshot.evaluation.tables import write
 
-    return write(made, directory, render_report(store, made))
+    return write(evaluation, directory, render_report(store, evaluation))
 
 
-def _print(made: Evaluation, written: list[Path]) -> None:
+def _print(evaluation: Evaluation, written: list[Path]) -> None:
     from nearshot.evaluation.tables import all_tables, digest
 
-    tables = all_tables(made)
+    tables = all_tables(evaluation)
     _print_outcomes(tables[0])
     _print_shots(tables[1])
     _print_scores(tables[2])
-    for row in made.pairs:
+    for row in evaluation.pairs:
         click.echo(
             f"{row.category}: {row.backbone} deals with {100 * row.lead:.1f} % more queries as it should than {row.other}: "
             f"better in {row.better_in:.0%} of resamples"
         )
-    verb = "kept" if made.options.keep_leaks else "left out"
-    if made.leaks:
-        click.echo(f"{len(made.leaks)} queries are copies of shots, and were {verb}:")
-        for leak in made.leaks[:SHOWN]:
+    verb = "kept" if evaluation.options.keep_leaks else "left out"
+    if evaluation.leaks:
+        click.echo(f"{len(evaluation.leaks)} queries are copies of shots, and were {verb}:")
+        for leak in evaluation.leaks[:SHOWN]:
             click.echo(f"  {leak.query} shows {leak.shot} ({leak.reason})")
-        if len(made.leaks) > SHOWN:
-            click.echo(f"  ... and {len(made.leaks) - SHOWN} more; --json lists all")
-    if made.unseen_only:
-        click.echo(f"{made.seen} queries were left out: the calibration has seen them")
-    if made.strangers:
-        click.echo(f"{made.strangers} known strangers were left out: the model knows them")
+        if len(evaluation.leaks) > SHOWN:
+            click.echo(f"  ... and {len(evaluation.leaks) - SHOWN} more; --json lists all")
+    if evaluation.unseen_only:
+        click.echo(f"{evaluation.seen} queries were left out: the calibration has seen them")
+    if evaluation.strangers:
+        click.echo(f"{evaluation.strangers} known strangers were left out: the model knows them")
     for path in written:
         click.echo(f"wrote {path}")
-    click.echo(f"inputs {made.inputs[:16]}, tables {digest(tables)[:16]}")
+    click.echo(f"inputs {evaluation.inputs[:16]}, tables {digest(tables)[:16]}")
 
 
 def _print_outcomes(figures: Figures) -> None:

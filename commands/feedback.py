@@ -37,12 +37,12 @@ def label(
     with Store(store_directory) as store:
         if label is None:
             said = undo(store, image, Action.LABEL, category)
-            facts = {"undone": said.label, "shot": said.shot_path}
+            outcome = {"undone": said.label, "shot": said.shot_path}
             words = f"no longer a shot of {said.category}/{said.label}: {near(said.shot_path or '')}"
         else:
             shot = add_shot(store, image, label, category)
-            facts, words = {"label": label, "shot": str(shot)}, f"now a shot of {label}: {near(str(shot))}"
-    click.echo(json.dumps(facts) if as_json else words)
+            outcome, words = {"label": label, "shot": str(shot)}, f"now a shot of {label}: {near(str(shot))}"
+    click.echo(json.dumps(outcome) if as_json else words)
 
 
 @click.command()
@@ -60,6 +60,12 @@ def reject(image: Path, store_directory: Path, *, category: str | None, take_bac
     from nearshot.schema.vocabulary import Action
 
     with Store(store_directory) as store:
-        found = undo(store, image, Action.REJECT, category).category if take_back else keep(store, image, category)
-    words = f"no longer a negative of {found}: {image}" if take_back else f"now a negative of {found}: {image}"
-    click.echo(json.dumps({"category": found, "rejected": not take_back}) if as_json else words)
+        image_category = (
+            undo(store, image, Action.REJECT, category).category if take_back else keep(store, image, category)
+        )
+    words = (
+        f"no longer a negative of {image_category}: {image}"
+        if take_back
+        else f"now a negative of {image_category}: {image}"
+    )
+    click.echo(json.dumps({"category": image_category, "rejected": not take_back}) if as_json else words)

@@ -49,13 +49,15 @@ def import_(
     if not name or name != Path(name).name or name.startswith("."):
         raise UsageError(f"'{name}' is no name for a category")
     options = ImportOptions(category=name, shots=shots, queries=queries, unknown=unknown, seed=seed)
-    made = write_contract(read_folder(source) if kind == "folder" else read_torchvision(kind, source), data, options)
+    imported = write_contract(
+        read_folder(source) if kind == "folder" else read_torchvision(kind, source), data, options
+    )
     if as_json:
-        click.echo(json.dumps({"category": name, **asdict(made)}))
+        click.echo(json.dumps({"category": name, **asdict(imported)}))
     else:
         click.echo(
-            f"{data / name}: {made.labels} labels, {made.shots} shots, {made.queries} labelled queries, "
-            f"{made.unknown} queries that show none of them"
+            f"{data / name}: {imported.labels} labels, {imported.shots} shots, {imported.queries} labelled queries, "
+            f"{imported.unknown} queries that show none of them"
         )
         where = "" if str(store_directory) == ".nearshot" else f" --store {store_directory}"
         click.echo(f"next: nearshot index {data}{where}")

@@ -44,9 +44,9 @@ def keys(context: click.Context, store_directory: Path) -> None:
 @reports_errors
 def add(name: str, file: Path | None, store_directory: Path, *, write: bool) -> None:
     """Make a key, and print its secret: this once, for it is kept nowhere."""
-    from nearshot.service.keys import Scope, add_key
+    from nearshot.service.keys import Access, add_key
 
-    scopes = [Scope.READ, *([Scope.WRITE] if write else [])]
+    scopes = [Access.READ, *([Access.WRITE] if write else [])]
     click.echo(add_key(file or store_directory / KEYS_FILE, name, scopes))
 
 
@@ -60,8 +60,8 @@ def list_(file: Path | None, store_directory: Path, *, as_json: bool) -> None:
     from nearshot.service.keys import read_keys
 
     for key in read_keys(file or store_directory / KEYS_FILE):
-        facts = {"name": key.name, "scopes": list(key.scopes), "created": key.created}
-        click.echo(json.dumps(facts) if as_json else f"{key.name}  {' '.join(key.scopes)}  {key.created}")
+        key_fields = {"name": key.name, "scopes": list(key.scopes), "created": key.created}
+        click.echo(json.dumps(key_fields) if as_json else f"{key.name}  {' '.join(key.scopes)}  {key.created}")
 
 
 @keys.command()

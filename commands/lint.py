@@ -13,7 +13,7 @@ import click
 from nearshot.commands.common import json_option, reports_errors, store_option
 
 if TYPE_CHECKING:
-    from nearshot.evaluation.lint import Finding
+    from nearshot.evaluation.lint import LintFinding
 
 SHOWN = 10
 COLOURS = {"error": "red", "warning": "yellow"}
@@ -36,18 +36,18 @@ def lint(data: Path, store_directory: Path, *, backbone: str | None, as_json: bo
 
     with Store(store_directory) as store:
         judge, findings = find(store, data, backbone)
-    facts = everything(judge, findings)
+    report = everything(judge, findings)
     if as_json:
-        click.echo(json.dumps(facts, ensure_ascii=False))
+        click.echo(json.dumps(report, ensure_ascii=False))
     else:
         for _, same in groupby(findings, key=lambda finding: finding.rule):
             _print_rule(list(same))
-        click.echo(f"errors: {facts['errors']}, warnings: {facts['warnings']} (nearness by {judge})")
-    if facts["errors"]:
+        click.echo(f"errors: {report['errors']}, warnings: {report['warnings']} (nearness by {judge})")
+    if report["errors"]:
         sys.exit(1)
 
 
-def _print_rule(findings: list[Finding]) -> None:
+def _print_rule(findings: list[LintFinding]) -> None:
     first = findings[0]
     click.echo(f"{click.style(first.severity.value, fg=COLOURS[first.severity])}: {first.rule.value}")
     for finding in findings[:SHOWN]:

@@ -35,14 +35,17 @@ def next_command(
     with Store(store_directory) as store:
         advice = advise(store, category, backbone=backbone, limit=limit)
     if as_json:
-        facts = {"next": [one.as_json() for one in advice.worth], "labels": [one.as_json() for one in advice.needs]}
-        click.echo(json.dumps(facts))
+        advice_json = {
+            "next": [query.as_json() for query in advice.worth],
+            "labels": [need.as_json() for need in advice.needs],
+        }
+        click.echo(json.dumps(advice_json))
         return
-    for one in advice.worth:
-        alike = f", stands for {one.stands_for}" if one.stands_for > 1 else ""
+    for query in advice.worth:
+        alike = f", stands for {query.stands_for}" if query.stands_for > 1 else ""
         click.echo(
-            f"{one.value:.3f}  {printable(near(one.path))}  ({one.nearest} {one.score:.3f}; "
-            f"disagreement {one.disagreement:.2f}, doubt {one.doubt:.2f}, typical {one.typical:.2f}{alike})"
+            f"{query.value:.3f}  {printable(near(query.path))}  ({query.nearest} {query.score:.3f}; "
+            f"disagreement {query.disagreement:.2f}, doubt {query.doubt:.2f}, typical {query.typical:.2f}{alike})"
         )
     if not advice.worth:
         click.echo("no unlabelled queries: every one has a label, or none are indexed")

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from nearshot.retriever.context import Context
     from nearshot.retriever.options import QueryOptions
 
-Facts = dict[str, Any]
+JsonObject = Mapping[str, Any]
 """An answer, or why there is none, as `query --json` prints it."""
-Answering = Callable[[Iterable[tuple[str, bytes | OSError]]], Iterator[Facts]]
+Answering = Callable[[Iterable[tuple[str, bytes | OSError]]], Iterator[JsonObject]]
 
 COLOURS = {"match": "green", "ambiguous": "yellow", "unknown": "red", "no_support": "red"}
 CSV_COLUMNS = (
@@ -123,17 +123,17 @@ def query(
     chosen["against"], chosen["score"] = Against(chosen["against"]), Score(chosen["score"]) if chosen["score"] else None
     options = QueryOptions(**chosen)
     standard_input = sys.stdin.buffer.read() if any(str(path) == STANDARD_INPUT for path in images) else None
-    with _asked(server, store_directory, options) as (context, answer):
+    with _asked(server, store_directory, options) as (context, answer_queries):
         single = len(images) == 1 and not os.path.isdir(images[0])  # noqa: PTH112 (Path.is_dir may raise)
         layout = _Layout.of(context, hits=(single or options.captions) if hits is None else hits)
         show = _printer(layout, as_json=as_json, as_csv=as_csv)
         answered = unread = 0
         stop = None
-        for facts in answer(read_queries(images, standard_input)):
-            show(facts)
+        for answer in answer_queries(read_queries(images, standard_input)):
+            show(answer)
             answered += 1
-            unread += "error" in facts
-            stop = facts.get("stop") or stop
+            unread += "error" in answer
+            stop = answer.get("stop") or stop
     if context.lacking:
         total = context.covered + context.lacking
         click.echo(
@@ -203,60 +203,64 @@ class _Layout:
         return cls(max([len(name) + 2 for name in names] + [len("label")]), with_category, hits)
 
 
-def _printer(layout: _Layout, *, as_json: bool, as_csv: bool) -> Callable[[Facts], None]:
+def _printer(layout: _Layout, *, as_json: bool, as_csv: bool) -> Callable[[JsonObject], None]:
     if as_json:
-        return lambda facts: click.echo(json.dumps(facts))
+        return lambda answer: click.echo(json.dumps(answer))
     if as_csv:
         writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        return lambda facts: writer.writerow(_csv_row(facts))
+        return lambda answer: writer.writerow(_csv_row(answer))
     width = layout.width
     click.echo(f"{'verdict':<10} {'label':<{width}} {'score':>6}  {'runner-up':<{width + 6}} {'margin':>6}  image")
-    return lambda facts: _print_answer(facts, layout)
+    return lambda answer: _print_answer(answer, layout)
 
 
-def _csv_row(facts: Facts) -> Facts:
-    first = next(iter(facts.get("hits", [])), None)
-    return facts | {"path": printable(facts["path"]), "nearest_path": first["path"] if first else ""}
+def _csv_row(answer: JsonObject) -> JsonObject:
+    first = next(iter(answer.get("hits", [])), None)
+    return {**answer, "path": printable(answer["path"]), "nearest_path": first["path"] if first else ""}
 
 
-def _print_answer(facts: Facts, layout: _Layout) -> None:
-    if "error" in facts:
-        click.echo(f"{click.style('error', fg='red'):<10} {printable(facts['path'])}: {facts['error']}")
+def _print_answer(answer: JsonObject, layout: _Layout) -> None:
+    if "error" in answer:
+        click.echo(f"{click.style('error', fg='red'):<10} {printable(answer['path'])}: {answer['error']}")
         return
-    nearest, runner_up = (_name(facts, which, layout) for which in ("nearest", "runner_up"))
-    label = nearest if facts["label"] or facts["nearest"] is None else f"({nearest})"
-    other = runner_up if facts["runner_up"] is None else f"{runner_up} {facts['runner_up_score']:.3f}"
-    score, margin = ("-" if facts[name] is None else f"{facts[name]:.3f}" for name in ("score", "margin"))
-    verdict = click.style(f"{facts['verdict']:<10}", fg=COLOURS[facts["verdict"]])
+    nearest, runner_up = (_name(answer, which, layout) for which in ("nearest", "runner_up"))
+    label = nearest if answer["label"] or answer["nearest"] is None else f"({nearest})"
+    other = runner_up if answer["runner_up"] is None else f"{runner_up} {answer['runner_up_score']:.3f}"
+    score, margin = ("-" if answer[name] is None else f"{answer[name]:.3f}" for name in ("score", "margin"))
+    verdict = click.style(f"{answer['verdict']:<10}", fg=COLOURS[answer["verdict"]])
     width = layout.width
-    click.echo(f"{verdict} {label:<{width}} {score:>6}  {other:<{width + 6}} {margin:>6}  {printable(facts['path'])}")
-    if facts["negative"] is not None:
-        click.echo(f"    {facts['negative_score']:.3f}  {facts['reason']}: {near(facts['negative'])}")
-    if len(facts["close"]) > 1:
-        click.echo(f"    too close to choose: {', '.join(facts['close'])}")
-    if facts["possible"] is not None:
-        click.echo(f"    {_possible(facts['possible'])}")
+    click.echo(f"{verdict} {label:<{width}} {score:>6}  {other:<{width + 6}} {margin:>6}  {printable(answer['path'])}")
+    if answer["negative"] is not None:
+        click.echo(f"    {answer['negative_score']:.3f}  {answer['reason']}: {near(answer['negative'])}")
+    if len(answer["close"]) > 1:
+        click.echo(f"    too close to choose: {', '.join(answer['close'])}")
+    if answer["possible"] is not None:
+        click.echo(f"    {_possible(answer['possible'])}")
     if layout.hits:
-        for hit in facts["hits"]:
+        for hit in answer["hits"]:
             shot = "/".join(part for part in (hit["category"], hit["label"], hit["shot"]) if part)
             click.echo(f"    {hit['score']:.3f}  {shot}  {near(hit['path'])}")
             if "caption" in hit:
                 click.echo(f"           {hit['caption'] or '(no caption)'}")
 
 
-def _name(facts: Facts, which: str, layout: _Layout) -> str:
+def _name(answer: JsonObject, which: str, layout: _Layout) -> str:
     """A candidate's label, with its category where several are searched; a dash for none."""
-    if facts[which] is None:
+    if answer[which] is None:
         return "-"
-    return f"{facts[f'{which}_category']}/{facts[which]}" if layout.with_category else str(facts[which])
+    return f"{answer[f'{which}_category']}/{answer[which]}" if layout.with_category else str(answer[which])
 
 
-def _possible(facts: Facts) -> str:
+def _possible(prediction_set: JsonObject) -> str:
     """The labels that cannot be ruled out, and how plausible it is that it is none of them."""
-    labels = ", ".join(f"{one['label']} (p {one['p']:.2f})" for one in facts["labels"]) or "none"
-    none = "" if facts["none_of_these"] is None else f"; none of these: p {facts['none_of_these']:.2f}"
-    return f"not ruled out at {facts['coverage']:g}: {labels}{none}"
+    labels = (
+        ", ".join(f"{candidate['label']} (p {candidate['p']:.2f})" for candidate in prediction_set["labels"]) or "none"
+    )
+    none = (
+        "" if prediction_set["none_of_these"] is None else f"; none of these: p {prediction_set['none_of_these']:.2f}"
+    )
+    return f"not ruled out at {prediction_set['coverage']:g}: {labels}{none}"
 
 
 def _policy_notes(context: Context) -> list[str]:

@@ -35,23 +35,27 @@ def replay(store_directory: Path, *, score: str | None, as_json: bool, **chosen:
     from nearshot.schema.vocabulary import Score
 
     with Store(store_directory) as store:
-        made = decide_again(store, ReplayOptions(score=Score(score) if score else None, **chosen))
+        comparison = decide_again(store, ReplayOptions(score=Score(score) if score else None, **chosen))
     if as_json:
-        for one in made.queries:
-            if one.flips:
-                facts = {"category": one.category, "path": one.path, "truth": one.truth}
-                click.echo(json.dumps({**facts, "before": one.before.as_json(), "after": one.after.as_json()}))
+        for query in comparison.queries:
+            if query.flips:
+                query_fields = {"category": query.category, "path": query.path, "truth": query.truth}
+                click.echo(
+                    json.dumps({**query_fields, "before": query.before.as_json(), "after": query.after.as_json()})
+                )
     else:
-        _print(made)
+        _print(comparison)
 
 
-def _print(made: Replay) -> None:
-    flipping = [one for one in made.queries if one.flips]
-    for one in flipping:
-        truth = f" (truth: {one.truth})" if one.truth else ""
-        click.echo(f"{one.path}: {_words(one.before)} -> {_words(one.after)}{truth}")
-    before, after = (Counter(getattr(one, side).verdict.value for one in made.queries) for side in ("before", "after"))
-    click.echo(f"{len(flipping)} of {len(made.queries)} queries flip by {made.backbone}")
+def _print(comparison: Replay) -> None:
+    flipping = [query for query in comparison.queries if query.flips]
+    for query in flipping:
+        truth = f" (truth: {query.truth})" if query.truth else ""
+        click.echo(f"{query.path}: {_words(query.before)} -> {_words(query.after)}{truth}")
+    before, after = (
+        Counter(getattr(query, side).verdict.value for query in comparison.queries) for side in ("before", "after")
+    )
+    click.echo(f"{len(flipping)} of {len(comparison.queries)} queries flip by {comparison.backbone}")
     for verdict in ("match", "ambiguous", "unknown"):
         click.echo(f"  {verdict:<10} {before[verdict]:>6} -> {after[verdict]}")
 

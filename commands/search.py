@@ -71,10 +71,8 @@ def search(
     wanted = ImageFilter(category=category, label=label, role=Role(role) if role else None)
     with Store(store_directory) as store:
         results = find(store, " ".join(words), SearchOptions(mode=Mode(mode), wanted=wanted, **chosen))
-    for found in results.found:
-        click.echo(
-            json.dumps(found.as_json(results.mode), ensure_ascii=False) if as_json else _in_words(found, results)
-        )
+    for hit in results.found:
+        click.echo(json.dumps(hit.as_json(results.mode), ensure_ascii=False) if as_json else _in_words(hit, results))
     for reason in results.missing:
         click.echo(f"nearshot: searched without {reason}", err=True)
     if not as_json:
@@ -83,14 +81,14 @@ def search(
         click.echo(f"{'' if results.found else 'nothing found; '}mode {_mode(results)}")
 
 
-def _in_words(found: Found, results: Results) -> str:
-    image = found.image
+def _in_words(hit: Found, results: Results) -> str:
+    image = hit.image
     where = "/".join(part for part in (image.category, image.label) if part)
-    facts = [f"{kind} {rank}" for kind, rank in found.ranks.items()] if results.mode == "hybrid" else []
-    if found.score is not None:
-        facts.append(f"cosine {found.score:.3f}")
-    line = f"{found.place:>3}  {where}  {image.role}  {near(image.path)}" + (f"  ({', '.join(facts)})" if facts else "")
-    caption = found.snippet or found.caption
+    notes = [f"{kind} {rank}" for kind, rank in hit.ranks.items()] if results.mode == "hybrid" else []
+    if hit.score is not None:
+        notes.append(f"cosine {hit.score:.3f}")
+    line = f"{hit.rank:>3}  {where}  {image.role}  {near(image.path)}" + (f"  ({', '.join(notes)})" if notes else "")
+    caption = hit.snippet or hit.caption
     return f"{line}\n     {caption}" if caption else line
 
 

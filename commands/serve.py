@@ -71,7 +71,7 @@ def serve(
     """
     try:
         from nearshot.service.app import create_app
-        from nearshot.service.guard import is_loopback
+        from nearshot.service.same_site import is_loopback
     except ImportError as error:
         raise UsageError(f"the service needs {error.name}: pip install 'nearshot[service]'") from error
     from nearshot.schema.store import Store

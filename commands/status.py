@@ -57,9 +57,9 @@ def _print(taken: Status) -> None:
         states = [_state_in_words(category.backbones.get(row.name), category.images) for row in taken.backbones]
         table.add_row(*(Text(str(cell)) for cell in (category.category, category.role, *cells, *states)))
     console.print(table)
-    for one in taken.lapses:
+    for lapse in taken.lapses:
         console.print(
-            f"{one.category}, {one.backbone}, {one.score}: the promise has lapsed: {one.reason}", markup=False
+            f"{lapse.category}, {lapse.backbone}, {lapse.score}: the promise has lapsed: {lapse.reason}", markup=False
         )
     if taken.failures:
         console.print("failed:")

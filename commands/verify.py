@@ -25,19 +25,19 @@ def verify(store_directory: Path, *, repair: bool, as_json: bool) -> None:
     from nearshot.indexer.verify import verify as check
     from nearshot.schema.store import Store
 
-    found = []
+    findings = []
     with Store(store_directory) as store:
         for finding in check(store, repair=repair):
-            found.append(finding)
+            findings.append(finding)
             if not as_json:
                 remedy = "repaired" if finding.repaired else f"remedy: {finding.remedy}"
                 click.echo(f"{finding.subject}: {finding.problem} ({remedy})")
-    left = sum(not finding.repaired for finding in found)
+    left = sum(not finding.repaired for finding in findings)
     if as_json:
-        click.echo(json.dumps({"ok": not left, "findings": [asdict(finding) for finding in found]}))
-    elif not found:
+        click.echo(json.dumps({"ok": not left, "findings": [asdict(finding) for finding in findings]}))
+    elif not findings:
         click.echo("all is well: files, rows, vectors and snapshots agree")
     else:
-        click.echo(f"{len(found)} found, {len(found) - left} repaired")
+        click.echo(f"{len(findings)} found, {len(findings) - left} repaired")
     if left:
         sys.exit(1)

@@ -134,7 +134,9 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
             for row in rows
             for category in categories
         }
-        unseen_only = any(one.calibration is not None and _saw_queries(one) for one in rules.values())
+        unseen_only = any(
+            category_rules.calibration is not None and _saw_queries(category_rules) for category_rules in rules.values()
+        )
         leaks: list[Leak] = []
         wanted: dict[str, set[str]] = {}
         in_model: dict[str, set[str]] = {}
@@ -172,18 +174,21 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
         judged: list[Judged] = []
         for row in rows:
             samples = [load_samples(catalog, row, category, wanted[category]) for category in categories]
-            applied = [rules[row.name, one.category] for one in samples]
+            applied = [rules[row.name, category_samples.category] for category_samples in samples]
             calibrations = all_calibrations(catalog, row.id)
-            for one, by in zip(samples, applied, strict=True):
-                digest.update(_facts(row, one, by).encode())
-                about = [each.facts for each in calibrations if each.category == one.category]
-                digest.update(json.dumps([about, sorted(in_model[one.category])]).encode())
-            similarities = [one.similarities() for one in samples]
-            mine = [_judge(row, one, known, by) for one, known, by in zip(samples, similarities, applied, strict=True)]
+            for category_samples, by in zip(samples, applied, strict=True):
+                digest.update(_facts(row, category_samples, by).encode())
+                about = [each.facts for each in calibrations if each.category == category_samples.category]
+                digest.update(json.dumps([about, sorted(in_model[category_samples.category])]).encode())
+            similarities = [category_samples.similarities() for category_samples in samples]
+            mine = [
+                _judge(row, category_samples, known, by)
+                for category_samples, known, by in zip(samples, similarities, applied, strict=True)
+            ]
             outcomes += _count(row, mine)
             shots += _measure(row, samples, similarities, applied, options)
             scores += compare_scores(catalog, row, samples, in_model)
-            judged += [one for one in mine if len(one.truth) and one.names]
+            judged += [judgement for judgement in mine if len(judgement.truth) and judgement.names]
     return Evaluation(
         options=options,
         outcomes=outcomes,
@@ -208,10 +213,16 @@ def _judge(row: BackboneRow, samples: CategorySamples, similarities: NDArray[np.
 
 def _count(row: BackboneRow, judged: Sequence[Judged]) -> list[OutcomeRow]:
     counted = [
-        OutcomeRow(one.category, row.name, one.score_by, one.policy, count_outcomes(one.predicted, one.truth))
-        for one in judged
+        OutcomeRow(
+            judgement.category,
+            row.name,
+            judgement.score_by,
+            judgement.policy,
+            count_outcomes(judgement.predicted, judgement.truth),
+        )
+        for judgement in judged
     ]
-    total = sum((one.outcomes for one in counted), Outcomes())
+    total = sum((outcome_row.outcomes for outcome_row in counted), Outcomes())
     return [*counted, OutcomeRow(None, row.name, None, None, total)]
 
 
@@ -226,9 +237,9 @@ def _measure(
     for count in shot_counts(samples):
         draws = [
             [
-                measure(one, known, by.score, by.policy, by.strangers.vectors, count, seed)
-                for one, by, known in zip(samples, rules, similarities, strict=True)
-                if len(one.truth)
+                measure(category_samples, known, by.score, by.policy, by.strangers.vectors, count, seed)
+                for category_samples, by, known in zip(samples, rules, similarities, strict=True)
+                if len(category_samples.truth)
             ]
             for seed in range(options.seeds if draws_differ(samples, count) else 1)
         ]

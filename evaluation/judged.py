@@ -17,7 +17,7 @@ from nearshot.schema.vocabulary import Score
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ImageFile:
     """An image: its path under its root, and the SHA-256 of its content."""
 
     path: str
@@ -39,8 +39,8 @@ class Judged:
     score_by: Score
     policy: Policy
     names: tuple[str, ...]
-    queries: Sequence[Place]
-    winners: Sequence[Place]
+    queries: Sequence[ImageFile]
+    winners: Sequence[ImageFile]
     truth: NDArray[np.int64]
     predicted: NDArray[np.int64]
     best: NDArray[np.int64]
@@ -69,10 +69,10 @@ class Mistake:
     """
 
     kind: MistakeKind
-    query: Place
+    query: ImageFile
     truth: str
     nearest: str
-    winner: Place
+    winner: ImageFile
     score: float
     own_score: float | None
     severity: float
@@ -97,14 +97,14 @@ def judge(
         best = scores.argmax(axis=1)
         top, own = scores[rows, best], scores[rows, np.maximum(samples.truth, 0)]
         of_best = np.where(numbers[None, :] == best[:, None], similarities, -np.inf).argmax(axis=1).tolist()
-        winners = [Place(support.paths[index], support.hashes[index]) for index in of_best]
+        winners = [ImageFile(support.paths[index], support.hashes[index]) for index in of_best]
     return Judged(
         category=samples.category,
         backbone=backbone,
         score_by=score,
         policy=policy,
         names=samples.names,
-        queries=[Place(*place) for place in zip(queries.paths, queries.hashes, strict=True)],
+        queries=[ImageFile(path, sha256) for path, sha256 in zip(queries.paths, queries.hashes, strict=True)],
         winners=winners,
         truth=samples.truth,
         predicted=predicted,

@@ -120,7 +120,7 @@ def recalls(support: LabelledVectors, labelled: Labelled, score: Score) -> Recal
             )
             numbers = held_out.truth[kept]
             part = Labelled(labelled.names, numbers, asked[kept], labelled.strangers)
-            alone = HeldOut(np.arange(len(kept)), numbers, tuple(np.array([place]) for place in range(len(kept))))
+            alone = HeldOut(np.arange(len(kept)), numbers, tuple(np.array([position]) for position in range(len(kept))))
             inside = without_the_shot(score, part, alone).argmax(axis=1) == numbers
             hits[draw] = np.nan
             hits[draw, kept] = inside
@@ -145,7 +145,7 @@ def more_shots(curve: Curve, shots: int) -> tuple[int | None, int | None, int | 
     everyone, chance = np.arange(asked, dtype=np.int64), np.random.default_rng(0)
     estimates = [_needed(curve, sizes, everyone)]
     estimates += [_needed(curve, sizes, chance.choice(everyone, asked)) for _ in range(RESAMPLES)]
-    more = [math.inf if one is None else max(0.0, one - shots) for one in estimates]
+    more = [math.inf if estimate is None else max(0.0, estimate - shots) for estimate in estimates]
     ordered = sorted(more[1:])
     low, high = ordered[round(0.05 * (RESAMPLES - 1))], ordered[round(0.95 * (RESAMPLES - 1))]
     return _whole(more[0]), _whole(low), _whole(high)

@@ -50,7 +50,7 @@ ERRORS = frozenset({Rule.UNUSABLE, Rule.TWO_LABELS})
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LintFinding:
     """A fault, the files that show it (relative to the data directory), and what there is to say of them."""
 
     category: str | None
@@ -64,42 +64,44 @@ class Finding:
         return Severity.ERROR if self.rule in ERRORS else Severity.WARNING
 
 
-def lint(store: Store, root: Path, backbone: str | None = None) -> tuple[str, list[Finding]]:
+def lint(store: Store, root: Path, backbone: str | None = None) -> tuple[str, list[LintFinding]]:
     """All faults of a data directory's support sets, worst first, and the backbone that judged them.
 
     Raises UsageError where the directory is not indexed.
     """
-    found = discover(root)
-    findings = [Finding(None, Rule.OUTSIDE, (breach.path,), breach.rule) for breach in found.breaches]
+    discovery = discover(root)
+    findings = [LintFinding(None, Rule.OUTSIDE, (breach.path,), breach.rule) for breach in discovery.breaches]
     resolved = str(root.resolve())
     with store.reading() as catalog:
         root_id = catalog.root_id(resolved)
         if root_id is None or not catalog.has_images(root_id):
             raise UsageError(f"{root} is not indexed; run `nearshot index {root}`")
-        row, _ = choose_row(catalog, backbone, found.categories)
-        hog = next((one for one in catalog.backbones() if one.name == "hog"), None)
+        row, _ = choose_row(catalog, backbone, discovery.categories)
+        hog = next((backbone_row for backbone_row in catalog.backbones() if backbone_row.name == "hog"), None)
         for path, reason in catalog.failures():
             if path.startswith(f"{resolved}/") and f"/{SUPPORT_DIRECTORY}/" in path:
                 inside = path.removeprefix(f"{resolved}/")
-                findings.append(Finding(inside.split("/")[0], Rule.UNUSABLE, (inside,), reason))
-        for category in found.categories:
+                findings.append(LintFinding(inside.split("/")[0], Rule.UNUSABLE, (inside,), reason))
+        for category in discovery.categories:
             findings += _lint_category(catalog, row, hog, category)
     order = list(Rule)
-    return row.name, sorted(findings, key=lambda one: (order.index(one.rule), one.category or "", one.files))
+    return row.name, sorted(
+        findings, key=lambda finding: (order.index(finding.rule), finding.category or "", finding.files)
+    )
 
 
-def _lint_category(catalog: Catalog, row: BackboneRow, hog: BackboneRow | None, category: str) -> Iterator[Finding]:
+def _lint_category(catalog: Catalog, row: BackboneRow, hog: BackboneRow | None, category: str) -> Iterator[LintFinding]:
     support = labelled_vectors(catalog, row, category, Role.SUPPORT)
     yield from _copies(category, support, hog and labelled_vectors(catalog, hog, category, Role.SUPPORT))
     yield from _misplaced(category, support)
     yield from _counts(category, support)
     for leak in find_leaks(catalog, [row], hog, category).values():
-        yield Finding(category, Rule.LEAK, (leak.query, leak.shot), leak.reason)
+        yield LintFinding(category, Rule.LEAK, (leak.query, leak.shot), leak.reason)
     for path, width, height in small_images(catalog, category, LEAST_SIDE):
-        yield Finding(category, Rule.SMALL, (path,), f"{width} x {height}")
+        yield LintFinding(category, Rule.SMALL, (path,), f"{width} x {height}")
 
 
-def _copies(category: str, support: LabelledVectors, on_hog: LabelledVectors | None) -> Iterator[Finding]:
+def _copies(category: str, support: LabelledVectors, on_hog: LabelledVectors | None) -> Iterator[LintFinding]:
     """The same bytes anywhere; nearly the same picture, as hog sees it, within a label."""
     same = defaultdict(list)
     for index, sha256 in enumerate(support.hashes):
@@ -108,9 +110,9 @@ def _copies(category: str, support: LabelledVectors, on_hog: LabelledVectors | N
         labels = sorted({str(support.labels[index]) for index in indexes})
         files = tuple(support.paths[index] for index in indexes)
         if len(labels) > 1:
-            yield Finding(category, Rule.TWO_LABELS, files, ", ".join(labels))
+            yield LintFinding(category, Rule.TWO_LABELS, files, ", ".join(labels))
         elif len({support.shots[index] for index in indexes}) > 1:
-            yield Finding(category, Rule.NEAR_DUPLICATES, files, "the same bytes")
+            yield LintFinding(category, Rule.NEAR_DUPLICATES, files, "the same bytes")
     if on_hog is not None and len(on_hog.paths):
         near = cosines(on_hog.vectors, on_hog.vectors)
         for first, second in np.argwhere(np.triu(near >= NEAR_DUPLICATE, k=1)).tolist():
@@ -120,10 +122,10 @@ def _copies(category: str, support: LabelledVectors, on_hog: LabelledVectors | N
                 and on_hog.hashes[first] != on_hog.hashes[second]
             ):
                 files = (on_hog.paths[first], on_hog.paths[second])
-                yield Finding(category, Rule.NEAR_DUPLICATES, files, f"cosine {near[first, second]:.4f} on hog")
+                yield LintFinding(category, Rule.NEAR_DUPLICATES, files, f"cosine {near[first, second]:.4f} on hog")
 
 
-def _misplaced(category: str, support: LabelledVectors) -> Iterator[Finding]:
+def _misplaced(category: str, support: LabelledVectors) -> Iterator[LintFinding]:
     """Images whose nearest image of another label is nearer than any of their own label's other shots."""
     names, numbers = label_numbers(support.labels)
     if len(names) < 2:
@@ -138,36 +140,36 @@ def _misplaced(category: str, support: LabelledVectors) -> Iterator[Finding]:
             best = int(np.where(others, similarities[index], -np.inf).argmax())
             if similarities[index, best] > best_own:
                 detail = f"{support.labels[best]} {similarities[index, best]:.3f}, its own {best_own:.3f}"
-                yield Finding(category, Rule.NEARER_ELSEWHERE, (path, support.paths[best]), detail)
+                yield LintFinding(category, Rule.NEARER_ELSEWHERE, (path, support.paths[best]), detail)
 
 
-def _counts(category: str, support: LabelledVectors) -> Iterator[Finding]:
+def _counts(category: str, support: LabelledVectors) -> Iterator[LintFinding]:
     shots = {(str(label), shot): path for path, label, shot in zip(*support[:3], strict=True)}
     counts = Counter(label for label, _ in shots)
     for (label, _), path in shots.items():
         if counts[label] == 1:
-            yield Finding(category, Rule.ONE_SHOT, (path,), label)
+            yield LintFinding(category, Rule.ONE_SHOT, (path,), label)
     if len(set(counts.values())) > 1:
         detail = ", ".join(f"{label} {count}" for label, count in sorted(counts.items()))
-        yield Finding(category, Rule.UNEQUAL, (), detail)
+        yield LintFinding(category, Rule.UNEQUAL, (), detail)
 
 
-def as_json(backbone: str, findings: Sequence[Finding]) -> dict[str, object]:
+def as_json(backbone: str, findings: Sequence[LintFinding]) -> dict[str, object]:
     """The object that `lint --json` prints."""
-    severities = Counter(one.severity for one in findings)
+    severities = Counter(finding.severity for finding in findings)
     return {
         "backbone": backbone,
         "errors": severities[Severity.ERROR],
         "warnings": severities[Severity.WARNING],
         "findings": [
             {
-                "severity": one.severity.value,
-                "rule": one.rule.name.lower().replace("_", "-"),
-                "meaning": one.rule.value,
-                "category": one.category,
-                "files": list(one.files),
-                "detail": one.detail,
+                "severity": finding.severity.value,
+                "rule": finding.rule.name.lower().replace("_", "-"),
+                "meaning": finding.rule.value,
+                "category": finding.category,
+                "files": list(finding.files),
+                "detail": finding.detail,
             }
-            for one in findings
+            for finding in findings
         ],
     }

@@ -84,7 +84,7 @@ def advise(store: Store, category: str | None = None, *, backbone: str | None = 
             needs += needs_of(catalog, row, name)
     if not worth and not needs:
         raise UsageError("there are no shots that a backbone has seen; run `nearshot index DATA`")
-    return Advice(sorted(worth, key=lambda one: (-one.value, one.path))[:limit], needs)
+    return Advice(sorted(worth, key=lambda query: (-query.value, query.path))[:limit], needs)
 
 
 def _worth(catalog: Catalog, row: BackboneRow, category: str, limit: int) -> list[Worth]:
@@ -122,7 +122,7 @@ def _placed(catalog: Catalog, category: str, sha256: str) -> dict[str, Any]:
     """Find the image of a category that shows a content: its id, category and absolute path."""
     content = catalog.content(sha256)
     assert content is not None
-    image = next(image for image in catalog.images_of(content[0]) if image.category == category)
+    image = next(image for image in catalog.images_of(content.id) if image.category == category)
     return {"id": image.id, "category": category, "path": f"{image.root}/{image.path}"}
 
 
@@ -142,12 +142,12 @@ def _disagreement(catalog: Catalog, category: str, hashes: Sequence[str]) -> NDA
     for row in choose_rows(catalog, ()):
         support = labelled_vectors(catalog, row, category, Role.SUPPORT)
         queries = labelled_vectors(catalog, row, category, Role.QUERY)
-        place = {sha256: index for index, sha256 in enumerate(queries.hashes)}
-        seen = [number for number, sha256 in enumerate(hashes) if sha256 in place]
+        positions = {sha256: index for index, sha256 in enumerate(queries.hashes)}
+        seen = [number for number, sha256 in enumerate(hashes) if sha256 in positions]
         if not support.paths or not seen:
             continue
         labelled = Labelled.of(support.labels, support.vectors)
-        vectors = queries.vectors[[place[hashes[number]] for number in seen]]
+        vectors = queries.vectors[[positions[hashes[number]] for number in seen]]
         for score in Score:
             for number, best in zip(seen, fit(score, labelled).scores(vectors).argmax(axis=1).tolist(), strict=True):
                 votes[number].append(labelled.names[best])

@@ -38,7 +38,7 @@ class Outcomes:
         return (self.correct + self.correctly_unknown) / self.queries if self.queries else None
 
     def __add__(self, other: Outcomes) -> Outcomes:
-        return Outcomes(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+        return Outcomes(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
 def predict(

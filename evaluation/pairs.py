@@ -29,10 +29,10 @@ class PairRow:
 def compare_backbones(judged: Sequence[Judged]) -> list[PairRow]:
     """Every two backbones on the queries that both judged, in each category; the better one first."""
     rows = []
-    for category in dict.fromkeys(one.category for one in judged):
-        for first, second in combinations([one for one in judged if one.category == category], 2):
+    for category in dict.fromkeys(judgement.category for judgement in judged):
+        for first, second in combinations([judgement for judgement in judged if judgement.category == category], 2):
             # Right is the true label, and Unknown (-1 in both) for a stranger.
-            well, other = (one.predicted == one.truth for one in (first, second))
+            well, other = (judgement.predicted == judgement.truth for judgement in (first, second))
             lead = float(np.mean(well) - np.mean(other))
             share = better_in(well, other, resample(first.truth))
             names = (first.backbone, second.backbone)

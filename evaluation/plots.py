@@ -32,16 +32,20 @@ NAMED = 60
 def score_histograms(judged: Sequence[Judged]) -> str:
     """Plot the spread of best scores of known and unknown queries, for each backbone of one category, with its threshold."""
     figure = Figure(figsize=(4.6 * len(judged), 3.0), layout="constrained")
-    for axes, one in zip(figure.subplots(1, len(judged), squeeze=False)[0], judged, strict=True):
-        known = one.truth >= 0
-        bins = np.linspace(min(one.scores.min(), one.policy.threshold), one.scores.max() + 1e-9, BINS + 1)
-        axes.hist(one.scores[known], bins=bins, color=KNOWN, alpha=0.65, label=f"known ({known.sum()})")
+    for axes, judgement in zip(figure.subplots(1, len(judged), squeeze=False)[0], judged, strict=True):
+        known = judgement.truth >= 0
+        bins = np.linspace(
+            min(judgement.scores.min(), judgement.policy.threshold), judgement.scores.max() + 1e-9, BINS + 1
+        )
+        axes.hist(judgement.scores[known], bins=bins, color=KNOWN, alpha=0.65, label=f"known ({known.sum()})")
         if not known.all():
-            axes.hist(one.scores[~known], bins=bins, color=STRANGE, alpha=0.65, label=f"unknown ({(~known).sum()})")
-        title = f"threshold {one.policy.threshold:.3f}{'' if one.policy.calibrated else ' (prior)'}"
-        axes.axvline(one.policy.threshold, color=THRESHOLD, linestyle="--", linewidth=1.2, label=title)
+            axes.hist(
+                judgement.scores[~known], bins=bins, color=STRANGE, alpha=0.65, label=f"unknown ({(~known).sum()})"
+            )
+        title = f"threshold {judgement.policy.threshold:.3f}{'' if judgement.policy.calibrated else ' (prior)'}"
+        axes.axvline(judgement.policy.threshold, color=THRESHOLD, linestyle="--", linewidth=1.2, label=title)
         axes.yaxis.get_major_locator().set_params(integer=True)
-        _finish(axes, one.backbone, "best score", "queries")
+        _finish(axes, judgement.backbone, "best score", "queries")
     return _svg(figure)
 
 
@@ -49,10 +53,10 @@ def risk_coverages(judged: Sequence[Judged]) -> str:
     """Plot the share of wrong answers when only the highest scores are answered, for each backbone of one category."""
     figure = Figure(figsize=(4.6, 3.4), layout="constrained")
     axes = figure.subplots()
-    for one, colour in zip(judged, _colours(), strict=False):
-        coverage, risk = risk_coverage(one.scores, one.best == one.truth)
-        axes.step(coverage, risk, where="post", color=colour, label=one.backbone)
-        answered = np.mean(one.scores >= one.policy.threshold)
+    for judgement, colour in zip(judged, _colours(), strict=False):
+        coverage, risk = risk_coverage(judgement.scores, judgement.best == judgement.truth)
+        axes.step(coverage, risk, where="post", color=colour, label=judgement.backbone)
+        answered = np.mean(judgement.scores >= judgement.policy.threshold)
         if answered > 0:
             at = min(int(np.searchsorted(coverage, answered)), len(coverage) - 1)
             axes.plot(coverage[at], risk[at], "o", color=colour)
@@ -68,7 +72,11 @@ def accuracy_by_shots(rows: Sequence[ShotsRow]) -> str:
     axes = figure.subplots()
     for backbone, colour in zip(dict.fromkeys(row.backbone for row in rows), _colours(), strict=False):
         figures = [(row.shots, row.figures["accuracy"]) for row in rows if row.backbone == backbone]
-        points = [(shots, one.mean, one.deviation or 0.0) for shots, one in figures if one.mean is not None]
+        points = [
+            (shots, accuracy.mean, accuracy.deviation or 0.0)
+            for shots, accuracy in figures
+            if accuracy.mean is not None
+        ]
         if points:
             shots, means, deviations = zip(*points, strict=True)
             axes.errorbar(shots, means, deviations, marker="o", capsize=3, color=colour, label=backbone)
@@ -106,15 +114,15 @@ def confusion(judged: Judged) -> str:
 
 def agreement(judged: Sequence[Judged]) -> str:
     """The share of all queries that two backbones give the same answer, for every two of them."""
-    names = list(dict.fromkeys(one.backbone for one in judged))
-    answers = {(one.backbone, one.category): one.predicted for one in judged}
+    names = list(dict.fromkeys(judgement.backbone for judgement in judged))
+    answers = {(judgement.backbone, judgement.category): judgement.predicted for judgement in judged}
     shared = [
         category
-        for category in dict.fromkeys(one.category for one in judged)
+        for category in dict.fromkeys(judgement.category for judgement in judged)
         if all((name, category) in answers for name in names)
     ]
     given = [np.concatenate([answers[name, category] for category in shared]) for name in names]
-    shares = np.array([[np.mean(one == other) for other in given] for one in given])
+    shares = np.array([[np.mean(row_answers == column_answers) for column_answers in given] for row_answers in given])
     side = 0.9 * len(names) + 1.6
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()

@@ -90,9 +90,9 @@ def replay(store: Store, options: ReplayOptions) -> Replay:
             for category in categories
         }
         queries = [
-            one
+            query
             for category in categories
-            for one in _replay_category(catalog, row, category, now[category], then[category])
+            for query in _replay_category(catalog, row, category, now[category], then[category])
         ]
     if not queries:
         raise UsageError(
@@ -126,8 +126,8 @@ def _replay_category(catalog: Catalog, row: BackboneRow, category: str, now: Rul
         best = np.argmax(scores, axis=1)
         told.append(
             [
-                Told(_verdict(int(verdict)), labelled.names[label], float(scores[place, label]))
-                for place, (verdict, label) in enumerate(zip(verdicts, best, strict=True))
+                Told(_verdict(int(verdict)), labelled.names[label], float(scores[index, label]))
+                for index, (verdict, label) in enumerate(zip(verdicts, best, strict=True))
             ]
         )
     for path, truth, before, after in zip(queries.paths, queries.labels, *told, strict=True):

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from nearshot.backbones.thumbnail import thumbnail
 from nearshot.evaluation import plots
 from nearshot.evaluation.evaluate import Evaluation
-from nearshot.evaluation.judged import Judged, Mistake, Place, worst_mistakes
+from nearshot.evaluation.judged import ImageFile, Judged, Mistake, worst_mistakes
 from nearshot.evaluation.tables import all_tables, as_text, digest
 from nearshot.schema.errors import ImageError
 from nearshot.schema.files import files_of, read_content
@@ -41,7 +41,7 @@ def render_report(store: Store, evaluation: Evaluation) -> str:
     """The page. The same evaluation, with the same files on disk, gives the same bytes."""
     sections = list(_sections(evaluation.judged))
     tables = all_tables(evaluation)
-    several = len({one.backbone for one in evaluation.judged}) > 1
+    several = len({judgement.backbone for judgement in evaluation.judged}) > 1
     environment = Environment(
         loader=PackageLoader("nearshot.evaluation", "."),
         autoescape=True,
@@ -63,25 +63,25 @@ def render_report(store: Store, evaluation: Evaluation) -> str:
 
 
 def _sections(judged: Sequence[Judged]) -> Iterator[Section]:
-    for category, found in groupby(sorted(judged, key=attrgetter("category")), key=attrgetter("category")):
-        ones = list(found)
+    for category, group in groupby(sorted(judged, key=attrgetter("category")), key=attrgetter("category")):
+        judgements = list(group)
         yield Section(
             category,
-            Markup(plots.score_histograms(ones)),
-            Markup(plots.risk_coverages(ones)),
-            [Markup(plots.confusion(one)) for one in ones],
-            [(one, worst_mistakes(one, SHOWN)) for one in ones],
+            Markup(plots.score_histograms(judgements)),
+            Markup(plots.risk_coverages(judgements)),
+            [Markup(plots.confusion(judgement)) for judgement in judgements],
+            [(judgement, worst_mistakes(judgement, SHOWN)) for judgement in judgements],
         )
 
 
 def _pictures(store: Store, sections: Sequence[Section]) -> dict[str, str | None]:
     """Thumbnails of all images shown, as data URLs by SHA-256; None for one whose file is no longer what it was."""
-    shown: dict[str, Place] = {
-        place.sha256: place
+    shown: dict[str, ImageFile] = {
+        image.sha256: image
         for section in sections
         for _, mistakes in section.mistakes
         for mistake in mistakes
-        for place in (mistake.query, mistake.winner)
+        for image in (mistake.query, mistake.winner)
     }
     with store.reading() as catalog:
         files = files_of(catalog, shown)

@@ -24,9 +24,11 @@ class Rules:
 
 def rules_in_force(catalog: Catalog, row: BackboneRow, asked: Score | None, category: str) -> Rules:
     """Find the rules that `query` goes by in a category, by the score asked for or the one that it would take."""
-    calibrations = [one for one in all_calibrations(catalog, row.id) if one.category == category]
+    calibrations = [
+        calibration_row for calibration_row in all_calibrations(catalog, row.id) if calibration_row.category == category
+    ]
     labels = catalog.support_labels(category)
     score = choose_score(asked, row.name, {category: labels} if labels else {}, calibrations).score
-    calibration = next((one for one in calibrations if one.score == score), None)
+    calibration = next((calibration_row for calibration_row in calibrations if calibration_row.score == score), None)
     strangers = strangers_in_force(catalog, row, category, score, calibration)
     return Rules(score, policy_in_force(row, score, calibration), calibration, strangers)

@@ -70,14 +70,14 @@ def load_samples(catalog: Catalog, backbone: BackboneRow, category: str, wanted:
     support = labelled_vectors(catalog, backbone, category, Role.SUPPORT)
     queries = labelled_vectors(catalog, backbone, category, Role.QUERY)
     names, numbers = label_numbers(support.labels)
-    place: dict[str | None, int] = {UNKNOWN: -1}
-    place.update((name, number) for number, name in enumerate(names))
+    number_of: dict[str | None, int] = {UNKNOWN: -1}
+    number_of.update((name, number) for number, name in enumerate(names))
     kept = [
         index
         for index, (label, sha256) in enumerate(zip(queries.labels, queries.hashes, strict=True))
-        if label in place and sha256 in wanted
+        if label in number_of and sha256 in wanted
     ]
-    truth = np.array([place[queries.labels[index]] for index in kept], dtype=np.int64)
+    truth = np.array([number_of[queries.labels[index]] for index in kept], dtype=np.int64)
     rejected = negatives(catalog, backbone, category)
     return CategorySamples(category, names, support, numbers, select(queries, kept), truth, rejected)
 
@@ -95,10 +95,10 @@ def select(images: LabelledVectors, kept: list[int]) -> LabelledVectors:
 
 def labelled_queries(catalog: Catalog, rows: Collection[BackboneRow], category: str) -> set[str]:
     """The queries with a known label that all backbones have a vector of, by SHA-256."""
-    found = [labelled_vectors(catalog, row, category, Role.QUERY, with_vectors=False) for row in rows]
+    queries_per_backbone = [labelled_vectors(catalog, row, category, Role.QUERY, with_vectors=False) for row in rows]
     labelled = [
         {sha256 for sha256, label in zip(queries.hashes, queries.labels, strict=True) if label is not None}
-        for queries in found
+        for queries in queries_per_backbone
     ]
     return set.intersection(*labelled) if labelled else set()
 

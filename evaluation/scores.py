@@ -46,27 +46,33 @@ def compare_scores(
 ) -> list[ScoreRow]:
     """Every score on the same queries of each category: none of them, by SHA-256, is known to a model (`in_model`)."""
     rows = []
-    for one in samples:
-        kept = [index for index, sha256 in enumerate(one.queries.hashes) if sha256 not in in_model[one.category]]
-        queries, truth = select(one.queries, kept), one.truth[kept]
-        if not len(truth) or not one.names:
+    for category_samples in samples:
+        kept = [
+            index
+            for index, sha256 in enumerate(category_samples.queries.hashes)
+            if sha256 not in in_model[category_samples.category]
+        ]
+        queries, truth = select(category_samples.queries, kept), category_samples.truth[kept]
+        if not len(truth) or not category_samples.names:
             continue
-        calibrations = {each.score: each for each in all_calibrations(catalog, row.id) if each.category == one.category}
+        calibrations = {
+            each.score: each for each in all_calibrations(catalog, row.id) if each.category == category_samples.category
+        }
         for score in Score:
             calibration = calibrations.get(score)
-            strangers = strangers_in_force(catalog, row, one.category, score, calibration).vectors
-            scores = fit(score, one.labelled(strangers)).scores(queries.vectors)
+            strangers = strangers_in_force(catalog, row, category_samples.category, score, calibration).vectors
+            scores = fit(score, category_samples.labelled(strangers)).scores(queries.vectors)
             figures = {
                 "accuracy": closed_set_accuracy(scores, truth),
                 "auroc": auroc(scores, truth),
                 "fpr95": fpr_at_95_tpr(scores, truth),
                 "oscr": oscr(scores, truth),
                 "right_at_5": right_at_false_accepts(scores, truth, 0.05),
-                **_sets(one.names, scores, truth, calibration),
+                **_sets(category_samples.names, scores, truth, calibration),
             }
             rows.append(
                 ScoreRow(
-                    *(one.category, row.name, score, len(truth), int(np.sum(truth < 0)), len(strangers)),
+                    *(category_samples.category, row.name, score, len(truth), int(np.sum(truth < 0)), len(strangers)),
                     figures=figures,
                 )
             )

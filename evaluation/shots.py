@@ -43,15 +43,15 @@ class Measured:
 
 def shot_counts(samples: Iterable[CategorySamples]) -> list[int]:
     """The numbers of shots that every label has, of every category that has queries to judge by."""
-    judged = [one for one in samples if len(one.truth)]
-    least = min((min(map(len, _shots(one).values()), default=0) for one in judged), default=0)
+    judged = [category_samples for category_samples in samples if len(category_samples.truth)]
+    least = min((min(map(len, _shots(category_samples).values()), default=0) for category_samples in judged), default=0)
     return [count for count in COUNTS if count <= least]
 
 
 def draws_differ(samples: Iterable[CategorySamples], count: int) -> bool:
     """Tell whether any label has more shots than `count`: else every draw takes all there are."""
-    judged = [one for one in samples if len(one.truth)]
-    return any(len(shots) > count for one in judged for shots in _shots(one).values())
+    judged = [category_samples for category_samples in samples if len(category_samples.truth)]
+    return any(len(shots) > count for category_samples in judged for shots in _shots(category_samples).values())
 
 
 def measure(
@@ -89,22 +89,22 @@ def summarise(name: str, draws: Sequence[Sequence[Measured]]) -> Figure:
     means = [float(np.mean(values)) for draw in draws if (values := _values(name, draw))]
     if not means:
         return Figure(None, None)
-    errors = [one.errors.get(name) for one in draws[0] if one.values[name] is not None]
+    errors = [measured.errors.get(name) for measured in draws[0] if measured.values[name] is not None]
     known = [error for error in errors if error is not None]
     error = float(np.sqrt(np.sum(np.square(known))) / len(known)) if known else None
     return Figure(float(np.mean(means)), float(np.std(means, ddof=1)) if len(means) > 1 else 0.0, error)
 
 
 def _values(name: str, draw: Iterable[Measured]) -> list[float]:
-    return [value for one in draw if (value := one.values[name]) is not None]
+    return [value for measured in draw if (value := measured.values[name]) is not None]
 
 
 def _shots(samples: CategorySamples) -> dict[int, dict[str | None, list[int]]]:
     """The images of each shot of each label, by number."""
-    found: dict[int, dict[str | None, list[int]]] = {}
+    shots_by_label: dict[int, dict[str | None, list[int]]] = {}
     for index, (number, shot) in enumerate(zip(samples.numbers.tolist(), samples.support.shots, strict=True)):
-        found.setdefault(number, {}).setdefault(shot, []).append(index)
-    return found
+        shots_by_label.setdefault(number, {}).setdefault(shot, []).append(index)
+    return shots_by_label
 
 
 def _draw(samples: CategorySamples, count: int, seed: int) -> list[int]:
@@ -113,6 +113,6 @@ def _draw(samples: CategorySamples, count: int, seed: int) -> list[int]:
         key = hashlib.sha256(f"{seed}/{samples.category}/{samples.names[number]}".encode()).digest()
         order = np.random.default_rng(int.from_bytes(key[:8], "big")).permutation(len(shots))
         names = sorted(shots, key=str)
-        for place in order[:count]:
-            drawn += shots[names[place]]
+        for index in order[:count]:
+            drawn += shots[names[index]]
     return drawn

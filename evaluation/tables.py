@@ -15,6 +15,7 @@ from nearshot.evaluation.evaluate import Evaluation
 from nearshot.evaluation.outcomes import REFUSED, count_outcomes
 from nearshot.evaluation.scores import SCORE_METRICS
 from nearshot.evaluation.shots import METRICS
+from nearshot.schema.disk import written_whole
 
 Cell = str | int | float | None
 DECIMALS = 4
@@ -65,14 +66,22 @@ def outcomes_table(evaluation: Evaluation) -> Table:
     )
     rows: list[list[Cell]] = []
     for row in evaluation.outcomes:
-        found, policy = row.outcomes, row.policy
+        outcomes, policy = row.outcomes, row.policy
         applied: list[Cell] = [None] * 3
         if policy:
             applied = [_rounded(policy.threshold), _rounded(policy.margin_floor), "yes" if policy.calibrated else "no"]
-        counts = [getattr(found, name) for name in OUTCOMES]
+        counts = [getattr(outcomes, name) for name in OUTCOMES]
         score = row.score.value if row.score else None
         rows.append(
-            [row.category or "all", row.backbone, score, found.queries, *counts, _rounded(found.accuracy), *applied]
+            [
+                row.category or "all",
+                row.backbone,
+                score,
+                outcomes.queries,
+                *counts,
+                _rounded(outcomes.accuracy),
+                *applied,
+            ]
         )
     return Table("table7", "Table 7: labelled queries by outcome", columns, rows)
 
@@ -163,9 +172,8 @@ def write(evaluation: Evaluation, directory: Path, report: str) -> list[Path]:
     texts["evaluation.json"] = json.dumps(as_json(evaluation), indent=1, ensure_ascii=False) + "\n"
     texts["report.html"] = report
     for name, text in texts.items():
-        aside = directory / f"{name}.part"
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(directory / name)
+        with written_whole(directory / name) as aside:
+            aside.write_text(text, encoding="utf-8")
     return [directory / name for name in texts]
 
 

@@ -27,13 +27,13 @@ def main(directory: Path, shots: int = 5, queries: int = 40) -> None:
     for digit in range(10):
         images = digits.images[digits.target == digit]
         known = digit in KNOWN
-        for place in range(shots + queries if known else 2 * queries):
-            if known and place < shots:
-                path = category / f"2.support-set/{digit}/shot{place + 1}.png"
+        for index in range(shots + queries if known else 2 * queries):
+            if known and index < shots:
+                path = category / f"2.support-set/{digit}/shot{index + 1}.png"
             else:
-                path = category / f"6.preprocessed/{digit if known else 'Unknown'}/{digit}-{place:03}.png"
+                path = category / f"6.preprocessed/{digit if known else 'Unknown'}/{digit}-{index:03}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            levels = np.round(images[place] * (255 / 16)).astype(np.uint8)
+            levels = np.round(images[index] * (255 / 16)).astype(np.uint8)
             Image.fromarray(levels).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
             written += 1
     print(f"wrote {written} images of digits to {directory}")

@@ -56,7 +56,7 @@ def main(data: Path, weights: Path) -> None:
 
 def captioned_labels(data: Path) -> list[Label]:
     """The labels that have a caption, each with its shots."""
-    found = []
+    labels = []
     for caption in sorted(data.glob("*/2.support-set/*/*.txt")):
         pictures = []
         for path in sorted(caption.parent.glob("*.png")):
@@ -64,8 +64,8 @@ def captioned_labels(data: Path) -> list[Label]:
                 picture = image.convert("RGB")
             picture.thumbnail((160, 160))
             pictures.append(picture)
-        found.append(Label(pictures, caption.read_text(encoding="utf-8").replace(",", "").split()))
-    return found
+        labels.append(Label(pictures, caption.read_text(encoding="utf-8").replace(",", "").split()))
+    return labels
 
 
 def train(model: open_clip.CLIP, labels: list[Label]) -> None:
@@ -90,7 +90,7 @@ def train(model: open_clip.CLIP, labels: list[Label]) -> None:
 def some_of(words: list[str], chance: random.Random) -> str:
     """Some words in their order, at least one: so each comes to stand for the picture by itself."""
     kept = sorted(chance.sample(range(len(words)), chance.randint(1, len(words))))
-    return " ".join(words[place] for place in kept)
+    return " ".join(words[position] for position in kept)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.contract import ADDED, QUERY_DIRECTORY
+from nearshot.schema.disk import written_whole
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
@@ -40,15 +40,11 @@ def add_query(store: Store, data: bytes, category: str, options: IndexOptions, *
         raise UsageError(f"{root / category} is not there; nothing can be added to it")
     directory = root / category / QUERY_DIRECTORY / ADDED
     file = directory / f"{sha256[:32]}{suffix}"
-    aside = directory / f".{uuid.uuid4().hex}.part"
     try:
-        for place in (directory.parent, directory):
-            place.mkdir(exist_ok=True)
-        try:
+        for folder in (directory.parent, directory):
+            folder.mkdir(exist_ok=True)
+        with written_whole(file) as aside:
             aside.write_bytes(data)
-            aside.rename(file)
-        finally:
-            aside.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"cannot write into {directory}: {error.strerror}") from error
     try:
@@ -67,8 +63,8 @@ def add_query(store: Store, data: bytes, category: str, options: IndexOptions, *
 def _query_of(catalog: Catalog, sha256: str, category: str) -> int | None:
     """The first query of a category that shows a content."""
     content = catalog.content(sha256)
-    placed = catalog.images_of(content[0]) if content else []
-    shown = catalog.shown([one.id for one in placed if one.category == category])
+    placed = catalog.images_of(content.id) if content else []
+    shown = catalog.shown([image.id for image in placed if image.category == category])
     queries = [image_id for image_id, image in shown.items() if image.role == Role.QUERY and Path(image.path).is_file()]
     return min(queries, default=None)
 

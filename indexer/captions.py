@@ -11,11 +11,12 @@ from typing import Any
 from nearshot.backbones.captioner import Captioner
 from nearshot.backbones.decode import decode
 from nearshot.backbones.in_order import in_order
-from nearshot.backbones.limits import MAX_PIXELS
+from nearshot.backbones.limits import MAX_BYTES, MAX_PIXELS
 from nearshot.backbones.protocol import Prepared
 from nearshot.indexer.load import Skipped
 from nearshot.indexer.report import Failure
 from nearshot.schema.captions import BY_HAND, ImageFilter, Uncaptioned, put_captions, uncaptioned
+from nearshot.schema.disk import read_regular, sha256_of
 from nearshot.schema.errors import ImageError, UsageError
 from nearshot.schema.images import NO_FILE
 from nearshot.schema.store import Store, utc_now
@@ -124,7 +125,7 @@ class CaptionRun:
 
 def _prepare(item: Uncaptioned, captioner: Captioner, max_pixels: int) -> Prepared | Skipped:
     try:
-        data = Path(item.path).read_bytes()
+        data = read_regular(Path(item.path), most=MAX_BYTES)
         if hashlib.sha256(data).hexdigest() != item.sha256:
             return Skipped(NO_FILE, "it changed since it was indexed; run `nearshot index`")
         return captioner.prepare(decode(data, max_pixels=max_pixels).picture)
@@ -140,11 +141,11 @@ def set_caption(store: Store, image: Path, words: str) -> None:
     if not caption:
         raise UsageError("a caption by hand needs words")
     try:
-        sha256 = hashlib.sha256(image.read_bytes()).hexdigest()
+        sha256 = sha256_of(image)
     except OSError as error:
         raise UsageError(f"{image} cannot be read: {error.strerror or error}") from error
     with store.writing() as editor:
         content = editor.content(sha256)
         if content is None:
             raise UsageError(f"{image} is not indexed as it is now; run `nearshot index` first")
-        put_captions(editor, [(content[0], caption)], task=BY_HAND, fingerprint=None, created=utc_now())
+        put_captions(editor, [(content.id, caption)], task=BY_HAND, fingerprint=None, created=utc_now())

@@ -61,16 +61,16 @@ class Committer:
             for task, result in batch:
                 if isinstance(result, Skipped):
                     if not task.is_unchanged:  # what other backbones made of an unchanged image stays
-                        seen.append(self._failed(replace(task.found, state=result.state), result.reason))
-                    counted.failures.append(Failure(task.found.path, result.reason))
+                        seen.append(self._failed(replace(task.image, state=result.state), result.reason))
+                    counted.failures.append(Failure(task.image.path, result.reason))
                     continue
                 content_id = content_ids[result.sha256]
-                seen.append(SeenImage(replace(task.found, state=result.state), content_id))
+                seen.append(SeenImage(replace(task.image, state=result.state), content_id))
                 before = task.known.content_id if task.known else None
                 if before is not None:
                     counted.unchanged += before == content_id
                     counted.changed += before != content_id
-                elif origin := self._origin(content_id, task.found.path, moved_from):
+                elif origin := self._origin(content_id, task.image.path, moved_from):
                     moved_from.append(origin)
                     counted.moved += 1
                 else:
@@ -113,12 +113,12 @@ class Committer:
 
 def _content_ids(editor: Editor, batch: Sequence[Loaded]) -> dict[str, int]:
     """The ids of all contents of a batch, by SHA-256; those that are new are recorded."""
-    known = {sha256: content_id for sha256, (content_id, _) in editor.contents(each.sha256 for each in batch).items()}
+    known = {sha256: content.id for sha256, content in editor.contents(each.sha256 for each in batch).items()}
     new = []
     for loaded in batch:
         if loaded.sha256 not in known:
             picture = loaded.picture
             assert isinstance(picture, Picture), "a content that is new was decoded"
-            facts = (loaded.sha256, loaded.state.size, picture.width, picture.height, picture.image_format)
-            new.append(NewContent(*facts))
+            fields = (loaded.sha256, loaded.state.size, picture.width, picture.height, picture.image_format)
+            new.append(NewContent(*fields))
     return known | editor.add_contents(new) if new else known

@@ -28,11 +28,11 @@ class Changes:
     relabelled: dict[int, str | None] = field(default_factory=dict)
 
 
-def compare(found: Discovery, known: Mapping[str, KnownImage], *, decoder: str) -> Changes:
+def compare(discovery: Discovery, known: Mapping[str, KnownImage], *, decoder: str) -> Changes:
     """Sort every image found or known into what must be done with it; `decoder` is the one that would read it now."""
     changes = Changes()
     seen = set()
-    for image in found.images:
+    for image in discovery.images:
         seen.add(image.path)
         before = known.get(image.path)
         if before is not None and not before.present:
@@ -54,5 +54,5 @@ def compare(found: Discovery, known: Mapping[str, KnownImage], *, decoder: str) 
                 changes.relabelled[before.id] = image.label
     for path, before in known.items():
         if before.present and path not in seen:
-            (changes.hidden if found.hides(path) and not before.failure else changes.gone).append(before)
+            (changes.hidden if discovery.hides(path) and not before.failure else changes.gone).append(before)
     return changes

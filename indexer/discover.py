@@ -64,23 +64,23 @@ def discover(root: Path, categories: Collection[str] = ()) -> Discovery:
         )
     if (root / SUPPORT_DIRECTORY).is_dir() or (root / QUERY_DIRECTORY).is_dir():
         raise UsageError(f"{root} is a category, not the data directory; give {root.resolve().parent}")
-    found = Discovery()
-    walk = _Walk(str(root), found)
+    discovery = Discovery()
+    walk = _Walk(str(root), discovery)
     names = walk.top()
     if missing := sorted(set(categories) - set(names)):
         raise UsageError(f"no category '{missing[0]}' in {root}; there are {', '.join(names) or 'none'}")
     for name in names:
         if not categories or name in categories:
             walk.category(name)
-    return found
+    return discovery
 
 
 class _Walk:
     """One walk over a data directory; it fills in a Discovery."""
 
-    def __init__(self, root: str, found: Discovery) -> None:
+    def __init__(self, root: str, discovery: Discovery) -> None:
         self._root = root
-        self._found = found
+        self._found = discovery
         self._elsewhere: Counter[str] = Counter()
 
     def top(self) -> list[str]:
@@ -97,18 +97,18 @@ class _Walk:
 
     def category(self, name: str) -> None:
         """Everything in one category, its queries labelled."""
-        found = self._found
-        found.categories.append(name)
-        before = len(found.images)
+        discovery = self._found
+        discovery.categories.append(name)
+        before = len(discovery.images)
         self._elsewhere.clear()
         self._directory((name,), frozenset())
-        found.breaches.extend(
+        discovery.breaches.extend(
             Breach(f"{path}/", NOT_A_SECTION, files) for path, files in sorted(self._elsewhere.items())
         )
-        images = found.images[before:]
+        images = discovery.images[before:]
         labels = {image.label for image in images if image.role == Role.SUPPORT and image.label and not image.failure}
         listed = self._listed_labels(name, labels)
-        found.images[before:] = [_with_true_label(image, labels, listed) for image in images]
+        discovery.images[before:] = [_with_true_label(image, labels, listed) for image in images]
 
     def _directory(self, parts: tuple[str, ...], above: frozenset[tuple[int, int]]) -> None:
         try:
@@ -119,22 +119,34 @@ class _Walk:
         before = len(self._found.images)
         texts: list[os.DirEntry[str]] = []
         for entry in self._entries(parts):
-            place = (*parts, entry.name)
+            entry_parts = (*parts, entry.name)
             if not _is_utf8(entry.name):
                 self._fail((*parts, _shown(entry.name)), NOT_UTF8)
-            elif len(place) in (2, 3) and entry.name == LABELS_FILE and place[1] in (LABELS_FILE, QUERY_DIRECTORY):
+            elif (
+                len(entry_parts) in (2, 3)
+                and entry.name == LABELS_FILE
+                and entry_parts[1] in (LABELS_FILE, QUERY_DIRECTORY)
+            ):
                 continue
             elif self._is_link_loop(entry, inside):
-                self._fail(place, LINK_LOOP)
+                self._fail(entry_parts, LINK_LOOP)
             elif not _is_directory(entry):
-                if is_sidecar_name(entry.name) and len(place) > 2 and place[1] in (SUPPORT_DIRECTORY, QUERY_DIRECTORY):
+                if (
+                    is_sidecar_name(entry.name)
+                    and len(entry_parts) > 2
+                    and entry_parts[1] in (SUPPORT_DIRECTORY, QUERY_DIRECTORY)
+                ):
                     texts.append(entry)
                 else:
-                    self._file(place, entry)
-            elif len(place) > 2 and place[1] in (SUPPORT_DIRECTORY, QUERY_DIRECTORY) and has_image_suffix(entry.name):
-                self._fail(place, DIRECTORY_NAMED_IMAGE)
+                    self._file(entry_parts, entry)
+            elif (
+                len(entry_parts) > 2
+                and entry_parts[1] in (SUPPORT_DIRECTORY, QUERY_DIRECTORY)
+                and has_image_suffix(entry.name)
+            ):
+                self._fail(entry_parts, DIRECTORY_NAMED_IMAGE)
             else:
-                self._directory(place, inside)
+                self._directory(entry_parts, inside)
         if texts:
             self._sidecars(parts, texts, self._found.images[before:])
 
@@ -152,25 +164,25 @@ class _Walk:
                 self._file((*parts, entry.name), entry)
                 continue
             try:
-                facts = entry.stat()
+                file_stat = entry.stat()
             except OSError as error:
                 self._breach((*parts, entry.name), f"a caption file that cannot be read: {_reason(error)}")
                 continue
-            if not stat.S_ISREG(facts.st_mode):
+            if not stat.S_ISREG(file_stat.st_mode):
                 self._breach((*parts, entry.name), NOT_A_FILE)
                 continue
-            state = FileState(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+            state = FileState(file_stat.st_size, file_stat.st_mtime_ns, file_stat.st_ctime_ns)
             for path in named:
                 self._found.sidecars[path] = Sidecar(f"{directory}/{entry.name}", state)
 
     def _file(self, parts: tuple[str, ...], entry: os.DirEntry[str]) -> None:
-        place = place_file(parts)
-        if isinstance(place, str):
-            self._breach(parts, place)
+        placement = place_file(parts)
+        if isinstance(placement, str):
+            self._breach(parts, placement)
             return
         failure, state = None, NO_FILE
         try:
-            facts = entry.stat()
+            file_stat = entry.stat()
         except FileNotFoundError:
             if not entry.is_symlink():
                 return  # it vanished since the directory was read
@@ -178,10 +190,12 @@ class _Walk:
         except OSError as error:
             failure = LINK_LOOP if error.errno == errno.ELOOP else _reason(error)
         else:
-            state = FileState(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-            failure = None if stat.S_ISREG(facts.st_mode) else NOT_A_FILE
+            state = FileState(file_stat.st_size, file_stat.st_mtime_ns, file_stat.st_ctime_ns)
+            failure = None if stat.S_ISREG(file_stat.st_mode) else NOT_A_FILE
         path = "/".join(parts)
-        self._found.images.append(FoundImage(path, place.category, place.role, place.label, place.shot, state, failure))
+        self._found.images.append(
+            FoundImage(path, placement.category, placement.role, placement.label, placement.shot, state, failure)
+        )
 
     def _entries(self, parts: tuple[str, ...]) -> Iterator[os.DirEntry[str]]:
         try:
@@ -202,8 +216,8 @@ class _Walk:
             self._found.breaches.append(Breach("/".join(parts), reason))
             return
         role = Role.QUERY if section == QUERY_DIRECTORY else Role.SUPPORT
-        place = place_file(parts)
-        label, shot = (None, None) if isinstance(place, str) else (place.label, place.shot)
+        placement = place_file(parts)
+        label, shot = (None, None) if isinstance(placement, str) else (placement.label, placement.shot)
         self._found.images.append(FoundImage("/".join(parts), parts[0], role, label, shot, NO_FILE, reason))
 
     def _breach(self, parts: tuple[str, ...], rule: str) -> None:
@@ -216,10 +230,10 @@ class _Walk:
         if not entry.is_symlink():
             return False
         try:
-            facts = entry.stat()
+            file_stat = entry.stat()
         except OSError as error:
             return error.errno == errno.ELOOP
-        return (facts.st_dev, facts.st_ino) in inside
+        return (file_stat.st_dev, file_stat.st_ino) in inside
 
     def _path(self, parts: tuple[str, ...]) -> str:
         return os.path.join(self._root, *parts)  # noqa: PTH118 (a hot path)

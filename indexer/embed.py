@@ -45,7 +45,7 @@ def embed(batch: Iterable[Loaded], catalog: Catalog, selection: RunBackbones) ->
         prepared = {
             sha256: picture.prepared[name]
             for sha256, picture in pictures.items()
-            if name in picture.prepared and not (sha256 in known and row.id in known[sha256][1])
+            if name in picture.prepared and not (sha256 in known and row.id in known[sha256].dealt_with)
         }
         if not prepared:
             continue

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.contract import ADDED, SUPPORT_DIRECTORY, is_label
+from nearshot.schema.disk import sha256_of, written_whole
 from nearshot.schema.editor import SeenImage
 from nearshot.schema.errors import UsageError, option
 from nearshot.schema.feedback import FeedbackRow, add_feedback, feedback_in_force, undo_feedback
@@ -53,16 +52,16 @@ def add_shot(store: Store, image: Path, label: str, category: str | None = None)
                 raise UsageError(f"{image} was made a shot already; take that back with {option('undo')}")
             straight = "" if _lies_straight(named, label) else label
             shot = _copy(named, named.root / named.category / SUPPORT_DIRECTORY / straight)
-            facts = shot.stat()
-            found = FoundImage(
+            file_stat = shot.stat()
+            shot_image = FoundImage(
                 str(shot.relative_to(named.root)),
                 named.category,
                 Role.SUPPORT,
                 label,
                 shot.stem,
-                FileState(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns),
+                FileState(file_stat.st_size, file_stat.st_mtime_ns, file_stat.st_ctime_ns),
             )
-            editor.put_images(named.root_id, [SeenImage(found, named.content_id)])
+            editor.put_images(named.root_id, [SeenImage(shot_image, named.content_id)])
             add_feedback(
                 editor,
                 Action.LABEL,
@@ -87,12 +86,8 @@ def _copy(named: _Named, directory: Path) -> Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         shot = directory / f"shot{_next_number(directory)}{named.path.suffix}"
-        aside = directory / f".{uuid.uuid4().hex}.part"
-        try:
+        with written_whole(shot) as aside:
             aside.write_bytes(named.data)
-            aside.rename(shot)
-        finally:
-            aside.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"cannot write into {directory}: {error.strerror or error}") from error
     return shot
@@ -127,9 +122,11 @@ def undo(store: Store, image: Path, action: Action, category: str | None = None)
         undo_feedback(editor, said.id, utc_now())
         if said.shot_path is not None:
             shot = Path(said.shot_path)
-            if shot.is_file() and hashlib.sha256(shot.read_bytes()).hexdigest() == named.sha256:
+            if shot.is_file() and sha256_of(shot) == named.sha256:
                 placed = editor.images_of(named.content_id)
-                editor.remove_images([one.id for one in placed if Path(one.root, one.path) == shot])
+                editor.remove_images(
+                    [placed_image.id for placed_image in placed if Path(placed_image.root, placed_image.path) == shot]
+                )
                 shot.unlink()
                 with suppress(OSError):  # it holds other shots
                     shot.parent.rmdir()
@@ -140,18 +137,21 @@ def _find(catalog: Catalog, image: Path, category: str | None) -> _Named:
     """Find what the store knows of an image: by its path, else by its content."""
     path, data, sha256, content_id = read_indexed(catalog, image)
     placed = catalog.images_of(content_id) if content_id is not None else []
-    roles = {image_id: one.role for image_id, one in catalog.shown([one.id for one in placed]).items()}
-    shown = [one for one in placed if roles[one.id] == Role.QUERY]
+    roles = {
+        image_id: shown_image.role
+        for image_id, shown_image in catalog.shown([placed_image.id for placed_image in placed]).items()
+    }
+    shown = [placed_image for placed_image in placed if roles[placed_image.id] == Role.QUERY]
     if placed and not shown:
         raise UsageError(f"{image} is a shot already; only queries can be labelled or rejected")
-    own = [one for one in shown if Path(one.root, one.path) == path] or shown
-    wanted = [one for one in own if category in (None, one.category)]
+    own = [query for query in shown if Path(query.root, query.path) == path] or shown
+    wanted = [query for query in own if category in (None, query.category)]
     if content_id is None or not wanted:
         where = f" in category '{category}'" if own else ""
         raise UsageError(
             f"{image} is not indexed{where} as it is now; put it below <category>/6.preprocessed/ and run `nearshot index`"
         )
-    categories = sorted({one.category for one in wanted})
+    categories = sorted({query.category for query in wanted})
     if len(categories) > 1:
         raise UsageError(
             f"{image} lies in several categories: {', '.join(categories)}; name one with {option('category')}"

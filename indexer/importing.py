@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from nearshot.schema.contract import QUERY_DIRECTORY, SUPPORT_DIRECTORY, Place, has_image_suffix, is_ignored, place_file
+from nearshot.schema.disk import sha256_of
 from nearshot.schema.errors import UsageError, option
 from nearshot.schema.images import UNKNOWN
 
@@ -121,8 +122,8 @@ def write_contract(source: Source, data: Path, options: ImportOptions) -> Import
     if not labels:
         raise UsageError("all classes are to be unknown: leave some to be known")
     for name in labels:
-        place = place_file((options.category, SUPPORT_DIRECTORY, name, "shot1.png"))
-        if not isinstance(place, Place) or place.label != name or has_image_suffix(name):
+        placement = place_file((options.category, SUPPORT_DIRECTORY, name, "shot1.png"))
+        if not isinstance(placement, Place) or placement.label != name or has_image_suffix(name):
             raise UsageError(f"a class cannot be named '{name}' in the directory contract; rename it")
         if len(source.shots.get(name, ())) < options.shots:
             raise UsageError(
@@ -135,7 +136,7 @@ def write_contract(source: Source, data: Path, options: ImportOptions) -> Import
         for name in classes:
             known = name in labels
             shots = _chosen(source.shots.get(name, ()), name, options.seed)[: options.shots if known else 0]
-            rest = [one for one in _chosen(source.queries.get(name, ()), name, options.seed) if one not in shots]
+            rest = [save for save in _chosen(source.queries.get(name, ()), name, options.seed) if save not in shots]
             for number, save in enumerate(shots, start=1):
                 _write(save, aside / SUPPORT_DIRECTORY / name / f"shot{number}")
             directory = aside / QUERY_DIRECTORY / (name if known else UNKNOWN)
@@ -153,7 +154,7 @@ def _chosen(images: Sequence[Save], name: str, seed: int) -> list[Save]:
     """All images of a class in an order that hangs on the seed and the class's name alone."""
     key = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     order = np.random.default_rng(int.from_bytes(key[:8], "big")).permutation(len(images))
-    return [images[place] for place in order]
+    return [images[index] for index in order]
 
 
 def _write(save: Save, path: Path) -> None:
@@ -163,10 +164,8 @@ def _write(save: Save, path: Path) -> None:
 
 def _is_new(path: Path, seen: set[str]) -> bool:
     """Tell whether a file's bytes were not seen before, and remember them."""
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     before = len(seen)
-    seen.add(sha256)
+    seen.add(sha256_of(path))
     return len(seen) > before
 
 
@@ -179,11 +178,11 @@ def _copier(source: Path) -> Save:
 
 def _by_class(split: Any) -> dict[str, list[Save]]:
     """The images of a torchvision split, as PNG, by class."""
-    found: dict[str, list[Save]] = {name: [] for name in split.classes}
+    images_by_class: dict[str, list[Save]] = {name: [] for name in split.classes}
     labels = split.labels if hasattr(split, "labels") else split.targets
     for index, label in enumerate(labels):
-        found[split.classes[int(label)]].append(_saver(split, index))
-    return found
+        images_by_class[split.classes[int(label)]].append(_saver(split, index))
+    return images_by_class
 
 
 def _saver(split: Any, index: int) -> Save:

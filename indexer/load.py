@@ -12,6 +12,7 @@ from nearshot.backbones.decode import decode
 from nearshot.backbones.limits import MAX_BYTES
 from nearshot.backbones.preparation import prepare_safely
 from nearshot.backbones.protocol import Backbone, Prepared
+from nearshot.schema.disk import open_regular
 from nearshot.schema.errors import ImageError
 from nearshot.schema.images import NO_FILE, FileState
 
@@ -63,7 +64,7 @@ class Loader:
         """
         state = NO_FILE
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 state = _state(file.fileno())
                 if state.size > MAX_BYTES:
                     return Skipped(state, f"{state.size:,} bytes are more than the cap of {MAX_BYTES:,}")
@@ -89,5 +90,5 @@ class Loader:
 
 
 def _state(descriptor: int) -> FileState:
-    facts = os.fstat(descriptor)
-    return FileState(facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+    file_stat = os.fstat(descriptor)
+    return FileState(file_stat.st_size, file_stat.st_mtime_ns, file_stat.st_ctime_ns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from nearshot.indexer.run_backbones import RunBackbones, select_backbones
 from nearshot.indexer.sidecars import take_up
 from nearshot.indexer.tasks import Task, changed_tasks, lacking_tasks
 from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.disk import sha256_of
 from nearshot.schema.images import FoundImage, KnownImage
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Role
@@ -73,7 +73,7 @@ class IndexRun:
         """Run, yielding after every batch. Raises UsageError, WeightsError, StoreBusyError and StoreError."""
         started = time.monotonic()
         with self._store.held(f"nearshot index {self._root}"):
-            found = discover(self._root, self._options.categories)
+            discovery = discover(self._root, self._options.categories)
             selection = select_backbones(self._store, self._options, self._ready)
             run_facts = {"started": utc_now(), "version": version("nearshot")}
             with self._store.writing() as editor:
@@ -81,25 +81,25 @@ class IndexRun:
                 run_id = editor.begin_run(root_id, arguments=self._options.as_json(), **run_facts)
             outcome = "failed"
             try:
-                yield from self._run(found, root_id, selection)
+                yield from self._run(discovery, root_id, selection)
                 outcome = "interrupted" if self.report.interrupted else "finished"
             finally:
                 self.report.seconds = time.monotonic() - started
                 with self._store.writing() as editor:
                     editor.end_run(run_id, finished=utc_now(), outcome=outcome, report=self.report.as_json())
 
-    def _run(self, found: Discovery, root_id: int, selection: RunBackbones) -> Iterator[Progress]:
+    def _run(self, discovery: Discovery, root_id: int, selection: RunBackbones) -> Iterator[Progress]:
         report = self.report
-        report.breaches, report.skipped_backbones = found.breaches, selection.skipped
+        report.breaches, report.skipped_backbones = discovery.breaches, selection.skipped
         report.backbones = {name: BackboneCount() for name in selection.names}
         committer = Committer(self._store, root_id, report, decoder=self._options.decoder)
-        if found.images:
+        if discovery.images:
             selection.identify()
         with self._store.reading() as catalog:
             known = catalog.known_images(root_id, self._options.categories or None)
-            changes = compare(found, known, decoder=self._options.decoder)
+            changes = compare(discovery, known, decoder=self._options.decoder)
             committer.expect_moves(changes.gone, elsewhere=_moved_away(catalog, root_id))
-            lacking = lacking_tasks(catalog, selection.rows.values(), changes, root_id, found.categories)
+            lacking = lacking_tasks(catalog, selection.rows.values(), changes, root_id, discovery.categories)
         report.unchanged = len(changes.unchanged) + len(changes.hidden) - len(lacking)
         committer.commit_discovered(changes)
         if tasks := [*changed_tasks(changes), *lacking]:
@@ -108,14 +108,14 @@ class IndexRun:
             yield from self._read(tasks, committer, selection, must_load=must_load)
         if not report.interrupted:
             committer.commit_removals()
-        report.captions_taken, unusable = take_up(self._store, self._root, root_id, found)
-        report.breaches = [*found.breaches, *unusable]
+        report.captions_taken, unusable = take_up(self._store, self._root, root_id, discovery)
+        report.breaches = [*discovery.breaches, *unusable]
         rows = selection.rows | self._fuse()
-        self._write_snapshots(rows.values(), [*found.categories, *(image.category for image in changes.gone)])
+        self._write_snapshots(rows.values(), [*discovery.categories, *(image.category for image in changes.gone)])
         with self._store.reading() as catalog:
             for name, row in rows.items():
                 count = report.backbones[name]
-                there = catalog.count_vectors(row.id, root_id, found.categories)
+                there = catalog.count_vectors(row.id, root_id, discovery.categories)
                 count.reused = max(0, there - count.embedded)
 
     def _read(
@@ -129,7 +129,7 @@ class IndexRun:
         threads = self._options.threads
         loader = Loader(selection.backbone, self._backbones_lacking(selection), self._options.max_pixels)
         loaded = in_order(
-            lambda task: loader.load(self._root / task.found.path),
+            lambda task: loader.load(self._root / task.image.path),
             self._until_stopped(tasks),
             workers=threads,
             ahead=size + threads,
@@ -143,7 +143,7 @@ class IndexRun:
             done += len(batch)
             unsaved += len(batch)
             if unsaved >= self._options.snapshot_interval:
-                self._write_snapshots(selection.rows.values(), {task.found.category for task in tasks[:done]})
+                self._write_snapshots(selection.rows.values(), {task.image.category for task in tasks[:done]})
                 unsaved = 0
             yield Progress(done, len(tasks), self.report.failed)
 
@@ -153,7 +153,7 @@ class IndexRun:
         def lacking(sha256: str) -> list[str]:
             with self._store.reading() as catalog:
                 content = catalog.content(sha256)
-            return [name for name, row in selection.rows.items() if content is None or row.id not in content[1]]
+            return [name for name, row in selection.rows.items() if content is None or row.id not in content.dealt_with]
 
         return lacking
 
@@ -190,19 +190,19 @@ def dry_run(store: Store | None, root: Path, options: IndexOptions) -> Report:
     A touched file counts as changed, and a new one as added, though reading may show that it is the same or broken.
     """
     resolved = root.resolve()
-    found = discover(resolved, options.categories)
+    discovery = discover(resolved, options.categories)
     if store is None:
-        return _foreseen(found, compare(found, {}, decoder=options.decoder))
+        return _foreseen(discovery, compare(discovery, {}, decoder=options.decoder))
     with store.reading() as catalog:
         root_id = catalog.root_id(str(resolved))
         known = catalog.known_images(root_id, options.categories or None) if root_id is not None else {}
-        changes = compare(found, known, decoder=options.decoder)
+        changes = compare(discovery, known, decoder=options.decoder)
         away = _moved_away(catalog, root_id)
         contents = catalog.all_contents() if changes.gone or away else {}
     here = Counter(contents[image.content_id] for image in changes.gone if image.content_id is not None)
     elsewhere = {image.path: contents[image.content_id] for image in away if image.content_id is not None}
     moved_here, moved_in = _count_moved(resolved, changes.new, here, elsewhere)
-    return _foreseen(found, changes, moved_here=moved_here, moved_in=moved_in)
+    return _foreseen(discovery, changes, moved_here=moved_here, moved_in=moved_in)
 
 
 def _count_moved(
@@ -217,8 +217,7 @@ def _count_moved(
         if image.state.size not in sizes and not (other and other[0] == image.state.size):
             continue
         try:
-            with (root / image.path).open("rb") as file:
-                content = (image.state.size, hashlib.file_digest(file, "sha256").hexdigest())
+            content = (image.state.size, sha256_of(root / image.path))
         except OSError:
             continue
         if arrived[content] < here[content]:
@@ -228,7 +227,7 @@ def _count_moved(
     return arrived.total(), moved_in
 
 
-def _foreseen(found: Discovery, changes: Changes, *, moved_here: int = 0, moved_in: int = 0) -> Report:
+def _foreseen(discovery: Discovery, changes: Changes, *, moved_here: int = 0, moved_in: int = 0) -> Report:
     failing = [Failure(image.path, image.failure) for image in changes.failing if image.failure]
     still = [Failure(known.path, known.failure) for known in changes.still_failed if known.failure]
     retried = sum(known.content_id is None for _, known in changes.touched)
@@ -239,7 +238,7 @@ def _foreseen(found: Discovery, changes: Changes, *, moved_here: int = 0, moved_
         removed=sum(known.content_id is not None for known in changes.gone) - moved_here,
         unchanged=len(changes.unchanged) + len(changes.hidden),
         failures=[*still, *failing],
-        breaches=found.breaches,
+        breaches=discovery.breaches,
     )
 
 

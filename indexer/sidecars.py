@@ -8,10 +8,12 @@ from pathlib import Path
 
 from nearshot.indexer.discover import Discovery
 from nearshot.schema.contract import Breach
-from nearshot.schema.images import Sidecar
+from nearshot.schema.disk import open_regular
+from nearshot.schema.images import FileState, Sidecar
 from nearshot.schema.sidecars import (
     Captioned,
     TakenSidecar,
+    UsableImage,
     drop_sidecars,
     move_sidecar,
     take_sidecars,
@@ -31,38 +33,42 @@ class _Unusable:
     reason: str
 
 
-def take_up(store: Store, root: Path, root_id: int, found: Discovery) -> tuple[int, list[Breach]]:
+def take_up(store: Store, root: Path, root_id: int, discovery: Discovery) -> tuple[int, list[Breach]]:
     """Take the words of new and changed sidecars as captions by hand, and drop those of sidecars that are gone.
 
     Returns how many were taken, and the files that hold no usable caption, which count as not there. Only files that
     changed, or whose image did, are read.
     """
     with store.reading() as catalog:
-        taken = taken_sidecars(catalog.connection, root_id, found.categories)
-        if not (found.sidecars or taken):
+        taken = taken_sidecars(catalog.connection, root_id, discovery.categories)
+        if not (discovery.sidecars or taken):
             return 0, []
-        usable = usable_images(catalog.connection, root_id, found.sidecars)
+        usable = usable_images(catalog.connection, root_id, discovery.sidecars)
     gone = {
         path: before
         for path, before in taken.items()
-        if not found.hides(path)
-        and (path not in usable or before.content_id != usable[path][1] or before.state != found.sidecars[path].state)
+        if not discovery.hides(path)
+        and (
+            path not in usable
+            or before.content_id != usable[path].content_id
+            or before.state != discovery.sidecars[path].state
+        )
     }
-    moved = _moved(gone, found, usable, taken)
+    moved = _moved(gone, discovery, usable, taken)
     if gone:
         with store.writing() as editor:
             for path, new in moved.items():
-                move_sidecar(editor, gone.pop(path), usable[new][0], found.sidecars[new].state)
+                move_sidecar(editor, gone.pop(path), usable[new].image_id, discovery.sidecars[new].state)
             drop_sidecars(editor, gone)
-            taken = taken_sidecars(editor.connection, root_id, found.categories)
-    due = {path: found.sidecars[path] for path in usable if path not in taken}
+            taken = taken_sidecars(editor.connection, root_id, discovery.categories)
+    due = {path: discovery.sidecars[path] for path in usable if path not in taken}
     return _take(store, root, due, usable)
 
 
 def _moved(
     gone: Mapping[str, TakenSidecar],
-    found: Discovery,
-    usable: Mapping[str, tuple[int, int]],
+    discovery: Discovery,
+    usable: Mapping[str, UsableImage],
     taken: Mapping[str, object],
 ) -> dict[str, str]:
     """Sidecars that went along with their images, old path to new: the same content, the same size and time of writing."""
@@ -70,16 +76,25 @@ def _moved(
     new = [path for path in sorted(usable) if path not in taken]
     for old, before in gone.items():
         for path in new:
-            state = found.sidecars[path].state
-            if old not in found.sidecars and usable[path][1] == before.content_id and state[:2] == before.state[:2]:
+            state = discovery.sidecars[path].state
+            if (
+                old not in discovery.sidecars
+                and usable[path].content_id == before.content_id
+                and _as_written(state) == _as_written(before.state)
+            ):
                 moved[old] = path
                 new.remove(path)
                 break
     return moved
 
 
+def _as_written(state: FileState) -> tuple[int, int]:
+    """What a renaming leaves as it was: the size, and the time of writing."""
+    return state.size, state.mtime_ns
+
+
 def _take(
-    store: Store, root: Path, due: Mapping[str, Sidecar], usable: Mapping[str, tuple[int, int]]
+    store: Store, root: Path, due: Mapping[str, Sidecar], usable: Mapping[str, UsableImage]
 ) -> tuple[int, list[Breach]]:
     breaches: dict[str, Breach] = {}
     paths = sorted(due)
@@ -103,7 +118,7 @@ def _take(
 def _read(path: Path) -> str | _Unusable:
     """The words of a text file, on one line."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_BYTES + 1)
         words = " ".join(data.decode("utf-8-sig").split())
     except OSError as error:

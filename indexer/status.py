@@ -86,7 +86,7 @@ class Status:
             ],
             "categories": [asdict(category) for category in self.categories],
             "failures": [asdict(failure) for failure in self.failures],
-            "lapses": [one._asdict() for one in self.lapses],
+            "lapses": [lapse._asdict() for lapse in self.lapses],
             "last_run": run,
         }
 

@@ -15,13 +15,13 @@ from nearshot.schema.vocabulary import Role
 class Task:
     """A file to read; `known` is the image that the store has at its path, None for a new one."""
 
-    found: FoundImage
+    image: FoundImage
     known: KnownImage | None = None
 
     @property
     def is_unchanged(self) -> bool:
         """True where it is read for a backbone's sake alone, the file being as it was."""
-        return self.known is not None and self.known.content_id is not None and self.known.state == self.found.state
+        return self.known is not None and self.known.content_id is not None and self.known.state == self.image.state
 
 
 def lacking_tasks(
@@ -42,8 +42,8 @@ def lacking_tasks(
 def changed_tasks(changes: Changes) -> list[Task]:
     """Images that are new, or not as they were."""
     return [
-        *(Task(found) for found in changes.new),
-        *(Task(found, known) for found, known in changes.touched),
+        *(Task(image) for image in changes.new),
+        *(Task(image, known) for image, known in changes.touched),
     ]
 
 

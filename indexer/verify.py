@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +11,7 @@ import numpy as np
 
 from nearshot.schema.captions import full_text_problem, rebuild_full_text
 from nearshot.schema.catalog import BackboneRow, Catalog, SnapshotRow
+from nearshot.schema.disk import sha256_of
 from nearshot.schema.errors import StoreError
 from nearshot.schema.images import KnownImage
 from nearshot.schema.store import Store
@@ -95,8 +95,7 @@ def _check_files(catalog: Catalog, root_id: int, root: Path, intact: set[int]) -
 
 def _file_problem(path: Path, image: KnownImage, hashes: dict[int, str]) -> str | None:
     try:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = sha256_of(path)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return None if sha256 == hashes.get(image.content_id or 0) else "has changed since it was indexed"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nearshot.retriever import shapes
 from nearshot.retriever.decision import Decision
 from nearshot.retriever.prediction_set import PredictionSet
 from nearshot.retriever.rank import Hit
@@ -83,7 +84,7 @@ class Answer:
 
         return answer_html(self)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> shapes.Answer:
         """The object that `query --json` prints; scores are cosines, rounded to 6 decimals (float32 carries no more)."""
         decision = self.decision
         nearest, runner_up = decision.nearest, decision.runner_up
@@ -92,7 +93,7 @@ class Answer:
             "path": self.path,
             "backbone": self.backbone,
             "category": self.category or (matched.category if matched else None),
-            "verdict": decision.verdict.value,
+            "verdict": decision.verdict,
             "label": decision.label,
             "reason": decision.reason,
             "negative": decision.negative.path if decision.negative else None,
@@ -100,7 +101,7 @@ class Answer:
             "nearest": nearest.label if nearest else None,
             "nearest_category": nearest.category if nearest else None,
             "score": _rounded(nearest.score) if nearest else None,
-            "score_by": self.score_by.value,
+            "score_by": self.score_by,
             "runner_up": runner_up.label if runner_up else None,
             "runner_up_category": runner_up.category if runner_up else None,
             "runner_up_score": _rounded(runner_up.score) if runner_up else None,
@@ -113,23 +114,23 @@ class Answer:
             "close": list(self.close),
             "possible": self.possible.as_json() if self.possible else None,
             "stop": self.stop.as_json() if self.stop else None,
-            "hits": [
-                self._hit(hit) | ({} if self.captions is None else {"caption": self.captions.get(hit.image.id)})
-                for hit in self.hits
-            ],
+            "hits": [self._hit(hit, captioned=self.captions is not None) for hit in self.hits],
         }
 
-    def _hit(self, hit: Hit) -> dict[str, Any]:
+    def _hit(self, hit: Hit, *, captioned: bool = False) -> shapes.Hit:
         image = hit.image
-        return {
+        shown: shapes.Hit = {
             "id": image.id,
             "label": image.label,
             "category": image.category,
-            "role": image.role.value,
+            "role": image.role,
             "path": image.path,
             "shot": image.shot,
             "score": _rounded(hit.score),
         }
+        if captioned and self.captions is not None:
+            shown["caption"] = self.captions.get(image.id)
+        return shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ class Unreadable:
     def label(self) -> None:
         """None."""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> shapes.Unreadable:
         """The object that `query --json` prints."""
         return {"path": self.path, "error": self.reason}
 

@@ -171,25 +171,32 @@ def _find_policies(
     truth = np.array([labelled.names.index(str(queries.labels[index])) for index in known], dtype=np.int64)
     for score in options.scores:
         evidence = gather(score, labelled, held_out, queries.vectors[known], truth, strangers)
-        made = find_policy(
+        calibration = find_policy(
             backbone, category, score, options.aims, options.guard, evidence, strangers=len(model.hashes)
         )
         yield (
-            made,
+            calibration,
             {
                 "every": options.every,
                 "strangers": list(model.hashes) if score == Score.LDA else [],
-                "stream": stream_samples(evidence, made.known_method),
-                "sets": set_samples(made.known, made.against, labelled.names).as_json(),
+                "stream": stream_samples(evidence, calibration.known_method),
+                "sets": set_samples(calibration.known, calibration.against, labelled.names).as_json(),
             },
         )
 
 
-def _keep(store: Store, backbone: BackboneRow, made: Calibration, seen: str, more: dict[str, Any]) -> None:
-    facts = json.dumps(made.facts() | more | {"fingerprint": backbone.fingerprint})
-    policy = made.policy
+def _keep(store: Store, backbone: BackboneRow, calibration: Calibration, seen: str, more: dict[str, Any]) -> None:
+    facts_json = json.dumps(calibration.facts() | more | {"fingerprint": backbone.fingerprint})
+    policy = calibration.policy
     row = CalibrationRow(
-        backbone.id, made.category, made.score.value, policy.threshold, policy.margin_floor, facts, seen, utc_now()
+        backbone.id,
+        calibration.category,
+        calibration.score.value,
+        policy.threshold,
+        policy.margin_floor,
+        facts_json,
+        seen,
+        utc_now(),
     )
     with store.writing() as editor:
         put_calibration(editor, row)

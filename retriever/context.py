@@ -36,7 +36,7 @@ class Context:
     lapsed: Mapping[str, str]
 
     @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> Context:
+    def from_json(cls, answer: Mapping[str, Any]) -> Context:
         """A context from the object that the service answers with."""
-        policies = {category: PolicyNote(**note) for category, note in facts["policies"].items()}
-        return cls(**{**facts, "policies": policies})
+        policies = {category: PolicyNote(**note) for category, note in answer["policies"].items()}
+        return cls(**{**answer, "policies": policies})

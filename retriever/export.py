@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nearshot.retriever.choose_backbone import choose_rows
 from nearshot.schema.captions import ImageFilter
 from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.disk import written_whole
 from nearshot.schema.errors import UsageError, option
 from nearshot.schema.records import ImageRecord, image_records
 from nearshot.schema.store import Store
@@ -55,7 +56,7 @@ class Export:
         count = 0
         for record in self._records():
             cells = self._as_row(record).values()
-            writer.writerow([json.dumps(_shortest(one)) if isinstance(one, np.ndarray) else one for one in cells])
+            writer.writerow([json.dumps(_shortest(cell)) if isinstance(cell, np.ndarray) else cell for cell in cells])
             count += 1
         return count
 
@@ -121,29 +122,23 @@ def export(
     Raises UsageError for Parquet into a stream and for a backbone that was not indexed with.
     """
     with store.reading() as catalog:
-        made = Export(catalog, wanted, backbones, with_vectors=with_vectors)
+        exporter = Export(catalog, wanted, backbones, with_vectors=with_vectors)
         if not isinstance(target, Path):
             if form == ExportFormat.PARQUET:
                 raise UsageError(f"Parquet goes to a file; give {option('output')} FILE")
-            return made.write_csv(target) if form == ExportFormat.CSV else made.write_jsonl(target)
+            return exporter.write_csv(target) if form == ExportFormat.CSV else exporter.write_jsonl(target)
         if not target.parent.is_dir():
             raise UsageError(f"there is no directory {target.parent}; make it, or choose another {option('output')}")
         if target.exists() and not target.is_file():  # a pipe, or /dev/null: it is written to, never replaced
             if form == ExportFormat.PARQUET:
                 raise UsageError(f"{target} is no file, which Parquet needs; choose another {option('output')}")
             with target.open("w", encoding="utf-8", newline="") as stream:
-                return made.write_csv(stream) if form == ExportFormat.CSV else made.write_jsonl(stream)
-        aside = target.with_name(f"{target.name}.part")
-        try:
+                return exporter.write_csv(stream) if form == ExportFormat.CSV else exporter.write_jsonl(stream)
+        with written_whole(target) as aside:
             if form == ExportFormat.PARQUET:
-                count = made.write_parquet(aside)
-            else:
-                with aside.open("w", encoding="utf-8", newline="") as stream:
-                    count = made.write_csv(stream) if form == ExportFormat.CSV else made.write_jsonl(stream)
-            aside.replace(target)
-        finally:
-            aside.unlink(missing_ok=True)
-        return count
+                return exporter.write_parquet(aside)
+            with aside.open("w", encoding="utf-8", newline="") as stream:
+                return exporter.write_csv(stream) if form == ExportFormat.CSV else exporter.write_jsonl(stream)
 
 
 def _facts(record: ImageRecord) -> dict[str, Any]:

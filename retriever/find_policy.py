@@ -272,17 +272,21 @@ def _rate(hit: NDArray[np.bool_], labels: Numbers | None) -> Rate:
     return Rate(int(hit.sum()), len(hit), None if labels is None else resampled_over_labels(hit, labels))
 
 
-def best_by_evidence(made: Sequence[Calibration]) -> Calibration | None:
+def best_by_evidence(calibrations: Sequence[Calibration]) -> Calibration | None:
     """Of one category's calibrations, the one that `query` takes: each backbone's best score, and of these the best."""
     best = []
-    for backbone in by_preference(one.backbone for one in made):
-        mine = {one.score: one for one in made if one.backbone == backbone and one.policy.calibrated}
+    for backbone in by_preference(calibration.backbone for calibration in calibrations):
+        mine = {
+            calibration.score: calibration
+            for calibration in calibrations
+            if calibration.backbone == backbone and calibration.policy.calibrated
+        }
         by_score = {
             score: ScoreEvidence(each.evidence, each.shares.right.n, each.strangers > 0) for score, each in mine.items()
         }
         if by_score:
             best.append(mine[best_score(by_score)])
-    return max(best, key=lambda one: round(one.evidence, 3), default=None)
+    return max(best, key=lambda calibration: round(calibration.evidence, 3), default=None)
 
 
 def equally_good(calibrations: Sequence[Calibration], best: Calibration) -> list[str]:

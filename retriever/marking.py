@@ -68,7 +68,7 @@ def mark_found(
             results.mode,
             result.image.id,
             right,
-            rank=result.place,
+            rank=result.rank,
             backbone=backbone,
             score=result.score,
         )

@@ -15,6 +15,7 @@ from PIL import Image
 
 from nearshot.backbones.decode import upright
 from nearshot.backbones.thumbnail import thumbnail
+from nearshot.schema.disk import read_regular
 from nearshot.schema.errors import ImageError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def answer_html(answer: Answer) -> str:
 def results_html(results: Results) -> str:
     """The images found, best first, with their captions."""
     figures: list[Markup] = [
-        _figure(_bytes(result.path), f"{result.place}. {_name(result.image)}", result.snippet or result.caption)
+        _figure(_bytes(result.path), f"{result.rank}. {_name(result.image)}", result.snippet or result.caption)
         for result in results.found[:MOST]
     ]
     more = f" of {len(results.found)}" if len(results.found) > MOST else ""
@@ -93,7 +94,7 @@ def _bytes(picture: Any) -> bytes | None:
         return picture
     try:
         if isinstance(picture, str | os.PathLike):
-            return Path(picture).read_bytes()
+            return read_regular(Path(picture))
         if isinstance(picture, np.ndarray):
             picture = Image.fromarray(picture)
         if isinstance(picture, Image.Image):

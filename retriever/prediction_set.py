@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nearshot.retriever import shapes
+
 
 @dataclass(frozen=True, slots=True)
 class SetSamples:
@@ -29,9 +31,9 @@ class SetSamples:
         return {"own": {label: list(scores) for label, scores in self.own.items()}, "strangers": list(self.strangers)}
 
     @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> SetSamples:
+    def from_json(cls, stored: Mapping[str, Any]) -> SetSamples:
         """From what `as_json` gave."""
-        return cls(facts["own"], facts["strangers"])
+        return cls(stored["own"], stored["strangers"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class PredictionSet:
     labels: Mapping[str, float]
     none_of_these: float | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> shapes.Possible:
         """The object under `possible` in `query --json`."""
         return {
             "coverage": self.coverage,
@@ -62,8 +64,8 @@ def prediction_set(scores: Mapping[str, float], samples: SetSamples, coverage: f
     values = np.array([list(scores.values())])
     places, held = no_lower(values, list(scores), samples, coverage)
     kept = {
-        label: float(place) / (count + 1)
-        for label, place, count, inside in zip(scores, places[0], held, in_set(places, held, coverage)[0], strict=True)
+        label: float(rank) / (count + 1)
+        for label, rank, count, inside in zip(scores, places[0], held, in_set(places, held, coverage)[0], strict=True)
         if inside
     }
     ordered = dict(sorted(kept.items(), key=lambda item: (-item[1], -scores[item[0]], item[0])))

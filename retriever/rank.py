@@ -62,13 +62,15 @@ def rank_candidates(hits: Iterable[Hit], score: Score = Score.MAX_SIM) -> list[C
             best.setdefault((hit.image.category, hit.image.label), hit)
             own.setdefault(hit.image.category, []).append((hit.image.label, round(hit.score, DECIMALS)))
     scores: dict[Label, float] = {}
-    for category, found in own.items():
-        names, numbers = label_numbers([label for label, _ in found])
-        row = neighbour_scores(score, np.array([[similarity for _, similarity in found]]), numbers, len(names))[0]
+    for category, neighbours in own.items():
+        names, numbers = label_numbers([label for label, _ in neighbours])
+        row = neighbour_scores(score, np.array([[similarity for _, similarity in neighbours]]), numbers, len(names))[0]
         scores |= {(category, name): float(value) for name, value in zip(names, row, strict=True)}
     return order_candidates(Candidate(*label, hit, scores[label]) for label, hit in best.items())
 
 
 def order_candidates(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Candidates by descending score; ties by the score of the best hit, then by its path."""
-    return sorted(candidates, key=lambda one: (-one.score, -one.best.score, one.best.image.path))
+    return sorted(
+        candidates, key=lambda candidate: (-candidate.score, -candidate.best.score, candidate.best.image.path)
+    )

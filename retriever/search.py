@@ -6,11 +6,12 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nearshot.retriever import shapes
 from nearshot.retriever.choose_backbone import choose_categories, choose_row, load_indexed
 from nearshot.retriever.embedding import encode_words
 from nearshot.retriever.fusion import fuse
@@ -53,11 +54,11 @@ class SearchOptions:
 class Found:
     """An image found by words.
 
-    `place` is its place among the results (1 is best), `ranks` its place by captions and by image, as far as it was among
+    `rank` is its rank among the results (1 is best), `ranks` its rank by captions and by image, as far as it was among
     the best there. `snippet` is the part of the caption that matched, in brackets; `score` the cosine with the words.
     """
 
-    place: int
+    rank: int
     image: Shown
     caption: str | None
     snippet: str | None
@@ -76,20 +77,20 @@ class Found:
 
     def standing(self, mode: Mode) -> float:
         """Return the cutoff measure of a mode, higher is better: the cosine where only images are compared, else the rank."""
-        return round(self.score, DECIMALS) if mode == Mode.IMAGE and self.score is not None else -float(self.place)
+        return round(self.score, DECIMALS) if mode == Mode.IMAGE and self.score is not None else -float(self.rank)
 
-    def as_json(self, mode: Mode) -> dict[str, Any]:
+    def as_json(self, mode: Mode) -> shapes.Found:
         """The object that `search --json` prints."""
         return {
-            "rank": self.place,
+            "rank": self.rank,
             "id": self.image.id,
             "path": self.image.path,
             "category": self.image.category,
             "label": self.image.label,
-            "role": self.image.role.value,
+            "role": self.image.role,
             "caption": self.caption,
             "snippet": self.snippet,
-            "mode": mode.value,
+            "mode": mode,
             "captions_rank": self.ranks.get(Mode.CAPTIONS),
             "image_rank": self.ranks.get(Mode.IMAGE),
             "image_score": None if self.score is None else round(self.score, 6),
@@ -115,8 +116,8 @@ class Results:
     def __iter__(self) -> Iterator[Found]:
         return iter(self.found)
 
-    def __getitem__(self, place: int) -> Found:
-        return self.found[place]
+    def __getitem__(self, index: int) -> Found:
+        return self.found[index]
 
     def _repr_html_(self) -> str:
         from nearshot.retriever.notebook import results_html
@@ -220,14 +221,14 @@ def _search(
     scores = {hit.image.id: hit.score for hit in nearest}
     return [
         Found(
-            place,
+            rank,
             shown[image],
             matching[image].text if image in matching else captions.get(image),
             matching[image].snippet if image in matching else None,
-            {kind: places[image] for kind, places in ranks.items() if image in places},
+            {kind: by_image[image] for kind, by_image in ranks.items() if image in by_image},
             scores.get(image),
         )
-        for place, image in enumerate(best, start=1)
+        for rank, image in enumerate(best, start=1)
     ]
 
 

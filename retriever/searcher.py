@@ -83,16 +83,18 @@ class Searcher:
             for role in roles
             for category in categories
         ]
-        self._calibrations = {one.category: one for one in calibrations if one.score == self._score}
+        self._calibrations = {
+            calibration.category: calibration for calibration in calibrations if calibration.score == self._score
+        }
         self.stale = [
             category
             for category in self.supported
             if category in self._calibrations and _is_stale(catalog, row, self._calibrations[category])
         ]
         self.lapses = [
-            one
-            for one in lapses(catalog)
-            if (one.backbone, one.score) == (row.name, self._score) and one.category in self.supported
+            lapse
+            for lapse in lapses(catalog)
+            if (lapse.backbone, lapse.score) == (row.name, self._score) and lapse.category in self.supported
         ]
         only = self._calibrations.get(self.supported[0]) if len(self.supported) == 1 else None
         about = only.about() if only is not None else {}
@@ -105,20 +107,20 @@ class Searcher:
 
     def policy(self, category: str, options: QueryOptions) -> Policy:
         """Return what the user set; for the rest what was calibrated, else the backbone's prior."""
-        found = policy_in_force(self.row, self._score, self._calibrations.get(category))
+        policy = policy_in_force(self.row, self._score, self._calibrations.get(category))
         if options.threshold is not None:
-            found = replace(found, threshold=options.threshold, calibrated=False)
+            policy = replace(policy, threshold=options.threshold, calibrated=False)
         if options.margin_floor is not None:
-            found = replace(found, margin_floor=options.margin_floor, calibrated=False)
-        return found
+            policy = replace(policy, margin_floor=options.margin_floor, calibrated=False)
+        return policy
 
     def origin(self, category: str, options: QueryOptions) -> str:
         """Say in words where a category's policy comes from."""
         given = [options.threshold is not None, options.margin_floor is not None]
         if all(given):
             return "as given"
-        found = origin_of(self.row.name, self._calibrations.get(category))
-        return f"as given, the rest {found}" if any(given) else found
+        origin = origin_of(self.row.name, self._calibrations.get(category))
+        return f"as given, the rest {origin}" if any(given) else origin
 
     def context(self, options: QueryOptions) -> Context:
         """Gather what a user should know of answers by these options."""
@@ -135,7 +137,7 @@ class Searcher:
             covered=self.coverage.covered,
             lacking=self.coverage.lacking,
             stale=self.stale,
-            lapsed={one.category: one.reason for one in self.lapses},
+            lapsed={lapse.category: lapse.reason for lapse in self.lapses},
         )
 
     def answer(self, name: str, vector: NDArray[np.float32], options: QueryOptions) -> Answer:
@@ -144,11 +146,11 @@ class Searcher:
 
     def search(self, vector: NDArray[np.float32], options: QueryOptions) -> Mapping[Role, list[Hit]]:
         """The hits of each role that a decision and the answer need."""
-        found: dict[Role, list[Neighbours]] = {Role.SUPPORT: [], Role.QUERY: []}
+        neighbours: dict[Role, list[Neighbours]] = {Role.SUPPORT: [], Role.QUERY: []}
         for searched in self._searched:
             k = self._depth(searched, options)
-            found[searched.role].append(searched.vectors.search(vector, k)[0])
-        return {role: self._hits(near) for role, near in found.items()}
+            neighbours[searched.role].append(searched.vectors.search(vector, k)[0])
+        return {role: self._hits(near) for role, near in neighbours.items()}
 
     def decide(
         self, name: str, vector: NDArray[np.float32], hits: Mapping[Role, list[Hit]], options: QueryOptions
@@ -198,7 +200,7 @@ class Searcher:
         category = candidates[0].category
         if self._score.rests_on_means:
             return self._indexes[category].scores(vector)
-        return {one.label: one.score for one in candidates if one.category == category}
+        return {candidate.label: candidate.score for candidate in candidates if candidate.category == category}
 
     def _possible(self, scores: Mapping[str, float], coverage: float) -> PredictionSet:
         """The labels of the one category that is searched which cannot be ruled out. UsageError where nothing tells."""
@@ -214,14 +216,16 @@ class Searcher:
         """The labels, best first: all where the score rests on hits; else the two best, with those that tie with them."""
         if not self._score.rests_on_means:
             return rank_candidates(support, self._score)
-        best = [one for index in self._indexes.values() for one in index.best(vector)]
-        least = sorted((one.score for one in best), reverse=True)[:2][-1:]
+        best = [scored_label for index in self._indexes.values() for scored_label in index.best(vector)]
+        least = sorted((scored_label.score for scored_label in best), reverse=True)[:2][-1:]
         candidates = []
-        for one in best:
-            if one.score >= least[0]:  # only these need their nearest image
-                vectors = self._indexes[one.category].vectors.vectors(one.ids)
-                hits = self._hits([nearest(vector[0], one.ids, vectors, 1)])
-                candidates.append(Candidate(one.category, one.label, rank_hits(hits)[0], one.score))
+        for scored_label in best:
+            if scored_label.score >= least[0]:  # only these need their nearest image
+                vectors = self._indexes[scored_label.category].vectors.vectors(scored_label.ids)
+                hits = self._hits([nearest(vector[0], scored_label.ids, vectors, 1)])
+                candidates.append(
+                    Candidate(scored_label.category, scored_label.label, rank_hits(hits)[0], scored_label.score)
+                )
         return order_candidates(candidates)
 
     def _depth(self, searched: _Searched, options: QueryOptions) -> int:
@@ -240,7 +244,7 @@ class Searcher:
         """Return the means of labels, per category, where the score rests on them."""
         if not self._score.rests_on_means:
             return {}
-        found = {}
+        indexes = {}
         for searched in self._searched:
             if searched.role == Role.SUPPORT and self.labels[searched.category]:
                 calibration = self._calibrations.get(searched.category)
@@ -254,8 +258,8 @@ class Searcher:
                     calibration=calibration,
                 )
                 if index is not None:
-                    found[searched.category] = index
-        return found
+                    indexes[searched.category] = index
+        return indexes
 
     def _nearest_negative(
         self, candidates: Sequence[Candidate], vector: NDArray[np.float32], support: Sequence[Hit]
@@ -274,8 +278,8 @@ class Searcher:
         with self._store.reading() as catalog:
             return captions_shown(catalog.connection, [hit.image.id for hit in hits])
 
-    def _hits(self, found: Sequence[Neighbours]) -> list[Hit]:
-        scores = {int(i): float(score) for near in found for i, score in zip(near.ids, near.scores, strict=True)}
+    def _hits(self, neighbours: Sequence[Neighbours]) -> list[Hit]:
+        scores = {int(i): float(score) for near in neighbours for i, score in zip(near.ids, near.scores, strict=True)}
         if len(self._shown) > max(SHOWN, 2 * len(scores)):
             self._shown = {}
         known = self._shown  # it only grows, whatever other threads do

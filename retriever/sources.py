@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nearshot.backbones.limits import MAX_BYTES
 from nearshot.schema.contract import is_ignored, is_image_name
+from nearshot.schema.disk import read_regular
 
 STANDARD_INPUT = "-"
 
@@ -25,18 +26,15 @@ def read_queries(paths: Iterable[Path], standard_input: bytes | None = None) -> 
 
 def images_below(directory: Path) -> list[Path]:
     """All files below a directory that are named as images may be, in the order of their paths; broken links too."""
-    found = []
+    paths = []
     for parent, directories, names in os.walk(directory):
         directories[:] = [name for name in directories if not is_ignored(name)]
-        found += [Path(parent, name) for name in names if is_image_name(name) and not is_ignored(name)]
-    return sorted(found)
+        paths += [Path(parent, name) for name in names if is_image_name(name) and not is_ignored(name)]
+    return sorted(paths)
 
 
 def _read(path: Path) -> bytes | OSError:
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            return OSError(f"{size:,} bytes are more than the cap of {MAX_BYTES:,}")
-        return path.read_bytes()
+        return read_regular(path, most=MAX_BYTES)
     except OSError as error:
         return error

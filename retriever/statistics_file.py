@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from nearshot.retriever.discriminant import Discriminant
 from nearshot.retriever.scores import Discriminants, Prototypes, Scorer
 from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.disk import read_regular, written_whole
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role, Score
 
@@ -64,7 +64,7 @@ class StatisticsFile:
     def read(self, catalog: Catalog, held: NDArray[np.int64]) -> Fitted | None:
         """Read what it holds, if nothing has changed since; `held` are the ids (n,), ascending, that the backbone has now."""
         try:
-            data = self.path.read_bytes()
+            data = read_regular(self.path)
             if hashlib.sha256(memoryview(data)[DIGEST:]).digest() != data[:DIGEST]:
                 return None
             with np.load(io.BytesIO(memoryview(data)[DIGEST:]), allow_pickle=False) as kept:
@@ -98,14 +98,10 @@ class StatisticsFile:
         np.savez(buffer, about=np.array(about), numbers=fitted.numbers, ids=fitted.ids, **parts)
         view = buffer.getbuffer()
         view[:DIGEST] = hashlib.sha256(view[DIGEST:]).digest()
-        partial = self.path.with_name(f".{uuid.uuid4().hex}")
         with suppress(OSError):
             self.path.parent.mkdir(exist_ok=True)
-            try:
-                partial.write_bytes(view)
-                partial.replace(self.path)  # whole or not at all; what a crash tears, the digest tells
-            finally:
-                partial.unlink(missing_ok=True)
+            with written_whole(self.path) as aside:
+                aside.write_bytes(view)
 
     def _facts(self) -> list[Any]:
         return [FORMAT, self.row.fingerprint, self.category, self.score.value, list(self.strangers)]

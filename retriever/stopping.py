@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nearshot.retriever import shapes
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MarkedList:
@@ -46,7 +48,7 @@ class Stop:
         """Tell whether a hit with a score is listed."""
         return self.least is None or score >= self.least
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> shapes.Stop:
         """The object that `--json` prints."""
         least = None if self.least is None or math.isinf(self.least) else self.least
         return {
@@ -58,10 +60,12 @@ class Stop:
         }
 
     @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> Stop:
+    def from_json(cls, printed: Mapping[str, Any]) -> Stop:
         """From the object that `--json` prints."""
-        least = None if not facts["promised"] else math.inf if facts["least_score"] is None else facts["least_score"]
-        return cls(facts["false"], facts["marked_queries"], least)
+        least = (
+            None if not printed["promised"] else math.inf if printed["least_score"] is None else printed["least_score"]
+        )
+        return cls(printed["false"], printed["marked_queries"], least)
 
     def in_words(self) -> str:
         """Say what is promised, in a sentence."""

@@ -48,7 +48,10 @@ class Watching:
             return
         with suppress(StoreError), self._store.writing() as editor:
             for (backbone_id, category, score), seen in noted.items():
-                calibrations = {(one.category, one.score): one for one in all_calibrations(editor, backbone_id)}
+                calibrations = {
+                    (calibration_row.category, calibration_row.score): calibration_row
+                    for calibration_row in all_calibrations(editor, backbone_id)
+                }
                 calibration = calibrations.get((category, score))
                 if calibration is None:
                     continue

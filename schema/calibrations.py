@@ -30,8 +30,8 @@ class CalibrationRow(NamedTuple):
 
     def about(self) -> dict[str, Any]:
         """The facts, parsed."""
-        facts: dict[str, Any] = json.loads(self.facts)
-        return facts
+        parsed: dict[str, Any] = json.loads(self.facts)
+        return parsed
 
 
 def stored_calibrations(catalog: Catalog, backbone_id: int, score: str) -> Mapping[str, CalibrationRow]:

@@ -116,9 +116,9 @@ def put_captions(
         editor.connection.execute(insert(tables.captions), rows_to_add)
     if known:
         key = (captions.content_id == bindparam("known_id"), captions.task == task)
-        facts: dict[str, Any] = {name: bindparam(name) for name in next(iter(written.values()))}
+        values: dict[str, Any] = {name: bindparam(name) for name in next(iter(written.values()))}
         editor.connection.execute(
-            update(tables.captions).where(*key).values(facts),
+            update(tables.captions).where(*key).values(values),
             [{"known_id": content_id, **written[content_id]} for content_id in sorted(known)],
         )
 
@@ -174,7 +174,7 @@ def search_captions(connection: Connection, match: Match, wanted: ImageFilter, *
     )
     candidates = -1 if match.has_choice else max(CANDIDATES, limit)
     values = {"by_hand": BY_HAND, "limit": limit, "candidates": candidates, **wanted.parameters()}
-    found = connection.execute(best, {"expression": match.expression, **values}).all()
+    matches = connection.execute(best, {"expression": match.expression, **values}).all()
     # Between the first place and the last, one walk; to look each place up anew takes longer than all the rest.
     marked = text(
         """
@@ -183,11 +183,11 @@ def search_captions(connection: Connection, match: Match, wanted: ImageFilter, *
         AND +rowid IN (SELECT value FROM json_each(:places))
         """
     )
-    places = [row.place for row in found]
+    places = [row.place for row in matches]
     ends = {"first": min(places, default=0), "last": max(places, default=0)}
     marks = connection.execute(marked, {"expression": match.expression, "places": json.dumps(places), **ends})
     snippets = dict(map(tuple, marks))
-    return [CaptionHit(row.image_id, row.text, snippets[row.place], row.score) for row in found]
+    return [CaptionHit(row.image_id, row.text, snippets[row.place], row.score) for row in matches]
 
 
 def full_text_problem(editor: Editor) -> str | None:

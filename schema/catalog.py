@@ -36,6 +36,13 @@ class BackboneRow(NamedTuple):
     revision: int
 
 
+class KnownContent(NamedTuple):
+    """A content that was seen before, and the ids of the backbones that have dealt with it."""
+
+    id: int
+    dealt_with: set[int]
+
+
 class SnapshotRow(NamedTuple):
     """The record of a snapshot file: bytes, SHA-256, number of vectors, and the revision it reflects."""
 
@@ -143,12 +150,12 @@ class Catalog:
         columns = (images.id, tables.roots.c.path, images.path, images.category, images.role, images.label, images.shot)
         joined = select(*columns).join(tables.roots, tables.roots.c.id == images.root_id)
         wanted = sorted(ids)
-        found: dict[int, Shown] = {}
+        shown_by_id: dict[int, Shown] = {}
         for start in range(0, len(wanted), CHUNK):
             query = joined.where(images.id.in_(wanted[start : start + CHUNK]))
             for image_id, root, path, category, role, label, shot in self.connection.execute(query):
-                found[image_id] = Shown(image_id, f"{root}/{path}", category, Role(role), label, shot)
-        return found
+                shown_by_id[image_id] = Shown(image_id, f"{root}/{path}", category, Role(role), label, shot)
+        return shown_by_id
 
     def categories(self, role: Role) -> list[str]:
         """The categories that hold usable images of a role, in order."""
@@ -170,23 +177,23 @@ class Catalog:
         query = select(images.id, images.label).where(USABLE, images.category == category, images.role == role)
         return {image_id: label for image_id, label in self.connection.execute(query) if label is not None}
 
-    def content(self, sha256: str) -> tuple[int, set[int]] | None:
-        """A content's id and the backbones that have dealt with it, or None for a content never seen."""
+    def content(self, sha256: str) -> KnownContent | None:
+        """The content of a SHA-256; None for one never seen."""
         return self.contents([sha256]).get(sha256)
 
-    def contents(self, hashes: Iterable[str]) -> dict[str, tuple[int, set[int]]]:
-        """The ids of those of some contents that were seen before, and the backbones that have dealt with them, by SHA-256."""
+    def contents(self, hashes: Iterable[str]) -> dict[str, KnownContent]:
+        """Those of some contents that were seen before, by SHA-256."""
         query = (
             select(contents.sha256, contents.id, embeddings.backbone_id)
             .select_from(tables.contents.outerjoin(tables.embeddings, embeddings.content_id == contents.id))
             .where(contents.sha256.in_(bindparam("hashes", expanding=True)))
         )
-        found: dict[str, tuple[int, set[int]]] = {}
+        known: dict[str, KnownContent] = {}
         for sha256, content_id, backbone_id in self.connection.execute(query, {"hashes": list(hashes)}):
-            _, dealt_with = found.setdefault(sha256, (content_id, set()))
+            content = known.setdefault(sha256, KnownContent(content_id, set()))
             if backbone_id is not None:
-                dealt_with.add(backbone_id)
-        return found
+                content.dealt_with.add(backbone_id)
+        return known
 
     def content_of(self, image_id: int) -> int | None:
         """The content that a present image shows; None for none."""

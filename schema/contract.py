@@ -131,8 +131,8 @@ def is_label(name: str) -> bool:
     )
     if not plain or is_ignored(name) or has_image_suffix(name) or name == ADDED:
         return False
-    place = place_file(("category", SUPPORT_DIRECTORY, name, "shot1.png"))
-    return isinstance(place, Place) and place.label == name
+    placement = place_file(("category", SUPPORT_DIRECTORY, name, "shot1.png"))
+    return isinstance(placement, Place) and placement.label == name
 
 
 def _shot_name(name: str, *, is_file: bool) -> str | None:

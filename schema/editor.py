@@ -38,7 +38,7 @@ class NewContent(NamedTuple):
 class SeenImage(NamedTuple):
     """An image as it was found, and the content that it shows; or the reason why it could not be used, by which decoder."""
 
-    found: FoundImage
+    found_image: FoundImage
     content_id: int | None
     failure: str | None = None
     decoder: str | None = None
@@ -67,12 +67,12 @@ class Editor(Catalog):
         if rows:
             self.connection.execute(insert(tables.contents), rows)
             known = self.contents(wanted)
-        return {sha256: known[sha256][0] for sha256 in wanted}
+        return {sha256: known[sha256].id for sha256 in wanted}
 
     def put_images(self, root_id: int, seen: Iterable[SeenImage]) -> None:
         """Record what paths show now, or why they could not be used. Each path once."""
         table = tables.images.c
-        rows = {image.found.path: self._image_row(root_id, image) for image in seen}
+        rows = {image.found_image.path: self._image_row(root_id, image) for image in seen}
         paths = list(rows)
         known: dict[str, int] = {}
         for start in range(0, len(paths), CHUNK):
@@ -122,17 +122,22 @@ class Editor(Catalog):
     ) -> BackboneRow:
         """Record that a backbone is in use from now on; of its name, it becomes the one that queries take."""
         table = tables.backbones
-        facts = {"precision": precision, "source": source, "location": location, "signature": signature}
+        attributes: dict[str, Any] = {
+            "precision": precision,
+            "source": source,
+            "location": location,
+            "signature": signature,
+        }
         in_use = next((row for row in self.backbones() if row.name == name), None)
-        if in_use and in_use.fingerprint == fingerprint and in_use[4:-1] == tuple(facts.values()):
+        if in_use and in_use == in_use._replace(fingerprint=fingerprint, **attributes):
             return in_use
         known = select(table.c.id).where(table.c.name == name, table.c.fingerprint == fingerprint)
         backbone_id = self.connection.execute(known).scalar()
         if backbone_id is None:
             new = {"name": name, "fingerprint": fingerprint, "dimension": dimension}
-            backbone_id = self._insert(table, **new, **facts, revision=self.stamp)
+            backbone_id = self._insert(table, **new, **attributes, revision=self.stamp)
         else:
-            changes = update(table).where(table.c.id == backbone_id).values(**facts, revision=self.stamp)
+            changes = update(table).where(table.c.id == backbone_id).values(**attributes, revision=self.stamp)
             self.connection.execute(changes)
         return BackboneRow(
             backbone_id, name, fingerprint, dimension, precision, source, location, signature, self.stamp
@@ -174,25 +179,25 @@ class Editor(Catalog):
 
     def begin_run(self, root_id: int, *, arguments: Mapping[str, Any], started: str, version: str) -> int:
         """Record the start of an index run."""
-        facts = {"root_id": root_id, "arguments": json.dumps(arguments), "started": started, "version": version}
-        return self._insert(tables.runs, **facts)
+        row = {"root_id": root_id, "arguments": json.dumps(arguments), "started": started, "version": version}
+        return self._insert(tables.runs, **row)
 
     def end_run(self, run_id: int, *, finished: str, outcome: str, report: Mapping[str, Any]) -> None:
         """Record how an index run ended."""
         table = tables.runs
-        facts = {"finished": finished, "outcome": outcome, "report": json.dumps(report)}
-        self.connection.execute(update(table).where(table.c.id == run_id).values(facts))
+        changes = {"finished": finished, "outcome": outcome, "report": json.dumps(report)}
+        self.connection.execute(update(table).where(table.c.id == run_id).values(changes))
 
     def _image_row(self, root_id: int, image: SeenImage) -> dict[str, Any]:
-        found = image.found
+        found_image = image.found_image
         return {
             "root_id": root_id,
-            "path": found.path,
-            "category": found.category,
-            "role": found.role,
-            "label": found.label,
-            "shot": found.shot,
-            **found.state._asdict(),
+            "path": found_image.path,
+            "category": found_image.category,
+            "role": found_image.role,
+            "label": found_image.label,
+            "shot": found_image.shot,
+            **found_image.state._asdict(),
             "content_id": image.content_id,
             "failure": image.failure,
             "decoder": image.decoder,
@@ -200,6 +205,6 @@ class Editor(Catalog):
             "revision": self.stamp,
         }
 
-    def _insert(self, table: Any, **facts: Any) -> int:
-        statement = insert(table).values(facts).returning(table.c.id)
+    def _insert(self, table: Any, **row: Any) -> int:
+        statement = insert(table).values(row).returning(table.c.id)
         return int(self.connection.execute(statement).scalar_one())

@@ -89,8 +89,8 @@ def add_feedback(
     created: str,
 ) -> None:
     """Record a piece of feedback."""
-    facts = {"category": category, "content_id": content_id, "path": path, "label": label, "shot_path": shot_path}
-    row = {**facts, "action": action, "created": created, "revision": editor.stamp}
+    subject = {"category": category, "content_id": content_id, "path": path, "label": label, "shot_path": shot_path}
+    row = {**subject, "action": action, "created": created, "revision": editor.stamp}
     editor.connection.execute(insert(tables.feedback).values(row))
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import CHUNK, Catalog
+from nearshot.schema.disk import read_regular
 from nearshot.schema.errors import UsageError
 
 
@@ -25,25 +26,25 @@ def files_of(catalog: Catalog, hashes: Collection[str]) -> dict[str, list[Path]]
         .where(images.present)
         .order_by(images.path, roots.path)
     )
-    found: dict[str, list[Path]] = {}
+    paths_by_hash: dict[str, list[Path]] = {}
     wanted = sorted(set(hashes))
     for start in range(0, len(wanted), CHUNK):
         chunk = wanted[start : start + CHUNK]
         for sha256, root, path in catalog.connection.execute(joined.where(contents.sha256.in_(chunk))):
-            found.setdefault(sha256, []).append(Path(root) / path)
-    return found
+            paths_by_hash.setdefault(sha256, []).append(Path(root) / path)
+    return paths_by_hash
 
 
 def read_indexed(catalog: Catalog, file: Path) -> tuple[Path, bytes, str, int | None]:
     """A file's absolute path, bytes, SHA-256 and content id (None where it is not indexed); UsageError where there are none."""
     path = Path(os.path.realpath(file))
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror or error}") from error
     sha256 = hashlib.sha256(data).hexdigest()
     content = catalog.content(sha256)
-    return path, data, sha256, content[0] if content else None
+    return path, data, sha256, content.id if content else None
 
 
 def find_image_id(catalog: Catalog, file: Path) -> int:
@@ -59,7 +60,7 @@ def read_content(files: Collection[Path], sha256: str) -> bytes | None:
     """The bytes of a content from the first of its files that still holds them; None where none does."""
     for path in files:
         with suppress(OSError):
-            data = path.read_bytes()
+            data = read_regular(path)
             if hashlib.sha256(data).hexdigest() == sha256:
                 return data
     return None

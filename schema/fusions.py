@@ -44,8 +44,8 @@ def parts_of_fusion(catalog: Catalog, backbone_id: int) -> list[Part]:
 def put_parts(editor: Editor, backbone_id: int, parts: Sequence[Part]) -> None:
     """Record the parts of a backbone that has none yet."""
     rows = [
-        {"backbone_id": backbone_id, "place": place, "part_id": part.row.id, "weight": part.weight}
-        for place, part in enumerate(parts)
+        {"backbone_id": backbone_id, "place": position, "part_id": part.row.id, "weight": part.weight}
+        for position, part in enumerate(parts)
     ]
     editor.connection.execute(insert(tables.fusions), rows)
 

@@ -40,9 +40,9 @@ def list_pictured(catalog: Catalog, wanted: ImageFilter, *, after: int, limit: i
 
 
 def _usable() -> Select[Any]:
-    place = (images.id, roots.path, images.path, images.category, images.role, images.label, images.shot)
+    image_columns = (images.id, roots.path, images.path, images.category, images.role, images.label, images.shot)
     return (
-        select(*place, contents.sha256, contents.width, contents.height, contents.format)
+        select(*image_columns, contents.sha256, contents.width, contents.height, contents.format)
         .select_from(tables.images.join(tables.roots, roots.id == images.root_id))
         .join(tables.contents, contents.id == images.content_id)
         .where(USABLE)
@@ -52,8 +52,8 @@ def _usable() -> Select[Any]:
 def _pictured(catalog: Catalog, query: Select[Any]) -> list[Pictured]:
     rows = [tuple(row) for row in catalog.connection.execute(query)]
     captions = captions_shown(catalog.connection, [row[0] for row in rows])
-    found = []
+    pictures = []
     for image_id, root, path, category, role, label, shot, sha256, width, height, image_format in rows:
         shown = Shown(image_id, f"{root}/{path}", category, Role(role), label, shot)
-        found.append(Pictured(shown, sha256, width, height, image_format, captions.get(image_id)))
-    return found
+        pictures.append(Pictured(shown, sha256, width, height, image_format, captions.get(image_id)))
+    return pictures

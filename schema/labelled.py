@@ -76,5 +76,5 @@ def small_images(catalog: Catalog, category: str, least: int) -> list[tuple[str,
 def support_digest(catalog: Catalog, backbone: BackboneRow, category: str) -> str:
     """A digest of a category's support set as a backbone has seen it: labels, shots and contents."""
     support = labelled_vectors(catalog, backbone, category, Role.SUPPORT, with_vectors=False)
-    facts = sorted(zip(map(str, support.labels), map(str, support.shots), support.hashes, strict=True))
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    support_images = sorted(zip(map(str, support.labels), map(str, support.shots), support.hashes, strict=True))
+    return hashlib.sha256(json.dumps(support_images).encode()).hexdigest()

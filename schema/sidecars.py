@@ -53,21 +53,28 @@ def taken_sidecars(connection: Connection, root_id: int, categories: Collection[
     return {taken.path: taken for taken in starmap(TakenSidecar, connection.execute(query))}
 
 
-def usable_images(connection: Connection, root_id: int, paths: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Image id and content id of those of some paths that are usable images, by path."""
-    found: dict[str, tuple[int, int]] = {}
+class UsableImage(NamedTuple):
+    """The ids of an image and of the content that it shows."""
+
+    image_id: int
+    content_id: int
+
+
+def usable_images(connection: Connection, root_id: int, paths: Iterable[str]) -> dict[str, UsableImage]:
+    """Those of some paths that are usable images, by path."""
+    usable: dict[str, UsableImage] = {}
     wanted = sorted(paths)
     for start in range(0, len(wanted), CHUNK):
         query = select(images.path, images.id, images.content_id).where(
             USABLE, images.root_id == root_id, images.path.in_(wanted[start : start + CHUNK])
         )
-        found |= {path: (image_id, content_id) for path, image_id, content_id in connection.execute(query)}
-    return found
+        usable |= {path: UsableImage(image_id, content_id) for path, image_id, content_id in connection.execute(query)}
+    return usable
 
 
-def take_sidecars(editor: Editor, found: Iterable[Captioned], created: str) -> None:
+def take_sidecars(editor: Editor, captioned_images: Iterable[Captioned], created: str) -> None:
     """Record captions by hand from sidecars that were not taken before. Of several for one content, the last one's hold."""
-    taken = list(found)
+    taken = list(captioned_images)
     said = [(captioned.content_id, captioned.text) for captioned in taken]
     put_captions(editor, said, task=BY_HAND, fingerprint=None, created=created)
     rows = [

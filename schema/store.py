@@ -75,9 +75,9 @@ class Store:
         except OSError as error:
             raise StoreError(f"cannot lock {self.directory}: {error.strerror}") from error
         try:
-            facts = {"pid": os.getpid(), "host": platform.node(), "purpose": purpose, "since": utc_now()}
+            record = {"pid": os.getpid(), "host": platform.node(), "purpose": purpose, "since": utc_now()}
             with _disk_errors(holder):
-                holder.write_text(json.dumps(facts))
+                holder.write_text(json.dumps(record))
             yield
         finally:
             holder.unlink(missing_ok=True)
@@ -101,8 +101,8 @@ def utc_now() -> str:
 
 def _describe(holder: Path) -> str:
     try:
-        facts = json.loads(holder.read_text())
-        return f"`{facts['purpose']}`, process {facts['pid']} on {facts['host']}, since {facts['since']}"
+        record = json.loads(holder.read_text())
+        return f"`{record['purpose']}`, process {record['pid']} on {record['host']}, since {record['since']}"
     except (OSError, ValueError, KeyError):
         return "another process"
 

@@ -11,13 +11,15 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 
+from nearshot.service.accounting import Accounting
 from nearshot.service.api import router
 from nearshot.service.body_limits import BodyLimits
 from nearshot.service.engine import Engine
-from nearshot.service.guard import Guard
+from nearshot.service.key_check import KeyCheck
 from nearshot.service.keys import Key
 from nearshot.service.problems import problem, translate_errors
 from nearshot.service.runs import Runs
+from nearshot.service.same_site import SameSite
 from nearshot.service.single_flight import SingleFlight
 from nearshot.service.thread_pool import ThreadPool
 
@@ -74,8 +76,14 @@ def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) 
     async def metrics() -> Response:
         return Response(engine.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    intake = BodyLimits(seconds=settings.seconds, largest=settings.upload_bytes, capacity=settings.held_bytes)
-    app.add_middleware(Guard, metrics=engine.metrics, keys=keys, intake=intake)
+    # The last is the outermost.
+    app.add_middleware(
+        BodyLimits, seconds=settings.seconds, largest=settings.upload_bytes, capacity=settings.held_bytes
+    )
+    if keys is not None:
+        app.add_middleware(KeyCheck, keys=keys)
+    app.add_middleware(SameSite, here_only=keys is None)
+    app.add_middleware(Accounting, metrics=engine.metrics)
     return app
 
 

@@ -161,8 +161,8 @@ class Batcher:
             return
         self._note_pass(backbone, started, len(batch))
         self._observe(len(batch))
-        for place, image in enumerate(batch):
-            image.encoded.set_result(vectors[place : place + 1])
+        for index, image in enumerate(batch):
+            image.encoded.set_result(vectors[index : index + 1])
 
     def _note_pass(self, backbone: Backbone, started: float, images: int) -> None:
         now = time.monotonic()

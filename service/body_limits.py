@@ -8,20 +8,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.types import Message, Receive
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as Connection
 
 
 class BodyLimits:
-    """Bounds the body of a request, and what all requests together hold of theirs, in bytes; and how many seconds a body takes.
+    """ASGI middleware: bounds the body of a request, what all together hold of theirs, in bytes, and the seconds a body takes.
 
     What is too large is refused (413), what is beyond the capacity is told to retry later (503), what is late has its own end
     (408). It belongs to one event loop.
     """
 
-    def __init__(self, *, seconds: float, largest: int, capacity: int) -> None:
+    def __init__(self, app: ASGIApp, *, seconds: float, largest: int, capacity: int) -> None:
+        self._app = app
         self._seconds, self._largest, self._capacity = seconds, largest, max(capacity, largest)
         self._held = 0
+
+    async def __call__(self, connection: Connection, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if connection["type"] != "http":
+            await self._app(connection, receive, send)
+            return
+        announced = Headers(scope=connection).get("content-length", "")
+        with self.body(receive, announced=int(announced) if announced.isdecimal() else 0) as bounded:
+            await self._app(connection, bounded, send)
 
     @contextmanager
     def body(self, receive: Receive, *, announced: int = 0) -> Iterator[Receive]:

@@ -197,19 +197,19 @@ class Engine:
         """Return what to compare with, at most a quarter of a second behind the store. UsageError for what is not indexed."""
         key = _Key(options.backbone, options.category, options.score, options.against, options.text is not None)
         with self._opening:
-            found = self._searchers.get(key)
-            if found is None or time.monotonic() - found.current_at > self.settings.searcher_age:
-                found = self._searchers[key] = self._renewed(found, options)
+            opened = self._searchers.get(key)
+            if opened is None or time.monotonic() - opened.current_at > self.settings.searcher_age:
+                opened = self._searchers[key] = self._renewed(opened, options)
                 while len(self._searchers) > SEARCHERS:
                     self._searchers.popitem(last=False)
             self._searchers.move_to_end(key)
-            return found.searcher
+            return opened.searcher
 
-    def _renewed(self, found: _Opened | None, options: QueryOptions) -> _Opened:
+    def _renewed(self, opened: _Opened | None, options: QueryOptions) -> _Opened:
         now = time.monotonic()
         with self.store.reading() as catalog:
-            if found is not None and found.searcher.revision == catalog.revision():
-                return _Opened(found.searcher, now)
+            if opened is not None and opened.searcher.revision == catalog.revision():
+                return _Opened(opened.searcher, now)
             return _Opened(self._open(catalog, options), now)
 
     def _open(self, catalog: Catalog, options: QueryOptions) -> Searcher:
@@ -238,7 +238,7 @@ class Engine:
 
     def words(self, row: BackboneRow, words: str) -> NDArray[np.float32]:
         """The unit vector of some words. WeightsError where the row's backbone is not served."""
-        served = next((one for one in self.served.values() if one.row.id == row.id), None)
+        served = next((candidate for candidate in self.served.values() if candidate.row.id == row.id), None)
         if served is None:
             raise WeightsError(f"{row.name} is not served here")
         vector: NDArray[np.float32] = self.batcher.call(lambda: encode_words(served.backbone, words)).result()
@@ -246,4 +246,4 @@ class Engine:
 
     def search(self, query: str, options: SearchOptions) -> Results:
         """Find images by words, with the text encoder that is loaded."""
-        return search(self.store, query, options, self.words, among={one.row.id for one in self.served.values()})
+        return search(self.store, query, options, self.words, among={served.row.id for served in self.served.values()})

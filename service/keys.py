@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,11 +14,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from nearshot.schema.disk import written_whole
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import utc_now
 
 
-class Scope(StrEnum):
+class Access(StrEnum):
     """Kind of access that a key gives: to ask, or to change the store as well."""
 
     READ = "read"
@@ -35,7 +35,7 @@ class Key:
 
     name: str
     sha256: str
-    scopes: tuple[Scope, ...]
+    scopes: tuple[Access, ...]
     created: str
 
 
@@ -47,7 +47,7 @@ def read_keys(file: Path) -> list[Key]:
             Key(
                 str(row["name"]),
                 bytes.fromhex(row["sha256"]).hex(),
-                tuple(map(Scope, row["scopes"])),
+                tuple(map(Access, row["scopes"])),
                 str(row["created"]),
             )
             for row in rows
@@ -71,14 +71,14 @@ class KeyFile:
     def __call__(self) -> Sequence[Key]:
         """The keys as they are now. Where the file is gone there are none."""
         try:
-            facts = self._file.stat()
+            status = self._file.stat()
         except OSError:
             if self._state is None:
                 return self._read()
             return ()
-        if self._state != (facts.st_mtime_ns, facts.st_ino):
+        if self._state != (status.st_mtime_ns, status.st_ino):
             self._read()
-            self._state = (facts.st_mtime_ns, facts.st_ino)
+            self._state = (status.st_mtime_ns, status.st_ino)
         return self._keys
 
     def _read(self) -> list[Key]:
@@ -86,7 +86,7 @@ class KeyFile:
         return self._keys
 
 
-def add_key(file: Path, name: str, scopes: Sequence[Scope]) -> str:
+def add_key(file: Path, name: str, scopes: Sequence[Access]) -> str:
     """Make a key, and return its secret, which is kept nowhere. UsageError for a name that is taken."""
     secret = f"nearshot_{secrets.token_urlsafe(32)}"
     with _alone(file):
@@ -106,14 +106,14 @@ def revoke_key(file: Path, name: str) -> None:
         _write(file, [key for key in keys if key.name != name])
 
 
-def scopes_of(keys: Sequence[Key], secret: str) -> frozenset[Scope]:
+def access_of(keys: Sequence[Key], secret: str) -> frozenset[Access]:
     """Return what a secret may do: nothing if it is no key's. Takes equally long for any secret."""
     given = _hash(secret)
-    found: frozenset[Scope] = frozenset()
+    scopes: frozenset[Access] = frozenset()
     for key in keys:
         if hmac.compare_digest(key.sha256, given):
-            found = frozenset(key.scopes)
-    return found
+            scopes = frozenset(key.scopes)
+    return scopes
 
 
 def _hash(secret: str) -> str:
@@ -136,12 +136,8 @@ def _alone(file: Path) -> Iterator[None]:
 
 def _write(file: Path, keys: Sequence[Key]) -> None:
     """Replace the file as a whole; only its owner may read it."""
-    aside = file.with_name(f".{file.name}.part")
     try:
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as opened:
-            json.dump([asdict(key) for key in keys], opened, indent=1)
-            opened.flush()
-            os.fsync(opened.fileno())
-        aside.replace(file)
+        with written_whole(file, mode=0o600) as aside:
+            aside.write_text(json.dumps([asdict(key) for key in keys], indent=1), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}") from error

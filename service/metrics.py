@@ -58,8 +58,8 @@ class Metrics:
     def note_lapses(self, lapses: Iterable[Lapse]) -> None:
         """Note which promises have lapsed; those that had, and no longer have, are gone."""
         self._lapsed.clear()
-        for one in lapses:
-            self._lapsed.labels(one.backbone, one.category, one.score).set(1)
+        for lapse in lapses:
+            self._lapsed.labels(lapse.backbone, lapse.category, lapse.score).set(1)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from nearshot.retriever import shapes
 from nearshot.schema.vocabulary import Against, Mode, Role, Score, Verdict
 
 Name = Annotated[str, Field(max_length=255)]
@@ -98,148 +99,44 @@ class ImagesParameters(BaseModel):
     limit: int = Field(60, ge=1, le=1000)
 
 
-class Hit(BaseModel):
-    """An indexed image near to the query; `score` is the cosine with it."""
-
-    id: int
-    label: str | None
-    category: str
-    role: Role
-    path: str
-    shot: str | None
-    score: float
-    caption: str | None = None
-
-
-class Plausible(BaseModel):
-    """A label that cannot be ruled out, and its p-value."""
-
-    label: str
-    p: float
-
-
-class Possible(BaseModel):
-    """The labels that cannot be ruled out: the true one is among them as often as `coverage` says, for known images.
-
-    `none_of_these` is the p-value of a stranger.
-    """
-
-    coverage: float
-    labels: list[Plausible]
-    none_of_these: float | None
-
-
-class Stop(BaseModel):
-    """Point at which hits end, so that on average at most the share `false` of them is false.
-
-    `promised` tells whether there were marked queries enough; if not, nothing is left out. `least_score` is the least cosine
-    of a hit (of words compared with captions, minus its rank); null where none is listed, or nothing is promised.
-    """
-
-    false: float
-    marked_queries: int
-    needed: int
-    promised: bool
-    least_score: float | None
-
-
-class Answer(BaseModel):
-    """Result of recognising an image. `label` is null unless the verdict is `match`; `nearest` is always there."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "path": "cat-1.png",
-                    "backbone": "hog",
-                    "category": "objects",
-                    "verdict": "match",
-                    "label": "cat",
-                    "reason": None,
-                    "negative": None,
-                    "negative_score": None,
-                    "nearest": "cat",
-                    "nearest_category": "objects",
-                    "score": 0.972,
-                    "score_by": "max_sim",
-                    "runner_up": "motorcycle",
-                    "runner_up_category": "objects",
-                    "runner_up_score": 0.771,
-                    "margin": 0.201,
-                    "threshold": 0.9,
-                    "margin_floor": 0.005,
-                    "calibrated": False,
-                    "nearest_hit": None,
-                    "runner_up_hit": None,
-                    "close": [],
-                    "possible": None,
-                    "stop": None,
-                    "hits": [],
-                }
-            ]
-        }
-    )
-
-    path: str
-    backbone: str
-    category: str | None
-    verdict: Verdict
-    label: str | None
-    reason: str | None
-    negative: str | None
-    negative_score: float | None
-    nearest: str | None
-    nearest_category: str | None
-    score: float | None
-    score_by: Score
-    runner_up: str | None
-    runner_up_category: str | None
-    runner_up_score: float | None
-    margin: float | None
-    threshold: float
-    margin_floor: float
-    calibrated: bool
-    nearest_hit: Hit | None
-    runner_up_hit: Hit | None
-    close: list[str] = Field(description="The labels that an ambiguous image cannot choose between, best first.")
-    possible: Possible | None
-    stop: Stop | None
-    hits: list[Hit]
-
-
-class Unreadable(BaseModel):
-    """An upload that is no image that can be read, and why."""
-
-    path: str
-    error: str
+EXAMPLE: shapes.Answer = {
+    "path": "cat-1.png",
+    "backbone": "hog",
+    "category": "objects",
+    "verdict": Verdict.MATCH,
+    "label": "cat",
+    "reason": None,
+    "negative": None,
+    "negative_score": None,
+    "nearest": "cat",
+    "nearest_category": "objects",
+    "score": 0.972,
+    "score_by": Score.MAX_SIM,
+    "runner_up": "motorcycle",
+    "runner_up_category": "objects",
+    "runner_up_score": 0.771,
+    "margin": 0.201,
+    "threshold": 0.9,
+    "margin_floor": 0.005,
+    "calibrated": False,
+    "nearest_hit": None,
+    "runner_up_hit": None,
+    "close": [],
+    "possible": None,
+    "stop": None,
+    "hits": [],
+}
 
 
 class Answers(BaseModel):
     """One answer per image, in the order of the upload, and what the user should know."""
 
-    answers: list[Answer | Unreadable]
+    answers: list[shapes.Answer | shapes.Unreadable] = Field(examples=[[EXAMPLE]])
     score_reason: str = Field(description="Why labels are scored by what they are.")
     policies: dict[str, str] = Field(description="Where the policy of each category comes from.")
     stale: list[str] = Field(description="Categories whose shots changed after they were calibrated.")
     lapsed: dict[str, str] = Field(description="Categories whose promise no longer holds, and why.")
     lacking: int = Field(description="Support images that the backbone has not seen yet.")
-
-
-class Found(BaseModel):
-    """An image found by words."""
-
-    rank: int
-    id: int
-    path: str
-    category: str
-    label: str | None
-    role: Role
-    caption: str | None
-    snippet: str | None
-    mode: Mode
-    captions_rank: int | None
-    image_rank: int | None
-    image_score: float | None
 
 
 class SearchResults(BaseModel):
@@ -248,8 +145,8 @@ class SearchResults(BaseModel):
     mode: Mode
     backbone: str | None
     missing: list[str]
-    stop: Stop | None
-    found: list[Found]
+    stop: shapes.Stop | None
+    found: list[shapes.Found]
 
 
 class Image(BaseModel):

@@ -114,7 +114,7 @@ def translate_errors(app: FastAPI) -> None:
 
 def _told(fault: Mapping[str, Any]) -> str:
     """A fault of a request in words: where and what, and what to do where that is not plain."""
-    place = fault["loc"]
-    if place[0] == "body" and len(place) > 1 and place[1] in FILES:
-        return f"body.{place[1]}: no file; send it as multipart/form-data, like curl -F {place[1]}=@FILE"
-    return f"{'.'.join(map(str, place))}: {fault['msg']}"
+    location = fault["loc"]
+    if location[0] == "body" and len(location) > 1 and location[1] in FILES:
+        return f"body.{location[1]}: no file; send it as multipart/form-data, like curl -F {location[1]}=@FILE"
+    return f"{'.'.join(map(str, location))}: {fault['msg']}"

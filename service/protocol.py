@@ -7,7 +7,8 @@ from http import HTTPStatus
 
 import h11
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as Connection
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nearshot.service.problems import problem
@@ -23,7 +24,7 @@ class PromptProtocol(H11Protocol):
     `CONNECTIONS` at once (503); and has a problem for what is no HTTP (400).
 
     uvicorn waits for them without end, so that a few clients who send a byte now and then, or read none, would take all
-    connections that there are. It ends by itself connections that are idle between requests; the guard, bodies that do not
+    connections that there are. It ends by itself connections that are idle between requests; `BodyLimits`, bodies that do not
     arrive.
     """
 
@@ -66,7 +67,10 @@ class PromptProtocol(H11Protocol):
         self._tell(problem(HTTPStatus.BAD_REQUEST, msg))
 
     def _admit(self) -> None:
-        others = sum(isinstance(one, H11Protocol) and one.app is not _crowded for one in self.connections - {self})
+        others = sum(
+            isinstance(connection, H11Protocol) and connection.app is not _crowded
+            for connection in self.connections - {self}
+        )
         self.app = _crowded if others >= CONNECTIONS else self.config.loaded_app
 
     def _expect_reading(self) -> None:
@@ -109,7 +113,7 @@ class PromptProtocol(H11Protocol):
         self.transport.close()
 
 
-async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
+async def _crowded(scope: Connection, receive: Receive, send: Send) -> None:
     """The application for whoever is one too many. It closes nothing: who is still sending could not read the answer."""
     detail = f"{CONNECTIONS} connections are open; retry in 1 s"
     told = problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "1"})

@@ -28,11 +28,11 @@ class RevisionCache(Generic[Made]):
         """Return what was made under this key from the store as it is now, or make it now."""
         with self._making, self._store.reading() as catalog:
             revision = catalog.revision()
-            found = self._made.get(key)
-            if found is None or found[0] != revision:
-                found = (revision, make(catalog))
-                self._made[key] = found
+            cached = self._made.get(key)
+            if cached is None or cached[0] != revision:
+                cached = (revision, make(catalog))
+                self._made[key] = cached
                 while len(self._made) > self._most:
                     self._made.popitem(last=False)
             self._made.move_to_end(key)
-            return found[1]
+            return cached[1]

@@ -122,9 +122,9 @@ def keep(setting: Setting, draws: int) -> Kept:
 
 def support_of(shots: Vectors, numbers: NDArray[np.int64], names: Sequence[str]) -> LabelledVectors:
     """A support set of one image per shot."""
-    places = range(len(shots))
-    labels, hashes = tuple(names[number] for number in numbers), tuple(f"{place:064}" for place in places)
-    return LabelledVectors(tuple(map(str, places)), labels, tuple(f"shot{place}" for place in places), hashes, shots)
+    rows = range(len(shots))
+    labels, hashes = tuple(names[number] for number in numbers), tuple(f"{row:064}" for row in rows)
+    return LabelledVectors(tuple(map(str, rows)), labels, tuple(f"shot{row}" for row in rows), hashes, shots)
 
 
 FRESH = 300
@@ -148,8 +148,8 @@ def _once(setting: Setting, seed: int) -> tuple[float, float, float, float, floa
     if setting.strangers:
         rates[Aim.WRONG] = 2 * setting.rate
     aims = Aims(rates, setting.confidence)
-    made = find_policy("none", "c", setting.score, aims, setting.guard, evidence, strangers=len(in_model))
-    if not made.policy.calibrated:
+    calibration = find_policy("none", "c", setting.score, aims, setting.guard, evidence, strangers=len(in_model))
+    if not calibration.policy.calibrated:
         return None
     scorer = fit(setting.score, labelled)
     known = [population.draw_label(draw, label, whole) for label in range(LABELS)]
@@ -158,7 +158,7 @@ def _once(setting: Setting, seed: int) -> tuple[float, float, float, float, floa
     def matched(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
         second, best = np.partition(scores, -2, axis=1)[:, -2:].T
         lead = np.round(best - second, 6)
-        kept: NDArray[np.bool_] = (best >= made.policy.threshold) & (lead >= made.policy.margin_floor)
+        kept: NDArray[np.bool_] = (best >= calibration.policy.threshold) & (lead >= calibration.policy.margin_floor)
         return kept
 
     scores = scorer.scores(fresh)
@@ -167,7 +167,7 @@ def _once(setting: Setting, seed: int) -> tuple[float, float, float, float, floa
         float(matched(scorer.scores(drawn(draw, whole if whole < 0 else 10 * FRESH))).mean())
         for drawn in (population.draw_strangers, population.draw_others)
     )
-    samples = set_samples(made.known, made.against, names)
+    samples = set_samples(calibration.known, calibration.against, names)
     some = draw.integers(0, len(fresh), 60)
     held = [
         names[fresh_truth[row]]
@@ -191,13 +191,13 @@ def settings() -> Iterator[Setting]:
 def broken(kept: Kept) -> list[str]:
     """The promises that did not hold, within 3 standard errors."""
     problems = []
-    made, rate = len(kept.accepted), kept.setting.rate
-    if not made:
+    count, rate = len(kept.accepted), kept.setting.rate
+    if not count:
         return []
     if kept.setting.strangers:
         for name, values, bound in (("strangers accepted", kept.accepted, rate), ("wrong", kept.wrong, 2 * rate)):
             if kept.setting.confidence is None:
-                error = float(np.std(values) / np.sqrt(made))
+                error = float(np.std(values) / np.sqrt(count))
                 if values.mean() > bound + 3 * error:
                     problems.append(f"{name} {values.mean():.4f} on average, promised {bound:g}")
             else:
@@ -205,7 +205,7 @@ def broken(kept: Kept) -> list[str]:
                 risk = 1 - kept.setting.confidence
                 if share > risk + 3 * np.sqrt(risk * (1 - risk) / kept.draws):
                     problems.append(f"{name} above {bound:g} in {share:.3f} of the calibrations, promised {risk:.2f}")
-    error = float(np.std(kept.covered) / np.sqrt(made))
+    error = float(np.std(kept.covered) / np.sqrt(count))
     if kept.setting.strangers and kept.covered.mean() < 0.9 - 3 * error:
         problems.append(f"sets cover {kept.covered.mean():.4f}, promised 0.9")
     return problems
@@ -240,17 +240,17 @@ def _stop_once(setting: StopSetting, seed: int) -> tuple[float, float]:
 
     def lists(count: int) -> list[MarkedList]:
         kinds = draw.integers(0, LABELS + 1, count)
-        made = []
+        marked_lists = []
         for kind in kinds:
             query = population.draw_label(draw, int(kind), 1) if kind < LABELS else population.draw_strangers(draw, 1)
             near = cosines(query, shots)[0]
             order = np.argsort(-near, kind="stable")[:20]
-            made.append(MarkedList(near[order], labels[order] == kind))
-        return made
+            marked_lists.append(MarkedList(near[order], labels[order] == kind))
+        return marked_lists
 
     stop = find_stop(lists(setting.queries), setting.rate, 20)
     assert stop.least is not None
-    listed = [(one.scores >= stop.least, one.right) for one in lists(60)]
+    listed = [(marked_list.scores >= stop.least, marked_list.right) for marked_list in lists(60)]
     shares = [float(np.mean(~right[kept])) if kept.any() else 0.0 for kept, right in listed]
     return float(np.mean(shares)), float(np.mean([kept.sum() for kept, _ in listed]))
 

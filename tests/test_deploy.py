@@ -32,7 +32,7 @@ def commands() -> list[str]:
     return [
         shlex.join(json.loads(started)),
         *re.findall(r"^ExecStart=\S+/nearshot (.*)$", UNIT, flags=re.MULTILINE),
-        *(found[1] for line in lines if (found := re.search(r"(?:/bin/nearshot|compose run --rm cpu) (.*)$", line))),
+        *(match[1] for line in lines if (match := re.search(r"(?:/bin/nearshot|compose run --rm cpu) (.*)$", line))),
     ]
 
 

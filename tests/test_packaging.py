@@ -69,8 +69,8 @@ def test_the_sdist_holds_files_where_the_checkout_has_links(built: Path) -> None
     [sdist] = built.glob("*.tar.gz")
     with tarfile.open(sdist) as packed:
         members = packed.getmembers()
-    assert not [one.name for one in members if one.issym() or one.islnk()]
-    names = {one.name.removeprefix("nearshot-0.1.0/") for one in members if one.isfile()}
+    assert not [member.name for member in members if member.issym() or member.islnk()]
+    names = {member.name.removeprefix("nearshot-0.1.0/") for member in members if member.isfile()}
     assert names >= expected()
     assert {name for name in names if name.startswith("nearshot/")} == expected()
 

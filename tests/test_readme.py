@@ -93,8 +93,8 @@ def test_calibrating_and_evaluating_digits_prints_the_session_in_the_docs(
         for plot in re.findall(r"<svg.*?</svg>", (tmp_path / "digits-report/report.html").read_text(), re.DOTALL)
     ]
     lint = [str(BIN / "nearshot"), "lint", "digits-data", "--store", "digits-store"]
-    found = subprocess.run(lint, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
-    assert re.sub(r"^", " " * 8, found.strip(), flags=re.MULTILINE) in (DOCS / "calibration.md").read_text()
+    printed = subprocess.run(lint, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert re.sub(r"^", " " * 8, printed.strip(), flags=re.MULTILINE) in (DOCS / "calibration.md").read_text()
     [judged] = [
         line.split() for line in done.stdout.splitlines() if line.startswith(" digits     hog        lda       ")
     ][:1]
@@ -120,9 +120,9 @@ def test_curl_gets_what_the_readme_shows(tmp_path: Path, environment: dict[str, 
     commands = re.findall(r"^\$ (curl .*)$", shown, flags=re.MULTILINE)
     service = Served(tmp_path / "demo-store")
     asked = [command.replace("http://127.0.0.1:8077", service.url) for command in commands]
-    done = [subprocess.run(["sh", "-c", one], cwd=tmp_path, capture_output=True, text=True) for one in asked]
+    done = [subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True) for command in asked]
     assert service.end()[0] == 0
-    answers = [f"$ {command}\n{one.stdout.strip()}" for command, one in zip(commands, done, strict=True)]
+    answers = [f"$ {command}\n{completed.stdout.strip()}" for command, completed in zip(commands, done, strict=True)]
     assert "\n\n".join(answers) == shown
 
 

@@ -107,9 +107,9 @@ def test_everything_is_done_and_a_figure_that_is_off_is_a_failure(
     assert (tmp_path / "a/data/cifar10/2.support-set/ship/shot5.png").is_file()
 
     monkeypatch.setattr(reproduce, "nearshot", lambda *_: None)  # all of that is done
-    found = iter([98.0, 89.4, 97.5])
-    monkeypatch.setattr(reproduce, "nearest_neighbours", lambda *_: next(found))
-    monkeypatch.setattr(reproduce, "by_words", lambda *_: next(found))
+    figures = iter([98.0, 89.4, 97.5])
+    monkeypatch.setattr(reproduce, "nearest_neighbours", lambda *_: next(figures))
+    monkeypatch.setattr(reproduce, "by_words", lambda *_: next(figures))
     assert main([*arguments, "--directory", "a"]) == 0
     printed = capfd.readouterr().out
     assert "all figures hold" in printed

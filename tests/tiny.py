@@ -107,7 +107,7 @@ def save_florence2(
     merges = [tuple(pair) for pair in learned["merges"]]
     tokenizer = BartTokenizer(vocab=learned["vocab"], merges=merges, extra_special_tokens={"image_token": "<image>"})
     tokenizer.add_tokens(
-        [*(f"<loc_{place}>" for place in range(1000)), "<poly>", "</poly>", "<sep>", "<od>", "</od>", "<ground>"]
+        [*(f"<loc_{location}>" for location in range(1000)), "<poly>", "</poly>", "<sep>", "<od>", "</od>", "<ground>"]
     )
     pictures = CLIPImageProcessor(size={"height": side, "width": side}, do_center_crop=False)
     pictures.image_seq_length = image_tokens

@@ -79,8 +79,8 @@ class FlatStore:
             raise KeyError(int(missing.min()))
         if not len(ids):
             return np.empty((0, self.dimension), dtype=np.float32)
-        found: NDArray[np.float32] = self._index.reconstruct_batch(np.ascontiguousarray(ids))
-        return found
+        vectors: NDArray[np.float32] = self._index.reconstruct_batch(np.ascontiguousarray(ids))
+        return vectors
 
     def search(self, queries: NDArray[np.float32], k: int) -> list[Neighbours]:
         """The nearest vectors of each query."""
@@ -95,7 +95,10 @@ class FlatStore:
             scores, ids = self._index.search(np.ascontiguousarray(queries), asked)
             if asked == len(self) or (scores[:, -1] < scores[:, min(k, asked) - 1] - ROUNDING).all():
                 rows = zip(queries, ids, strict=True)
-                return [nearest(query, found, self._index.reconstruct_batch(found), k) for query, found in rows]
+                return [
+                    nearest(query, candidates, self._index.reconstruct_batch(candidates), k)
+                    for query, candidates in rows
+                ]
             asked = min(len(self), asked * 2)
 
     def _id_map(self) -> NDArray[np.int64]:

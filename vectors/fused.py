@@ -86,25 +86,25 @@ def fuse(
 
 
 def _joined(
-    fused: BackboneRow, parts: Sequence[Part], made: Sequence[dict[int, PartVector]], chunk: Sequence[int]
+    fused: BackboneRow, parts: Sequence[Part], vectors_by_part: Sequence[dict[int, PartVector]], chunk: Sequence[int]
 ) -> list[Embedding]:
-    whole = [content for content in chunk if all(vectors[content].vector is not None for vectors in made)]
-    failed = {content: _reason(parts, made, content) for content in chunk if content not in set(whole)}
+    whole = [content for content in chunk if all(vectors[content].vector is not None for vectors in vectors_by_part)]
+    failed = {content: _reason(parts, vectors_by_part, content) for content in chunk if content not in set(whole)}
     embeddings = [Embedding(content, fused.id, None, reason) for content, reason in failed.items()]
     if whole:
         units = [
             as_vectors([(content, vectors[content].vector) for content in whole], part.row.dimension).vectors
-            for part, vectors in zip(parts, made, strict=True)
+            for part, vectors in zip(parts, vectors_by_part, strict=True)
         ]
         joined = join(units, [part.weight for part in parts])
         embeddings += [Embedding(content, fused.id, vector) for content, vector in zip(whole, joined, strict=True)]
     return embeddings
 
 
-def _reason(parts: Sequence[Part], made: Sequence[dict[int, PartVector]], content: int) -> str:
+def _reason(parts: Sequence[Part], vectors_by_part: Sequence[dict[int, PartVector]], content: int) -> str:
     return next(
         f"{part.row.name}: {vectors[content].failure}"
-        for part, vectors in zip(parts, made, strict=True)
+        for part, vectors in zip(parts, vectors_by_part, strict=True)
         if vectors[content].vector is None
     )
 

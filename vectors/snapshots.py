@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import os
 import re
 import uuid
 from pathlib import Path
 from typing import NamedTuple
 
 from nearshot.schema.catalog import BackboneRow, Catalog, SnapshotRow, Vectors
+from nearshot.schema.disk import sha256_of, written_whole
 from nearshot.schema.errors import StoreError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
@@ -74,11 +73,10 @@ def damage(store: Store, row: SnapshotRow) -> str | None:
     """Describe what is wrong with a snapshot's file, if anything. Reads the whole file."""
     path = store.snapshot_directory / row.file
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        whole = sha256_of(path) == row.sha256
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    return None if digest == row.sha256 else "its bytes are not those that were written"
+    return None if whole else "its bytes are not those that were written"
 
 
 def _from_snapshot(store: Store, row: SnapshotRow, scope: Scope) -> FlatStore | None:
@@ -135,16 +133,11 @@ def _save(store: Store, scope: Scope, vectors: FlatStore, revision: int) -> Snap
     """Write a file that is whole and on the disk before it has its name."""
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", scope.backbone.name)[-40:]
     path = store.snapshot_directory / f"{readable}-{scope.role}-{uuid.uuid4().hex}.faiss"
-    partial = path.with_suffix(".partial")
     try:
-        vectors.save(partial)
-        with partial.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-        size = partial.stat().st_size
-        partial.rename(path)
+        with written_whole(path) as aside:
+            vectors.save(aside)
+            sha256, size = sha256_of(aside), aside.stat().st_size
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise StoreError(
             f"cannot write the snapshot {path}: {error}; all vectors are safe in the database: "
             "free some space and run `nearshot index` again"

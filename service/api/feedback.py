@@ -32,12 +32,12 @@ async def label(
         raise UsageError("give a label, or undo to take back what was said")
 
     def say() -> dict[str, Any]:
-        found = find_image(engine, image_id).image
+        image = find_image(engine, image_id).image
         if label is None:
-            said = undo(engine.store, Path(found.path), Action.LABEL, found.category)
-            return _feedback(image_id, Action.LABEL, found.category, said.label, said.shot_path, undone=True)
-        shot = add_shot(engine.store, Path(found.path), label, found.category)
-        return _feedback(image_id, Action.LABEL, found.category, label, str(shot))
+            said = undo(engine.store, Path(image.path), Action.LABEL, image.category)
+            return _feedback(image_id, Action.LABEL, image.category, said.label, said.shot_path, undone=True)
+        shot = add_shot(engine.store, Path(image.path), label, image.category)
+        return _feedback(image_id, Action.LABEL, image.category, label, str(shot))
 
     said = await work.do(say)
     engine.outdate()
@@ -54,12 +54,12 @@ async def reject_image(
     """Say that an indexed query shows no label of its category: what is nearer to it than to any shot is unknown."""
 
     def say() -> dict[str, Any]:
-        found = find_image(engine, image_id).image
+        image = find_image(engine, image_id).image
         if undo_it:
-            undo(engine.store, Path(found.path), Action.REJECT, found.category)
+            undo(engine.store, Path(image.path), Action.REJECT, image.category)
         else:
-            reject(engine.store, Path(found.path), found.category)
-        return _feedback(image_id, Action.REJECT, found.category, None, None, undone=undo_it)
+            reject(engine.store, Path(image.path), image.category)
+        return _feedback(image_id, Action.REJECT, image.category, None, None, undone=undo_it)
 
     said = await work.do(say)
     engine.outdate()
@@ -101,5 +101,5 @@ async def mark(engine: EngineHere, work: SlowWorkHere, said: Annotated[models.Ma
 def _feedback(
     image_id: int, action: Action, category: str, label: str | None, shot: str | None, *, undone: bool = False
 ) -> dict[str, Any]:
-    facts = {"id": image_id, "action": action.value, "category": category, "label": label, "shot": shot}
-    return facts | {"undone": undone}
+    feedback = {"id": image_id, "action": action.value, "category": category, "label": label, "shot": shot}
+    return feedback | {"undone": undone}

@@ -38,9 +38,12 @@ async def images(engine: EngineHere, work: WorkHere, asked: Annotated[models.Ima
         with engine.store.reading() as catalog:
             return list_pictured(catalog, wanted, after=asked.after, limit=asked.limit + 1)
 
-    found = await work.do(listed)
-    page = found[: asked.limit]
-    return {"images": [_image(one) for one in page], "next": page[-1].image.id if len(found) > len(page) else None}
+    indexed_images = await work.do(listed)
+    page = indexed_images[: asked.limit]
+    return {
+        "images": [_image(indexed_image) for indexed_image in page],
+        "next": page[-1].image.id if len(indexed_images) > len(page) else None,
+    }
 
 
 @router.post(
@@ -67,11 +70,11 @@ async def image(engine: EngineHere, work: WorkHere, image_id: int) -> Any:
 @router.get("/images/{image_id}/thumbnail", response_class=Response, responses=described(404, 410))
 async def image_thumbnail(request: Request, engine: EngineHere, work: WorkHere, image_id: int) -> Response:
     """A JPEG of at most 256 x 256 pixels."""
-    found = await work.do(find_image, engine, image_id)
+    indexed_image = await work.do(find_image, engine, image_id)
     return await _cached(
         request,
-        found,
-        lambda: thumbnail(_bytes(engine, found), THUMBNAIL_SIDE, max_pixels=engine.settings.max_pixels),
+        indexed_image,
+        lambda: thumbnail(_bytes(engine, indexed_image), THUMBNAIL_SIDE, max_pixels=engine.settings.max_pixels),
         "image/jpeg",
         work,
     )
@@ -80,42 +83,42 @@ async def image_thumbnail(request: Request, engine: EngineHere, work: WorkHere, 
 @router.get("/images/{image_id}/original", response_class=Response, responses=described(404, 406, 410))
 async def image_original(request: Request, engine: EngineHere, work: WorkHere, image_id: int) -> Response:
     """The file itself, where its format is one that browsers show."""
-    found = await work.do(find_image, engine, image_id)
-    media_type = MEDIA_TYPES.get(found.format)
+    indexed_image = await work.do(find_image, engine, image_id)
+    media_type = MEDIA_TYPES.get(indexed_image.format)
     if media_type is None:
         raise HTTPException(
-            HTTPStatus.NOT_ACCEPTABLE, f"{found.format} is not a format that browsers show; take the thumbnail"
+            HTTPStatus.NOT_ACCEPTABLE, f"{indexed_image.format} is not a format that browsers show; take the thumbnail"
         )
-    return await _cached(request, found, lambda: _bytes(engine, found), media_type, work)
+    return await _cached(request, indexed_image, lambda: _bytes(engine, indexed_image), media_type, work)
 
 
 def find_image(engine: Engine, image_id: int) -> Pictured:
     """An indexed image by its id; 404 where there is none."""
     with engine.store.reading() as catalog:
-        found = pictured(catalog, image_id) if 0 < image_id < 2**63 else None
-    if found is None:
+        indexed_image = pictured(catalog, image_id) if 0 < image_id < 2**63 else None
+    if indexed_image is None:
         raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no image {image_id}")
-    return found
+    return indexed_image
 
 
-def _image(found: Pictured) -> dict[str, Any]:
-    facts = asdict(found)
-    image: dict[str, Any] = facts.pop("image")
-    return image | facts
+def _image(indexed_image: Pictured) -> dict[str, Any]:
+    fields = asdict(indexed_image)
+    image: dict[str, Any] = fields.pop("image")
+    return image | fields
 
 
-def _bytes(engine: Engine, found: Pictured) -> bytes:
-    data = read_content([Path(found.image.path)], found.sha256)
+def _bytes(engine: Engine, indexed_image: Pictured) -> bytes:
+    data = read_content([Path(indexed_image.image.path)], indexed_image.sha256)
     if data is None:
         raise HTTPException(HTTPStatus.GONE, "the file is gone, or has changed since it was indexed")
     return data
 
 
 async def _cached(
-    request: Request, found: Pictured, make: Callable[[], bytes], media_type: str, work: ThreadPool
+    request: Request, indexed_image: Pictured, make: Callable[[], bytes], media_type: str, work: ThreadPool
 ) -> Response:
     """A response whose bytes never change: whoever has them is told so."""
-    headers = {"ETag": f'"{found.sha256}"', "Cache-Control": "private, no-cache"}
+    headers = {"ETag": f'"{indexed_image.sha256}"', "Cache-Control": "private, no-cache"}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(await work.do(make), media_type=media_type, headers=headers)

@@ -59,16 +59,21 @@ async def categories(engine: EngineHere, work: WorkHere) -> Any:
 async def map_(engine: EngineHere, drawings: DrawingsHere, asked: Annotated[models.MapParameters, Query()]) -> Any:
     """Its images as a backbone sees them, projected by PCA, or by UMAP where it is installed."""
     wanted = (asked.backbone, asked.category, asked.method)
-    made = await drawings.get(wanted, lambda: engine.project(*wanted))
+    projection = await drawings.get(wanted, lambda: engine.project(*wanted))
     points = [
         {
             **{name: getattr(image, name) for name in ("id", "category", "label", "shot", "role")},
             **{"x": round(float(x), 4), "y": round(float(y), 4)},
         }
-        for image, (x, y) in zip(made.images, made.places, strict=True)
+        for image, (x, y) in zip(projection.images, projection.places, strict=True)
     ]
-    facts = {"method": asked.method, "methods": methods(), "total": made.total, "explained": made.explained}
-    return facts | {"points": points}
+    summary = {
+        "method": asked.method,
+        "methods": methods(),
+        "total": projection.total,
+        "explained": projection.explained,
+    }
+    return summary | {"points": points}
 
 
 @router.get("/next", response_model=models.Next, summary="What to label next")
@@ -76,7 +81,10 @@ async def next_(engine: EngineHere, work: SlowWorkHere, asked: Annotated[models.
     """The unlabelled queries that are most worth labelling, as `nearshot next --json` gives them."""
     async with asyncio.timeout(engine.settings.seconds):
         advice = await work.do(lambda: advise(engine.store, asked.category, backbone=asked.backbone, limit=asked.limit))
-    return {"next": [one.as_json() for one in advice.worth], "labels": [one.as_json() for one in advice.needs]}
+    return {
+        "next": [query.as_json() for query in advice.worth],
+        "labels": [need.as_json() for need in advice.needs],
+    }
 
 
 @router.get("/report", response_class=HTMLResponse, summary="The evaluation as a page")

@@ -50,19 +50,21 @@ async def query(
     with engine.batcher.admission(len(images)):
         async with asyncio.timeout(engine.settings.seconds):
             searcher = await work.do(engine.searcher, options)
-            uploads = [(_name(upload, place), upload.file) for place, upload in enumerate(images, start=1)]
+            uploads = [(_name(upload, number), upload.file) for number, upload in enumerate(images, start=1)]
             words = None if options.text is None else await work.do(engine.words, searcher.row, options.text)
             answers = await while_connected(
                 request, [_answer(engine, work, searcher, options, words, *upload) for upload in uploads]
             )
     if all(isinstance(answer, Unreadable) for answer in answers):
-        raise ImageError("; ".join(f"{one.path}: {one.reason}" for one in answers if isinstance(one, Unreadable)))
+        raise ImageError(
+            "; ".join(f"{answer.path}: {answer.reason}" for answer in answers if isinstance(answer, Unreadable))
+        )
     return {
         "answers": [answer.as_json() for answer in answers],
         "score_reason": searcher.chosen.reason,
         "policies": {category: searcher.origin(category, options) for category in searcher.supported},
         "stale": searcher.stale,
-        "lapsed": {one.category: one.reason for one in searcher.lapses},
+        "lapsed": {lapse.category: lapse.reason for lapse in searcher.lapses},
         "lacking": searcher.coverage.lacking,
     }
 
@@ -114,7 +116,7 @@ async def search(engine: EngineHere, work: WorkHere, asked: Annotated[models.Sea
         "backbone": results.backbone,
         "missing": list(results.missing),
         "stop": results.stop.as_json() if results.stop else None,
-        "found": [found.as_json(results.mode) for found in results.found],
+        "found": [hit.as_json(results.mode) for hit in results.found],
     }
 
 
@@ -135,7 +137,7 @@ def _query_options(asked: models.QueryParameters) -> QueryOptions:
     )
 
 
-def _name(upload: UploadFile, place: int) -> str:
+def _name(upload: UploadFile, number: int) -> str:
     """Choose the name of an upload in its answer: the client's name for it, which nothing opens."""
     name = "".join(character for character in upload.filename or "" if character.isprintable())
-    return name[:255] or f"image {place}"
+    return name[:255] or f"image {number}"

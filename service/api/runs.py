@@ -58,7 +58,7 @@ async def run_events(runs: RunsHere, run_id: Annotated[int, Depends(_known_run)]
 
 
 def _run(runs: RunsHere, run_id: int) -> RunState:
-    found = runs.get(run_id)
-    if found is None:
+    state = runs.get(run_id)
+    if state is None:
         raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no run {run_id}")
-    return found
+    return state

@@ -15,29 +15,12 @@ from nearshot.backbones.loading import load_captioner
 from nearshot.schema.errors import WeightsError
 from nearshot.schema.vocabulary import CaptionTask, Precision
 from tests.backbones.test_decode import encoded
-from tests.photographs import NAMES, photograph
+from tests.photographs import photograph
 
 
 @pytest.fixture(scope="module")
 def captioner(florence2: Path) -> Captioner:
     return load_captioner(florence2, device="cpu", precision=Precision.FP32)
-
-
-@pytest.mark.parametrize("task", CaptionTask)
-def test_a_caption_does_not_depend_on_its_batch(captioner: Captioner, task: CaptionTask) -> None:
-    prepared = [captioner.prepare(decode(photograph(name).read_bytes()).picture) for name in NAMES[:8]]
-    together = captioner.caption(prepared, task)
-    assert together == [captioner.caption([one], task)[0] for one in prepared]
-    assert together == captioner.caption(prepared, task)
-
-
-def test_captions_depend_on_the_picture_and_hold_no_token(captioner: Captioner) -> None:
-    prepared = [captioner.prepare(decode(photograph(name).read_bytes()).picture) for name in NAMES]
-    captions = captioner.caption(prepared, CaptionTask.CAPTION)
-    assert len(set(captions)) > len(NAMES) // 2
-    for task in CaptionTask:
-        for caption in captioner.caption(prepared[:4], task):
-            assert not any(token in caption for token in ("<pad>", "<s>", "</s>", "<loc_", "<poly>", "\n"))
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
@@ -60,11 +43,6 @@ def test_pictures_of_every_mode_are_captioned(captioner: Captioner, mode: str) -
 )
 def test_what_is_stored_is_plain_words(text: str, task: CaptionTask, expected: str) -> None:
     assert clean(text, task) == expected
-
-
-def test_other_precisions_have_other_fingerprints(captioner: Captioner, florence2: Path) -> None:
-    assert load_captioner(florence2, device="cpu", precision=Precision.FP32).fingerprint == captioner.fingerprint
-    assert load_captioner(florence2, device="cpu", precision=Precision.BF16).fingerprint != captioner.fingerprint
 
 
 def test_missing_and_torn_weights_are_one_clear_line(florence2: Path, tmp_path: Path) -> None:

@@ -67,8 +67,8 @@ def embed(backbone: Backbone) -> NDArray[np.float32]:
 
 
 def cosines(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
-    one, other = (normalise(vectors).astype(np.float64) for vectors in (left, right))
-    return np.asarray((one * other).sum(axis=1))
+    first, other = (normalise(vectors).astype(np.float64) for vectors in (left, right))
+    return np.asarray((first * other).sum(axis=1))
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_a_hub_directory_of_timm_is_a_transformers_model_as_well(tmp_path: Path)
     save_tiny(tmp_path / TINY)
     by_name, by_directory = load(f"timm:{TINY}", tmp_path), load(f"hf:{tmp_path / TINY}")
     picture = open_photograph("rocket")
-    left, right = (one.encode([one.prepare(picture)]) for one in (by_name, by_directory))
+    left, right = (backbone.encode([backbone.prepare(picture)]) for backbone in (by_name, by_directory))
     np.testing.assert_allclose(left, right, atol=1e-5)
 
 

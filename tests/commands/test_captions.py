@@ -13,12 +13,6 @@ Run = Callable[..., Outcome]
 CAT = "data/things/2.support-set/cat/shot1.png"
 
 
-@pytest.fixture
-def indexed(nearshot: Run, small: Path) -> Path:
-    assert nearshot("index", "data", "--backbone", "hog").status == 0
-    return small
-
-
 def test_index_captions_what_it_indexed_where_it_can(nearshot: Run, small: Path, florence2: Path) -> None:
     [without] = nearshot("index", "data", "--backbone", "hog", "--no-captions", "--json").objects
     assert without["captions"] is None
@@ -56,8 +50,8 @@ def test_words_are_compared_with_images_where_clip_has_seen_them(nearshot: Run, 
     [captioned] = [line for line in lines if line["captions_rank"]]
     assert (Path(captioned["path"]).name, captioned["snippet"]) == ("shot1.png", "a ginger [cat]")
     printed = nearshot("search", "cat", "--limit", 3).stdout
-    facts = f"(captions 1, image {captioned['image_rank']}, cosine {captioned['image_score']:.3f})"
-    assert f"things/cat  support  {CAT}  {facts}\n     a ginger [cat]" in printed
+    ranks = f"(captions 1, image {captioned['image_rank']}, cosine {captioned['image_score']:.3f})"
+    assert f"things/cat  support  {CAT}  {ranks}\n     a ginger [cat]" in printed
     assert printed.endswith("mode hybrid (images by clip)\n")
     by_image = nearshot("search", "cat", "--mode", "image", "--role", "query", "--json").objects
     assert [(line["image_rank"], line["captions_rank"], line["role"]) for line in by_image] == [

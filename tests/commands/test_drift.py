@@ -36,8 +36,8 @@ def calibrated(nearshot: Run, tmp_path: Path) -> Path:
         pixels = chance.integers(0, 256, (64, 64, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"noise/{number}.png")
     assert nearshot("index", "data", "--backbone", "hog").status == 0
-    made = nearshot("calibrate", "--score", "max_sim", "--false-reject", "0.3", "--all", "--json").objects
-    assert (made[0]["known_method"], made[0]["calibrated"]) == ("labelled queries", True)
+    calibrations = nearshot("calibrate", "--score", "max_sim", "--false-reject", "0.3", "--all", "--json").objects
+    assert (calibrations[0]["known_method"], calibrations[0]["calibrated"]) == ("labelled queries", True)
     return tmp_path
 
 

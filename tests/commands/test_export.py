@@ -15,12 +15,6 @@ from tests.conftest import Outcome
 Run = Callable[..., Outcome]
 
 
-@pytest.fixture
-def indexed(nearshot: Run, small: Path) -> Path:
-    assert nearshot("index", "data", "--backbone", "hog").status == 0
-    return small
-
-
 def test_lines_go_to_standard_output_and_files_by_their_names(nearshot: Run, indexed: Path, tmp_path: Path) -> None:
     printed = nearshot("export")
     assert [line["label"] for line in printed.objects] == ["cat", "cat", "coffee", "coffee", "Unknown", "cat"]

@@ -21,19 +21,13 @@ CAT = "data/things/6.preprocessed/cat/a.png"
 STRANGER = "data/things/6.preprocessed/Unknown/b.png"
 
 
-@pytest.fixture
-def indexed(nearshot: Run, small: Path) -> Path:
-    assert nearshot("index", "data", "--backbone", "hog").status == 0
-    return small
-
-
 def test_json_is_one_object_a_line_with_every_fact(nearshot: Run, indexed: Path) -> None:
     known, stranger = nearshot("query", CAT, STRANGER, "--json").objects
     assert known.keys() >= KEYS
-    facts = {
+    fields = {
         name: known[name] for name in ("path", "backbone", "category", "verdict", "label", "runner_up", "calibrated")
     }
-    assert facts == {
+    assert fields == {
         "path": CAT,
         "backbone": "hog",
         "category": "things",
@@ -114,8 +108,8 @@ def test_words_are_mixed_into_the_image(nearshot: Run, small: Path, weights: Pat
     image = scores("--backbone", "clip")
     assert scores("--text", "a red cat", "--text-weight", 0) == pytest.approx(image, abs=1e-5)
     words = scores("--text", "a red cat", "--text-weight", 1)
-    found = nearshot("search", "a", "red", "cat", "--mode", "image", "--role", "support", "--json").objects
-    assert words == pytest.approx({hit["path"]: hit["image_score"] for hit in found}, abs=1e-5)
+    hits = nearshot("search", "a", "red", "cat", "--mode", "image", "--role", "support", "--json").objects
+    assert words == pytest.approx({hit["path"]: hit["image_score"] for hit in hits}, abs=1e-5)
     mixed = scores("--text", "a red cat", "--text-weight", 0.3)
     parts = {path: 0.7 * image[path] + 0.3 * words[path] for path in image}
     lengths = [parts[path] / mixed[path] for path in parts]
@@ -176,3 +170,12 @@ def test_odd_names_and_unreadable_files_are_lines_too(nearshot: Run, indexed: Pa
     assert "dangling.png: cannot be read: No such file or directory" in outcome.stdout
     assert len(nearshot("query", "folder", "--json").objects) == 3
     assert nearshot("query", "folder", "--csv").status == 1
+
+
+def test_scores_within_a_category_are_not_compared_across_categories(nearshot: Run, labelled: Path) -> None:
+    save_crop(labelled / "pets/2.support-set/cat/shot1.png", "chelsea:0")
+    nearshot("index", "data", "--backbone", "hog")
+    for score in ("knn_vote", "lda"):
+        refused = nearshot("query", CAT, "--score", score)
+        assert (refused.status, "name one with --category" in refused.stderr) == (2, True)
+        assert nearshot("query", CAT, "--score", score, "--category", "things").status == 0

@@ -24,22 +24,22 @@ def unit_vectors(n: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def make_flat(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> VectorStore:
-    made = FlatStore(DIMENSION)
-    made.add(ids, vectors)
-    return made
+    store = FlatStore(DIMENSION)
+    store.add(ids, vectors)
+    return store
 
 
 def make_mapped(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> VectorStore:
-    made = FlatStore(DIMENSION)
-    made.add(ids, vectors)
-    made.save(path / "x.faiss")
+    store = FlatStore(DIMENSION)
+    store.add(ids, vectors)
+    store.save(path / "x.faiss")
     return FlatStore.open(path / "x.faiss")
 
 
 def make_exact(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> VectorStore:
-    made = ExactStore(DIMENSION)
-    made.add(ids, vectors)
-    return made
+    store = ExactStore(DIMENSION)
+    store.add(ids, vectors)
+    return store
 
 
 Maker = Callable[[Path, NDArray[np.int64], NDArray[np.float32]], VectorStore]
@@ -56,17 +56,17 @@ IDS = np.array([7, 3, 11, 5], dtype=np.int64)
 
 def test_it_finds_each_vector_nearest_to_itself(make: Maker, tmp_path: Path) -> None:
     vectors = unit_vectors(4)
-    made = make(tmp_path, IDS, vectors)
-    assert (len(made), made.dimension, made.ids().tolist()) == (4, DIMENSION, [3, 5, 7, 11])
-    for image_id, near in zip(IDS, made.search(vectors, 1), strict=True):
+    store = make(tmp_path, IDS, vectors)
+    assert (len(store), store.dimension, store.ids().tolist()) == (4, DIMENSION, [3, 5, 7, 11])
+    for image_id, near in zip(IDS, store.search(vectors, 1), strict=True):
         assert near.ids.tolist() == [image_id]
         assert near.scores[0] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_scores_are_cosines_that_never_leave_their_range(make: Maker, tmp_path: Path) -> None:
     vectors = unit_vectors(50)
-    made = make(tmp_path, np.arange(50), vectors)
-    for near, query in zip(made.search(vectors, 50), vectors, strict=True):
+    store = make(tmp_path, np.arange(50), vectors)
+    for near, query in zip(store.search(vectors, 50), vectors, strict=True):
         assert near.scores.min() >= -1.0
         assert near.scores.max() <= 1.0
         assert np.all(np.diff(near.scores) <= 0)
@@ -74,19 +74,19 @@ def test_scores_are_cosines_that_never_leave_their_range(make: Maker, tmp_path: 
 
 
 def test_it_pads_nothing_when_asked_for_more_than_it_holds(make: Maker, tmp_path: Path) -> None:
-    made = make(tmp_path, IDS, unit_vectors(4))
-    assert len(made.search(unit_vectors(1, 9), 100)[0].ids) == 4
+    store = make(tmp_path, IDS, unit_vectors(4))
+    assert len(store.search(unit_vectors(1, 9), 100)[0].ids) == 4
     empty = make(tmp_path, IDS[:0], unit_vectors(0))
     assert [near.ids.tolist() for near in empty.search(unit_vectors(2), 3)] == [[], []]
 
 
 def test_all_that_tie_at_the_cut_come_by_ascending_id(make: Maker, tmp_path: Path) -> None:
-    one, other = unit_vectors(2)[:1], unit_vectors(2)[1:]
+    first, other = unit_vectors(2)[:1], unit_vectors(2)[1:]
     ids = np.array([9, 2, 30, 4, 1, 8], dtype=np.int64)
-    made = make(tmp_path, ids, np.concatenate([np.repeat(one, 4, axis=0), other, other]))
-    assert made.search(one, 3)[0].ids.tolist() == [2, 4, 9, 30]
-    assert made.search(one, 4)[0].ids.tolist() == [2, 4, 9, 30]
-    assert made.search(one, 5)[0].ids.tolist() == [2, 4, 9, 30, 1, 8]
+    store = make(tmp_path, ids, np.concatenate([np.repeat(first, 4, axis=0), other, other]))
+    assert store.search(first, 3)[0].ids.tolist() == [2, 4, 9, 30]
+    assert store.search(first, 4)[0].ids.tolist() == [2, 4, 9, 30]
+    assert store.search(first, 5)[0].ids.tolist() == [2, 4, 9, 30, 1, 8]
 
 
 def test_a_score_does_not_depend_on_where_its_vector_lies(make: Maker, tmp_path: Path) -> None:
@@ -95,25 +95,25 @@ def test_a_score_does_not_depend_on_where_its_vector_lies(make: Maker, tmp_path:
     order = np.random.default_rng(1).permutation(301)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    one = make(tmp_path / "a", ids, vectors).search(query, 301)[0]
+    first = make(tmp_path / "a", ids, vectors).search(query, 301)[0]
     other = make(tmp_path / "b", ids[order], vectors[order]).search(query, 301)[0]
-    np.testing.assert_array_equal(one.ids, other.ids)
-    np.testing.assert_array_equal(one.scores, other.scores)
+    np.testing.assert_array_equal(first.ids, other.ids)
+    np.testing.assert_array_equal(first.scores, other.scores)
 
 
 def test_what_is_removed_is_found_no_more_and_its_id_is_free(make: Maker, tmp_path: Path) -> None:
     vectors = unit_vectors(4)
-    made = make(tmp_path, IDS, vectors)
-    assert made.remove(np.array([3, 99], dtype=np.int64)) == 1
-    assert made.ids().tolist() == [5, 7, 11]
-    assert 3 not in made.search(vectors, 4)[1].ids
-    made.add(np.array([3], dtype=np.int64), vectors[:1])
-    np.testing.assert_array_equal(made.vectors(np.array([3, 5], dtype=np.int64)), vectors[[0, 3]])
+    store = make(tmp_path, IDS, vectors)
+    assert store.remove(np.array([3, 99], dtype=np.int64)) == 1
+    assert store.ids().tolist() == [5, 7, 11]
+    assert 3 not in store.search(vectors, 4)[1].ids
+    store.add(np.array([3], dtype=np.int64), vectors[:1])
+    np.testing.assert_array_equal(store.vectors(np.array([3, 5], dtype=np.int64)), vectors[[0, 3]])
 
 
 def test_it_refuses_what_an_index_would_take_in_silence(make: Maker, tmp_path: Path) -> None:
     vectors = unit_vectors(4)
-    made = make(tmp_path, IDS, vectors)
+    store = make(tmp_path, IDS, vectors)
     new = np.array([100], dtype=np.int64)
     nan = np.full((1, DIMENSION), np.nan, dtype=np.float32)
     for ids, bad in [
@@ -126,13 +126,13 @@ def test_it_refuses_what_an_index_would_take_in_silence(make: Maker, tmp_path: P
         (new, vectors[:2]),
     ]:
         with pytest.raises(ValueError, match=r"expected|once"):
-            made.add(ids, bad)
+            store.add(ids, bad)
     for query in (nan, np.zeros((1, DIMENSION), dtype=np.float32), np.ones((1, 3), dtype=np.float32)):
         with pytest.raises(ValueError, match="expected"):
-            made.search(query, 1)
+            store.search(query, 1)
     with pytest.raises(KeyError):
-        made.vectors(np.array([100], dtype=np.int64))
-    assert made.ids().tolist() == [3, 5, 7, 11]
+        store.vectors(np.array([100], dtype=np.int64))
+    assert store.ids().tolist() == [3, 5, 7, 11]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -43,7 +43,7 @@ def test_the_example_of_the_door_works(index: Index, small: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert [(image.id, Path(image.path).is_file()) for image in index.images([ids[0], 999])] == [(ids[0], True)]
     assert index.vectors(category="things", role="query")[0].tolist() == [
-        one for one, image in zip(ids.tolist(), index.images(ids), strict=True) if image.role == "query"
+        image_id for image_id, image in zip(ids.tolist(), index.images(ids), strict=True) if image.role == "query"
     ]
     assert index.labels == {"things": {"cat": 2, "coffee": 2}}
     assert (index.backbones, index.path.name) == (["hog"], ".nearshot")
@@ -95,7 +95,7 @@ def test_a_list_gives_a_list_with_what_cannot_be_read_in_its_place(index: Index,
     assert isinstance(absent, nearshot.Unreadable)
     assert "No such file" in absent.reason
     assert index.query([]) == []
-    assert [one.label for one in index.answers(iter([small / CAT] * 3))] == ["cat"] * 3
+    assert [answer.label for answer in index.answers(iter([small / CAT] * 3))] == ["cat"] * 3
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_words_captions_and_marks(index: Index, small: Path) -> None:
     index.caption(small / "things/2.support-set/cat/shot1.png", "a ginger cat")
     results = index.search("ginger", mode="captions", limit=5)
     assert len(results) == 1
-    assert [found.label for found in results] == ["cat"]
+    assert [hit.label for hit in results] == ["cat"]
     assert results[0].path.endswith("cat/shot1.png")
     assert "ginger" in results._repr_html_()
     assert results._repr_html_().count("data:image/jpeg;base64,") == 1
@@ -231,9 +231,11 @@ def test_calibrating_and_evaluating(index: Index, small: Path, monkeypatch: pyte
         save_crop(small / f"things/6.preprocessed/coffee/{number}.png", f"coffee:{number + 1}")
         save_crop(small / f"things/6.preprocessed/Unknown/{number}.png", f"rocket:{number + 1}")
     index.add(small, backbones=["hog"])
-    made = index.calibrate(false_accept=0.4, scores="max_sim", all_queries=True)
-    assert [(one.backbone, one.score.value, one.policy.calibrated) for one in made] == [("hog", "max_sim", True)]
-    assert index.query(small / CAT, score="max_sim").threshold == made[0].policy.threshold
+    calibrations = index.calibrate(false_accept=0.4, scores="max_sim", all_queries=True)
+    assert [
+        (calibration.backbone, calibration.score.value, calibration.policy.calibrated) for calibration in calibrations
+    ] == [("hog", "max_sim", True)]
+    assert index.query(small / CAT, score="max_sim").threshold == calibrations[0].policy.threshold
     with pytest.raises(UsageError, match="calibration has seen all"):
         index.evaluate()
     assert index.evaluate(score="prototype").table7.columns[0] == "category"

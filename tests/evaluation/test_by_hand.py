@@ -109,6 +109,6 @@ def test_the_same_store_gives_the_same_tables_twice(rows: list[dict[str, Any]], 
     assert rows
     first, second = (nearshot("evaluate", "--json").stdout for _ in range(2))
     assert first == second
-    facts = json.loads(first)
-    assert {row["score"] for row in facts["table9"]} == {"max_sim", "prototype", "knn_vote", "lda"}
-    assert sum(row["queries"] for row in facts["table11"]) == facts["table7"][0]["queries"]
+    evaluation = json.loads(first)
+    assert {row["score"] for row in evaluation["table9"]} == {"max_sim", "prototype", "knn_vote", "lda"}
+    assert sum(row["queries"] for row in evaluation["table11"]) == evaluation["table7"][0]["queries"]

@@ -88,8 +88,8 @@ def test_the_same_images_give_the_same_bytes_in_whatever_order_and_batches_they_
             for _ in calibrate_all(store, CalibrationOptions(aims=Aims({Aim.FALSE_REJECT: 0.2}))):
                 pass
             for again in range(2):
-                made = evaluate(store, EvaluationOptions())
-                files = write(made, tmp_path / f"{name}-{again}", render_report(store, made))
+                evaluation = evaluate(store, EvaluationOptions())
+                files = write(evaluation, tmp_path / f"{name}-{again}", render_report(store, evaluation))
                 written.append([file.read_bytes() for file in files])
     assert written[0] == written[1] == written[2] == written[3]
     assert b"yes" in written[0][0], "a calibration was applied"
@@ -101,14 +101,14 @@ def test_copies_of_shots_are_left_out_and_listed(store: Store, data: Path) -> No
     nearly = data / "things/6.preprocessed/cat/nearly.png"
     nearly.write_bytes(shot.read_bytes() + b"\0")
     run_index(store, data)
-    made = evaluate(store, EvaluationOptions(categories=("things",)))
-    found = {leak.query.removeprefix("things/6.preprocessed/"): leak for leak in made.leaks}
-    assert found["cat/copy.png"].reason == "the same bytes"
-    assert found["cat/nearly.png"].reason == "cosine 1.0000 on hog"
-    assert found["cat/nearly.png"].shot == "things/2.support-set/cat/shot0.png"
+    evaluation = evaluate(store, EvaluationOptions(categories=("things",)))
+    leaks = {leak.query.removeprefix("things/6.preprocessed/"): leak for leak in evaluation.leaks}
+    assert leaks["cat/copy.png"].reason == "the same bytes"
+    assert leaks["cat/nearly.png"].reason == "cosine 1.0000 on hog"
+    assert leaks["cat/nearly.png"].shot == "things/2.support-set/cat/shot0.png"
     kept = evaluate(store, replace(LEAKS_KEPT, categories=("things",)))
     assert kept.outcomes[-1].outcomes.queries == 20
-    assert made.outcomes[-1].outcomes.queries == 20 - len(found)
+    assert evaluation.outcomes[-1].outcomes.queries == 20 - len(leaks)
 
 
 def test_what_a_calibration_has_seen_is_not_judged_by(
@@ -168,8 +168,8 @@ def test_nothing_to_judge_by_is_said(store: Store, small: Path) -> None:
 
 def test_everything_is_in_the_json_and_torch_is_not_imported(store: Store, data: Path) -> None:
     run_index(store, data)
-    facts = as_json(evaluate(store, EvaluationOptions()))
-    assert {"table7", "table8", "table9", "table10", "table11", "leaks", "inputs", "tables", "options"} <= facts.keys()
+    report = as_json(evaluate(store, EvaluationOptions()))
+    assert {"table7", "table8", "table9", "table10", "table11", "leaks", "inputs", "tables", "options"} <= report.keys()
     script = (
         "import sys; from pathlib import Path\n"
         "from nearshot.schema.store import Store\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nearshot.evaluation.lint import Finding, Rule, Severity, lint
+from nearshot.evaluation.lint import LintFinding, Rule, Severity, lint
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
 from tests.conftest import Writer, run_index, save_crop
@@ -27,11 +27,11 @@ def sound(write_data: Writer) -> Path:
     )
 
 
-def found(store: Store, root: Path) -> dict[Rule, list[Finding]]:
+def found(store: Store, root: Path) -> dict[Rule, list[LintFinding]]:
     run_index(store, root)
     backbone, findings = lint(store, root)
     assert backbone == "hog"
-    by_rule: dict[Rule, list[Finding]] = {}
+    by_rule: dict[Rule, list[LintFinding]] = {}
     for finding in findings:
         by_rule.setdefault(finding.rule, []).append(finding)
     assert [finding.severity for finding in findings] == sorted(finding.severity for finding in findings), "worst first"

@@ -77,12 +77,12 @@ def test_risk_is_the_share_of_wrong_answers_at_each_threshold(
 def test_macro_f1_is_the_mean_over_labels_and_unknown(case: tuple[NDArray[np.float64], NDArray[np.int64]]) -> None:
     scores, truth = case
     predicted = predict(scores, Policy(0.2, 0.1))
-    found = []
+    f1_scores = []
     for label in (0, 1, 2, -1):
         hit = ((predicted == label) & (truth == label)).sum()
         total = (predicted == label).sum() + (truth == label).sum()
-        found.append(2 * hit / total if total else 0.0)
-    assert macro_f1(predicted, truth, 3) == pytest.approx(np.mean(found))
+        f1_scores.append(2 * hit / total if total else 0.0)
+    assert macro_f1(predicted, truth, 3) == pytest.approx(np.mean(f1_scores))
 
 
 def test_metrics_without_known_or_without_unknown_queries_have_no_value() -> None:

@@ -35,14 +35,16 @@ def data(tmp_path: Path) -> Path:
 def test_unlabelled_queries_are_named_once_and_known_ones_never(store: Store, data: Path) -> None:
     run_index(store, data)
     advice = advise(store, "things")
-    names = [Path(one.path).name for one in advice.worth]
+    names = [Path(candidate.path).name for candidate in advice.worth]
     assert len(names) == len(set(names))
     assert sum(name.startswith("doubtful") for name in names) == 1
     assert not {"known.png", "same-as-known.png"} & set(names)
-    assert all(Path(one.path).is_file() for one in advice.worth)
-    assert [one.value for one in advice.worth] == sorted((one.value for one in advice.worth), reverse=True)
-    for one in advice.worth:
-        assert one.value == pytest.approx((one.disagreement + one.doubt) / 2 * one.typical)
+    assert all(Path(candidate.path).is_file() for candidate in advice.worth)
+    assert [candidate.value for candidate in advice.worth] == sorted(
+        (candidate.value for candidate in advice.worth), reverse=True
+    )
+    for candidate in advice.worth:
+        assert candidate.value == pytest.approx((candidate.disagreement + candidate.doubt) / 2 * candidate.typical)
 
 
 def test_the_doubtful_are_worth_more_than_the_clear() -> None:
@@ -68,9 +70,9 @@ def falling(errors: list[float], shots: int) -> Curve:
     """A curve of these errors at 1, 2, 4, ... shots, the same in every draw."""
     draws = 200
     curve = {}
-    for place, error in enumerate(errors):
+    for exponent, error in enumerate(errors):
         wrong = np.arange(draws * shots).reshape(draws, shots) % 1000 < round(1000 * error)
-        curve[2**place] = 1.0 - np.random.default_rng(place).permuted(wrong.ravel()).reshape(draws, shots)
+        curve[2**exponent] = 1.0 - np.random.default_rng(exponent).permuted(wrong.ravel()).reshape(draws, shots)
     return curve
 
 
@@ -96,10 +98,10 @@ def test_next_prints_paths_reasons_and_needs(nearshot: Run, data: Path) -> None:
     assert "data/things/6.preprocessed/" in printed
     assert "things/cat: 100% of its 10 shots come out nearest to it: enough for 95 %" in printed
     assert printed.endswith("next: nearshot label IMAGE LABEL, or nearshot reject IMAGE\n")
-    [facts] = nearshot("next", "--limit", "1", "--json").objects
-    assert len(facts["next"]) == 1
-    assert {one["label"] for one in facts["labels"]} == {"cat", "coffee"}
-    first = facts["next"][0]["path"]
+    [advice] = nearshot("next", "--limit", "1", "--json").objects
+    assert len(advice["next"]) == 1
+    assert {need["label"] for need in advice["labels"]} == {"cat", "coffee"}
+    first = advice["next"][0]["path"]
     assert nearshot("reject", first).status == 0
-    assert first not in [one["path"] for one in nearshot("next", "--json").objects[0]["next"]]
+    assert first not in [candidate["path"] for candidate in nearshot("next", "--json").objects[0]["next"]]
     assert nearshot("next", "--category", "dogs").status == 2

@@ -28,17 +28,17 @@ def indexed(store: Store, small: Path) -> Store:
 def test_all_images_of_the_category_have_the_places_that_pca_gives_them(indexed: Store) -> None:
     with indexed.reading() as catalog:
         [row] = catalog.backbones()
-        made = project(catalog, row, "things")
+        projected = project(catalog, row, "things")
         chunks = [chunk for role in Role for chunk in catalog.vectors(row, "things", role)]
     vectors = np.concatenate([chunk.vectors for chunk in chunks]).astype(np.float64)
     expected = PCA(n_components=2, svd_solver="full").fit(vectors)
-    assert [image.id for image in made.images] == [int(one) for chunk in chunks for one in chunk.ids]
-    assert made.total == len(vectors)
-    assert made.explained == pytest.approx(expected.explained_variance_ratio_.sum())
+    assert [image.id for image in projected.images] == [int(image_id) for chunk in chunks for image_id in chunk.ids]
+    assert projected.total == len(vectors)
+    assert projected.explained == pytest.approx(expected.explained_variance_ratio_.sum())
     places = expected.transform(vectors)
-    between = [np.linalg.norm(here[:, None] - here[None], axis=2) for here in (places, made.places)]
+    between = [np.linalg.norm(here[:, None] - here[None], axis=2) for here in (places, projected.places)]
     assert np.allclose(between[1] * between[0].max() / between[1].max(), between[0]), "shapes are kept"
-    assert (made.places.min(), made.places.max()) == pytest.approx((0, 1))
+    assert (projected.places.min(), projected.places.max()) == pytest.approx((0, 1))
 
 
 def test_of_very_many_images_every_so_many_is_shown_of_both_roles(
@@ -68,10 +68,10 @@ def test_a_method_that_is_not_here_and_a_category_that_nobody_saw_are_told(index
 def test_umap_gives_the_same_map_each_time(indexed: Store) -> None:
     with indexed.reading() as catalog:
         [row] = catalog.backbones()
-        one, other = (project(catalog, row, "things", "umap") for _ in range(2))
-    assert (one.places == other.places).all()
-    assert one.explained is None
-    assert np.isfinite(one.places).all()
+        first, second = (project(catalog, row, "things", "umap") for _ in range(2))
+    assert (first.places == second.places).all()
+    assert first.explained is None
+    assert np.isfinite(first.places).all()
 
 
 def test_a_few_images_are_too_few_for_umap(store: Store, small: Path) -> None:

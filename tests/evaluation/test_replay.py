@@ -34,8 +34,8 @@ def test_each_query_is_told_what_query_would_tell_it(store: Store, small: Path, 
     for number in range(3):
         save_crop(small / f"things/6.preprocessed/{number}.png", f"rocket:{number}")
     run_index(store, small)
-    made = replay(store, ReplayOptions(category="things", **chosen))  # type: ignore[arg-type]
-    assert len(made.queries) == 5
+    replayed = replay(store, ReplayOptions(category="things", **chosen))  # type: ignore[arg-type]
+    assert len(replayed.queries) == 5
     for side, options in (("before", {}), ("after", chosen)):
         retriever = Retriever(store, QueryOptions(category="things", **options))  # type: ignore[arg-type]
         expected = {}
@@ -45,13 +45,15 @@ def test_each_query_is_told_what_query_would_tell_it(store: Store, small: Path, 
             nearest = answer.decision.nearest
             path = str(Path(answer.path).relative_to(small))
             expected[path] = (answer.decision.verdict, nearest.label, pytest.approx(nearest.score, abs=2e-6))
-        told = {one.path: getattr(one, side) for one in made.queries}
-        assert {path: (one.verdict, one.nearest, one.score) for path, one in told.items()} == expected
-    assert [one for one in made.queries if one.flips] == [
-        one
-        for one in made.queries
-        if (one.before.as_json()["verdict"], one.before.as_json()["label"])
-        != (one.after.as_json()["verdict"], one.after.as_json()["label"])
+        told = {query.path: getattr(query, side) for query in replayed.queries}
+        assert {
+            path: (decision.verdict, decision.nearest, decision.score) for path, decision in told.items()
+        } == expected
+    assert [query for query in replayed.queries if query.flips] == [
+        query
+        for query in replayed.queries
+        if (query.before.as_json()["verdict"], query.before.as_json()["label"])
+        != (query.after.as_json()["verdict"], query.after.as_json()["label"])
     ]
     if not chosen:
-        assert not any(one.flips for one in made.queries)
+        assert not any(query.flips for query in replayed.queries)

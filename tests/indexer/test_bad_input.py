@@ -69,14 +69,14 @@ def test_every_kind_of_bad_file_is_counted_with_its_reason_and_tried_once(
     }
     report = run_index(store, small)
     assert counts(report) == {"added": 6, "failed": len(expected)}
-    found = reasons(report)
-    assert found.keys() == expected.keys()
+    failures = reasons(report)
+    assert failures.keys() == expected.keys()
     for path, reason in expected.items():
-        assert reason in found[path]
+        assert reason in failures[path]
     tries.clear()
     again = run_index(store, small)
     assert counts(again) == {"unchanged": 6, "failed": len(expected)}
-    assert reasons(again) == found
+    assert reasons(again) == failures
     assert tries == []
 
 

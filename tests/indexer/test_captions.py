@@ -45,30 +45,30 @@ class ByColour:
 
     def caption(self, batch: Sequence[Prepared], task: CaptionTask) -> list[str]:
         self.batches.append(len(batch))
-        return [f"{task} of something {('red', 'green', 'blue')[int(one.argmax() % 3)]}" for one in batch]
+        return [f"{task} of something {('red', 'green', 'blue')[int(pixel.argmax() % 3)]}" for pixel in batch]
 
 
 def run(
     store: Store, captioner: Captioner, options: CaptionOptions | None = None, *, stop_after: int = 10**6
 ) -> CaptionReport:
     asked = iter(range(10**6))
-    made = CaptionRun(
+    captioning = CaptionRun(
         store, lambda: captioner, options or CaptionOptions(), should_stop=lambda: next(asked) >= stop_after
     )
-    for _ in made:
+    for _ in captioning:
         pass
-    return made.report
+    return captioning.report
 
 
 def rows(store: Store) -> dict[tuple[int, str], str]:
     with store.reading() as catalog:
-        found = catalog.connection.execute(sa.text("SELECT content_id, task, text FROM captions"))
-        return {(row[0], row[1]): row[2] for row in found}
+        records = catalog.connection.execute(sa.text("SELECT content_id, task, text FROM captions"))
+        return {(row[0], row[1]): row[2] for row in records}
 
 
 def find(store: Store, words: str, wanted: ImageFilter = ImageFilter()) -> list[str]:  # noqa: B008
     results = search(store, words, SearchOptions(mode=Mode.CAPTIONS, wanted=wanted))
-    return [Path(found.image.path).name for found in results.found]
+    return [Path(hit.image.path).name for hit in results.found]
 
 
 def assert_full_text_is_whole(store: Store) -> None:
@@ -99,15 +99,15 @@ def test_a_stopped_run_goes_on_with_the_newest_images_first(store: Store, small:
     assert run(store, ByColour()).written == 4
 
 
-@pytest.mark.parametrize("place", range(1, 7))
+@pytest.mark.parametrize("fatal_step", range(1, 7))
 def test_a_run_that_dies_in_a_commit_loses_that_batch_only(
-    store: Store, small: Path, place: int, monkeypatch: pytest.MonkeyPatch
+    store: Store, small: Path, fatal_step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_index(store, small)
     steps = iter(range(1, 100))
 
     def dying(text: str) -> str:
-        if next(steps) == place:
+        if next(steps) == fatal_step:
             raise KeyboardInterrupt
         return ""
 
@@ -115,7 +115,7 @@ def test_a_run_that_dies_in_a_commit_loses_that_batch_only(
         patch.setattr("nearshot.schema.captions.bigrams", dying)
         with pytest.raises(KeyboardInterrupt):
             run(store, ByColour())
-    assert len(rows(store)) == (place - 1) // 2 * 2
+    assert len(rows(store)) == (fatal_step - 1) // 2 * 2
     run(store, ByColour())
     assert len(rows(store)) == 6
     assert_full_text_is_whole(store)
@@ -183,7 +183,7 @@ def test_a_caption_by_hand_wins_and_survives(store: Store, small: Path) -> None:
         content = catalog.content(sha256)
         assert content is not None
         images = (
-            catalog.connection.execute(sa.text(f"SELECT id FROM images WHERE content_id = {content[0]}"))
+            catalog.connection.execute(sa.text(f"SELECT id FROM images WHERE content_id = {content.id}"))
             .scalars()
             .all()
         )

@@ -69,12 +69,12 @@ def contents(store: Store) -> list[tuple[Any, ...]]:
 
 def answers(store: Store, root: Path) -> list[tuple[Any, ...]]:
     retriever = Retriever(store, QueryOptions(backbone="hog"))
-    found = []
+    decisions = []
     for answer in retriever.answer(read_queries([root])):
         assert isinstance(answer, Answer)
         hits = sorted((-hit.score, hit.image.path) for hit in answer.hits)
-        found.append((answer.path, answer.decision.verdict, answer.decision.label, hits))
-    return found
+        decisions.append((answer.path, answer.decision.verdict, answer.decision.label, hits))
+    return decisions
 
 
 def change(root: Path, chance: random.Random, step: int) -> None:

@@ -120,7 +120,7 @@ def test_what_is_nearer_to_a_rejected_image_than_to_any_shot_is_unknown(store: S
     assert ask(store, small / "things/2.support-set/cat/shot1.png").decision.label == "cat", (
         "a shot is nearest to itself"
     )
-    told = {Path(one.path).name: one.after.verdict for one in replay(store, ReplayOptions()).queries}
+    told = {Path(query.path).name: query.after.verdict for query in replay(store, ReplayOptions()).queries}
     assert told["cat-again.png"] == "unknown"
     after = evaluate(store, EvaluationOptions(keep_leaks=True)).outcomes[0].outcomes
     assert after.falsely_accepted == falsely_accepted - 1, "a rejected query is not judged by itself"

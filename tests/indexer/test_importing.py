@@ -62,8 +62,8 @@ def test_copies_are_one_image_and_a_class_must_be_a_label(folder: Path, tmp_path
     written = files(tmp_path / "data")
     assert len(set(written.values())) == len(written) == 24
     (folder / "rocket").rename(folder / "Unknown")
-    made = write_contract(read_folder(folder), tmp_path / "again", options)
-    assert (made.labels, made.unknown) == (2, 8), "a class of that name is what it says"
+    imported = write_contract(read_folder(folder), tmp_path / "again", options)
+    assert (imported.labels, imported.unknown) == (2, 8), "a class of that name is what it says"
     (folder / "coffee").rename(folder / "shot3")
     with pytest.raises(UsageError, match="a class cannot be named 'shot3'"):
         write_contract(read_folder(folder), tmp_path / "more", options)
@@ -71,10 +71,10 @@ def test_copies_are_one_image_and_a_class_must_be_a_label(folder: Path, tmp_path
 
 def test_the_same_arguments_give_the_same_files_and_another_seed_others(folder: Path, tmp_path: Path) -> None:
     written = []
-    for place, seed in enumerate((0, 0, 1)):
+    for attempt, seed in enumerate((0, 0, 1)):
         options = ImportOptions(category="things", shots=2, queries=3, seed=seed)
-        write_contract(read_folder(folder), tmp_path / str(place), options)
-        written.append(files(tmp_path / str(place)))
+        write_contract(read_folder(folder), tmp_path / str(attempt), options)
+        written.append(files(tmp_path / str(attempt)))
     assert written[0] == written[1] != written[2]
 
 
@@ -141,11 +141,11 @@ def test_cifar10_is_read_from_the_archive_as_published(
     monkeypatch.setattr(datasets.CIFAR10, "test_list", [[name, checksum(name)] for name in names[1]])
     meta = {"filename": "batches.meta", "key": "label_names", "md5": checksum("batches.meta")}
     monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
-    [made] = nearshot(
+    [imported] = nearshot(
         *("import", "cifar10", "archive", "data", "--shots", 5, "--queries", 2),
         *("--unknown", "class8", "--unknown", "class9", "--json"),
     ).objects
-    assert made == {"category": "cifar10", "labels": 8, "shots": 40, "queries": 16, "unknown": 4}
+    assert imported == {"category": "cifar10", "labels": 8, "shots": 40, "queries": 16, "unknown": 4}
     test = pickle.loads((base / "test_batch").read_bytes())["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     with Image.open(tmp_path / "data/cifar10/6.preprocessed/class3/class3-00000.png") as image:
         shown = np.asarray(image)

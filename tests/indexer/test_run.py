@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from nearshot.backbones.hog import HogBackbone
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun, dry_run
+from nearshot.schema.disk import open_regular
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
 from nearshot.vectors.normalise import normalise
@@ -144,9 +146,9 @@ def test_a_vector_that_is_not_finite_never_reaches_the_index(
 def test_the_order_and_size_of_batches_do_not_change_the_store(small: Path, tmp_path: Path) -> None:
     seen = []
     for size, workers in ((1, 1), (4, 3), (16, 2)):
-        with Store(tmp_path / f"store-{size}", create=True) as made:
-            run_index(made, small, replace(HOG, batch_size=size, workers=workers))
-            seen.append(support(made))
+        with Store(tmp_path / f"store-{size}", create=True) as store:
+            run_index(store, small, replace(HOG, batch_size=size, workers=workers))
+            seen.append(support(store))
     assert seen[0] == seen[1] == seen[2]
 
 
@@ -215,15 +217,13 @@ def test_everything_in_the_contract_is_counted_once(store: Store, small: Path) -
 def test_a_failure_to_read_is_not_held_against_the_file(
     store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Path.open
-
-    def fail(self: Path, *arguments: object, **named: object) -> object:
-        if self.name == "shot1.png":
+    def fail(path: Path) -> FileIO:
+        if path.name == "shot1.png":
             raise OSError(24, "Too many open files")
-        return real(self, *arguments, **named)  # type: ignore[call-overload]
+        return open_regular(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", fail)
+        patch.setattr("nearshot.indexer.load.open_regular", fail)
         assert counts(run_index(store, small)) == {"added": 4, "failed": 2}
     assert counts(run_index(store, small)) == {"added": 2, "unchanged": 4}
 

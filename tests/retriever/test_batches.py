@@ -36,17 +36,17 @@ def test_a_batch_is_answered_as_one_by_one_and_in_order(
     retriever = Retriever(store, QueryOptions(backbone=backbone))
     together = list(retriever.answer(queries))
     single = [next(iter(retriever.answer([query]))) for query in queries]
-    assert [one.path for one in together] == [f"{number}.png" for number in range(40)]
-    for many, one in zip(together, single, strict=True):
-        if isinstance(one, Unreadable):
-            assert many == one
+    assert [answer.path for answer in together] == [f"{number}.png" for number in range(40)]
+    for batched, alone in zip(together, single, strict=True):
+        if isinstance(alone, Unreadable):
+            assert batched == alone
         else:
-            assert isinstance(many, Answer)
-            assert many.decision.verdict == one.decision.verdict
-            assert many.decision.nearest is not None
-            assert one.decision.nearest is not None
-            assert many.decision.nearest.score == pytest.approx(one.decision.nearest.score, abs=2e-6)
-    assert {index for index, one in enumerate(together) if isinstance(one, Unreadable)} == {7, 20}
+            assert isinstance(batched, Answer)
+            assert batched.decision.verdict == alone.decision.verdict
+            assert batched.decision.nearest is not None
+            assert alone.decision.nearest is not None
+            assert batched.decision.nearest.score == pytest.approx(alone.decision.nearest.score, abs=2e-6)
+    assert {index for index, answer in enumerate(together) if isinstance(answer, Unreadable)} == {7, 20}
 
 
 def test_pictures_are_encoded_in_whole_batches(store: Store, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -301,11 +301,11 @@ def test_strangers_are_shared_out_so_that_the_bound_can_be_had(store: Store, tmp
     with store.reading() as catalog:
         row = catalog.backbones()[0]
         known = [model_strangers(catalog, row, "things", needed=needed, every=True) for needed in (19, 0, 22)]
-    assert [len(one.hashes) for one in known] == [4, 11, 11]
+    assert [len(stranger_set.hashes) for stranger_set in known] == [4, 11, 11]
     options = CalibrationOptions(scores=(Score.LDA,), every=True)
-    [made] = calibrate_all(store, options)
-    assert isinstance(made, Calibration)
-    assert (made.method, made.n, made.strangers) == (Source.NEGATIVES, 19, 4)
+    [outcome] = calibrate_all(store, options)
+    assert isinstance(outcome, Calibration)
+    assert (outcome.method, outcome.n, outcome.strangers) == (Source.NEGATIVES, 19, 4)
     with store.reading() as catalog:
         calibration = stored_calibrations(catalog, row.id, Score.LDA)["things"]
         pinned = strangers_in_force(catalog, row, "things", Score.LDA, calibration)

@@ -12,8 +12,8 @@ TWO = {"c": {"a": 2, "b": 3}}
 
 
 def calibrated(score: Score, evidence: float, category: str = "c", strangers: int = 0) -> CalibrationRow:
-    facts = {"evidence": evidence, "right": {"n": 100}, "strangers_in_model": strangers}
-    return CalibrationRow(1, category, score.value, 0.5, 0.0, json.dumps(facts), "", "")
+    details = {"evidence": evidence, "right": {"n": 100}, "strangers_in_model": strangers}
+    return CalibrationRow(1, category, score.value, 0.5, 0.0, json.dumps(details), "", "")
 
 
 def test_what_is_asked_for_is_taken() -> None:

@@ -97,8 +97,10 @@ def test_renaming_the_labels_renames_the_decision(hits: list[Hit], policy: Polic
 
 @given(HITS, POLICIES, st.floats(-1, 1))
 def test_another_shot_never_lowers_its_own_labels_score(hits: list[Hit], policy: Policy, score: float) -> None:
-    def best(found: list[Hit]) -> float:
-        return max((candidate.score for candidate in rank_candidates(found) if candidate.label == "a"), default=-2.0)
+    def best(retrieved: list[Hit]) -> float:
+        return max(
+            (candidate.score for candidate in rank_candidates(retrieved) if candidate.label == "a"), default=-2.0
+        )
 
     assert best([*hits, hit(score, "a", 2000)]) >= best(hits)
 

@@ -50,8 +50,8 @@ def by_definition(vectors: Array, numbers: NDArray[np.int64], count: int, strang
 def test_scores_are_their_definition(seed: int, size: tuple[int, int], labels: int, strangers: int) -> None:
     vectors, numbers, others = draw(seed, *size, labels, strangers)
     queries = np.concatenate([vectors[:3], others[:2], 5 + vectors[:2]])
-    found = fit(vectors, numbers, labels, others).scores(queries)
-    np.testing.assert_allclose(found, by_definition(vectors, numbers, labels, others, queries), atol=1e-7)
+    scores = fit(vectors, numbers, labels, others).scores(queries)
+    np.testing.assert_allclose(scores, by_definition(vectors, numbers, labels, others, queries), atol=1e-7)
 
 
 @settings(deadline=None, max_examples=40)
@@ -107,11 +107,11 @@ def test_leaving_out_is_fitting_without(
     out = np.flatnonzero(numbers == 0) if isinstance(left, str) else np.array(sorted(left))
     kept = np.setdiff1d(np.arange(size[0]), out)
     present, renumbered = np.unique(numbers[kept], return_inverse=True)
-    found = Samples.of(vectors, numbers, labels, others).scores_without(out, out)
+    scores = Samples.of(vectors, numbers, labels, others).scores_without(out, out)
     expected = np.full((len(out), labels), -np.inf)
     if len(kept):
         expected[:, present] = fit(vectors[kept], renumbered, len(present), others).scores(vectors[out])
-    np.testing.assert_allclose(found, expected, atol=1e-7)
+    np.testing.assert_allclose(scores, expected, atol=1e-7)
 
 
 def test_images_that_are_all_the_same_are_no_error() -> None:
@@ -123,13 +123,13 @@ def test_images_that_are_all_the_same_are_no_error() -> None:
 
 def test_more_vectors_than_a_block_are_fitted_as_a_whole() -> None:
     vectors, numbers, others = draw(0, BLOCK + 50, 4, 3, 6)
-    found = fit(vectors, numbers, 3, others).scores(vectors[:5])
-    np.testing.assert_allclose(found, by_definition(vectors, numbers, 3, others, vectors[:5]), atol=1e-9)
+    scores = fit(vectors, numbers, 3, others).scores(vectors[:5])
+    np.testing.assert_allclose(scores, by_definition(vectors, numbers, 3, others, vectors[:5]), atol=1e-9)
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1e6))
 def test_closeness_has_bounds_and_falls_with_the_distance(near: float, more: float, reference: float) -> None:
-    found = closeness(np.array([[near, near + more]]), np.array([[reference]]))[0]
-    assert 0.0 <= found[1] <= found[0] <= 1.0
+    nearness = closeness(np.array([[near, near + more]]), np.array([[reference]]))[0]
+    assert 0.0 <= nearness[1] <= nearness[0] <= 1.0
     if reference:
         assert closeness(np.array([[reference, 0.0]]), np.array([[reference]])).tolist() == [[0.5, 1.0]]

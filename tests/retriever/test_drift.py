@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from nearshot.retriever.drift import RECENT, Watch
 
 
-def digest(*facts: object) -> str:
-    return hashlib.sha256(repr(facts).encode()).hexdigest()
+def digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def observed(scores: NDArray[np.float64], reference: NDArray[np.float64], seed: int) -> Watch:
     watch = Watch()
     ordered = np.sort(reference).tolist()
-    for place, score in enumerate(scores.tolist()):
-        watch.observe(score, digest(seed, place), ordered)
+    for position, score in enumerate(scores.tolist()):
+        watch.observe(score, digest(seed, position), ordered)
     return watch
 
 
@@ -54,8 +54,8 @@ def test_the_reason_tells_what_changed_and_stays() -> None:
     assert watch.lapsed is not None
     assert ": lower, 0.300 in the middle instead of 0.600; calibrate anew" in watch.lapsed
     before = watch.lapsed
-    for place in range(200):
-        watch.observe(0.6, digest("more", place), sorted(reference))
+    for position in range(200):
+        watch.observe(0.6, digest("more", position), sorted(reference))
     assert watch.lapsed == before
 
 
@@ -72,8 +72,8 @@ def test_a_watch_survives_being_kept() -> None:
     chance = np.random.default_rng(0)
     reference = sorted(chance.normal(size=40).tolist())
     whole, parts = Watch(), Watch()
-    for place, score in enumerate(chance.normal(size=30).tolist()):
-        whole.observe(score, digest(place), reference)
-        parts.observe(score, digest(place), reference)
+    for position, score in enumerate(chance.normal(size=30).tolist()):
+        whole.observe(score, digest(position), reference)
+        parts.observe(score, digest(position), reference)
         parts = Watch.from_json(json.loads(json.dumps(parts.as_json())))
     assert parts == whole

@@ -27,9 +27,9 @@ ALL = ImageFilter()
 def lines(store: Store, wanted: ImageFilter = ALL, **more: Any) -> list[dict[str, Any]]:
     stream = io.StringIO()
     count = export(store, stream, ExportFormat.JSONL, wanted=wanted, **more)
-    found = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert len(found) == count
-    return found
+    records = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert len(records) == count
+    return records
 
 
 def stored(store: Store, root: Path) -> dict[str, np.ndarray]:
@@ -49,9 +49,9 @@ def test_all_three_formats_hold_the_same_and_vectors_to_the_last_bit(store: Stor
     set_caption(store, small / CAT, 'a "ginger" cat,\twith, commas; 猫')
     expected = stored(store, small)
     objects = lines(store, with_vectors=True)
-    assert [one["path"] for one in objects] == sorted(expected)
-    for one in objects:
-        assert np.array_equal(np.array(one["embeddings"]["hog"]["vector"], dtype=np.float32), expected[one["path"]])
+    assert [line["path"] for line in objects] == sorted(expected)
+    for line in objects:
+        assert np.array_equal(np.array(line["embeddings"]["hog"]["vector"], dtype=np.float32), expected[line["path"]])
     table = tmp_path / "out.csv"
     assert export(store, table, ExportFormat.CSV, wanted=ALL, with_vectors=True) == 6
     with table.open(encoding="utf-8", newline="") as file:
@@ -59,15 +59,15 @@ def test_all_three_formats_hold_the_same_and_vectors_to_the_last_bit(store: Stor
     columns = tmp_path / "out.parquet"
     assert export(store, columns, ExportFormat.PARQUET, wanted=ALL, with_vectors=True) == 6
     records = parquet.read_table(columns).to_pylist()
-    for one, row, record in zip(objects, rows, records, strict=True):
-        facts = {name: value for name, value in one.items() if name != "embeddings"}
-        assert {name: record[name] for name in facts} == facts
-        assert {name: row[name] for name in facts} == {
-            name: "" if value is None else str(value) for name, value in facts.items()
+    for line, row, record in zip(objects, rows, records, strict=True):
+        fields = {name: value for name, value in line.items() if name != "embeddings"}
+        assert {name: record[name] for name in fields} == fields
+        assert {name: row[name] for name in fields} == {
+            name: "" if value is None else str(value) for name, value in fields.items()
         }
-        assert record["hog_fingerprint"] == row["hog_fingerprint"] == one["embeddings"]["hog"]["fingerprint"]
-        assert np.array_equal(np.array(record["hog_vector"], dtype=np.float32), expected[one["path"]])
-        assert np.array_equal(np.array(json.loads(row["hog_vector"]), dtype=np.float32), expected[one["path"]])
+        assert record["hog_fingerprint"] == row["hog_fingerprint"] == line["embeddings"]["hog"]["fingerprint"]
+        assert np.array_equal(np.array(record["hog_vector"], dtype=np.float32), expected[line["path"]])
+        assert np.array_equal(np.array(json.loads(row["hog_vector"]), dtype=np.float32), expected[line["path"]])
     assert records[0]["caption"] == 'a "ginger" cat, with, commas; 猫'
     assert records[0]["caption_task"] == "by-hand"
 
@@ -93,9 +93,9 @@ def test_the_file_is_the_same_whatever_the_order_of_indexing(small: Path, tmp_pa
 
 def test_filters_and_images_that_no_backbone_has_seen(store: Store, small: Path) -> None:
     run_index(store, small)
-    assert [one["label"] for one in lines(store, ImageFilter(role=Role.QUERY))] == ["Unknown", "cat"]
+    assert [line["label"] for line in lines(store, ImageFilter(role=Role.QUERY))] == ["Unknown", "cat"]
     assert len(lines(store, ImageFilter(category="none"))) == 0
-    assert all("vector" not in one["embeddings"]["hog"] for one in lines(store))
+    assert all("vector" not in line["embeddings"]["hog"] for line in lines(store))
     (small / CAT).unlink()
     save_crop(small / "things/6.preprocessed/broken.png", "rocket")
     (small / "things/6.preprocessed/broken.png").write_bytes(b"broken")

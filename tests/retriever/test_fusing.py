@@ -42,9 +42,9 @@ def put(store: Store, name: str, means: np.ndarray, seed: int) -> None:
     vectors = normalise(
         means[[int(str(label)) for label in labels]] + chance.normal(size=(len(labels), means.shape[1]))
     )
-    facts = {"precision": "fp32", "source": name, "location": None, "signature": name}
+    properties = {"precision": "fp32", "source": name, "location": None, "signature": name}
     with store.writing() as editor:
-        row = editor.use_backbone(name=name, fingerprint=name, dimension=means.shape[1], **facts)  # type: ignore[arg-type]
+        row = editor.use_backbone(name=name, fingerprint=name, dimension=means.shape[1], **properties)  # type: ignore[arg-type]
         editor.put_embeddings(
             [Embedding(ids[sha], row.id, vector) for sha, vector in zip(hashes, vectors, strict=True)]
         )

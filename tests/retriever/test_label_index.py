@@ -108,7 +108,7 @@ def test_a_service_answers_after_any_change_as_one_that_has_just_begun(score: Sc
     seen.append(same())
     engine.close()
     assert not shot.exists()
-    scores = [one.decision.nearest.score for one in seen if one.decision.nearest]
+    scores = [answer.decision.nearest.score for answer in seen if answer.decision.nearest]
     assert len(set(np.round(scores, 6))) >= 3, "each change of the support set was seen"
 
 
@@ -121,9 +121,11 @@ def test_query_takes_the_backbone_and_the_score_that_calibration_found_best(near
     assert nearshot("index", "data", "--backbone", "lite0", "--backbone", "hog").status == 0
     [before] = nearshot("query", "data/things/6.preprocessed/a.png", "--json").objects
     assert (before["backbone"], before["score_by"], before["calibrated"]) == ("lite0", "prototype", False)
-    made = [one for one in nearshot("calibrate", "--json").objects if "threshold" in one]
-    assert len(made) == 8
-    assert all(one["calibrated"] for one in made)
+    calibrations = [
+        calibration for calibration in nearshot("calibrate", "--json").objects if "threshold" in calibration
+    ]
+    assert len(calibrations) == 8
+    assert all(calibration["calibrated"] for calibration in calibrations)
     printed = nearshot("calibrate").stdout
     [after] = nearshot("query", "data/things/6.preprocessed/a.png", "--json").objects
     assert f"things: `query` takes {after['backbone']} by {after['score_by']}: " in printed
@@ -137,8 +139,8 @@ def test_a_calibration_is_stale_where_a_stranger_that_its_model_knew_is_gone(nea
         save_crop(small / f"things/2.support-set/cat/shot{number + 3}.png", f"chelsea:{number + 3}")
         save_crop(small / f"things/2.support-set/coffee/shot{number + 3}.png", f"coffee:{number + 3}")
     nearshot("index", "data", "--backbone", "hog")
-    [made] = nearshot("calibrate", "--score", "lda", "--false-accept", "0.2", "--all", "--json").objects
-    assert made["strangers_in_model"] >= 3
+    [calibration] = nearshot("calibrate", "--score", "lda", "--false-accept", "0.2", "--all", "--json").objects
+    assert calibration["strangers_in_model"] >= 3
     query = ("query", small / "things/6.preprocessed/cat/a.png", "--score", "lda")
     assert nearshot(*query).stderr == ""
     for path in (small / "things/6.preprocessed/Unknown").iterdir():
@@ -158,5 +160,5 @@ def test_coverage_names_labels_where_calibration_tells_and_says_what_lacks(nears
     nearshot("calibrate", "--score", "max_sim", "--false-reject", "0.2", "--all")
     [answer] = nearshot(*query, "--json").objects
     assert answer["possible"]["coverage"] == 0.9
-    assert [one["label"] for one in answer["possible"]["labels"]] == ["cat"]
+    assert [candidate["label"] for candidate in answer["possible"]["labels"]] == ["cat"]
     assert "not ruled out at 0.9: cat (p " in nearshot(*query).stdout

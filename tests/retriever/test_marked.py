@@ -40,7 +40,7 @@ def test_a_mark_counts_for_more_than_a_label_and_can_be_taken_back(store: Store,
     save_crop(small / "things/6.preprocessed/new.png", "coffee:2")
     run_index(store, small)
     with store.reading() as catalog:
-        known = {path: one.id for path, one in catalog.known_images(1).items()}
+        known = {path: image.id for path, image in catalog.known_images(1).items()}
     assert len(lists(store)) == 2, "of an image that nobody labelled, nothing is known"
     new, cat = known["things/6.preprocessed/new.png"], known["things/6.preprocessed/cat/a.png"]
     mark_hits(store, new, [known["things/2.support-set/coffee/shot1.png"]], True)
@@ -93,7 +93,7 @@ def test_results_of_words_end_by_marks(nearshot: Run, small: Path) -> None:
         assert nearshot("mark", first, second, "--words", word, "--right").status == 0
         assert nearshot("mark", third, "--words", word, "--not").stdout.startswith("not right: ")
     kept = nearshot("search", "four", "--false", "0.25", "--json").objects
-    assert [one["path"] for one in kept] == [first, second]
+    assert [hit["path"] for hit in kept] == [first, second]
     printed = nearshot("search", "four", "--false", "0.25").stdout
     assert "at most 0.25 of the hits false on average, by 3 marked queries" in printed
     for word in words[:3]:

@@ -14,9 +14,9 @@ from nearshot.retriever.prediction_set import PredictionSet, SetSamples, predict
 
 def test_a_p_value_is_the_share_of_its_own_images_that_score_no_higher() -> None:
     samples = SetSamples({"a": [0.1 * n for n in range(1, 10)], "b": [0.5] * 9}, [0.2, 0.4])
-    made = prediction_set({"a": 0.35, "b": 0.49}, samples, 0.9)
-    assert made.labels == {"a": 0.4}, "all of b's own score higher: p 0.1, no more than 1 - 0.9"
-    assert made.none_of_these == pytest.approx(1 / 3)
+    predicted = prediction_set({"a": 0.35, "b": 0.49}, samples, 0.9)
+    assert predicted.labels == {"a": 0.4}, "all of b's own score higher: p 0.1, no more than 1 - 0.9"
+    assert predicted.none_of_these == pytest.approx(1 / 3)
     assert prediction_set({"a": 0.05, "b": 0.4}, samples, 0.9).labels == {}
     assert prediction_set({"a": 1.0, "b": 0.5}, samples, 0.9).labels == {"a": 1.0, "b": 1.0}
     assert prediction_set({"a": 1.0}, SetSamples({"a": [0.5] * 9}, []), 0.9).none_of_these is None
@@ -42,8 +42,8 @@ def test_the_true_label_is_in_the_set_as_often_as_promised_for_each_label(images
             for name, centre in zip("ab", centres, strict=True)
         }
         for label, (name, centre) in enumerate(zip("ab", centres, strict=True)):
-            made = prediction_set({name: float(chance.normal(centre, 0.1))}, SetSamples(own, []), 0.9)
-            held[label] += name in made.labels
+            predicted = prediction_set({name: float(chance.normal(centre, 0.1))}, SetSamples(own, []), 0.9)
+            held[label] += name in predicted.labels
     spread = 3 * np.sqrt(0.9 * 0.1 / 1000)
     assert (held / 1000 >= 0.9 - spread).all()
     assert (held / 1000 <= 0.9 + 1 / (images + 1) + spread).all()
@@ -58,11 +58,11 @@ def test_more_coverage_never_rules_out_more(
     scores: dict[str, float], own: dict[str, list[float]], coverage: float
 ) -> None:
     samples = SetSamples.from_json(json.loads(json.dumps(SetSamples(own, [0.5]).as_json())))
-    less, more = (set(prediction_set(scores, samples, one).labels) for one in (coverage, 0.95))
+    less, more = (set(prediction_set(scores, samples, level).labels) for level in (coverage, 0.95))
     judged_alike = all(len(images) >= 19 or len(images) < 1 for images in own.values())
     assert less <= more or not judged_alike
 
 
 def test_the_json_names_what_it_holds() -> None:
-    made = PredictionSet(0.9, {"a": 0.51234}, None)
-    assert made.as_json() == {"coverage": 0.9, "labels": [{"label": "a", "p": 0.5123}], "none_of_these": None}
+    predicted = PredictionSet(0.9, {"a": 0.51234}, None)
+    assert predicted.as_json() == {"coverage": 0.9, "labels": [{"label": "a", "p": 0.5123}], "none_of_these": None}

@@ -9,18 +9,14 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nearshot.indexer.captions import set_caption
 from nearshot.indexer.options import IndexOptions
-from nearshot.retriever.fusion import fuse
 from nearshot.retriever.search import Found, Results, SearchOptions, search
 from nearshot.schema.captions import ImageFilter
 from nearshot.schema.errors import UsageError, WeightsError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Mode, Role
-from nearshot.vectors.normalise import normalise
 from tests.conftest import HOG, run_index
 
 COFFEE = "things/2.support-set/coffee/shot1.png"
@@ -30,8 +26,8 @@ def find(store: Store, words: str, mode: Mode = Mode.AUTO, **more: object) -> Re
     return search(store, words, SearchOptions(mode=mode, device="cpu", **more))  # type: ignore[arg-type]
 
 
-def names(found: list[Found]) -> list[str]:
-    return [str(Path(one.image.path).relative_to(Path(one.image.path).parents[3])) for one in found]
+def names(hits: list[Found]) -> list[str]:
+    return [str(Path(hit.image.path).relative_to(Path(hit.image.path).parents[3])) for hit in hits]
 
 
 @pytest.fixture
@@ -64,10 +60,10 @@ def test_images_are_ranked_as_the_librarys_own_text_tower_ranks_them(
     for words in ("a cup of coffee", "a galaxy far away"):
         results = find(words_store, words, Mode.IMAGE)
         own = own_ranking(small, weights, words)
-        assert [one.image.path for one in results.found] == sorted(own, key=lambda path: -own[path])
-        assert [one.score for one in results.found] == pytest.approx(sorted(own.values(), reverse=True), abs=1e-5)
-        assert [one.ranks for one in results.found] == [{Mode.IMAGE: rank} for rank in range(1, 7)]
-        assert {one.image.role for one in results.found} == set(Role)
+        assert [hit.image.path for hit in results.found] == sorted(own, key=lambda path: -own[path])
+        assert [hit.score for hit in results.found] == pytest.approx(sorted(own.values(), reverse=True), abs=1e-5)
+        assert [hit.ranks for hit in results.found] == [{Mode.IMAGE: rank} for rank in range(1, 7)]
+        assert {hit.image.role for hit in results.found} == set(Role)
 
 
 def test_the_filters_hold_for_images_however_far_down_they_are(words_store: Store) -> None:
@@ -79,24 +75,24 @@ def test_the_filters_hold_for_images_however_far_down_they_are(words_store: Stor
         ImageFilter(category="things", label="coffee"),
     ):
         kept = [
-            one.image.path
-            for one in everything
-            if wanted.label in (None, one.image.label) and wanted.role in (None, one.image.role)
+            hit.image.path
+            for hit in everything
+            if wanted.label in (None, hit.image.label) and wanted.role in (None, hit.image.role)
         ]
         assert kept
         for limit in (1, 20):
-            found = find(words_store, "noise", Mode.IMAGE, wanted=wanted, limit=limit).found
-            assert [one.image.path for one in found] == kept[:limit]
+            hits = find(words_store, "noise", Mode.IMAGE, wanted=wanted, limit=limit).found
+            assert [hit.image.path for hit in hits] == kept[:limit]
 
 
 def test_hybrid_is_the_reciprocal_rank_fusion_of_the_two(words_store: Store, small: Path) -> None:
     set_caption(words_store, small / COFFEE, "a cup of coffee")
-    by_image = [one.image.path for one in find(words_store, "coffee", Mode.IMAGE).found]
+    by_image = [hit.image.path for hit in find(words_store, "coffee", Mode.IMAGE).found]
     results = find(words_store, "coffee", Mode.HYBRID)
     expected = {path: 1 / (60 + rank) for rank, path in enumerate(by_image, start=1)}
     expected[str(small / COFFEE)] += 1 / 61
-    assert [one.image.path for one in results.found] == sorted(expected, key=lambda path: (-expected[path], path))
-    best = next(one for one in results.found if one.image.path == str(small / COFFEE))
+    assert [hit.image.path for hit in results.found] == sorted(expected, key=lambda path: (-expected[path], path))
+    best = next(hit for hit in results.found if hit.image.path == str(small / COFFEE))
     assert best.ranks == {Mode.CAPTIONS: 1, Mode.IMAGE: by_image.index(str(small / COFFEE)) + 1}
     assert (best.caption, best.snippet) == ("a cup of coffee", "a cup of [coffee]")
 
@@ -137,38 +133,5 @@ def test_without_a_text_encoder_auto_searches_captions_and_image_is_refused(stor
 def test_operators_are_for_captions_and_plain_words_for_images(words_store: Store) -> None:
     plain = find(words_store, "red cup", Mode.IMAGE).found
     decorated = find(words_store, '"red" AND cup* NOT dog', Mode.IMAGE).found
-    assert [one.score for one in plain] == [one.score for one in decorated]
+    assert [hit.score for hit in plain] == [hit.score for hit in decorated]
     assert find(words_store, '" * "', Mode.IMAGE).found == []
-
-
-@given(
-    st.lists(st.permutations(range(6)), min_size=1, max_size=3),
-    st.integers(0, 5),
-)
-def test_what_leads_every_ranking_leads_their_fusion(rankings: list[list[int]], leader: int) -> None:
-    led = [[leader, *(thing for thing in ranking if thing != leader)] for ranking in rankings]
-    fused = fuse((ranking, 1.0) for ranking in led)
-    assert max(fused, key=lambda thing: fused[thing]) == leader
-    assert fused[leader] == pytest.approx(len(led) / 61)
-    assert set(fused) == set(range(6))
-
-
-def test_a_ranking_of_no_weight_changes_nothing() -> None:
-    alone = fuse([(["a", "b"], 1.0)])
-    assert fuse([(["a", "b"], 1.0), (["b", "a"], 0.0)]) == alone
-
-
-def test_words_have_unit_vectors_and_long_ones_are_cut(weights: Path) -> None:
-    from nearshot.backbones.protocol import TextEncoder
-    from nearshot.backbones.resolve import resolve
-    from nearshot.backbones.spec import parse_spec
-
-    clip = resolve(parse_spec("clip"), weights=weights).load("cpu")
-    assert isinstance(clip, TextEncoder)
-    both = clip.encode_text(["a cat", "word " * 500])
-    assert both.shape == (2, 16)
-    assert both.dtype == np.float32
-    assert np.allclose(clip.encode_text(["a cat"]), both[:1], atol=1e-6)
-    assert np.allclose(np.linalg.norm(normalise(both), axis=1), 1)
-    resnet50 = resolve(parse_spec("resnet50"), weights=weights).load("cpu")
-    assert not isinstance(resnet50, TextEncoder)

@@ -16,17 +16,17 @@ def marked(*hits: tuple[float, bool]) -> MarkedList:
 
 def drawn(chance: np.random.Generator, lists: int) -> list[MarkedList]:
     """Lists of 20 hits, right with a chance that grows with the score; one query in twelve shows nothing known."""
-    made = []
+    marked_lists = []
     for _ in range(lists):
         scores = np.sort(chance.beta(4, 2, 20))[::-1]
         right = (chance.random(20) < scores**1.5) & (chance.random() > 1 / 12)
-        made.append(MarkedList(scores, right))
-    return made
+        marked_lists.append(MarkedList(scores, right))
+    return marked_lists
 
 
-def false_share(one: MarkedList, stop: Stop) -> float:
-    listed = np.array([stop.keeps(score) for score in one.scores])
-    return float(np.mean(~one.right[listed])) if listed.any() else 0.0
+def false_share(marked_list: MarkedList, stop: Stop) -> float:
+    listed = np.array([stop.keeps(score) for score in marked_list.scores])
+    return float(np.mean(~marked_list.right[listed])) if listed.any() else 0.0
 
 
 @pytest.mark.parametrize(("rate", "lists"), [(0.2, 10), (0.2, 60), (0.3, 40), (0.1, 100)])
@@ -36,7 +36,7 @@ def test_the_share_of_false_hits_is_kept_on_average(rate: float, lists: int) -> 
     for _ in range(400):
         stop = find_stop(drawn(chance, lists), rate, limit=20)
         assert stop.least is not None
-        shares.append(np.mean([false_share(one, stop) for one in drawn(chance, 20)]))
+        shares.append(np.mean([false_share(marked_list, stop) for marked_list in drawn(chance, 20)]))
     mean, error = np.mean(shares), np.std(shares) / math.sqrt(len(shares))
     assert mean <= rate + 3 * error
     assert lists < 60 or mean > 0.3 * rate, "a bound that lists next to nothing helps nobody"

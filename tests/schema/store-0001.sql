@@ -89,7 +89,7 @@ CREATE TABLE roots (
 	PRIMARY KEY (id), 
 	UNIQUE (path)
 );
-INSERT INTO "roots" VALUES(1,'/frozen/data');
+INSERT INTO "roots" VALUES(1,'/data');
 CREATE TABLE runs (
 	id INTEGER NOT NULL, 
 	root_id INTEGER NOT NULL, 

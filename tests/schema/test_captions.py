@@ -30,11 +30,18 @@ def write(store: Store, texts: Mapping[int, str]) -> None:
     with store.writing() as editor:
         root = editor.add_root("/data")
         stamp = {"size": 1, "revision": editor.stamp}
-        place = {"root_id": root, "category": "things", "role": "query", "mtime_ns": 1, "ctime_ns": 1, "present": True}
+        columns = {
+            "root_id": root,
+            "category": "things",
+            "role": "query",
+            "mtime_ns": 1,
+            "ctime_ns": 1,
+            "present": True,
+        }
         for number in texts:
             content = {"id": number, "sha256": f"{number:064}", "width": 1, "height": 1, "format": "PNG", **stamp}
             editor.connection.execute(insert(tables.contents), content)
-            image = {"id": number, "path": f"{number:04}.png", "content_id": number, **place, **stamp}
+            image = {"id": number, "path": f"{number:04}.png", "content_id": number, **columns, **stamp}
             editor.connection.execute(insert(tables.images), image)
         put_captions(editor, texts.items(), task="caption", fingerprint=None, created="now")
 
@@ -71,9 +78,9 @@ def test_among_very_many_captions_the_ranking_is_okapi_without_weights_of_words(
     occurrences, words = {1: 1, 2: 2, 3: 2, 5: 3}, {1: 2, 2: 11, 3: 11, 5: 4}
     mean = sum(words.values()) / len(words)
     expected = {number: okapi(occurrences[number], words[number], mean) for number in words}
-    found = find(store, "cats")
-    assert {hit.image_id: -hit.rank for hit in found} == pytest.approx(expected)
-    assert [hit.image_id for hit in found] == sorted(expected, key=lambda number: (-expected[number], number))
+    hits = find(store, "cats")
+    assert {hit.image_id: -hit.rank for hit in hits} == pytest.approx(expected)
+    assert [hit.image_id for hit in hits] == sorted(expected, key=lambda number: (-expected[number], number))
 
 
 def test_a_word_in_most_captions_weighs_nothing_in_a_small_store(store: Store) -> None:
@@ -83,8 +90,8 @@ def test_a_word_in_most_captions_weighs_nothing_in_a_small_store(store: Store) -
 
 def test_of_very_many_matches_the_shortest_are_ranked_and_each_has_its_snippet(store: Store) -> None:
     write(store, {n: "cat " * (n % 50 + 1) + f"number {n}" for n in range(1, 401)})
-    found = find(store, "cat", limit=30)
-    assert len(found) == 30
-    assert all(hit.text.count(" ") <= 27 for hit in found), "200 of 400 captions have up to 25 cats"
-    assert all("[cat]" in hit.snippet for hit in found)
+    hits = find(store, "cat", limit=30)
+    assert len(hits) == 30
+    assert all(hit.text.count(" ") <= 27 for hit in hits), "200 of 400 captions have up to 25 cats"
+    assert all("[cat]" in hit.snippet for hit in hits)
     assert len(find(store, "cat", limit=300)) == 300

@@ -21,7 +21,7 @@ SUPPORT, QUERY = Role.SUPPORT, Role.QUERY
 
 
 @pytest.mark.parametrize(
-    ("path", "place"),
+    ("path", "expected"),
     [
         ("cats/2.support-set/shot1.jpg", Place("cats", SUPPORT, "cats", "shot1")),
         ("cats/2.support-set/shot12/left/a.png", Place("cats", SUPPORT, "cats", "shot12")),
@@ -43,8 +43,8 @@ SUPPORT, QUERY = Role.SUPPORT, Role.QUERY
         ("cats/2.support-set/Unknown/shot1.png", RESERVED_LABEL),
     ],
 )
-def test_every_path_has_a_place_or_breaks_a_rule(path: str, place: Place | str) -> None:
-    assert place_file(path.split("/")) == place
+def test_every_path_has_a_place_or_breaks_a_rule(path: str, expected: Place | str) -> None:
+    assert place_file(path.split("/")) == expected
 
 
 @pytest.mark.parametrize(

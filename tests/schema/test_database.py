@@ -20,6 +20,8 @@ from nearshot.schema.database import HEAD, Database
 from nearshot.schema.errors import StoreError
 from nearshot.schema.store import DATABASE_FILE, Store
 from nearshot.schema.words import match_expression
+from tests.conftest import SMALL, run_index
+from tests.schema.freeze import thaw
 
 
 def scripts() -> ScriptDirectory:
@@ -56,27 +58,57 @@ def test_a_store_from_a_newer_version_is_refused_and_left_alone(store: Store) ->
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
 
 
-def test_a_store_of_the_first_revision_is_upgraded_and_keeps_everything(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / DATABASE_FILE) as connection:
-        connection.executescript((Path(__file__).parent / "store-0001.sql").read_text())
-        before = {
-            name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in ("images", "embeddings", "runs")
+REVISIONS = sorted(script.revision for script in scripts().walk_revisions())
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_store_of_every_revision_is_upgraded_and_keeps_every_row(revision: str, tmp_path: Path) -> None:
+    """`tests/schema/freeze.py` says how a store is frozen."""
+    file = thaw(revision, tmp_path)
+    before = rows_of(file)
+    assert all(before.values()) or revision == "0001", "a row in every table"
+    Store(tmp_path).close()
+    after = rows_of(file)
+    assert after.pop("alembic_version") == [(HEAD,)]
+    del before["alembic_version"]
+    assert {name: after[name] for name in before} == before
+    engine = sa.create_engine(f"sqlite:///{file}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"include_object": is_ours})
+        assert compare_metadata(context, tables.metadata) == []
+    engine.dispose()
+
+
+def rows_of(file: Path) -> dict[str, list[tuple[object, ...]]]:
+    """The rows of every table but SQLite's own."""
+    with sqlite3.connect(file) as connection:
+        query = (
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name NOT LIKE '%fts%'"
+        )
+        return {
+            name: connection.execute(f"SELECT {', '.join(columns(connection, name))} FROM {name}").fetchall()
+            for (name,) in connection.execute(query).fetchall()
         }
+
+
+def columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    """The columns that hold something of their own; generated ones do not."""
+    return [f'"{name}"' for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_an_upgraded_store_goes_on_as_if_it_had_always_been_new(revision: str, tmp_path: Path, small: Path) -> None:
+    thaw(revision, tmp_path, small)
     with Store(tmp_path) as store:
+        run_index(store, small)
+        assert all(finding.repaired for finding in verify(store, repair=True)), "the snapshots were not frozen"
+        assert list(verify(store)) == []
         with store.reading() as catalog:
-            shown = catalog.shown([1, 2, 3, 4, 5, 6])
-            assert {image.label for image in shown.values()} == {"cat", "coffee", "Unknown"}
-            assert catalog.count_vectors(1, 1, ["things"]) == 6
-        assert list(verify(store)) != [], "the data directory of the frozen store is not there"
-    with sqlite3.connect(tmp_path / DATABASE_FILE) as connection:
-        after = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in before}
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (HEAD,)
-    assert after == before
+            assert sum(image.present for image in catalog.known_images(1).values()) == len(SMALL)
 
 
 def test_captions_of_the_second_revision_are_found_after_the_upgrade_and_can_be_changed(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / DATABASE_FILE) as connection:
-        connection.executescript((Path(__file__).parent / "store-0002.sql").read_text())
+    with sqlite3.connect(thaw("0002", tmp_path)) as connection:
         before = connection.execute("SELECT id, content_id, task, text FROM captions").fetchall()
     with Store(tmp_path) as store:
         with store.writing() as editor:
@@ -84,16 +116,16 @@ def test_captions_of_the_second_revision_are_found_after_the_upgrade_and_can_be_
         with store.reading() as catalog:
             rows = catalog.connection.execute(sa.text("SELECT id, content_id, task, text FROM captions"))
             assert [tuple(row) for row in rows] == before
-        assert [hit.text for hit in found(store, "cats")] == ["a ginger cat, 红色的猫"]
-        assert [hit.text for hit in found(store, "红色")] == ["a ginger cat, 红色的猫"]
+        assert [hit.text for hit in captions(store, "cats")] == ["a ginger cat, 红色的猫"]
+        assert [hit.text for hit in captions(store, "红色")] == ["a ginger cat, 红色的猫"]
         with store.writing() as editor:
             put_captions(editor, [(3, "a mug"), (4, "a cup")], task="caption", fingerprint=None, created="now")
-        assert [hit.text for hit in found(store, "coffee OR mug OR cup")] == ["a mug", "a cup"]
+        assert [hit.text for hit in captions(store, "coffee OR mug OR cup")] == ["a mug", "a cup"]
         with store.writing() as editor:
             assert full_text_problem(editor) is None
 
 
-def found(store: Store, words: str) -> list[CaptionHit]:
+def captions(store: Store, words: str) -> list[CaptionHit]:
     match = match_expression(words)
     assert match is not None
     with store.reading() as catalog:

@@ -23,12 +23,14 @@ CAPTIONS = {
 
 @pytest.fixture(scope="module")
 def index() -> sqlite3.Connection:
-    made = sqlite3.connect(":memory:")
-    made.execute("CREATE VIRTUAL TABLE f USING fts5(text, bigrams, tokenize = 'porter unicode61 remove_diacritics 2')")
-    made.executemany(
+    connection = sqlite3.connect(":memory:")
+    connection.execute(
+        "CREATE VIRTUAL TABLE f USING fts5(text, bigrams, tokenize = 'porter unicode61 remove_diacritics 2')"
+    )
+    connection.executemany(
         "INSERT INTO f(rowid, text, bigrams) VALUES (?, ?, ?)", [(i, t, bigrams(t)) for i, t in CAPTIONS.items()]
     )
-    return made
+    return connection
 
 
 def find(index: sqlite3.Connection, query: str) -> set[int]:
@@ -39,7 +41,7 @@ def find(index: sqlite3.Connection, query: str) -> set[int]:
 
 
 @pytest.mark.parametrize(
-    ("query", "found"),
+    ("query", "expected"),
     [
         ("car", {1, 2, 7}),
         ("cars red", {1, 2}),
@@ -71,8 +73,8 @@ def find(index: sqlite3.Connection, query: str) -> set[int]:
         ('"red car', {1}),
     ],
 )
-def test_queries_find_what_they_mean(index: sqlite3.Connection, query: str, found: set[int]) -> None:
-    assert find(index, query) == found
+def test_queries_find_what_they_mean(index: sqlite3.Connection, query: str, expected: set[int]) -> None:
+    assert find(index, query) == expected
 
 
 @given(

@@ -35,9 +35,9 @@ def upload(image: Path) -> bytes:
 def problem(response: Any, status: int) -> str:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
-    facts = response.json()
-    assert facts["status"] == status
-    return str(facts["detail"])
+    details = response.json()
+    assert details["status"] == status
+    return str(details["detail"])
 
 
 class Gate:

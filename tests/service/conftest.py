@@ -28,9 +28,9 @@ HERE = "http://127.0.0.1"
 def engine(store: Store, small: Path) -> Engine:
     """An engine with `hog` over the small data set."""
     run_index(store, small)
-    made = Engine(store, Settings(), Metrics())
-    made.load()
-    return made
+    hog_engine = Engine(store, Settings(), Metrics())
+    hog_engine.load()
+    return hog_engine
 
 
 @pytest.fixture

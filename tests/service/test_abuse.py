@@ -82,8 +82,8 @@ def test_ten_thousand_malformed_uploads_are_each_a_4xx_with_a_reason_and_memory_
             headers, body = malformed(chance, whole)
             connection.request("POST", "/v1/query", body, headers)
             response = connection.getresponse()
-            facts = json.loads(response.read())
-            assert facts["detail"], facts
+            details = json.loads(response.read())
+            assert details["detail"], details
             told[response.status] += 1
         connection.close()
         return told

@@ -35,8 +35,8 @@ class Slow:
     def encode(self, batch: Sequence[Prepared]) -> Vector:
         self.entered.set()
         self.may_go.wait(10)
-        self.batches.append([float(one[0]) for one in batch])
-        if any(one[0] < 0 for one in batch):
+        self.batches.append([float(pixels[0]) for pixels in batch])
+        if any(pixels[0] < 0 for pixels in batch):
             raise RuntimeError("negative")
         return np.array(batch, dtype=np.float32) * 2
 
@@ -51,17 +51,17 @@ def hold(batcher: Batcher, slow: Slow, number: float = 0.0) -> Future[Vector]:
 
 @pytest.fixture
 def batcher() -> Iterator[Batcher]:
-    made = Batcher(capacity=8, gather=0.01)
-    yield made
-    made.close()
+    quick_batcher = Batcher(capacity=8, gather=0.01)
+    yield quick_batcher
+    quick_batcher.close()
 
 
 @pytest.fixture
 def patient() -> Iterator[Batcher]:
     """A batcher that gathers for five seconds, where it has somebody to wait for."""
-    made = Batcher(capacity=8, gather=5.0)
-    yield made
-    made.close()
+    patient_batcher = Batcher(capacity=8, gather=5.0)
+    yield patient_batcher
+    patient_batcher.close()
 
 
 def test_what_waits_while_a_forward_pass_runs_is_encoded_together(batcher: Batcher) -> None:
@@ -69,7 +69,7 @@ def test_what_waits_while_a_forward_pass_runs_is_encoded_together(batcher: Batch
     first = hold(batcher, slow, 0.0)
     rest = [batcher.submit(slow, np.array([float(n)])) for n in range(1, 7)]
     slow.may_go.set()
-    assert [float(one.result(5)[0, 0]) for one in (first, *rest)] == [0, 2, 4, 6, 8, 10, 12]
+    assert [float(future.result(5)[0, 0]) for future in (first, *rest)] == [0, 2, 4, 6, 8, 10, 12]
     assert slow.batches == [[0], [1, 2, 3, 4], [5, 6]]
 
 
@@ -155,20 +155,20 @@ def test_a_client_that_is_alone_waits_for_nobody() -> None:
 
 
 def test_backbones_do_not_mix(batcher: Batcher) -> None:
-    one, other = Slow("one"), Slow("other")
-    held = hold(batcher, one, 0.0)
-    waiting = [batcher.submit((one, other)[n % 2], np.array([float(n)])) for n in range(1, 5)]
-    one.may_go.set()
+    slow, other = Slow("one"), Slow("other")
+    held = hold(batcher, slow, 0.0)
+    waiting = [batcher.submit((slow, other)[n % 2], np.array([float(n)])) for n in range(1, 5)]
+    slow.may_go.set()
     for future in (held, *waiting):
         future.result(5)
-    assert (one.batches, other.batches) == ([[0], [2, 4]], [[1, 3]])
+    assert (slow.batches, other.batches) == ([[0], [2, 4]], [[1, 3]])
 
 
 def test_nobody_waits_for_an_image_of_another_backbone(patient: Batcher) -> None:
-    one, other = Slow("one"), Slow("other")
+    slow, other = Slow("one"), Slow("other")
     with patient.arrival(other):
         started = time.monotonic()
-        patient.submit(one, np.array([1.0])).result(5)
+        patient.submit(slow, np.array([1.0])).result(5)
         assert time.monotonic() - started < 2, "it may gather for 5 seconds, and had nobody to wait for"
 
 
@@ -215,7 +215,7 @@ def test_what_was_submitted_before_the_end_is_finished() -> None:
     batcher, slow = Batcher(capacity=8, gather=0.0), Slow()
     futures = [batcher.submit(slow, np.array([float(n)])) for n in range(10)]
     batcher.close()
-    assert [float(one.result(0)[0, 0]) for one in futures] == [2.0 * n for n in range(10)]
+    assert [float(future.result(0)[0, 0]) for future in futures] == [2.0 * n for n in range(10)]
     with pytest.raises(FullError, match="shutting down"):
         batcher.submit(slow, np.array([1.0]))
 

@@ -1,4 +1,4 @@
-"""The intake holds no more than it was told to, and counts what it holds."""
+"""They hold no more than it was told to, and counts what it holds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from collections.abc import Iterable
 
 import pytest
 from starlette.exceptions import HTTPException
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Send
+from starlette.types import Scope as Connection
 
 from nearshot.service.body_limits import BodyLimits
 
 pytestmark = pytest.mark.anyio
+
+
+async def nobody(_connection: Connection, _receive: Receive, _send: Send) -> None:
+    """An application that answers nothing."""
 
 
 def sends(sizes: Iterable[int]) -> Receive:
@@ -28,27 +33,27 @@ def sends(sizes: Iterable[int]) -> Receive:
 
 
 async def test_a_body_beyond_what_all_may_hold_is_told_to_come_again_until_another_is_answered() -> None:
-    intake = BodyLimits(seconds=10, largest=100, capacity=100)
-    with intake.body(sends([60, 30])) as first, intake.body(sends([20])) as second:
+    limits = BodyLimits(nobody, seconds=10, largest=100, capacity=100)
+    with limits.body(sends([60, 30])) as first, limits.body(sends([20])) as second:
         await first()
         await first()
         with pytest.raises(HTTPException) as refused:
             await second()
     assert (refused.value.status_code, refused.value.headers) == (503, {"Retry-After": "1"})
-    with intake.body(sends([90])) as third:
+    with limits.body(sends([90])) as third:
         assert len((await third())["body"]) == 90
 
 
 async def test_a_body_that_is_alone_is_told_of_no_others() -> None:
-    with BodyLimits(seconds=10, largest=120, capacity=100).body(sends([60, 60])) as alone:
+    with BodyLimits(nobody, seconds=10, largest=120, capacity=100).body(sends([60, 60])) as alone:
         await alone()
         assert len((await alone())["body"]) == 60
 
 
 @pytest.mark.parametrize(("announced", "reads"), [(0, 2), (3 << 19, 2), ((3 << 19) + 1, 0)])
 async def test_a_body_that_is_too_large_is_refused_as_soon_as_that_is_known(announced: int, reads: int) -> None:
-    intake = BodyLimits(seconds=10, largest=3 << 19, capacity=1 << 30)
-    with intake.body(sends([3 << 18] * 3), announced=announced) as large:
+    limits = BodyLimits(nobody, seconds=10, largest=3 << 19, capacity=1 << 30)
+    with limits.body(sends([3 << 18] * 3), announced=announced) as large:
         for _ in range(reads):
             await large()
         with pytest.raises(HTTPException, match=r"a request may have 1\.5 MiB at most") as refused:
@@ -57,7 +62,7 @@ async def test_a_body_that_is_too_large_is_refused_as_soon_as_that_is_known(anno
 
 
 async def test_a_body_that_stops_coming_is_ended() -> None:
-    with BodyLimits(seconds=0.2, largest=100, capacity=100).body(sends([1])) as slow:
+    with BodyLimits(nobody, seconds=0.2, largest=100, capacity=100).body(sends([1])) as slow:
         await slow()
         with pytest.raises(HTTPException) as refused:
             await slow()
@@ -72,6 +77,6 @@ async def test_what_comes_after_the_body_may_take_its_time() -> None:
             await asyncio.sleep(0.3)
         return said.pop(0)
 
-    with BodyLimits(seconds=0.1, largest=100, capacity=100).body(receive) as bounded:
+    with BodyLimits(nobody, seconds=0.1, largest=100, capacity=100).body(receive) as bounded:
         await bounded()
         assert (await bounded())["type"] == "http.disconnect"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fastapi.responses import JSONResponse
 
-from nearshot.service.keys import Scope, add_key
+from nearshot.service.keys import Access, add_key
 from tests.conftest import Outcome, save_crop
 from tests.service.conftest import running
 from tests.service.test_serve import Served
@@ -74,7 +74,7 @@ def test_a_service_that_does_not_answer_or_wants_a_key_is_a_clear_error(
         1,
         f"nearshot: http://127.0.0.1:{port} does not answer as a service of nearshot: 404 Not Found\n",
     )
-    secret = add_key(tmp_path / "keys.json", "me", [Scope.READ])
+    secret = add_key(tmp_path / "keys.json", "me", [Access.READ])
     keyed = Served(tmp_path / ".nearshot", "--api-keys", str(tmp_path / "keys.json"))
     asked = nearshot("query", image, "--server", keyed.url)
     assert (asked.status, "put it into NEARSHOT_API_KEY" in asked.stderr) == (2, True)

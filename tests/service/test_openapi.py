@@ -44,7 +44,7 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 
 
 def test_whatever_is_asked_the_answer_is_as_described(described: BaseSchema) -> None:
-    operations = [found.ok() for found in described.get_all_operations() if isinstance(found, Ok)]
+    operations = [parsed.ok() for parsed in described.get_all_operations() if isinstance(parsed, Ok)]
     assert len(operations) >= 18
     modes = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
     asked: Counter[str] = Counter()

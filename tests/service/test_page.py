@@ -231,7 +231,10 @@ def test_an_answer_that_comes_late_does_not_take_the_place_of_a_later_one(page: 
     listed = page.locator("#images li").all_inner_texts()
     assert listed
     assert all("(query)" in words for words in listed)
-    shares = [round(100 * served.get(f"/v1/map?category=things&backbone={one}")["explained"]) for one in (first, last)]
+    shares = [
+        round(100 * served.get(f"/v1/map?category=things&backbone={backbone}")["explained"])
+        for backbone in (first, last)
+    ]
     assert shares[0] != shares[1]
     expect(page.locator("#map-status")).to_contain_text(f"the plane holds {shares[1]} %")
 
@@ -322,8 +325,8 @@ def test_axe_finds_no_fault_on_any_view_on_phone_and_desktop_light_and_dark(
     for view in ("Query", "Search", "Browse", "Map", "Report"):
         page.get_by_role("link", name=view, exact=True).click()
         page.wait_for_timeout(200)
-        found = Axe().run(page)
-        assert found.violations_count == 0, found.generate_report()
+        audit = Axe().run(page)
+        assert audit.violations_count == 0, audit.generate_report()
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{view} scrolls sideways"
 
 
@@ -367,6 +370,8 @@ def test_the_picture_in_the_readme_shows_this_page(browser: Browser, tmp_path: P
     assert now.width == shown.width
     assert abs(now.height - shown.height) < 60
     small = (50, 60)
-    differences = np.abs(np.subtract(*(np.asarray(one.resize(small), dtype=float) for one in (now, shown))))
+    differences = np.abs(
+        np.subtract(*(np.asarray(screenshot.resize(small), dtype=float) for screenshot in (now, shown)))
+    )
     bands = differences.reshape(12, 5, 50).mean(axis=(1, 2))  # so that no part of the page can vanish among the rest
     assert bands.max() < 3, "run this test with NEARSHOT_PICTURES=1, look at docs/page.png, and commit it"

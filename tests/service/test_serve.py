@@ -33,12 +33,12 @@ class Served:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.line = self.process.stdout.readline()
-        found = re.search(r"http://\S+?(?=/ )", self.line)
-        assert found, f"{self.line}{self.process.communicate()[1]}"
-        self.url = found[0]
+        match = re.search(r"http://\S+?(?=/ )", self.line)
+        assert match, f"{self.line}{self.process.communicate()[1]}"
+        self.url = match[0]
 
-    def get(self, place: str) -> Any:
-        with urllib.request.urlopen(self.url + place, timeout=20) as response:
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.url + path, timeout=20) as response:
             return json.loads(response.read())
 
     def ask(self, image: Path, **parameters: Any) -> Any:

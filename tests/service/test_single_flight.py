@@ -40,53 +40,53 @@ def drawings(stopping: threading.Event | None = None) -> SingleFlight:
 
 
 async def test_all_who_ask_meanwhile_have_the_same_and_whoever_asks_later_a_new_one(slow: Drawn) -> None:
-    made = drawings()
-    asking = [asyncio.create_task(made.get("report", slow.draw)) for _ in range(5)]
-    other = await made.get("map", lambda: "a map")
+    flights = drawings()
+    asking = [asyncio.create_task(flights.get("report", slow.draw)) for _ in range(5)]
+    other = await flights.get("map", lambda: "a map")
     slow.may_end.set()
     assert (await asyncio.gather(*asking), other) == ([1] * 5, "a map"), "five reports took one thread of two"
-    assert await made.get("report", slow.draw) == 2
+    assert await flights.get("report", slow.draw) == 2
 
 
 async def test_one_that_is_late_is_had_by_whoever_comes_again(slow: Drawn) -> None:
-    made = drawings()
+    flights = drawings()
     for _ in range(2):
         with pytest.raises(TimeoutError):
-            await made.get("report", slow.draw)
-    assert made.busy
+            await flights.get("report", slow.draw)
+    assert flights.busy
     slow.may_end.set()
-    while made.busy:
+    while flights.busy:
         await asyncio.sleep(0.01)
-    assert await made.get("report", slow.draw) == 1, "whatever became of the store since"
+    assert await flights.get("report", slow.draw) == 1, "whatever became of the store since"
 
 
 async def test_one_that_nobody_comes_for_is_forgotten(slow: Drawn) -> None:
-    made = drawings()
+    flights = drawings()
     with pytest.raises(TimeoutError):
-        await made.get("report", slow.draw)
+        await flights.get("report", slow.draw)
     slow.may_end.set()
     await asyncio.sleep(SECONDS * 2)
-    assert await made.get("report", slow.draw) == 2
+    assert await flights.get("report", slow.draw) == 2
 
 
 async def test_what_fails_tells_its_reason_and_is_tried_again() -> None:
-    made = drawings()
+    flights = drawings()
 
     def fail() -> None:
         raise UsageError("no such category")
 
     with pytest.raises(UsageError, match="no such category"):
-        await made.get("map", fail)
-    assert await made.get("map", lambda: "a map") == "a map"
+        await flights.get("map", fail)
+    assert await flights.get("map", lambda: "a map") == "a map"
 
 
 async def test_when_the_service_ends_nobody_is_kept_waiting(slow: Drawn) -> None:
     stopping = threading.Event()
-    made = drawings(stopping)
-    asking = asyncio.create_task(made.get("report", slow.draw))
+    flights = drawings(stopping)
+    asking = asyncio.create_task(flights.get("report", slow.draw))
     await asyncio.sleep(0.01)
     stopping.set()
     with pytest.raises(FullError, match="shutting down"):
         await asking
-    made.close()
-    assert made.busy
+    flights.close()
+    assert flights.busy

@@ -46,11 +46,11 @@ async def test_all_parts_are_answered_in_their_order() -> None:
 
 
 async def test_when_the_client_leaves_the_parts_end() -> None:
-    one, other = Part(), Part()
+    first, second = Part(), Part()
     with pytest.raises(ClientDisconnect):
-        await while_connected(client(stays=0.05), [one.work(), other.work()])
-    assert one.cancelled
-    assert other.cancelled
+        await while_connected(client(stays=0.05), [first.work(), second.work()])
+    assert first.cancelled
+    assert second.cancelled
 
 
 async def test_when_a_part_fails_the_others_end_and_its_reason_is_told() -> None:

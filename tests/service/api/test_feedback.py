@@ -58,14 +58,17 @@ def test_many_at_once_label_and_none_takes_the_place_of_another(
         added.append(client.post("/v1/images", data={"category": "things"}, files=upload).json()["id"])
     with ThreadPoolExecutor(16) as pool:
         said = list(
-            pool.map(lambda one: client.post("/v1/label", data={"image_id": one, "label": "rocket"}), [*added, *added])
+            pool.map(
+                lambda image_id: client.post("/v1/label", data={"image_id": image_id, "label": "rocket"}),
+                [*added, *added],
+            )
         )
-    assert sorted(one.status_code for one in said) == [200] * 8 + [422] * 8
-    shots = {one.json()["shot"] for one in said if one.status_code == 200}
+    assert sorted(response.status_code for response in said) == [200] * 8 + [422] * 8
+    shots = {response.json()["shot"] for response in said if response.status_code == 200}
     assert len(shots) == 8
     assert {path.read_bytes()[-1] for path in map(Path, shots)} == set(range(8))
-    for one in added:
-        assert client.post("/v1/label", data={"image_id": one, "undo": "true"}).json()["undone"]
+    for image_id in added:
+        assert client.post("/v1/label", data={"image_id": image_id, "undo": "true"}).json()["undone"]
     assert not (small / "things/2.support-set/rocket").exists()
     assert list(verify(engine.store)) == []
 
@@ -81,13 +84,13 @@ def test_what_cannot_be_a_label_is_a_problem(client: TestClient, small: Path, na
 
 def test_a_shot_can_neither_be_labelled_nor_rejected(client: TestClient) -> None:
     [shot, *_] = client.get("/v1/images", params={"role": "support"}).json()["images"]
-    for place, fields in (("/v1/label", {"label": "coffee"}), ("/v1/reject", {})):
-        refused = client.post(place, data={"image_id": shot["id"], **fields})
+    for url, fields in (("/v1/label", {"label": "coffee"}), ("/v1/reject", {})):
+        refused = client.post(url, data={"image_id": shot["id"], **fields})
         assert "only queries can be labelled or rejected" in problem(refused, 422)
 
 
 def test_marks_end_lists_and_can_be_taken_back(client: TestClient, small: Path) -> None:
-    images = {Path(one["path"]).parent.name: one["id"] for one in client.get("/v1/images").json()["images"]}
+    images = {Path(image["path"]).parent.name: image["id"] for image in client.get("/v1/images").json()["images"]}
     pair = {"image_id": images["cat"], "hit_id": images["coffee"]}
     query = small / QUERIES / "cat/a.png"
     stop = ask(client, query, false=0.5)["answers"][0]["stop"]
@@ -99,8 +102,8 @@ def test_marks_end_lists_and_can_be_taken_back(client: TestClient, small: Path) 
     assert client.post("/v1/mark", data=pair | {"undo": "true"}).json()["right"] is None
     result = {"hit_id": images["coffee"], "words": "a cup", "mode": "captions", "rank": 1, "right": "true"}
     assert client.post("/v1/mark", data=result).status_code == 200
-    found = client.get("/v1/search", params={"q": "a cup", "mode": "captions", "false": 0.5}).json()
-    assert (found["stop"]["marked_queries"], found["stop"]["promised"]) == (1, True)
+    results = client.get("/v1/search", params={"q": "a cup", "mode": "captions", "false": 0.5}).json()
+    assert (results["stop"]["marked_queries"], results["stop"]["promised"]) == (1, True)
     for fields, reason in (
         (pair, "give right"),
         (pair | {"words": "x", "right": "true"}, "give image_id"),

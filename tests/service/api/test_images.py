@@ -18,30 +18,30 @@ def test_images_are_listed_a_page_at_a_time(client: TestClient, small: Path) -> 
     pages, after = [], 0
     while after is not None:
         page = client.get("/v1/images", params={"limit": 4, "after": after}).json()
-        pages.append([Path(one["path"]).relative_to(small.resolve()).as_posix() for one in page["images"]])
+        pages.append([Path(image["path"]).relative_to(small.resolve()).as_posix() for image in page["images"]])
         after = page["next"]
     assert [len(page) for page in pages] == [4, 2]
     assert sorted(path for page in pages for path in page) == sorted(
         path.relative_to(small).as_posix() for path in small.rglob("*.png")
     )
     shots = client.get("/v1/images", params={"role": "support", "label": "cat"}).json()["images"]
-    assert {one["shot"] for one in shots} == {"shot1", "shot2"}
+    assert {image["shot"] for image in shots} == {"shot1", "shot2"}
 
 
 def test_an_image_has_a_thumbnail_and_its_original_unless_the_file_has_changed(client: TestClient, small: Path) -> None:
     [image] = client.get("/v1/images", params={"role": "query", "label": "cat"}).json()["images"]
-    place = f"/v1/images/{image['id']}"
-    assert client.get(place).json() == image
-    original = client.get(f"{place}/original")
+    url = f"/v1/images/{image['id']}"
+    assert client.get(url).json() == image
+    original = client.get(f"{url}/original")
     assert original.content == Path(image["path"]).read_bytes()
     assert original.headers["content-type"] == "image/png"
-    small_one = client.get(f"{place}/thumbnail")
+    small_one = client.get(f"{url}/thumbnail")
     with Image.open(io.BytesIO(small_one.content)) as thumbnail:
         assert (thumbnail.format, max(thumbnail.size) <= 256) == ("JPEG", True)
     known = {"If-None-Match": small_one.headers["etag"]}
-    assert client.get(f"{place}/thumbnail", headers=known).status_code == 304
+    assert client.get(f"{url}/thumbnail", headers=known).status_code == 304
     Path(image["path"]).write_bytes(b"other bytes")
-    assert "has changed" in problem(client.get(f"{place}/original"), 410)
+    assert "has changed" in problem(client.get(f"{url}/original"), 410)
     assert "there is no image 99" in problem(client.get("/v1/images/99/thumbnail"), 404)
 
 

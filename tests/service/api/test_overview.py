@@ -17,15 +17,15 @@ from tests.service.conftest import HERE
 
 
 def test_what_can_be_asked_for_is_listed(client: TestClient) -> None:
-    facts = client.get("/v1/categories").json()
-    assert facts["categories"] == [
+    offered = client.get("/v1/categories").json()
+    assert offered["categories"] == [
         {
             "category": "things",
             "labels": [{"label": "cat", "images": 2}, {"label": "coffee", "images": 2}],
             "queries": 2,
         }
     ]
-    assert [(one["name"], one["words"]) for one in facts["backbones"]] == [("hog", False)]
+    assert [(backbone["name"], backbone["words"]) for backbone in offered["backbones"]] == [("hog", False)]
     assert client.get("/v1/status").json()["categories"][0]["images"] == 4
 
 
@@ -33,7 +33,7 @@ def test_health_readiness_and_metrics_are_told(client: TestClient, engine: Engin
     ask(client, small / QUERIES / "cat/a.png")
     assert client.get("/healthz").text == "ok"
     assert client.get("/readyz").text == "ready"
-    assert {client.head(place).status_code for place in ("/", "/healthz", "/readyz")} == {200}, "as monitors ask"
+    assert {client.head(url).status_code for url in ("/", "/healthz", "/readyz")} == {200}, "as monitors ask"
     counted = client.get("/metrics").text
     assert 'nearshot_requests_total{method="POST",route="/v1/query",status="200"} 1.0' in counted
     assert 'nearshot_verdicts_total{backbone="hog",verdict="match"} 1.0' in counted
@@ -65,20 +65,20 @@ def test_an_error_that_nobody_foresaw_is_a_problem_too_and_the_next_is_served(
 
 
 @pytest.mark.parametrize(
-    ("place", "slow"),
+    ("url", "slow"),
     [
         ("/v1/search?q=cat", "nearshot.service.engine.search"),
         ("/v1/status", "nearshot.service.api.overview.read_status"),
     ],
 )
 def test_what_changes_nothing_is_not_waited_for_without_end(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, place: str, slow: str
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, url: str, slow: str
 ) -> None:
     go_on = threading.Event()
     monkeypatch.setattr(slow, lambda *_, **__: go_on.wait(20))
     engine.settings = replace(engine.settings, seconds=0.2)
     with TestClient(create_app(engine), base_url=HERE) as client:
-        assert problem(client.get(place), 503) == "timed out; retry later"
+        assert problem(client.get(url), 503) == "timed out; retry later"
         go_on.set()
 
 
@@ -104,6 +104,6 @@ def test_a_report_that_takes_too_long_is_there_when_one_comes_again(
 def test_what_to_label_next_is_what_the_command_says(client: TestClient, engine: Engine) -> None:
     told = client.get("/v1/next", params={"category": "things"}).json()
     advice = advise(engine.store, "things")
-    assert told["next"] == [one.as_json() for one in advice.worth]
-    assert {one["label"] for one in told["labels"]} == {"cat", "coffee"}
+    assert told["next"] == [candidate.as_json() for candidate in advice.worth]
+    assert {need["label"] for need in told["labels"]} == {"cat", "coffee"}
     assert client.get("/v1/next", params={"category": "nothing"}).status_code == 422

@@ -42,8 +42,10 @@ def test_a_query_is_answered_as_the_command_line_answers_it(
 ) -> None:
     files = sorted((small / QUERIES).rglob("*.png"))
     answers = ask(client, *files, **parameters)["answers"]
-    told = [one.as_json() for one in Retriever(store, options).answer(read_queries(files))]
-    assert answers == [json.loads(json.dumps(one)) | {"path": file.name} for one, file in zip(told, files, strict=True)]
+    told = [answer.as_json() for answer in Retriever(store, options).answer(read_queries(files))]
+    assert answers == [
+        json.loads(json.dumps(expected)) | {"path": file.name} for expected, file in zip(told, files, strict=True)
+    ]
     assert {answer["verdict"] for answer in answers} <= {"match", "unknown", "ambiguous"}
 
 
@@ -53,7 +55,10 @@ def test_former_names_of_parameters_are_said_to_be_former(client: TestClient, sm
     refused = client.post("/v1/query", params=both, files=sent)
     assert "score is the former name of score_by: give score_by alone" in problem(refused, 422)
     described = client.get("/openapi.json").json()["paths"]["/v1/query"]["post"]["parameters"]
-    assert {one["name"] for one in described if one["schema"].get("deprecated")} == {"score", "margin"}
+    assert {parameter["name"] for parameter in described if parameter["schema"].get("deprecated")} == {
+        "score",
+        "margin",
+    }
 
 
 def test_what_is_no_image_is_told_in_its_place(client: TestClient, small: Path, tmp_path: Path) -> None:
@@ -85,18 +90,21 @@ def test_the_image_of_a_client_that_left_is_not_encoded(engine: Engine, small: P
     engine.served["hog"] = Served(engine.served["hog"].row, gate)
     with running(create_app(engine)) as port:
         clients = [http.client.HTTPConnection("127.0.0.1", port, timeout=20) for _ in range(3)]
-        for number, one in enumerate(clients, start=1):
-            one.request("POST", "/v1/query", upload(small / QUERIES / "cat/a.png"), MULTIPART)
+        for number, connection in enumerate(clients, start=1):
+            connection.request("POST", "/v1/query", upload(small / QUERIES / "cat/a.png"), MULTIPART)
             prepared = f'nearshot_stage_seconds_count{{stage="prepare"}} {number}.0'
             wait_for(lambda prepared=prepared: prepared in engine.metrics.text().decode())  # type: ignore[misc]
             assert gate.entered.wait(20), "the first is being encoded, the others wait"
         clients[1].close()
         wait_for(lambda: engine.batcher.admitted == 2)
         gate.may_go.set()
-        answers = [json.loads(one.getresponse().read())["answers"][0]["label"] for one in (clients[0], clients[2])]
+        answers = [
+            json.loads(connection.getresponse().read())["answers"][0]["label"]
+            for connection in (clients[0], clients[2])
+        ]
         counted = engine.metrics.text().decode()
-        for one in clients:
-            one.close()
+        for connection in clients:
+            connection.close()
     assert answers == ["cat", "cat"]
     assert gate.batches == [1, 1]
     assert 'nearshot_requests_total{method="POST",route="/v1/query",status="499"} 1.0' in counted
@@ -132,9 +140,9 @@ def test_an_image_whose_client_leaves_while_it_is_decoded_is_not_encoded(engine:
 def test_words_find_images(client: TestClient, engine: Engine, small: Path) -> None:
     (small / "things/2.support-set/cat/shot1.txt").write_text("a ginger cat")
     run_index(engine.store, small)
-    found = client.get("/v1/search", params={"q": "cats"}).json()
-    assert (found["mode"], [one["snippet"] for one in found["found"]]) == ("captions", ["a ginger [cat]"])
-    assert found["missing"] == [
+    results = client.get("/v1/search", params={"q": "cats"}).json()
+    assert (results["mode"], [hit["snippet"] for hit in results["found"]]) == ("captions", ["a ginger [cat]"])
+    assert results["missing"] == [
         "image: nothing is indexed with a backbone that understands words; run `nearshot index DATA --backbone clip`"
     ]
     detail = problem(client.get("/v1/search", params={"q": "cat", "mode": "image"}), 422)

@@ -1,0 +1,72 @@
+"""Disk: regular files read without waiting for anybody, and files written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+
+NOT_REGULAR = "it is no regular file"
+
+
+def open_regular(path: Path) -> FileIO:
+    """Open a file for reading; OSError where it is a pipe, a socket, a device or a directory, which may hang or never end."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise OSError(errno.ENXIO, NOT_REGULAR, str(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
+    return FileIO(descriptor)
+
+
+def read_regular(path: Path, *, most: int | None = None) -> bytes:
+    """The bytes of a regular file; OSError where there are more than `most`, which are not read, and as `open_regular`."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if most is not None and size > most:
+            raise OSError(errno.EFBIG, f"{size:,} bytes are more than the cap of {most:,}", str(path))
+        return file.read()
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a regular file, in hexadecimal; OSError as `open_regular`."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def written_whole(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
+    """A path to write to, beside the file that it becomes when the block ends: whole and on the disk, or not there at all.
+
+    `mode` are its permissions before the umask. What the block raises is passed on, and so is OSError; a file of that name is
+    replaced only by a whole one. After a loss of power there is the old file or the new one, never a torn one.
+    """
+    aside = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
+        yield aside
+        _sync(aside)
+        aside.replace(path)
+        _sync(path.parent)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Bring a file's bytes, or a directory's names, onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

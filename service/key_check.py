@@ -1,0 +1,45 @@
+"""Key check: requests bring an API key that may do what they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as Connection
+
+from nearshot.service.keys import Access, Key, access_of
+from nearshot.service.problems import problem
+from nearshot.service.same_site import SAFE
+
+OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
+"""Paths that anybody may get: the page, which holds nothing of the store, and those that orchestrators ask for."""
+
+
+class KeyCheck:
+    """ASGI middleware: `Authorization: Bearer KEY`, of a key that is in force now, for all that is not open to anybody."""
+
+    def __init__(self, app: ASGIApp, *, keys: Callable[[], Sequence[Key]]) -> None:
+        self._app, self._keys = app, keys
+
+    async def __call__(self, connection: Connection, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        refusal = self._refusal(connection) if connection["type"] == "http" else None
+        await (refusal or self._app)(connection, receive, send)
+
+    def _refusal(self, connection: Connection) -> Response | None:
+        path: str = connection["path"]
+        changes = connection["method"] not in SAFE
+        if not changes and (path in OPEN or path.startswith("/static/")):
+            return None
+        scheme, _, secret = Headers(scope=connection).get("authorization", "").partition(" ")
+        may = access_of(self._keys(), secret.strip()) if scheme.lower() == "bearer" else frozenset()
+        wanted = Access.WRITE if changes and path != "/v1/query" else Access.READ
+        if not may:
+            challenge = {"WWW-Authenticate": "Bearer"}
+            return problem(HTTPStatus.UNAUTHORIZED, "give an API key: Authorization: Bearer KEY", challenge)
+        if wanted not in may:
+            return problem(HTTPStatus.FORBIDDEN, f"this key may not {wanted}")
+        return None

@@ -1,0 +1,73 @@
+"""All commands: their options, their help and their refusals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from nearshot.commands.main import main
+from tests.conftest import Outcome
+
+Run = Callable[..., Outcome]
+README = Path(__file__).parents[2] / "README.md"
+CAT = "data/things/6.preprocessed/cat/a.png"
+
+
+def commands(group: click.Group = main, *path: str) -> dict[tuple[str, ...], click.Command]:
+    """Every command by its words, groups' subcommands included."""
+    by_words: dict[tuple[str, ...], click.Command] = {}
+    for name, command in group.commands.items():
+        by_words[(*path, name)] = command
+        if isinstance(command, click.Group):
+            by_words |= commands(command, *path, name)
+    return by_words
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_takes_a_store_and_is_in_the_docs(words: tuple[str, ...]) -> None:
+    command = commands()[words]
+    assert any("--store" in parameter.opts for parameter in command.params)
+    assert command.help
+    written = "".join(page.read_text() for page in (README, *README.parent.glob("docs/*.md")))
+    assert f"nearshot {' '.join(words)}" in written
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    script = (
+        "import sys; from nearshot.commands.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'faiss', 'numpy', 'PIL', 'sqlalchemy', 'rich') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=README.parent)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["query", CAT, "--score", "lad"], "'lad' is not one of 'auto', 'max_sim', 'prototype', 'knn_vote', 'lda'"),
+        (["calibrate", "--false-accept", "1"], "1.0 is not in the range"),
+        (["calibrate", "--false-accept", "nan"], "nan is not in the range"),
+        (["query", CAT, "--threshold", "nan"], "nan is not in the range"),
+        (["replay", "--margin", "nan"], "nan is not in the range"),
+        (["search", "cat", "--limit", "99999999999999999999"], "is not in the range"),
+        (["calibrate", "--category", "dogs"], "no category 'dogs' has shots; there are things"),
+        (["calibrate", "--backbone", "clip"], "nothing is indexed with clip; take hog"),
+        (["evaluate", "--category", "dogs"], "no category 'dogs' has shots; there are things"),
+        (["evaluate", "--store", "nowhere"], "no store at nowhere"),
+    ],
+)
+def test_a_wrong_request_is_exit_2_and_says_what_is_right(
+    nearshot: Run, labelled: Path, arguments: list[str], message: str
+) -> None:
+    outcome = nearshot(*arguments)
+    assert (outcome.status, message in outcome.stderr) == (2, True)
