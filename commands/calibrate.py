@@ -23,13 +23,13 @@ from nearshot.commands.common import (
 from nearshot.schema.vocabulary import Guard, Score
 
 if TYPE_CHECKING:
-    from nearshot.retriever.calibration import Rate
+    from nearshot.retriever.conformal import Rate
     from nearshot.retriever.find_policy import Calibration, FusionTried
 
 RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 
 
-@click.command()
+@click.command("calibrate")
 @click.option(
     "--backbone", "backbones", multiple=True, help="This backbone (repeatable). Default: all that are indexed."
 )
@@ -69,7 +69,7 @@ RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 @json_option
 @store_option
 @reports_errors
-def calibrate(
+def calibrate_command(
     store_directory: Path,
     *,
     scores: tuple[str, ...],
@@ -88,7 +88,7 @@ def calibrate(
     Where a target cannot be met you are told why, and nothing is changed.
     """
     from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
-    from nearshot.retriever.calibration import Aim, Aims
+    from nearshot.retriever.conformal import Aim, Aims
     from nearshot.retriever.find_policy import FusionTried
     from nearshot.schema.store import Store
 

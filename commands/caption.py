@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SHOWN = 10
 
 
-@click.command()
+@click.command("caption")
 @click.argument("image", required=False, type=click.Path(path_type=Path))
 @click.option("--set", "words", help="Write this caption of IMAGE by hand; it wins over generated ones.")
 @click.option(
@@ -60,7 +60,9 @@ SHOWN = 10
 @json_option
 @store_option
 @reports_errors
-def caption(image: Path | None, store_directory: Path, *, words: str | None, as_json: bool, **chosen: Any) -> None:
+def caption_command(
+    image: Path | None, store_directory: Path, *, words: str | None, as_json: bool, **chosen: Any
+) -> None:
     """Caption what is indexed and lacks a caption, or set IMAGE's caption by hand with --set.
 
     Captions belong to the content of a file: copies and renames keep them. Ctrl-C keeps what is done.

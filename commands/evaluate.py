@@ -20,7 +20,7 @@ SHOWN = 10
 POLICY = ("threshold", "margin_floor", "calibrated")
 
 
-@click.command()
+@click.command("evaluate")
 @click.option(
     "--backbone", "backbones", multiple=True, help="This backbone (repeatable). Default: all that are indexed."
 )
@@ -37,7 +37,9 @@ POLICY = ("threshold", "margin_floor", "calibrated")
 @json_option
 @store_option
 @reports_errors
-def evaluate(store_directory: Path, *, score: str | None, directory: Path | None, as_json: bool, **chosen: Any) -> None:
+def evaluate_command(
+    store_directory: Path, *, score: str | None, directory: Path | None, as_json: bool, **chosen: Any
+) -> None:
     """Judge every backbone by the queries whose true label is known, from stored vectors: no model is loaded.
 
     Table 7 counts what became of them by the score and under the policy that `query` would take; Table 8 shows what more shots

@@ -14,7 +14,7 @@ from nearshot.schema.vocabulary import ExportFormat, Role
 FORMATS = tuple(form.value for form in ExportFormat)
 
 
-@click.command()
+@click.command("export")
 @click.option("--format", "form", type=one_of(ExportFormat), help="Default: by the name of --output, else jsonl.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here; default: standard output.")
 @click.option("--vectors", "with_vectors", is_flag=True, help="Write the vectors too.")
@@ -26,7 +26,7 @@ FORMATS = tuple(form.value for form in ExportFormat)
 @click.option("--role", type=one_of(Role), help="Only images of this role.")
 @store_option
 @reports_errors
-def export(
+def export_command(
     store_directory: Path,
     *,
     form: str | None,

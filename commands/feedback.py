@@ -14,7 +14,7 @@ IMAGE = click.argument("image", type=click.Path(path_type=Path))
 CATEGORY = click.option("--category", help="Of this category, where the image lies in several.")
 
 
-@click.command()
+@click.command("label")
 @IMAGE
 @click.argument("label", required=False)
 @CATEGORY
@@ -24,7 +24,7 @@ CATEGORY = click.option("--category", help="Of this category, where the image li
 @json_option
 @store_option
 @reports_errors
-def label(
+def label_command(
     image: Path, label: str | None, store_directory: Path, *, category: str | None, take_back: bool, as_json: bool
 ) -> None:
     """Say that IMAGE, an indexed query, shows LABEL: a copy of it becomes a shot, which counts from the next query on."""
@@ -45,14 +45,14 @@ def label(
     click.echo(json.dumps(outcome) if as_json else words)
 
 
-@click.command()
+@click.command("reject")
 @IMAGE
 @CATEGORY
 @click.option("--undo", "take_back", is_flag=True, help="Take it back.")
 @json_option
 @store_option
 @reports_errors
-def reject(image: Path, store_directory: Path, *, category: str | None, take_back: bool, as_json: bool) -> None:
+def reject_command(image: Path, store_directory: Path, *, category: str | None, take_back: bool, as_json: bool) -> None:
     """Say that IMAGE, an indexed query, shows no label of its category: what is nearer to it than to any shot is unknown."""
     from nearshot.indexer.feedback import reject as keep
     from nearshot.indexer.feedback import undo

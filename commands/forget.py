@@ -12,12 +12,12 @@ from nearshot.commands.common import json_option, reports_errors, store_option
 from nearshot.schema.errors import UsageError
 
 
-@click.command()
+@click.command("forget")
 @click.argument("data", type=click.Path(path_type=Path))
 @json_option
 @store_option
 @reports_errors
-def forget(data: Path, store_directory: Path, *, as_json: bool) -> None:
+def forget_command(data: Path, store_directory: Path, *, as_json: bool) -> None:
     """Take the images of DATA out of the index, whether the directory is still there or not.
 
     No file of yours is touched, and vectors stay in the store: indexing DATA again costs no embedding.

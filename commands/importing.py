@@ -26,7 +26,7 @@ from nearshot.schema.errors import UsageError
 @json_option
 @store_option
 @reports_errors
-def import_(
+def import_command(
     kind: str,
     source: Path,
     data: Path,

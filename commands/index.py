@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SHOWN = 10
 
 
-@click.command()
+@click.command("index")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
     "--backbone",
@@ -62,7 +62,9 @@ SHOWN = 10
 @json_option
 @store_option
 @reports_errors
-def index(data: Path, store_directory: Path, *, dry_run: bool, no_captions: bool, as_json: bool, **chosen: Any) -> None:
+def index_command(
+    data: Path, store_directory: Path, *, dry_run: bool, no_captions: bool, as_json: bool, **chosen: Any
+) -> None:
     """Index the images of DATA, or what changed there since the last time.
 
     DATA has one directory per category: DATA/<category>/2.support-set/[<label>/]shotN... are the labelled shots,

@@ -19,13 +19,13 @@ SHOWN = 10
 COLOURS = {"error": "red", "warning": "yellow"}
 
 
-@click.command()
+@click.command("lint")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--backbone", help="Whose vectors tell what is nearer. Default: the best one indexed.")
 @json_option
 @store_option
 @reports_errors
-def lint(data: Path, store_directory: Path, *, backbone: str | None, as_json: bool) -> None:
+def lint_command(data: Path, store_directory: Path, *, backbone: str | None, as_json: bool) -> None:
     """Find faults in the support sets of DATA, which must be indexed: copies, misplaced shots, leaks, odd counts and sizes.
 
     Exit status 1 if there are errors.

@@ -5,24 +5,24 @@ from __future__ import annotations
 import click
 
 from nearshot.commands.backbones import backbones
-from nearshot.commands.calibrate import calibrate
-from nearshot.commands.caption import caption
-from nearshot.commands.evaluate import evaluate
-from nearshot.commands.export import export
-from nearshot.commands.feedback import label, reject
-from nearshot.commands.forget import forget
-from nearshot.commands.importing import import_
-from nearshot.commands.index import index
+from nearshot.commands.calibrate import calibrate_command
+from nearshot.commands.caption import caption_command
+from nearshot.commands.evaluate import evaluate_command
+from nearshot.commands.export import export_command
+from nearshot.commands.feedback import label_command, reject_command
+from nearshot.commands.forget import forget_command
+from nearshot.commands.importing import import_command
+from nearshot.commands.index import index_command
 from nearshot.commands.keys import keys
-from nearshot.commands.lint import lint
-from nearshot.commands.mark import mark
+from nearshot.commands.lint import lint_command
+from nearshot.commands.mark import mark_command
 from nearshot.commands.next import next_command
-from nearshot.commands.query import query
-from nearshot.commands.replay import replay
-from nearshot.commands.search import search
-from nearshot.commands.serve import serve
-from nearshot.commands.status import status
-from nearshot.commands.verify import verify
+from nearshot.commands.query import query_command
+from nearshot.commands.replay import replay_command
+from nearshot.commands.search import search_command
+from nearshot.commands.serve import serve_command
+from nearshot.commands.status import status_command
+from nearshot.commands.verify import verify_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,25 +32,25 @@ def main() -> None:
 
 
 for command in (
-    index,
-    query,
-    calibrate,
-    evaluate,
-    replay,
-    lint,
-    label,
-    reject,
-    mark,
+    index_command,
+    query_command,
+    calibrate_command,
+    evaluate_command,
+    replay_command,
+    lint_command,
+    label_command,
+    reject_command,
+    mark_command,
     next_command,
-    search,
-    caption,
-    status,
-    verify,
-    forget,
-    export,
-    import_,
+    search_command,
+    caption_command,
+    status_command,
+    verify_command,
+    forget_command,
+    export_command,
+    import_command,
     backbones,
-    serve,
+    serve_command,
     keys,
 ):
     main.add_command(command)

@@ -21,7 +21,7 @@ from nearshot.schema.errors import UsageError
 from nearshot.schema.vocabulary import Mode
 
 
-@click.command()
+@click.command("mark")
 @click.argument("hits", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--words", help="Hits of a search for these words.")
 @click.option(
@@ -39,7 +39,7 @@ from nearshot.schema.vocabulary import Mode
 @json_option
 @store_option
 @reports_errors
-def mark(
+def mark_command(
     hits: tuple[Path, ...],
     store_directory: Path,
     *,

@@ -45,7 +45,7 @@ CSV_COLUMNS = (
 )
 
 
-@click.command()
+@click.command("query")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--backbone", help="Search with this backbone. Default: the best calibrated, else the best one indexed.")
 @click.option("--category", help="Search this category only. Default: all.")
@@ -98,7 +98,7 @@ CSV_COLUMNS = (
 @json_option
 @store_option
 @reports_errors
-def query(
+def query_command(
     images: tuple[Path, ...],
     store_directory: Path,
     *,

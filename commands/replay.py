@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nearshot.evaluation.replay import Replay, Told
 
 
-@click.command()
+@click.command("replay")
 @click.option("--backbone", help="By the vectors of this backbone. Default: the best one indexed.")
 @click.option("--category", help="Only queries of this category. Default: all.")
 @click.option("--threshold", type=FiniteRange(-1, 1), help="Least score of a match. Default: as it is.")
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @json_option
 @store_option
 @reports_errors
-def replay(store_directory: Path, *, score: str | None, as_json: bool, **chosen: Any) -> None:
+def replay_command(store_directory: Path, *, score: str | None, as_json: bool, **chosen: Any) -> None:
     """Decide all indexed queries again under another threshold, margin or score, and show which answers flip.
 
     Nothing is embedded and nothing is changed: `query` goes on as before. With --json, an object for each that flips.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nearshot.retriever.search import Found, Results
 
 
-@click.command()
+@click.command("search")
 @click.argument("words", nargs=-1, required=True)
 @click.option(
     "--mode",
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @json_option
 @store_option
 @reports_errors
-def search(
+def search_command(
     words: tuple[str, ...],
     store_directory: Path,
     *,

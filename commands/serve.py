@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 GRACE_S = 30
 
 
-@click.command()
+@click.command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8077, show_default=True, help="0 takes a free one.")
 @click.option(
@@ -51,7 +51,7 @@ GRACE_S = 30
 @max_pixels_option
 @store_option
 @reports_errors
-def serve(
+def serve_command(
     store_directory: Path,
     *,
     host: str,

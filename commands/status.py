@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 SHOWN = 20
 
 
-@click.command()
+@click.command("status")
 @json_option
 @store_option
 @reports_errors
-def status(store_directory: Path, *, as_json: bool) -> None:
+def status_command(store_directory: Path, *, as_json: bool) -> None:
     """Show what is indexed, per category and backbone, and what is stale or failed."""
     from nearshot.indexer.status import read_status
     from nearshot.schema.store import Store

@@ -12,22 +12,22 @@ import click
 from nearshot.commands.common import json_option, reports_errors, store_option
 
 
-@click.command()
+@click.command("verify")
 @click.option("--repair", is_flag=True, help="Rebuild what can be rebuilt from the database.")
 @json_option
 @store_option
 @reports_errors
-def verify(store_directory: Path, *, repair: bool, as_json: bool) -> None:
+def verify_command(store_directory: Path, *, repair: bool, as_json: bool) -> None:
     """Check the database, every indexed file, every vector and every snapshot.
 
     Reads all files. Repair never deletes what cannot be rebuilt. Exit status 1 while something remains wrong.
     """
-    from nearshot.indexer.verify import verify as check
+    from nearshot.indexer.verify import verify
     from nearshot.schema.store import Store
 
     findings = []
     with Store(store_directory) as store:
-        for finding in check(store, repair=repair):
+        for finding in verify(store, repair=repair):
             findings.append(finding)
             if not as_json:
                 remedy = "repaired" if finding.repaired else f"remedy: {finding.remedy}"

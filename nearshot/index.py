@@ -28,8 +28,8 @@ from nearshot.picture import Picture, is_picture, read_picture
 from nearshot.progress import progress_bar
 from nearshot.retriever.answer import Answer, Unreadable
 from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
-from nearshot.retriever.calibration import Aim, Aims
 from nearshot.retriever.choose_backbone import choose_categories, choose_row, load_indexed
+from nearshot.retriever.conformal import Aim, Aims
 from nearshot.retriever.embedding import encode_words
 from nearshot.retriever.find_policy import Calibration
 from nearshot.retriever.marking import LISTED, mark_files, mark_found

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from nearshot.backbones.decode import decode
 from nearshot.backbones.spec import parts_of
-from nearshot.retriever.calibration import Aim, Aims
 from nearshot.retriever.choose_backbone import choose_rows, choose_supported, load_indexed
+from nearshot.retriever.conformal import Aim, Aims
 from nearshot.retriever.embedding import embed_picture
 from nearshot.retriever.evidence import gather, set_samples, stream_samples
 from nearshot.retriever.find_policy import (

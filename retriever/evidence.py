@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from nearshot.retriever.calibration import Known, Strangers
+from nearshot.retriever.conformal import Known, Strangers
 from nearshot.retriever.held_out import HeldOut, without_the_label, without_the_shot
 from nearshot.retriever.prediction_set import SetSamples
 from nearshot.retriever.scores import DECIMALS, Labelled, Numbers, Scores, fit

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.backbones.spec import by_preference, canonical_name, parts_of
-from nearshot.retriever.calibration import (
+from nearshot.retriever.choose_score import ScoreEvidence, best_score
+from nearshot.retriever.conformal import (
     Aim,
     Aims,
     Known,
@@ -26,7 +27,6 @@ from nearshot.retriever.calibration import (
     reject_threshold,
     resampled_over_labels,
 )
-from nearshot.retriever.choose_score import ScoreEvidence, best_score
 from nearshot.retriever.evidence import Evidence, Source
 from nearshot.retriever.policy import Policy, prior_policy
 from nearshot.retriever.scores import Numbers

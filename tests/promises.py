@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from nearshot.retriever.calibration import Aim, Aims
+from nearshot.retriever.conformal import Aim, Aims
 from nearshot.retriever.evidence import gather, set_samples
 from nearshot.retriever.find_policy import find_policy
 from nearshot.retriever.held_out import HeldOut

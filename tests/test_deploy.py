@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from nearshot.commands.main import main
-from nearshot.commands.serve import GRACE_S, serve
+from nearshot.commands.serve import GRACE_S, serve_command
 from nearshot.service.protocol import CONNECTIONS, HEAD_SECONDS, READING_SECONDS
 from nearshot.service.settings import Settings
 from tests.test_packaging import PARTS
@@ -67,7 +67,7 @@ def test_who_stops_it_waits_for_longer_than_it_takes_to_finish() -> None:
 
 
 def test_the_proxy_takes_what_the_service_takes() -> None:
-    [upload] = [parameter.default for parameter in serve.params if parameter.name == "max_upload"]
+    [upload] = [parameter.default for parameter in serve_command.params if parameter.name == "max_upload"]
     assert f"client_max_body_size {upload}m;" in NGINX
     assert f"client_header_timeout {HEAD_SECONDS:g}s;" in NGINX
 

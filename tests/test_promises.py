@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nearshot.evaluation.metrics import oscr
-from nearshot.retriever.calibration import answered_right
 from nearshot.retriever.choose_score import ScoreEvidence, best_score
+from nearshot.retriever.conformal import answered_right
 from nearshot.retriever.evidence import gather
 from nearshot.retriever.held_out import HeldOut
 from nearshot.retriever.scores import Labelled, fit

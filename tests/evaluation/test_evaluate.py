@@ -15,7 +15,7 @@ from nearshot.evaluation.report import render_report
 from nearshot.evaluation.tables import OUTCOMES, as_json, outcomes_table, shots_table, write
 from nearshot.retriever.answer import Answer
 from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
-from nearshot.retriever.calibration import Aim, Aims
+from nearshot.retriever.conformal import Aim, Aims
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
 from nearshot.retriever.sources import read_queries

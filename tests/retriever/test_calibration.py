@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.stats import binom, binomtest
 
 from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
-from nearshot.retriever.calibration import (
+from nearshot.retriever.conformal import (
     Aim,
     Aims,
     Known,
