@@ -14,6 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from nearshot.backbones.device import dtype_of
 from nearshot.backbones.forward import forward_pass, prepare_for_forward_passes, stand_back
+from nearshot.backbones.no_code import forbid_remote_code
 from nearshot.backbones.protocol import Prepared, fingerprint
 from nearshot.backbones.torch_backbone import digest_weights
 from nearshot.backbones.weights import Location
@@ -46,12 +47,18 @@ class Florence2:
     def __init__(self, location: Location, *, device: torch.device, precision: Precision) -> None:
         """Load a checkpoint directory; WeightsError where it lacks weights. Never random ones."""
         disable_progress_bar()
+        forbid_remote_code()
         prepare_for_forward_passes(device)
         directory = str(location.path)
         self._device, self._dtype = device, dtype_of(precision, device)
-        self._processor: Any = AutoProcessor.from_pretrained(directory, local_files_only=True)
+        self._processor: Any = AutoProcessor.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         self._model, loading = Florence2ForConditionalGeneration.from_pretrained(
-            directory, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
+            directory,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
         if missing := sorted(loading["missing_keys"]):
             raise WeightsError(

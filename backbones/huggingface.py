@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, TimmWrapperImageProcessor
 from transformers.utils.logging import disable_progress_bar
 
+from nearshot.backbones.no_code import forbid_remote_code
 from nearshot.backbones.spec import Spec
 from nearshot.backbones.torch_backbone import TorchBackbone
 from nearshot.backbones.weights import Location
@@ -26,12 +27,20 @@ def load(spec: Spec, location: Location, *, device: torch.device, precision: Pre
     is given because `from_pretrained` would otherwise take the checkpoint's.
     """
     disable_progress_bar()
+    forbid_remote_code()
     directory = str(location.path)
-    processor = AutoImageProcessor.from_pretrained(directory, backend="pil", local_files_only=True)
+    processor = AutoImageProcessor.from_pretrained(
+        directory, backend="pil", local_files_only=True, trust_remote_code=False
+    )
     # The processor that wraps timm's transforms, PIL's as well, gives torch tensors only.
     tensors = "pt" if isinstance(processor, TimmWrapperImageProcessor) else "np"
     model, loading = AutoModel.from_pretrained(
-        directory, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
+        directory,
+        dtype=torch.float32,
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
     )
     _refuse_random_weights(spec, model, loading["missing_keys"])
 

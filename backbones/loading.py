@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nearshot.backbones.captioner import Captioner
 from nearshot.backbones.hog import HogBackbone
+from nearshot.backbones.no_code import reason_of
 from nearshot.backbones.protocol import Backbone
 from nearshot.backbones.spec import FLORENCE2, Library, Spec
 from nearshot.backbones.weights import Location, locate
@@ -60,9 +61,8 @@ def _one_clear_error(spec: Spec, location: Location) -> Iterator[None]:
     except NearshotError:
         raise
     except Exception as error:  # each library has its own exceptions for weights that do not fit
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise WeightsError(
-            f"{spec.name}: the weights at {location.path} cannot be used: {reason}; replace them, "
+            f"{spec.name}: the weights at {location.path} cannot be used: {reason_of(error)}; replace them, "
             f"or fetch them anew with `nearshot backbones pull {spec.name}`"
         ) from error
 

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from nearshot.backbones.forward import forward_pass
+from nearshot.backbones.no_code import forbid_remote_code, reason_of, refuse_foreign_models
 from nearshot.backbones.spec import Spec
 from nearshot.backbones.torch_backbone import TorchBackbone
 from nearshot.backbones.transforms import as_function
-from nearshot.backbones.weights import Location, open_clip_files
+from nearshot.backbones.weights import OPEN_CLIP_CONFIG, Location, open_clip_files
 from nearshot.schema.errors import WeightsError
 from nearshot.schema.vocabulary import Precision
 
@@ -42,9 +43,8 @@ class OpenClip(TorchBackbone):
         try:
             tokens = open_clip.get_tokenizer(self._vocabulary)(list(texts))
         except (OSError, ValueError, ImportError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise WeightsError(
-                f"{self._name}: its tokenizer is not available, so words cannot be compared: {reason}"
+                f"{self._name}: its tokenizer is not available, so words cannot be compared: {reason_of(error)}"
             ) from error
         with forward_pass(self._device, len(texts)):
             vectors: NDArray[np.float32] = self._model.encode_text(tokens.to(self._device)).float().cpu().numpy()
@@ -57,7 +57,9 @@ def load(spec: Spec, location: Location, *, device: torch.device, precision: Pre
     `create_model_from_pretrained` raises where weights do not fit; its sister `create_model_and_transforms` would go on
     with random ones.
     """
+    forbid_remote_code()
     if location.path.is_dir():
+        refuse_foreign_models(spec.name, location.path / OPEN_CLIP_CONFIG)
         vocabulary = f"local-dir:{location.path}"
         model, transform = open_clip.create_model_from_pretrained(vocabulary)
     else:
