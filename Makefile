@@ -23,7 +23,7 @@ test: $(VENV)/installed lint
 
 # The tests with the lowest versions that pyproject.toml admits, in an environment of their own.
 lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/python -m pytest -n auto --dist loadfile
+	$(LOWEST)/bin/python -m pytest -n auto --dist loadfile -o filterwarnings=default
 
 $(LOWEST)/installed: pyproject.toml
 	$(PYTHON) -m venv $(LOWEST)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from nearshot.backbones.decode import decode
 from nearshot.backbones.protocol import Backbone
+from nearshot.indexer.intents import finish_intents
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.contract import ADDED, QUERY_DIRECTORY
 from nearshot.schema.disk import written_whole
-from nearshot.schema.errors import UsageError
-from nearshot.schema.store import Store
+from nearshot.schema.errors import NearshotError, UsageError
+from nearshot.schema.intents import Intent, Planned, drop_intent, is_planned, plan
+from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Role
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
@@ -40,24 +43,43 @@ def add_query(store: Store, data: bytes, category: str, options: IndexOptions, *
         raise UsageError(f"{root / category} is not there; nothing can be added to it")
     directory = root / category / QUERY_DIRECTORY / ADDED
     file = directory / f"{sha256[:32]}{suffix}"
-    try:
-        for folder in (directory.parent, directory):
-            folder.mkdir(exist_ok=True)
-        with written_whole(file) as aside:
-            aside.write_bytes(data)
-    except OSError as error:
-        raise UsageError(f"cannot write into {directory}: {error.strerror}") from error
+    finish_intents(store)
+    while (intent := _write(store, data, file, sha256=sha256, root=root, category=category)) is None:
+        pass
     try:
         for _ in IndexRun(store, root, options, ready=ready):
             pass
     except BaseException:
         file.unlink(missing_ok=True)  # what was refused must not come in with the next run
+        with suppress(NearshotError), store.writing() as editor:
+            drop_intent(editor, intent)
         raise
     with store.reading() as catalog:
         added = _query_of(catalog, sha256, category)
     if added is None:
         raise UsageError(f"{file} could not be indexed; `nearshot status` says why")
     return added
+
+
+def _write(store: Store, data: bytes, file: Path, *, sha256: str, root: Path, category: str) -> Intent | None:
+    """Write an image into a data directory, which an intent tells of until it is indexed; None where the intent was dropped."""
+    with store.writing() as editor:
+        root_id = editor.add_root(str(root))
+        details = {"path": str(file), "sha256": sha256, "root_id": root_id, "category": category, "created": utc_now()}
+        intent = plan(editor, Planned.ADD, **details)
+    try:
+        with store.writing() as editor:
+            if not is_planned(editor, intent):
+                return None
+            for folder in (file.parent.parent, file.parent):
+                folder.mkdir(exist_ok=True)
+            with written_whole(file) as aside:
+                aside.write_bytes(data)
+    except OSError as error:
+        with suppress(NearshotError), store.writing() as editor:
+            drop_intent(editor, intent)
+        raise UsageError(f"cannot write into {file.parent}: {error.strerror}") from error
+    return intent
 
 
 def _query_of(catalog: Catalog, sha256: str, category: str) -> int | None:

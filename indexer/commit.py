@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from nearshot.indexer.compare import Changes
 from nearshot.indexer.embed import Embedded
-from nearshot.indexer.load import Loaded, Picture, Skipped
+from nearshot.indexer.load import VANISHED, Loaded, Picture, Skipped
 from nearshot.indexer.report import Failure, Report
 from nearshot.indexer.tasks import Task
 from nearshot.schema.editor import Editor, NewContent, SeenImage
@@ -19,8 +19,8 @@ from nearshot.schema.store import Store
 class Committer:
     """Writes one run's results under one root. What is `gone` is kept by content, to tell a moved file from a removed one."""
 
-    def __init__(self, store: Store, root_id: int, report: Report, *, decoder: str) -> None:
-        self._store, self._root_id, self._report, self._decoder = store, root_id, report, decoder
+    def __init__(self, store: Store, root_id: int, report: Report, *, decoder: str, as_of: int) -> None:
+        self._store, self._root_id, self._report, self._decoder, self._as_of = store, root_id, report, decoder, as_of
         self._gone: dict[int, list[KnownImage]] = defaultdict(list)
         self._kept: set[int] = set()
 
@@ -43,7 +43,7 @@ class Committer:
         if changes.relabelled or changes.failing or lost:
             with self._store.writing() as editor:
                 editor.relabel_images(changes.relabelled)
-                editor.remove_images(lost)
+                editor.remove_images(lost, as_of=self._as_of)
                 editor.put_images(
                     self._root_id, [self._failed(image, image.failure or "") for image in changes.failing]
                 )
@@ -60,7 +60,8 @@ class Committer:
             content_ids = _content_ids(editor, [result for _, result in batch if isinstance(result, Loaded)])
             for task, result in batch:
                 if isinstance(result, Skipped):
-                    if not task.is_unchanged:  # what other backbones made of an unchanged image stays
+                    # What other backbones made of an unchanged image stays; a new one that went again left nothing to record.
+                    if not (task.is_unchanged or (task.known is None and result.reason == VANISHED)):
                         seen.append(self._failed(replace(task.image, state=result.state), result.reason))
                     counted.failures.append(Failure(task.image.path, result.reason))
                     continue
@@ -76,7 +77,7 @@ class Committer:
                 else:
                     counted.added += 1
             editor.put_images(self._root_id, seen)
-            editor.remove_images([known.id for known in moved_from])
+            editor.remove_images([known.id for known in moved_from], as_of=self._as_of)
             editor.put_embeddings(embedded.rows(content_ids, backbone_ids))
         for known in moved_from:
             self._gone[known.content_id or 0].remove(known)
@@ -87,8 +88,7 @@ class Committer:
         gone = [known.id for images in self._gone.values() for known in images if known.id not in self._kept]
         if gone:
             with self._store.writing() as editor:
-                editor.remove_images(gone)
-        self._report.removed = len(gone)
+                self._report.removed = editor.remove_images(gone, as_of=self._as_of)
 
     def _origin(self, content_id: int, path: str, taken: Sequence[KnownImage]) -> KnownImage | None:
         """The image that a new one may have been: one that is gone, of another root only by the same path."""

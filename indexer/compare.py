@@ -15,7 +15,7 @@ class Changes:
 
     `new` and `touched` (another state than before, or a failure whose decoder changed) must be read. `failing` cannot be
     read; `still_failed` were tried before and have not changed. `gone` are known images that were not found; `hidden`
-    ones lie in directories that could not be read, and are left as they are.
+    ones lie in directories that could not be read, or came after discovery, and are left as they are.
     """
 
     new: list[FoundImage] = field(default_factory=list)
@@ -28,8 +28,11 @@ class Changes:
     relabelled: dict[int, str | None] = field(default_factory=dict)
 
 
-def compare(discovery: Discovery, known: Mapping[str, KnownImage], *, decoder: str) -> Changes:
-    """Sort every image found or known into what must be done with it; `decoder` is the one that would read it now."""
+def compare(discovery: Discovery, known: Mapping[str, KnownImage], *, decoder: str, as_of: int) -> Changes:
+    """Sort every image found or known into what must be done with it; `decoder` is the one that would read it now.
+
+    `as_of` is the store's revision before discovery: what has come into the store since may well be on the disk.
+    """
     changes = Changes()
     seen = set()
     for image in discovery.images:
@@ -54,5 +57,6 @@ def compare(discovery: Discovery, known: Mapping[str, KnownImage], *, decoder: s
                 changes.relabelled[before.id] = image.label
     for path, before in known.items():
         if before.present and path not in seen:
-            (changes.hidden if discovery.hides(path) and not before.failure else changes.gone).append(before)
+            unseen = before.revision > as_of or (discovery.hides(path) and not before.failure)
+            (changes.hidden if unseen else changes.gone).append(before)
     return changes

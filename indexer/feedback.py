@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from nearshot.indexer.intents import finish_intents, make_shot, take_back
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.contract import ADDED, SUPPORT_DIRECTORY, is_label
-from nearshot.schema.disk import sha256_of, written_whole
-from nearshot.schema.editor import SeenImage
-from nearshot.schema.errors import UsageError, option
+from nearshot.schema.editor import Editor
+from nearshot.schema.errors import NearshotError, UsageError, option
 from nearshot.schema.feedback import FeedbackRow, add_feedback, feedback_in_force, undo_feedback
 from nearshot.schema.files import read_indexed
-from nearshot.schema.images import FileState, FoundImage
+from nearshot.schema.intents import Intent, Planned, drop_intent, is_planned, plan, planned
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Action, Role
 
@@ -44,57 +45,58 @@ def add_shot(store: Store, image: Path, label: str, category: str | None = None)
         raise UsageError(
             f"{label!r} cannot be a label; take a plain name other than Unknown, {ADDED}, shotN and names of images"
         )
-    shot: Path | None = None
-    try:
+    finish_intents(store)
+    while True:
         with store.writing() as editor:
             named = _find(editor, image, category)
             if feedback_in_force(editor, named.content_id, named.category, Action.LABEL):
                 raise UsageError(f"{image} was made a shot already; take that back with {option('undo')}")
             straight = "" if _lies_straight(named, label) else label
-            shot = _copy(named, named.root / named.category / SUPPORT_DIRECTORY / straight)
-            file_stat = shot.stat()
-            shot_image = FoundImage(
-                str(shot.relative_to(named.root)),
-                named.category,
-                Role.SUPPORT,
-                label,
-                shot.stem,
-                FileState(file_stat.st_size, file_stat.st_mtime_ns, file_stat.st_ctime_ns),
-            )
-            editor.put_images(named.root_id, [SeenImage(shot_image, named.content_id)])
-            add_feedback(
+            intent = plan(
                 editor,
-                Action.LABEL,
+                Planned.LABEL,
+                path=str(_next_shot(editor, named, named.root / named.category / SUPPORT_DIRECTORY / straight)),
+                sha256=named.sha256,
+                root_id=named.root_id,
                 category=named.category,
                 content_id=named.content_id,
-                path=str(named.path),
                 label=label,
-                shot_path=str(shot),
+                query=str(named.path),
                 created=utc_now(),
             )
-    except BaseException:
-        if shot is not None:
+        if _carry_out(store, intent, named.data):
+            return Path(intent.path)
+
+
+def _carry_out(store: Store, intent: Intent, data: bytes) -> bool:
+    """Make a shot; False where somebody dropped the intent, or took its place. UsageError where it cannot be written."""
+    shot = Path(intent.path)
+    written = False
+    try:
+        with store.writing() as editor:
+            if not is_planned(editor, intent):
+                return False
+            if os.path.lexists(shot):
+                drop_intent(editor, intent)
+                return False
+            written = True
+            make_shot(editor, intent, data)
+    except BaseException as error:
+        if written:
             shot.unlink(
                 missing_ok=True
             )  # what the store does not know of must not become a shot with the next index run
+        with suppress(NearshotError), store.writing() as editor:
+            drop_intent(editor, intent)
+        if isinstance(error, OSError):
+            raise UsageError(f"cannot write into {shot.parent}: {error.strerror or error}") from error
         raise
-    return shot
-
-
-def _copy(named: _Named, directory: Path) -> Path:
-    """Write the image as the next shot of a directory, whole or not at all. UsageError where that cannot be done."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        shot = directory / f"shot{_next_number(directory)}{named.path.suffix}"
-        with written_whole(shot) as aside:
-            aside.write_bytes(named.data)
-    except OSError as error:
-        raise UsageError(f"cannot write into {directory}: {error.strerror or error}") from error
-    return shot
+    return True
 
 
 def reject(store: Store, image: Path, category: str | None = None) -> str:
     """Keep an indexed image as a negative of its category; the category. UsageError where it is not indexed."""
+    finish_intents(store)
     with store.writing() as editor:
         named = _find(editor, image, category)
         if feedback_in_force(editor, named.content_id, named.category, Action.REJECT):
@@ -114,22 +116,29 @@ def reject(store: Store, image: Path, category: str | None = None) -> str:
 
 def undo(store: Store, image: Path, action: Action, category: str | None = None) -> FeedbackRow:
     """Take a piece of feedback back; of a label, the shot's file as well, unless it has changed since. The feedback undone."""
+    finish_intents(store)
     with store.writing() as editor:
         named = _find(editor, image, category)
         said = feedback_in_force(editor, named.content_id, named.category, action)
         if said is None:
             raise UsageError(f"there is no `nearshot {action} {image}` to take back")
-        undo_feedback(editor, said.id, utc_now())
-        if said.shot_path is not None:
-            shot = Path(said.shot_path)
-            if shot.is_file() and sha256_of(shot) == named.sha256:
-                placed = editor.images_of(named.content_id)
-                editor.remove_images(
-                    [placed_image.id for placed_image in placed if Path(placed_image.root, placed_image.path) == shot]
-                )
-                shot.unlink()
-                with suppress(OSError):  # it holds other shots
-                    shot.parent.rmdir()
+        if said.shot_path is None:
+            undo_feedback(editor, said.id, utc_now())
+            return said
+        intent = plan(
+            editor,
+            Planned.UNDO,
+            path=said.shot_path,
+            sha256=named.sha256,
+            root_id=named.root_id,
+            category=named.category,
+            content_id=named.content_id,
+            feedback_id=said.id,
+            created=utc_now(),
+        )
+    with store.writing() as editor:
+        if is_planned(editor, intent):  # else another command has finished it
+            take_back(editor, intent)
     return said
 
 
@@ -165,6 +174,13 @@ def _lies_straight(named: _Named, label: str) -> bool:
     return label == named.category and not (named.root / named.category / SUPPORT_DIRECTORY / label).is_dir()
 
 
-def _next_number(directory: Path) -> int:
-    numbers = [int(match[1]) for path in directory.iterdir() if (match := _SHOT.fullmatch(path.stem))]
-    return max(numbers, default=0) + 1
+def _next_shot(editor: Editor, named: _Named, directory: Path) -> Path:
+    """The next shot of a directory that is neither there nor about to be; UsageError where the directory cannot be made."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        names = [path.stem for path in directory.iterdir()]
+    except OSError as error:
+        raise UsageError(f"cannot write into {directory}: {error.strerror or error}") from error
+    names += [Path(intent.path).stem for intent in planned(editor) if Path(intent.path).parent == directory]
+    numbers = [int(match[1]) for name in names if (match := _SHOT.fullmatch(name))]
+    return directory / f"shot{max(numbers, default=0) + 1}{named.path.suffix}"

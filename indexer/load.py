@@ -16,6 +16,7 @@ from nearshot.schema.disk import open_regular
 from nearshot.schema.errors import ImageError
 from nearshot.schema.images import NO_FILE, FileState
 
+VANISHED = "it vanished before it could be read"
 CHANGED_WHILE_READ = "it changed while it was read; the next run takes it up"
 
 
@@ -75,7 +76,7 @@ class Loader:
             names = self.wanted(sha256)
             return Loaded(state, sha256, self._picture(data, names) if names else None)
         except FileNotFoundError:
-            return Skipped(NO_FILE, "it vanished before it could be read")
+            return Skipped(NO_FILE, VANISHED)
         except OSError as error:
             return Skipped(NO_FILE, f"cannot be read: {error.strerror or error}")
         except MemoryError:

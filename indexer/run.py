@@ -18,6 +18,7 @@ from nearshot.indexer.commit import Committer
 from nearshot.indexer.compare import Changes, compare
 from nearshot.indexer.discover import Discovery, discover
 from nearshot.indexer.embed import embed
+from nearshot.indexer.intents import finish_intents
 from nearshot.indexer.load import Loaded, Loader
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.report import BackboneCount, Failure, Report
@@ -73,6 +74,9 @@ class IndexRun:
         """Run, yielding after every batch. Raises UsageError, WeightsError, StoreBusyError and StoreError."""
         started = time.monotonic()
         with self._store.held(f"nearshot index {self._root}"):
+            finish_intents(self._store, indexing=True)
+            with self._store.reading() as catalog:
+                as_of = catalog.revision()
             discovery = discover(self._root, self._options.categories)
             selection = select_backbones(self._store, self._options, self._ready)
             run_facts = {"started": utc_now(), "version": version("nearshot")}
@@ -81,23 +85,23 @@ class IndexRun:
                 run_id = editor.begin_run(root_id, arguments=self._options.as_json(), **run_facts)
             outcome = "failed"
             try:
-                yield from self._run(discovery, root_id, selection)
+                yield from self._run(discovery, as_of, root_id, selection)
                 outcome = "interrupted" if self.report.interrupted else "finished"
             finally:
                 self.report.seconds = time.monotonic() - started
                 with self._store.writing() as editor:
                     editor.end_run(run_id, finished=utc_now(), outcome=outcome, report=self.report.as_json())
 
-    def _run(self, discovery: Discovery, root_id: int, selection: RunBackbones) -> Iterator[Progress]:
+    def _run(self, discovery: Discovery, as_of: int, root_id: int, selection: RunBackbones) -> Iterator[Progress]:
         report = self.report
         report.breaches, report.skipped_backbones = discovery.breaches, selection.skipped
         report.backbones = {name: BackboneCount() for name in selection.names}
-        committer = Committer(self._store, root_id, report, decoder=self._options.decoder)
+        committer = Committer(self._store, root_id, report, decoder=self._options.decoder, as_of=as_of)
         if discovery.images:
             selection.identify()
         with self._store.reading() as catalog:
             known = catalog.known_images(root_id, self._options.categories or None)
-            changes = compare(discovery, known, decoder=self._options.decoder)
+            changes = compare(discovery, known, decoder=self._options.decoder, as_of=as_of)
             committer.expect_moves(changes.gone, elsewhere=_moved_away(catalog, root_id))
             lacking = lacking_tasks(catalog, selection.rows.values(), changes, root_id, discovery.categories)
         report.unchanged = len(changes.unchanged) + len(changes.hidden) - len(lacking)
@@ -190,13 +194,15 @@ def dry_run(store: Store | None, root: Path, options: IndexOptions) -> Report:
     A touched file counts as changed, and a new one as added, though reading may show that it is the same or broken.
     """
     resolved = root.resolve()
-    discovery = discover(resolved, options.categories)
     if store is None:
-        return _foreseen(discovery, compare(discovery, {}, decoder=options.decoder))
+        discovery = discover(resolved, options.categories)
+        return _foreseen(discovery, compare(discovery, {}, decoder=options.decoder, as_of=0))
     with store.reading() as catalog:
+        as_of = catalog.revision()
+        discovery = discover(resolved, options.categories)
         root_id = catalog.root_id(str(resolved))
         known = catalog.known_images(root_id, options.categories or None) if root_id is not None else {}
-        changes = compare(discovery, known, decoder=options.decoder)
+        changes = compare(discovery, known, decoder=options.decoder, as_of=as_of)
         away = _moved_away(catalog, root_id)
         contents = catalog.all_contents() if changes.gone or away else {}
     here = Counter(contents[image.content_id] for image in changes.gone if image.content_id is not None)

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from nearshot.indexer.intents import finish_intents
 from nearshot.schema.captions import full_text_problem, rebuild_full_text
 from nearshot.schema.catalog import BackboneRow, Catalog, SnapshotRow
 from nearshot.schema.disk import sha256_of
 from nearshot.schema.errors import StoreError
 from nearshot.schema.images import KnownImage
+from nearshot.schema.intents import planned
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from nearshot.vectors.snapshots import Scope, damage, open_vectors, read_rows, sweep, write_snapshots
@@ -47,6 +49,12 @@ def verify(store: Store, *, repair: bool = False) -> Iterator[Finding]:
     are dropped where the file is there to compute them again. Nothing that cannot be rebuilt is ever deleted.
     """
     with store.held("nearshot verify"):
+        for path, outcome in finish_intents(store):
+            yield Finding(path, outcome, Remedy.NONE, repaired=True)
+        with store.reading() as catalog:
+            left = planned(catalog)
+        for intent in left:
+            yield Finding(intent.path, "adding it was cut off", Remedy.INDEX)
         yield from _verify(store, repair=repair)
 
 

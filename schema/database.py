@@ -13,7 +13,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from nearshot.schema.errors import StoreBusyError, StoreError
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest migration; a test holds it to the scripts in migrations/, so that opening a store need not import Alembic."""
 
 BUSY_TIMEOUT_S = 30.0

@@ -89,12 +89,21 @@ class Editor(Catalog):
                 changes.values(values), [{"image_id": image_id, **rows[path]} for path, image_id in known.items()]
             )
 
-    def remove_images(self, ids: Collection[int]) -> None:
-        """Mark images as no longer there. Their rows and vectors stay."""
-        if ids:
-            statement = update(tables.images).where(tables.images.c.id == bindparam("image_id"))
-            changes = statement.values(present=False, revision=self.stamp)
-            self.connection.execute(changes, [{"image_id": image_id} for image_id in ids])
+    def remove_images(self, ids: Collection[int], *, as_of: int | None = None) -> int:
+        """Mark images as no longer there; how many. Their rows and vectors stay.
+
+        Where somebody looked for them `as_of` a revision, those whose rows have changed since are left as they are.
+        """
+        table = tables.images.c
+        wanted = sorted(ids)
+        removed = 0
+        for start in range(0, len(wanted), CHUNK):
+            unchanged = (table.revision <= as_of,) if as_of is not None else ()
+            statement = update(tables.images).where(
+                table.id.in_(wanted[start : start + CHUNK]), table.present, *unchanged
+            )
+            removed += self.connection.execute(statement.values(present=False, revision=self.stamp)).rowcount
+        return removed
 
     def forget_root(self, root_id: int) -> int:
         """Mark all images of a data directory as no longer there; how many."""

@@ -50,7 +50,10 @@ class Sidecar:
 
 
 class KnownImage(NamedTuple):
-    """An image as the store knows it. `failure` is set when it could not be used, by the decoder named."""
+    """An image as the store knows it. `failure` is set when it could not be used, by the decoder named.
+
+    `revision` is that of the last change of its row.
+    """
 
     id: int
     path: str
@@ -65,6 +68,7 @@ class KnownImage(NamedTuple):
     failure: str | None
     decoder: str | None
     present: bool
+    revision: int
 
     @property
     def state(self) -> FileState:

@@ -213,6 +213,23 @@ marks = Table(
     comment="What people said of a hit (content_id) of an image (query_id) or of words, which stood at a rank with a score.",
 )
 
+intents = Table(
+    "intents",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("action", String, nullable=False),
+    Column("path", String, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("root_id", Integer, ForeignKey("roots.id"), nullable=False),
+    Column("category", String, nullable=False),
+    Column("content_id", Integer, ForeignKey("contents.id")),
+    Column("label", String),
+    Column("query", String),
+    Column("feedback_id", Integer, ForeignKey("feedback.id")),
+    Column("created", String, nullable=False),
+    comment="Files that a command is about to write or delete in a data directory; empty but while one does, or was killed.",
+)
+
 snapshots = Table(
     "snapshots",
     metadata,

@@ -13,13 +13,14 @@ from nearshot.schema.vocabulary import Role
 
 STATE, OTHER = FileState(10, 1, 1), FileState(10, 1, 2)
 IMAGE = FoundImage("c/2.support-set/a/shot1.png", "c", Role.SUPPORT, "a", "shot1", STATE)
-KNOWN = KnownImage(1, IMAGE.path, "c", "support", "a", "shot1", *STATE, 5, None, None, present=True)
+KNOWN = KnownImage(1, IMAGE.path, "c", "support", "a", "shot1", *STATE, 5, None, None, present=True, revision=7)
+AS_OF = 7
 FAILED = KNOWN._replace(content_id=None, failure="torn", decoder="old")
 
 
 def sorted_into(image: FoundImage | None, known: KnownImage | None, unread: tuple[str, ...] = ()) -> Changes:
     discovery = Discovery(images=[image] if image else [], unread=list(unread))
-    return compare(discovery, {known.path: known} if known else {}, decoder="new")
+    return compare(discovery, {known.path: known} if known else {}, decoder="new", as_of=AS_OF)
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,9 @@ def test_what_lies_where_nobody_could_look_is_not_gone_but_what_failed_there_is(
 def test_another_label_of_the_same_file_is_no_reason_to_read_it() -> None:
     changes = sorted_into(replace(IMAGE, label="b"), KNOWN)
     assert (changes.relabelled, changes.touched) == ({1: "b"}, [])
+
+
+def test_what_came_into_the_store_after_discovery_is_not_gone() -> None:
+    newer = KNOWN._replace(revision=AS_OF + 1)
+    assert sorted_into(None, newer).hidden == [newer]
+    assert sorted_into(None, newer).gone == []

@@ -99,7 +99,7 @@ def test_a_store_that_cannot_be_written_leaves_no_shot_behind(
     def full(*_: object, **__: object) -> None:
         raise StoreError("database or disk is full")
 
-    monkeypatch.setattr("nearshot.indexer.feedback.add_feedback", full)
+    monkeypatch.setattr("nearshot.indexer.intents.add_feedback", full)
     with pytest.raises(StoreError):
         add_shot(store, small / GALAXY, "cat")
     assert len(list((small / "things/2.support-set/cat").iterdir())) == 2

@@ -58,11 +58,11 @@ def test_a_store_from_a_newer_version_is_refused_and_left_alone(store: Store) ->
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
 
 
-REVISIONS = sorted(script.revision for script in scripts().walk_revisions())
+REVISIONS = sorted(script.revision for script in scripts().walk_revisions() if script.revision != HEAD)
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_a_store_of_every_revision_is_upgraded_and_keeps_every_row(revision: str, tmp_path: Path) -> None:
+def test_a_store_of_every_earlier_revision_is_upgraded_and_keeps_every_row(revision: str, tmp_path: Path) -> None:
     """`tests/schema/freeze.py` says how a store is frozen."""
     file = thaw(revision, tmp_path)
     before = rows_of(file)

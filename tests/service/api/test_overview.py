@@ -46,7 +46,7 @@ def test_health_readiness_and_metrics_are_told(client: TestClient, engine: Engin
 def test_the_interface_is_described(client: TestClient) -> None:
     described = client.get("/openapi.json").json()
     assert {"/v1/query", "/v1/search", "/v1/images/{image_id}", "/v1/label", "/v1/index"} <= set(described["paths"])
-    assert described["components"]["schemas"]["Answer"]["examples"]
+    assert described["components"]["schemas"]["Answers"]["properties"]["answers"]["examples"]
 
 
 def test_an_error_that_nobody_foresaw_is_a_problem_too_and_the_next_is_served(

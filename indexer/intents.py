@@ -1,0 +1,121 @@
+"""Carrying out intents: files are written and deleted with the rows that speak of them, whatever dies in between."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from nearshot.schema.disk import sha256_of, written_whole
+from nearshot.schema.editor import Editor, SeenImage
+from nearshot.schema.feedback import add_feedback, undo_feedback
+from nearshot.schema.images import FileState, FoundImage
+from nearshot.schema.intents import Intent, Planned, drop_intent, planned
+from nearshot.schema.store import Store, utc_now
+from nearshot.schema.vocabulary import Action, Role
+
+_ASIDE = re.compile(r"\.[0-9a-f]{32}\.part")
+
+
+class Finished(NamedTuple):
+    """Something that a killed command had begun: the file, and what has become of it, in words."""
+
+    path: str
+    outcome: str
+
+
+def finish_intents(store: Store, *, indexing: bool = False) -> list[Finished]:
+    """Finish what killed commands began, or drop it where nothing of it is there.
+
+    A label whose shot is whole on the disk becomes what it was to be; what was taken back goes. An image that was being added
+    is left to an index run (`indexing`), which takes it up as any other file.
+    """
+    with store.reading() as catalog:
+        left = planned(catalog)
+    if not left:
+        return []
+    done: list[Finished] = []
+    # Whoever carries out an intent holds the write lock all the while: one that is seen here is nobody's.
+    with store.writing() as editor:
+        for intent in planned(editor):
+            path = Path(intent.path)
+            _sweep(path.parent)
+            if intent.action == Planned.UNDO:
+                take_back(editor, intent)
+                done.append(Finished(intent.path, "taking it back was cut off, and is finished"))
+            elif not _is_whole(path, intent.sha256):
+                drop_intent(editor, intent)
+            elif intent.action == Planned.LABEL:
+                record_shot(editor, intent)
+                done.append(Finished(intent.path, f"labelling it {intent.label} was cut off, and is finished"))
+            elif indexing:
+                drop_intent(editor, intent)
+    return done
+
+
+def make_shot(editor: Editor, intent: Intent, data: bytes) -> None:
+    """Write the shot of a label, and record it; OSError where it cannot be written."""
+    with written_whole(Path(intent.path)) as aside:
+        aside.write_bytes(data)
+    record_shot(editor, intent)
+
+
+def record_shot(editor: Editor, intent: Intent) -> None:
+    """Record a shot that is on the disk, and the label that it was made by."""
+    path = Path(intent.path)
+    [root] = [root for root_id, root in editor.roots().items() if root_id == intent.root_id]
+    assert intent.content_id is not None, "a label is of an indexed content"
+    status = path.stat()
+    shot = FoundImage(
+        path.relative_to(root).as_posix(),
+        intent.category,
+        Role.SUPPORT,
+        intent.label,
+        path.stem,
+        FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns),
+    )
+    editor.put_images(intent.root_id, [SeenImage(shot, intent.content_id)])
+    add_feedback(
+        editor,
+        Action.LABEL,
+        category=intent.category,
+        content_id=intent.content_id,
+        path=intent.query or "",
+        label=intent.label,
+        shot_path=intent.path,
+        created=intent.created,
+    )
+    drop_intent(editor, intent)
+
+
+def take_back(editor: Editor, intent: Intent) -> None:
+    """Delete the shot of a label, unless it has changed since, and record that neither holds any longer."""
+    path = Path(intent.path)
+    assert intent.feedback_id is not None
+    assert intent.content_id is not None
+    undo_feedback(editor, intent.feedback_id, utc_now())
+    placed = [image.id for image in editor.images_of(intent.content_id) if Path(image.root, image.path) == path]
+    whole = _is_whole(path, intent.sha256)
+    if whole or not path.exists():
+        editor.remove_images(placed)
+    if whole:
+        path.unlink()
+        with suppress(OSError):  # it holds other shots
+            path.parent.rmdir()
+    drop_intent(editor, intent)
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    try:
+        return sha256_of(path) == sha256
+    except OSError:
+        return False
+
+
+def _sweep(directory: Path) -> None:
+    """Delete what writing a file aside left behind when it was killed."""
+    with suppress(OSError):
+        for path in directory.iterdir():
+            if _ASIDE.fullmatch(path.name):
+                path.unlink(missing_ok=True)
