@@ -6,7 +6,7 @@ LOWEST := .venv-lowest
 DEMO := demo-data
 STORE := demo-store
 
-.PHONY: demo test lowest lint docs promises reproduce install clean
+.PHONY: demo test lowest lint docs promises soak reproduce install clean
 
 install: $(VENV)/installed
 
@@ -37,6 +37,10 @@ docs: $(VENV)/installed
 # Every promise of docs/calibration.md by 1,000 calibrations; half an hour.
 promises: $(VENV)/installed
 	$(BIN)/python -m tests.promises
+
+# What is too long for `make test`: every fault at every operation of every command.
+soak: $(VENV)/installed
+	$(BIN)/python -m tests.faults.runs
 
 # Published figures with the real weights, CIFAR-10 and STL-10; needs a network, and without a GPU much time.
 reproduce: $(VENV)/installed

@@ -136,9 +136,14 @@ def undo(store: Store, image: Path, action: Action, category: str | None = None)
             feedback_id=said.id,
             created=utc_now(),
         )
-    with store.writing() as editor:
-        if is_planned(editor, intent):  # else another command has finished it
-            take_back(editor, intent)
+    try:
+        with store.writing() as editor:
+            if is_planned(editor, intent):  # else another command has finished it
+                take_back(editor, intent)
+    except OSError as error:
+        raise UsageError(
+            f"cannot delete {said.shot_path}: {error.strerror or error}; the next command tries again"
+        ) from error
     return said
 
 

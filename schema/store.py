@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,7 +80,8 @@ class Store:
                 holder.write_text(json.dumps(record))
             yield
         finally:
-            holder.unlink(missing_ok=True)
+            with suppress(OSError):  # it only names who holds the lock, and the next holder writes it anew
+                holder.unlink(missing_ok=True)
             lock.release()
 
     def close(self) -> None:

@@ -6,13 +6,16 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nearshot.backbones.hog import HogBackbone
 from nearshot.evaluation.evaluate import EvaluationOptions, evaluate
 from nearshot.evaluation.replay import ReplayOptions, replay
+from nearshot.indexer.discover import discover
 from nearshot.indexer.feedback import add_shot, reject, undo
+from nearshot.indexer.run import IndexRun
 from nearshot.indexer.verify import verify
 from nearshot.retriever.answer import Answer
 from nearshot.retriever.options import QueryOptions
@@ -21,7 +24,7 @@ from nearshot.retriever.sources import read_queries
 from nearshot.schema.errors import StoreError, UsageError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Action
-from tests.conftest import HOG, Outcome, counts, run_index, save_crop
+from tests.conftest import HOG, SMALL, Outcome, counts, run_index, save_crop
 
 Run = Callable[..., Outcome]
 GALAXY = "things/6.preprocessed/Unknown/b.png"
@@ -171,3 +174,54 @@ def test_labels_during_an_index_run_are_kept(store: Store, small: Path) -> None:
         pass
     assert counts(run_index(store, small)) == {"unchanged": 8}
     assert ask(store, small / GALAXY).decision.label == "galaxies"
+
+
+@pytest.mark.parametrize("moment", ["after the files were listed", "while files are read"])
+def test_what_is_labelled_during_an_index_run_stays(
+    moment: str, store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, small)
+    save_crop(small / "things/2.support-set/coffee/shot3.png", "coffee:6")
+    real = discover
+
+    def discover_and_label(*arguments: Any) -> Any:
+        discovery = real(*arguments)
+        with Store(store.directory) as other:
+            add_shot(other, small / GALAXY, "galaxy")
+        return discovery
+
+    if moment == "while files are read":
+        run = iter(IndexRun(store, small, HOG))
+        next(run)
+        add_shot(store, small / GALAXY, "galaxy")
+        list(run)
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr("nearshot.indexer.run.discover", discover_and_label)
+            assert run_index(store, small).removed == 0
+    with store.reading() as catalog:
+        assert catalog.known_images(1)["things/2.support-set/galaxy/shot1.png"].present
+    assert counts(run_index(store, small)) == {"unchanged": len(SMALL) + 2}
+    assert undo(store, small / GALAXY, Action.LABEL).label == "galaxy"
+
+
+def test_what_is_taken_back_during_an_index_run_leaves_nothing(
+    store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, small)
+    add_shot(store, small / GALAXY, "galaxy")
+    (small / "things/2.support-set/galaxy/shot1.png").touch()
+    real = discover
+
+    def discover_and_undo(*arguments: Any) -> Any:
+        discovery = real(*arguments)
+        with Store(store.directory) as other:
+            undo(other, small / GALAXY, Action.LABEL)
+        return discovery
+
+    monkeypatch.setattr("nearshot.indexer.run.discover", discover_and_undo)
+    run_index(store, small)
+    monkeypatch.undo()
+    assert counts(run_index(store, small)) == {"unchanged": len(SMALL)}
+    with store.reading() as catalog:
+        assert not catalog.known_images(1)["things/2.support-set/galaxy/shot1.png"].present

@@ -1,0 +1,237 @@
+"""Scenarios: commands that change a store or its data directory, and what both come to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from nearshot.indexer.additions import add_query
+from nearshot.indexer.captions import set_caption
+from nearshot.indexer.feedback import add_shot, reject, undo
+from nearshot.indexer.verify import verify
+from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
+from nearshot.retriever.conformal import Aim, Aims
+from nearshot.schema.errors import UsageError
+from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Action, Score
+from tests.conftest import HOG, SMALL, run_index, save_crop
+from tests.schema.freeze import thaw
+
+CAT, GALAXY = "things/6.preprocessed/cat/a.png", "things/6.preprocessed/Unknown/b.png"
+SHOT = "things/2.support-set/cat/shot1.png"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A command and the state that it starts from; `again` does it once more after it was cut off, if that is not `do`."""
+
+    prepare: Callable[[Path], None]
+    do: Callable[[Path], None]
+    again: Callable[[Path], None] | None = None
+
+
+def data(here: Path) -> Path:
+    """The data directory of a scenario's directory."""
+    return here / "data"
+
+
+def opened(here: Path) -> Store:
+    """The store of a scenario's directory."""
+    return Store(here / "store", create=True)
+
+
+def index(here: Path) -> None:
+    """Index with hog."""
+    with opened(here) as store:
+        run_index(store, data(here))
+
+
+def write_data(here: Path) -> None:
+    """The small data set, its bytes the same in every run."""
+    for path, source in SMALL.items():
+        save_crop(data(here) / path, source)
+    (data(here) / "things/2.support-set/cat/shot1.txt").write_text("a ginger cat")
+
+
+def indexed(here: Path) -> None:
+    """The small data set, indexed."""
+    write_data(here)
+    index(here)
+
+
+def changed(here: Path) -> None:
+    """The small data set, indexed, then with a shot added, one rewritten, one removed and one renamed."""
+    indexed(here)
+    support = data(here) / "things/2.support-set"
+    save_crop(support / "coffee/shot3.png", "coffee:6")
+    save_crop(support / "cat/shot1.png", "chelsea:6")
+    (support / "coffee/shot1.png").unlink()
+    (support / "cat/shot2.png").rename(support / "cat/shot7.png")
+
+
+def labelled(here: Path) -> None:
+    """A label that can be taken back."""
+    indexed(here)
+    label(here)
+
+
+def damaged(here: Path) -> None:
+    """A snapshot that is torn, one that is missing, and a file that nobody names."""
+    indexed(here)
+    first, second = sorted((here / "store/snapshots").iterdir())
+    first.write_bytes(first.read_bytes()[:-100])
+    second.unlink()
+    (first.parent / "stray").write_text("x")
+
+
+def frozen(here: Path) -> None:
+    """A store of an earlier schema."""
+    write_data(here)
+    (here / "store").mkdir()
+    thaw("0001", here / "store", data(here))
+
+
+def label(here: Path) -> None:
+    """Make a query a shot of a new label."""
+    with opened(here) as store:
+        add_shot(store, data(here) / GALAXY, "galaxy")
+
+
+def label_again(here: Path) -> None:
+    """Make it one, unless that was finished."""
+    try:
+        label(here)
+    except UsageError as error:
+        if "already" not in str(error):
+            raise
+
+
+def take_back(here: Path) -> None:
+    """Take the label back."""
+    with opened(here) as store:
+        undo(store, data(here) / GALAXY, Action.LABEL)
+
+
+def take_back_again(here: Path) -> None:
+    """Take it back, unless that was finished."""
+    try:
+        take_back(here)
+    except UsageError as error:
+        if "to take back" not in str(error):
+            raise
+
+
+def say_no(here: Path) -> None:
+    """Reject a query."""
+    with opened(here) as store:
+        reject(store, data(here) / GALAXY)
+
+
+def say_no_again(here: Path) -> None:
+    """Reject it, unless that was done."""
+    try:
+        say_no(here)
+    except UsageError as error:
+        if "already" not in str(error):
+            raise
+
+
+def caption(here: Path) -> None:
+    """Caption an image by hand."""
+    with opened(here) as store:
+        set_caption(store, data(here) / CAT, "a cat that looks up")
+
+
+def calibrate(here: Path) -> None:
+    """Calibrate one score."""
+    options = CalibrationOptions(aims=Aims({Aim.FALSE_REJECT: 0.5}), scores=(Score.MAX_SIM,))
+    with opened(here) as store:
+        list(calibrate_all(store, options))
+
+
+def forget(here: Path) -> None:
+    """Forget the data directory."""
+    with opened(here) as store, store.writing() as editor:
+        for root_id in editor.roots():
+            editor.forget_root(root_id)
+
+
+def repair(here: Path) -> None:
+    """Verify and repair."""
+    with opened(here) as store:
+        list(verify(store, repair=True))
+
+
+def add(here: Path) -> None:
+    """Add an image beside the queries, as the service does."""
+    save_crop(here / "new.png", "rocket:1")
+    with opened(here) as store:
+        add_query(store, (here / "new.png").read_bytes(), "things", HOG, ready={})
+
+
+def nothing(here: Path) -> None:
+    """Open the store, which brings it up to date."""
+    opened(here).close()
+
+
+SCENARIOS = {
+    "index": Scenario(write_data, index),
+    "index what changed": Scenario(changed, index),
+    "label": Scenario(indexed, label, label_again),
+    "undo": Scenario(labelled, take_back, take_back_again),
+    "reject": Scenario(indexed, say_no, say_no_again),
+    "caption": Scenario(indexed, caption),
+    "calibrate": Scenario(indexed, calibrate),
+    "forget": Scenario(indexed, forget),
+    "verify --repair": Scenario(damaged, repair),
+    "add": Scenario(indexed, add),
+    "migrate": Scenario(frozen, nothing),
+}
+
+QUERIES = {
+    "images": "SELECT r.path || '/' || i.path, i.category, i.role, i.label, i.shot, c.sha256, i.failure FROM images i "
+    "LEFT JOIN contents c ON c.id = i.content_id JOIN roots r ON r.id = i.root_id WHERE i.present",
+    "vectors": "SELECT c.sha256, b.fingerprint, hex(e.vector), e.failure FROM embeddings e JOIN contents c "
+    "ON c.id = e.content_id JOIN backbones b ON b.id = e.backbone_id",
+    "captions": "SELECT c.sha256, k.task, k.text FROM captions k JOIN contents c ON c.id = k.content_id",
+    "feedback": "SELECT f.action, f.category, c.sha256, f.label, f.shot_path, f.undone IS NULL FROM feedback f "
+    "JOIN contents c ON c.id = f.content_id",
+    "calibrations": "SELECT backbone_id, category, score, threshold, margin_floor, support_digest FROM calibrations",
+    "intents": "SELECT action, path FROM intents",
+}
+
+
+def state(here: Path) -> str:
+    """All that a store and its data directory say, ids, times and names of snapshots apart, as one digest of each part."""
+    said: dict[str, Any] = {}
+    with opened(here) as store, store.reading() as catalog:
+        for name, query in QUERIES.items():
+            said[name] = sorted(map(str, catalog.connection.execute(sa.text(query))))
+    said["files"] = sorted(
+        (str(path.relative_to(here)), hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in data(here).rglob("*")
+        if path.is_file()
+    )
+    return json.dumps({name: said[name] for name in said}).replace(str(here), "HERE")
+
+
+def copy(template: Path, here: Path) -> None:
+    """Make a scenario's starting state again in another directory, the roots of the store with it."""
+    shutil.copytree(template, here, symlinks=True)
+    database = here / "store/nearshot.db"
+    if database.is_file():
+        with sqlite3.connect(database) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            for table, column in (("roots", "path"), ("feedback", "path"), ("feedback", "shot_path")):
+                if table in tables:
+                    change = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
+                    connection.execute(change, (str(template), str(here)))
+        connection.close()

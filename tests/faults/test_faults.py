@@ -1,0 +1,21 @@
+"""Some of the runs of `tests.faults.runs`, which takes all of them: `make soak`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.scenarios import SCENARIOS
+
+EVERY = 29
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_whatever_fails_or_dies_the_command_done_again_comes_to_the_same(name: str) -> None:
+    command = [sys.executable, "-m", "tests.faults.runs", str(EVERY), name]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every one was mended" in done.stdout
