@@ -19,7 +19,7 @@ demo: $(VENV)/installed
 	@BIN=$(CURDIR)/$(BIN) DEMO=$(DEMO) STORE=$(STORE) sh examples/demo.sh
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # The tests with the lowest versions that pyproject.toml admits, in an environment of their own.
 lowest: $(LOWEST)/installed
@@ -41,6 +41,7 @@ promises: $(VENV)/installed
 # What is too long for `make test`: every fault at every operation of every command.
 soak: $(VENV)/installed
 	$(BIN)/python -m tests.faults.runs
+	$(BIN)/python -m tests.faults.flips
 
 # Published figures with the real weights, CIFAR-10 and STL-10; needs a network, and without a GPU much time.
 reproduce: $(VENV)/installed

@@ -10,15 +10,25 @@ from pathlib import Path
 import numpy as np
 
 from nearshot.indexer.intents import finish_intents
+from nearshot.schema import tables
 from nearshot.schema.captions import full_text_problem, rebuild_full_text
 from nearshot.schema.catalog import BackboneRow, Catalog, SnapshotRow
+from nearshot.schema.digests import COVERED, damaged_rows, digest_of
 from nearshot.schema.disk import sha256_of
 from nearshot.schema.errors import StoreError
 from nearshot.schema.images import KnownImage
 from nearshot.schema.intents import planned
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
-from nearshot.vectors.snapshots import Scope, damage, open_vectors, read_rows, sweep, write_snapshots
+from nearshot.vectors.snapshots import (
+    Scope,
+    damage,
+    open_vectors,
+    read_rows,
+    snapshot_as_written,
+    sweep,
+    write_snapshots,
+)
 
 
 class Remedy(StrEnum):
@@ -26,6 +36,7 @@ class Remedy(StrEnum):
 
     REPAIR = "nearshot verify --repair"
     INDEX = "nearshot index"
+    CALIBRATE = "nearshot calibrate"
     FORGET = "mount it again, or nearshot forget"
     NONE = "nothing here; restore the store or the file from a backup"
 
@@ -45,8 +56,10 @@ def verify(store: Store, *, repair: bool = False) -> Iterator[Finding]:
 
     Holds the store meanwhile (StoreBusyError), so that no run changes what is being compared.
 
-    With `repair`, snapshots are written anew from the rows, files that no record names are deleted, and unusable vectors
-    are dropped where the file is there to compute them again. Nothing that cannot be rebuilt is ever deleted.
+    Every row that decides an answer has a digest (`schema.digests`). With `repair`, a damaged vector is taken from the snapshot
+    where that has the one that was written, else dropped where the file is there to compute it again, and named until it is
+    back; a damaged image is left to the next index run; snapshots are written anew from the rows, and files that no record
+    names are deleted. Nothing that cannot be rebuilt is ever deleted.
     """
     with store.held("nearshot verify"):
         for path, outcome in finish_intents(store):
@@ -64,12 +77,14 @@ def _verify(store: Store, *, repair: bool) -> Iterator[Finding]:
     for problem in problems:
         yield Finding("database", problem, Remedy.NONE)
     yield from _check_full_text(store, repair=repair)
+    yield from _check_rows(store, repair=repair)
     with store.reading() as catalog:
         intact: set[int] = set()
         for root_id, root in catalog.roots().items():
             yield from _check_files(catalog, root_id, Path(root), intact)
         for row in catalog.all_backbones():
             yield from _check_vectors(store, catalog, row, intact, repair=repair)
+    yield from _lost_vectors(store)
     yield from _check_snapshots(store, repair=repair)
 
 
@@ -109,23 +124,83 @@ def _file_problem(path: Path, image: KnownImage, hashes: dict[int, str]) -> str 
     return None if sha256 == hashes.get(image.content_id or 0) else "has changed since it was indexed"
 
 
+def _check_rows(store: Store, *, repair: bool) -> Iterator[Finding]:
+    """Hold every row but the vectors' against its digest."""
+    with store.reading() as catalog:
+        damaged = {
+            table: damaged_rows(catalog.connection, table) for table in COVERED if table is not tables.embeddings
+        }
+    for table, rows in damaged.items():
+        remedy = MENDS.get(table.name, Remedy.NONE)
+        mends = repair and remedy != Remedy.NONE and len(rows) > 0
+        if mends:
+            with store.writing() as editor:
+                if table is tables.images:
+                    editor.remove_images([row["id"] for row in rows])
+                    editor.seal(table)
+                else:
+                    editor.forget_damaged(table)
+        for row in rows:
+            named = ", ".join(
+                f"{name} {row[name]}" for name in ("id", "backbone_id", "category", "path") if name in row
+            )
+            after = remedy if repair or remedy == Remedy.NONE else Remedy.REPAIR
+            yield Finding(f"{table.name}: {named}", "the row is not what was written", after, repaired=mends)
+
+
+MENDS = {"images": Remedy.INDEX, "calibrations": Remedy.CALIBRATE, "snapshots": Remedy.REPAIR}
+"""What brings back what a damaged row of a table said; that of others was said by people, or is the ground of all."""
+
+
 def _check_vectors(
     store: Store, catalog: Catalog, row: BackboneRow, intact: set[int], *, repair: bool
 ) -> Iterator[Finding]:
+    in_use = row in catalog.backbones()
     for content_id, blob in catalog.vector_blobs(row.id):
         problem = _vector_problem(blob, row.dimension)
         if problem is None:
             continue
-        rebuildable = content_id in intact
+        subject = f"vector of content {content_id} by {row.name}"
+        if repair and (whole := _from_snapshots(store, catalog, row, content_id)) is not None:
+            with store.writing() as editor:
+                editor.restore_vector(content_id, row.id, whole)
+            yield Finding(subject, f"{problem}; taken from the snapshot", Remedy.NONE, repaired=True)
+            continue
+        rebuildable = content_id in intact or not in_use
         if repair and rebuildable:
             with store.writing() as editor:
                 editor.drop_embedding(content_id, row.id)
-        subject = f"vector of content {content_id} by {row.name}"
         remedy = Remedy.NONE if not rebuildable else Remedy.INDEX if repair else Remedy.REPAIR
         yield Finding(subject, problem, remedy, repaired=repair and rebuildable)
 
 
+def _from_snapshots(store: Store, catalog: Catalog, row: BackboneRow, content_id: int) -> bytes | None:
+    """The vector that was written, where a snapshot that is whole has it: the one whose digest is that of the row."""
+    stored = catalog.embedding(content_id, row.id)
+    for image_id, category, role in catalog.images_showing(content_id):
+        held = snapshot_as_written(store, catalog, Scope(row, category, role))
+        if held is None or image_id not in held.ids():
+            continue
+        vector: bytes = held.vectors(np.array([image_id], dtype=np.int64))[0].astype("<f4").tobytes()
+        if digest_of(content_id, row.id, vector, stored["failure"], stored["revision"]) == stored["digest"]:
+            return vector
+    return None
+
+
+def _lost_vectors(store: Store) -> Iterator[Finding]:
+    """The vectors that were dropped and are not back, of backbones that are in use."""
+    with store.reading() as catalog:
+        names = {row.id: row.name for row in catalog.backbones()}
+        lost = catalog.dropped_vectors()
+    for content_id, backbone_id in lost:
+        if backbone_id in names:
+            subject = f"vector of content {content_id} by {names[backbone_id]}"
+            yield Finding(subject, "was damaged and dropped, and is not there again", Remedy.INDEX)
+
+
 def _vector_problem(blob: bytes, dimension: int) -> str | None:
+    if not blob:
+        return "is not what was written"
     if len(blob) != 4 * dimension:
         return f"is {len(blob)} bytes, expected {4 * dimension}"
     vector = np.frombuffer(blob, dtype="<f4")

@@ -14,6 +14,7 @@ from nearshot.retriever.choose_score import best_score, evidence_by_score
 from nearshot.retriever.fused import FusedBackbone
 from nearshot.schema.calibrations import all_calibrations
 from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.digests import check_decisive
 from nearshot.schema.errors import UsageError, WeightsError
 from nearshot.schema.fusions import parts_of_fusion
 from nearshot.schema.store import Store
@@ -43,6 +44,7 @@ def choose_row(
     preference; an older row of a name counts where the newest is not complete. Where none is, the one that covers most. With
     `words`, only those that can encode text; with `among`, only rows of these ids. UsageError where the store has none.
     """
+    check_decisive(catalog.connection)
     rows = sorted(catalog.all_backbones(), key=lambda row: -row.revision)
     if among is not None:
         rows = [row for row in rows if row.id in among]
@@ -81,6 +83,7 @@ def choose_row(
 
 def choose_rows(catalog: Catalog, names: Collection[str]) -> list[BackboneRow]:
     """The backbones in use that are named, or all; UsageError for one that nothing is indexed with."""
+    check_decisive(catalog.connection)
     in_use = {row.name: row for row in catalog.backbones()}
     wanted = dict.fromkeys(canonical_name(name) for name in names) or in_use
     for name in wanted:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, and_, bindparam, func, select
 
 from nearshot.schema import tables
+from nearshot.schema.digests import check, intact, stored_vector
 from nearshot.schema.errors import StoreError
 from nearshot.schema.images import KnownImage, Shown
 from nearshot.schema.vocabulary import Role
@@ -19,7 +20,11 @@ images, contents, embeddings = tables.images.c, tables.contents.c, tables.embedd
 backbones, snapshots = tables.backbones.c, tables.snapshots.c
 
 USABLE = and_(images.present, images.content_id.is_not(None))
+DROPPED = and_(embeddings.vector.is_(None), embeddings.failure.is_(None))
+"""The condition that a vector was damaged and dropped: until it is computed again, its row tells that it was there."""
+
 CHUNK = 4096
+DAMAGED_VECTOR = "a stored vector is damaged; `nearshot verify --repair` finds it and makes room for a new one"
 
 
 class BackboneRow(NamedTuple):
@@ -44,7 +49,7 @@ class KnownContent(NamedTuple):
 
 
 class SnapshotRow(NamedTuple):
-    """The record of a snapshot file: bytes, SHA-256, number of vectors, and the revision it reflects."""
+    """The record of a snapshot file: bytes, SHA-256, number of vectors, the revision it reflects, and XXH3 of 128 bits."""
 
     backbone_id: int
     category: str
@@ -54,6 +59,7 @@ class SnapshotRow(NamedTuple):
     sha256: str
     vectors: int
     revision: int
+    xxh3: str | None
 
 
 class PlacedImage(NamedTuple):
@@ -152,7 +158,9 @@ class Catalog:
         wanted = sorted(ids)
         shown_by_id: dict[int, Shown] = {}
         for start in range(0, len(wanted), CHUNK):
-            query = joined.where(images.id.in_(wanted[start : start + CHUNK]))
+            chunk = images.id.in_(wanted[start : start + CHUNK])
+            check(self.connection, tables.images, chunk)
+            query = joined.where(chunk)
             for image_id, root, path, category, role, label, shot in self.connection.execute(query):
                 shown_by_id[image_id] = Shown(image_id, f"{root}/{path}", category, Role(role), label, shot)
         return shown_by_id
@@ -185,7 +193,9 @@ class Catalog:
         """Those of some contents that were seen before, by SHA-256."""
         query = (
             select(contents.sha256, contents.id, embeddings.backbone_id)
-            .select_from(tables.contents.outerjoin(tables.embeddings, embeddings.content_id == contents.id))
+            .select_from(
+                tables.contents.outerjoin(tables.embeddings, and_(embeddings.content_id == contents.id, ~DROPPED))
+            )
             .where(contents.sha256.in_(bindparam("hashes", expanding=True)))
         )
         known: dict[str, KnownContent] = {}
@@ -241,7 +251,7 @@ class Catalog:
                 images.category,
                 images.role,
                 func.count(embeddings.vector),
-                func.count().filter(embeddings.content_id.is_(None)),
+                func.count().filter(DROPPED),
                 func.count(embeddings.failure),
             )
             .select_from(tables.images.outerjoin(tables.embeddings, embedded))
@@ -303,7 +313,30 @@ class Catalog:
             .where(USABLE, images.root_id == root_id, images.category.in_(sorted(categories)), ~dealt_with)
             .distinct()
         )
-        return set(self.connection.execute(query).scalars())
+        dropped = select(embeddings.content_id).where(embeddings.backbone_id == backbone_id, DROPPED)
+        lost = (
+            select(images.content_id)
+            .where(USABLE, images.root_id == root_id, images.category.in_(sorted(categories)))
+            .where(images.content_id.in_(dropped))
+        )
+        return {*self.connection.execute(query).scalars(), *self.connection.execute(lost).scalars()}
+
+    def embedding(self, content_id: int, backbone_id: int) -> dict[str, Any]:
+        """The row of a vector but its bytes, unchecked."""
+        query = select(embeddings.failure, embeddings.revision, embeddings.digest).where(
+            embeddings.content_id == content_id, embeddings.backbone_id == backbone_id
+        )
+        return dict(self.connection.execute(query).mappings().one())
+
+    def images_showing(self, content_id: int) -> list[tuple[int, str, Role]]:
+        """Id, category and role of the present images that show a content."""
+        query = select(images.id, images.category, images.role).where(images.present, images.content_id == content_id)
+        return [(image_id, category, Role(role)) for image_id, category, role in self.connection.execute(query)]
+
+    def dropped_vectors(self) -> list[tuple[int, int]]:
+        """Content and backbone of the vectors that were damaged, and are not there again."""
+        query = select(embeddings.content_id, embeddings.backbone_id).where(DROPPED)
+        return [(content_id, backbone_id) for content_id, backbone_id in self.connection.execute(query)]
 
     def count_vectors(self, backbone_id: int, root_id: int, categories: Collection[str]) -> int:
         """Count the usable images under a root that have a vector of a backbone."""
@@ -325,8 +358,8 @@ class Catalog:
             yield as_vectors([tuple(row) for row in rows], backbone.dimension)
 
     def vector_blobs(self, backbone_id: int) -> Iterator[tuple[int, bytes]]:
-        """Content id and stored bytes of every vector of a backbone, unchecked."""
-        query = select(embeddings.content_id, embeddings.vector).where(
+        """Content id and stored bytes of every vector of a backbone; no bytes where they are not those that were written."""
+        query = select(embeddings.content_id, stored_vector()).where(
             embeddings.backbone_id == backbone_id, embeddings.vector.is_not(None)
         )
         for row in self.connection.execute(query, execution_options={"yield_per": CHUNK}):
@@ -356,6 +389,21 @@ class Catalog:
             current += [tuple(row) for row in self.connection.execute(usable)]
         return Delta(np.array(touched, dtype=np.int64), as_vectors(current, backbone.dimension))
 
+    def vector_ids(self, backbone: BackboneRow, category: str, role: Role) -> NDArray[np.int64]:
+        """Ids (n,), ascending, of the usable images of a category and role that a backbone has a vector of.
+
+        Answered from indexes: what fails is few, and looking at every vector would read a page of the file for each.
+        """
+        embedded = and_(embeddings.content_id == images.content_id, embeddings.backbone_id == backbone.id)
+        query = (
+            select(images.id)
+            .select_from(tables.images.join(tables.embeddings, embedded))
+            .where(USABLE, images.category == category, images.role == role)
+        )
+        ids = set(self.connection.execute(query).scalars())
+        ids -= set(self.connection.execute(query.where(embeddings.vector.is_(None))).scalars())
+        return np.array(sorted(ids), dtype=np.int64)
+
     def snapshot(self, backbone_id: int, category: str, role: Role) -> SnapshotRow | None:
         """The record of a snapshot, if one was written."""
         return next(iter(self.snapshots(backbone_id, category, role)), None)
@@ -367,6 +415,7 @@ class Catalog:
         query = select(*(snapshots[name] for name in SnapshotRow._fields))
         wanted = {"backbone_id": backbone_id, "category": category, "role": role}
         query = query.filter_by(**{name: value for name, value in wanted.items() if value is not None})
+        query = query.where(intact(tables.snapshots))  # a damaged record is none: all in a snapshot is in the rows, too
         query = query.order_by(snapshots.backbone_id, snapshots.category, snapshots.role)
         return list(starmap(SnapshotRow, self.connection.execute(query)))
 
@@ -375,7 +424,7 @@ def _vector_rows(backbone_id: int, category: str, role: Role) -> Select[Any]:
     """Images of a category and role with their vectors."""
     embedded = and_(embeddings.content_id == images.content_id, embeddings.backbone_id == backbone_id)
     return (
-        select(images.id, embeddings.vector)
+        select(images.id, stored_vector())
         .select_from(tables.images.join(tables.embeddings, embedded))
         .where(images.category == category, images.role == role)
     )
@@ -386,5 +435,5 @@ def as_vectors(rows: Sequence[tuple[Any, ...]], dimension: int) -> Vectors:
     ids = np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
     buffer = b"".join(row[1] for row in rows)
     if any(len(row[1]) != 4 * dimension for row in rows):
-        raise StoreError("a stored vector is damaged; `nearshot verify --repair` finds it and makes room for a new one")
+        raise StoreError(DAMAGED_VECTOR)
     return Vectors(ids, np.frombuffer(buffer, dtype="<f4").reshape(len(rows), dimension).astype(np.float32, copy=False))

@@ -11,9 +11,10 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
+from nearshot.schema.digests import FUNCTION, INTACT, digest_of, intact_or_empty
 from nearshot.schema.errors import StoreBusyError, StoreError
 
-HEAD = "0010"
+HEAD = "0011"
 """The newest migration; a test holds it to the scripts in migrations/, so that opening a store need not import Alembic."""
 
 BUSY_TIMEOUT_S = 30.0
@@ -91,6 +92,8 @@ def _engine(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # transactions are begun below, never by the driver in mid-statement
+        connection.create_function(FUNCTION, -1, digest_of, deterministic=True)
+        connection.create_function(INTACT, -1, intact_or_empty, deterministic=True)
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA foreign_keys = ON")
@@ -122,6 +125,8 @@ def _translated(url: str) -> Iterator[None]:
             raise StoreBusyError(f"{_place(url)}: {remedy[reason]}") from error
         advice = remedy.get(reason, "`nearshot verify` looks for damage")
         raise StoreError(f"{_place(url)}: {reason}; {advice}") from error
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{_place(url)}: a text in it is damaged; `nearshot verify` looks for more") from error
     except DatabaseError as error:
         raise StoreError(f"{_place(url)}: {error.orig}; is it a nearshot store?") from error
 

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import Table, bindparam, delete, func, insert, select, update
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog, SnapshotRow
+from nearshot.schema.digests import COVERED, FUNCTION, intact
 from nearshot.schema.images import FoundImage
 
 
@@ -165,15 +166,37 @@ class Editor(Catalog):
             for embedding in embeddings
         ]
         if rows:
+            table = tables.embeddings.c
+            again = (table.content_id == bindparam("content"), table.backbone_id == bindparam("backbone"))
+            if dropped := {*self.dropped_vectors()} & {(row["content_id"], row["backbone_id"]) for row in rows}:
+                keys = [{"content": content_id, "backbone": backbone_id} for content_id, backbone_id in sorted(dropped)]
+                self.connection.execute(delete(tables.embeddings).where(*again), keys)
             self.connection.execute(insert(tables.embeddings), rows)
 
     def drop_embedding(self, content_id: int, backbone_id: int) -> None:
-        """Forget a content's vector, so that the next index run computes it again."""
+        """Drop a content's damaged vector: the next index run computes it again, and until then it is known to be lost."""
         table = tables.embeddings.c
         owner = (table.content_id == content_id, table.backbone_id == backbone_id)
-        self.connection.execute(delete(tables.embeddings).where(*owner))
+        lost = update(tables.embeddings).where(*owner).values(vector=None, failure=None, revision=self.stamp)
+        self.connection.execute(lost)
         shows_it = tables.images.c.content_id == content_id
         self.connection.execute(update(tables.images).where(shows_it).values(revision=self.stamp))
+
+    def restore_vector(self, content_id: int, backbone_id: int, vector: bytes) -> None:
+        """Put the bytes of a damaged vector back, its revision as it was: nothing has changed."""
+        table = tables.embeddings.c
+        owner = (table.content_id == content_id, table.backbone_id == backbone_id)
+        self.connection.execute(update(tables.embeddings).where(*owner).values(vector=vector))
+
+    def seal(self, table: Table) -> None:
+        """Take the damaged rows of a table, that have been put right, for what was written."""
+        columns = [table.c[name] for name in COVERED[table]]
+        digest = getattr(func, FUNCTION)(*columns)
+        self.connection.execute(update(table).where(~intact(table)).values(digest=digest))
+
+    def forget_damaged(self, table: Table) -> None:
+        """Delete the rows of a table that are not what was written."""
+        self.connection.execute(delete(table).where(~intact(table)))
 
     def record_snapshot(self, row: SnapshotRow) -> None:
         """Record a snapshot in the place of the one before it."""

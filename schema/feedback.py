@@ -11,6 +11,7 @@ from sqlalchemy import and_, insert, select, update
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import BackboneRow, Catalog, as_vectors
+from nearshot.schema.digests import stored_vector
 from nearshot.schema.editor import Editor
 from nearshot.schema.images import UNKNOWN
 from nearshot.schema.vocabulary import Action
@@ -54,7 +55,7 @@ def negatives(catalog: Catalog, backbone: BackboneRow, category: str) -> Negativ
     """The rejected images of a category that a backbone has a vector of."""
     embedded = and_(embeddings.content_id == feedback.content_id, embeddings.backbone_id == backbone.id)
     query = (
-        select(feedback.path, contents.sha256, embeddings.content_id, embeddings.vector)
+        select(feedback.path, contents.sha256, embeddings.content_id, stored_vector())
         .select_from(tables.feedback.join(tables.embeddings, embedded))
         .join(tables.contents, contents.id == feedback.content_id)
         .where(feedback.category == category, feedback.action == Action.REJECT, feedback.undone.is_(None))

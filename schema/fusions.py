@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from itertools import starmap
 from typing import NamedTuple
 
-from sqlalchemy import insert, select
+from sqlalchemy import ColumnElement, FromClause, insert, or_, select
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.digests import stored_vector
 from nearshot.schema.editor import Editor
 
 fusions, backbones = tables.fusions.c, tables.backbones.c
@@ -55,19 +56,26 @@ def contents_to_fuse(catalog: Catalog, backbone_id: int, parts: Sequence[Part]) 
     held = [tables.embeddings.alias() for _ in parts]
     own = tables.embeddings.alias()
     done = select(own.c.content_id).where(own.c.backbone_id == backbone_id, own.c.content_id == held[0].c.content_id)
-    query = select(held[0].c.content_id).where(held[0].c.backbone_id == parts[0].row.id, ~done.exists())
+    query = select(held[0].c.content_id).where(
+        held[0].c.backbone_id == parts[0].row.id, ~done.exists(), _is_dealt_with(held[0])
+    )
     for part, theirs in zip(parts[1:], held[1:], strict=True):
         there = select(theirs.c.content_id).where(
-            theirs.c.backbone_id == part.row.id, theirs.c.content_id == held[0].c.content_id
+            theirs.c.backbone_id == part.row.id, theirs.c.content_id == held[0].c.content_id, _is_dealt_with(theirs)
         )
         query = query.where(there.exists())
     return sorted(catalog.connection.execute(query).scalars())
 
 
+def _is_dealt_with(held: FromClause) -> ColumnElement[bool]:
+    """The condition that a part made something of a content, which was not damaged and dropped since."""
+    return or_(held.c.vector.is_not(None), held.c.failure.is_not(None))
+
+
 def part_vectors(catalog: Catalog, backbone_id: int, content_ids: Sequence[int]) -> dict[int, PartVector]:
     """Find what a part made of some contents (at most `catalog.CHUNK`), by id."""
     table = tables.embeddings.c
-    query = select(table.content_id, table.vector, table.failure).where(
+    query = select(table.content_id, stored_vector(), table.failure).where(
         table.backbone_id == backbone_id, table.content_id.in_(content_ids)
     )
     return {row.content_id: row for row in starmap(PartVector, catalog.connection.execute(query))}

@@ -12,6 +12,7 @@ from sqlalchemy import and_, or_, select
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import USABLE, BackboneRow, Catalog, as_vectors
+from nearshot.schema.digests import check_images, stored_vector
 from nearshot.schema.vocabulary import Role
 
 images, contents, embeddings = tables.images.c, tables.contents.c, tables.embeddings.c
@@ -42,8 +43,9 @@ def labelled_vectors(
 
     `vectors` is (n, 0) where they are not wanted.
     """
+    check_images(catalog.connection, category, catalog.revision())
     embedded = and_(embeddings.content_id == images.content_id, embeddings.backbone_id == backbone.id)
-    vector = [images.id, embeddings.vector] if with_vectors else []
+    vector = [images.id, stored_vector()] if with_vectors else []
     query = (
         select(images.path, images.label, images.shot, contents.sha256, *vector)
         .select_from(tables.images.join(tables.embeddings, embedded))

@@ -11,7 +11,9 @@ from sqlalchemy import bindparam, select
 
 from nearshot.schema import tables
 from nearshot.schema.captions import BY_HAND, ImageFilter
-from nearshot.schema.catalog import USABLE, BackboneRow, Catalog
+from nearshot.schema.catalog import DAMAGED_VECTOR, USABLE, BackboneRow, Catalog
+from nearshot.schema.digests import check, check_decisive, stored_vector
+from nearshot.schema.errors import StoreError
 from nearshot.schema.vocabulary import Role
 
 images, contents, embeddings, captions = (
@@ -59,6 +61,8 @@ def image_records(
         .where(USABLE, *(getattr(images, name) == value for name, value in wanted.parameters().items()))
         .order_by(tables.roots.c.path, images.path)
     )
+    check_decisive(catalog.connection)
+    check(catalog.connection, tables.images)
     result = catalog.connection.execute(query, execution_options={"yield_per": CHUNK})
     for rows in result.partitions():
         ids = sorted({row[0] for row in rows})
@@ -99,13 +103,19 @@ def _vectors(
     catalog: Catalog, row: BackboneRow, ids: list[int], *, with_vectors: bool
 ) -> dict[int, NDArray[np.float32] | None]:
     """Find the contents that a backbone has a vector of, with the vectors if they are wanted."""
-    columns = (embeddings.content_id, *([embeddings.vector] if with_vectors else []))
+    columns = (embeddings.content_id, *([stored_vector()] if with_vectors else []))
     query = select(*columns).where(
         embeddings.backbone_id == row.id,
         embeddings.vector.is_not(None),
         embeddings.content_id.in_(bindparam("ids", expanding=True)),
     )
     return {
-        content_id: np.frombuffer(blob[0], dtype="<f4") if blob else None
+        content_id: _vector(blob[0]) if blob else None
         for content_id, *blob in catalog.connection.execute(query, {"ids": ids})
     }
+
+
+def _vector(blob: bytes) -> NDArray[np.float32]:
+    if not blob:
+        raise StoreError(DAMAGED_VECTOR)
+    return np.frombuffer(blob, dtype="<f4")

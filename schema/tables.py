@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -34,6 +35,7 @@ roots = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("path", String, nullable=False, unique=True),
+    Column("digest", BigInteger),
     comment="Data directories, absolute.",
 )
 
@@ -47,6 +49,7 @@ contents = Table(
     Column("height", Integer, nullable=False),
     Column("format", String, nullable=False),
     Column("revision", Integer, nullable=False),
+    Column("digest", BigInteger),
     comment="Distinct file contents that could be decoded; width and height in pixels after EXIF orientation.",
 )
 
@@ -68,6 +71,7 @@ images = Table(
     Column("decoder", String),
     Column("present", Boolean, nullable=False),
     Column("revision", Integer, nullable=False),
+    Column("digest", BigInteger),
     UniqueConstraint("root_id", "path", name="uq_images_root_path"),
     Index("ix_images_category_role_revision", "category", "role", "revision"),
     Index("ix_images_content", "content_id"),
@@ -87,6 +91,7 @@ backbones = Table(
     Column("location", String),
     Column("signature", String(64), nullable=False),
     Column("revision", Integer, nullable=False),
+    Column("digest", BigInteger),
     UniqueConstraint("name", "fingerprint", name="uq_backbones_name_fingerprint"),
     comment="One row per name and fingerprint. Of one name, the row with the highest revision is the one in use.",
 )
@@ -98,6 +103,7 @@ fusions = Table(
     Column("place", Integer, nullable=False),
     Column("part_id", Integer, ForeignKey("backbones.id"), nullable=False),
     Column("weight", Float, nullable=False),
+    Column("digest", BigInteger),
     PrimaryKeyConstraint("backbone_id", "place"),
     comment="The parts of a fused backbone in the order of its vectors, and their shares of its cosines.",
 )
@@ -110,6 +116,7 @@ embeddings = Table(
     Column("vector", LargeBinary),
     Column("failure", String),
     Column("revision", Integer, nullable=False),
+    Column("digest", BigInteger),
     PrimaryKeyConstraint("content_id", "backbone_id"),
     Index("ix_embeddings_backbone_revision", "backbone_id", "revision"),
     Index(
@@ -162,6 +169,7 @@ calibrations = Table(
     Column("support_digest", String(64), nullable=False),
     Column("created", String, nullable=False),
     Column("revision", Integer, nullable=False),
+    Column("digest", BigInteger),
     PrimaryKeyConstraint("backbone_id", "category", "score"),
     comment="The policy found for a backbone, category and score; facts (method, target, n, rates) are JSON.",
 )
@@ -191,6 +199,7 @@ feedback = Table(
     Column("created", String, nullable=False),
     Column("undone", String),
     Column("revision", Integer, nullable=False),
+    Column("digest", BigInteger),
     Index("ix_feedback_category_action", "category", "action"),
     comment="What people said of query images: label made a shot of one (shot_path), reject a negative. Undone: when.",
 )
@@ -209,6 +218,7 @@ marks = Table(
     Column("right", Boolean, nullable=False),
     Column("created", String, nullable=False),
     Column("revision", Integer, nullable=False),
+    Column("digest", BigInteger),
     CheckConstraint("(query_id IS NULL) <> (words IS NULL)", name="ck_marks_one_query"),
     comment="What people said of a hit (content_id) of an image (query_id) or of words, which stood at a rank with a score.",
 )
@@ -241,6 +251,8 @@ snapshots = Table(
     Column("sha256", String(64), nullable=False),
     Column("vectors", Integer, nullable=False),
     Column("revision", Integer, nullable=False),
+    Column("xxh3", String(32)),
+    Column("digest", BigInteger),
     PrimaryKeyConstraint("backbone_id", "category", "role"),
     comment="The FAISS file that reflects the rows up to a revision.",
 )

@@ -1,38 +1,63 @@
-"""The FAISS vector store: IndexIDMap2 over IndexFlatIP, in memory or mapped from a file."""
+"""The FAISS vector store: IndexIDMap2 over IndexFlatIP, in memory."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import threading
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
+from nearshot.schema.disk import open_regular
 from nearshot.vectors.protocol import Neighbours, check_new_ids, check_unit_vectors, nearest
+
+BLOCK = 1 << 20
+"""Bytes that are read and checked at a time."""
 
 ROUNDING = 1e-5
 """More than float32 sums of a unit vector's few thousand products can be off."""
 
 
 class FlatStore:
-    """Exact search by inner product. A mapped store reads its file as it needs it, and moves to memory to change."""
+    """Exact search by inner product. What is read from a file is in memory from then on: nothing that becomes of it matters."""
 
     def __init__(self, dimension: int) -> None:
         import faiss  # here and below: a run that finds nothing to do must not wait for FAISS
 
         self._index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
-        self._mapped: Path | None = None
 
     @classmethod
-    def open(cls, path: Path) -> FlatStore:
-        """Map a file that `save` wrote. Raises ValueError where it is not one, OSError where it cannot be read."""
+    def read(cls, path: Path, *, size: int, digest: str) -> FlatStore:
+        """Read a file that `save` wrote, of a size in bytes and a digest: XXH3 of 128 bits, or SHA-256, in hexadecimal.
+
+        Raises ValueError where it is another, OSError where it cannot be read. FAISS is given no byte before all were
+        checked, and the bytes that it is given are checked again.
+        """
+        store = cls.__new__(cls)
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size != size:
+                raise ValueError(f"{path} is torn: it should have {size} bytes")
+            hasher = _hasher(digest)
+            while block := file.read(BLOCK):
+                hasher.update(block)
+            if hasher.hexdigest() != digest:
+                raise ValueError(f"{path} is damaged: its bytes are not those that were written")
+            file.seek(0)
+            store._index = _parse(path, file, digest)
+        return store
+
+    def copy(self) -> FlatStore:
+        """Another store of the same vectors."""
         import faiss
 
-        store = cls.__new__(cls)
-        store._index = _read(path, faiss.IO_FLAG_MMAP_IFC)
-        store._mapped = path
-        return store
+        other = type(self).__new__(type(self))
+        other._index = faiss.clone_index(self._index)
+        return other
 
     def save(self, path: Path) -> None:
         """Write to a file; OSError where that fails."""
@@ -60,7 +85,6 @@ class FlatStore:
         """Add vectors under new ids."""
         check_unit_vectors(vectors, self.dimension)
         check_new_ids(ids, vectors, self._id_map())
-        self._own()
         self._index.add_with_ids(np.ascontiguousarray(vectors), ids)
 
     def remove(self, ids: NDArray[np.int64]) -> int:
@@ -69,7 +93,6 @@ class FlatStore:
 
         if not len(ids) or not np.isin(ids, self._id_map()).any():
             return 0
-        self._own()
         return int(self._index.remove_ids(faiss.IDSelectorBatch(np.ascontiguousarray(ids))))
 
     def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -107,12 +130,6 @@ class FlatStore:
         ids: NDArray[np.int64] = faiss.vector_to_array(self._index.id_map)
         return ids
 
-    def _own(self) -> None:
-        """Leave the mapped file: a mapped FAISS index must not be changed (it crashes the process)."""
-        if self._mapped is not None:
-            self._index = _read(self._mapped, 0)
-            self._mapped = None
-
 
 def _keep_to_one_core() -> None:
     """Have FAISS bring no team of OpenMP threads where it is called off the main thread, for as long as that thread lives.
@@ -126,15 +143,29 @@ def _keep_to_one_core() -> None:
         faiss.omp_set_num_threads(1)
 
 
-def _read(path: Path, flags: int) -> Any:
+def _parse(path: Path, file: FileIO, digest: str) -> Any:
+    """Have FAISS read an index, and check the bytes on their way."""
     import faiss
 
-    if not path.is_file():
-        raise FileNotFoundError(str(path))
+    hasher = _hasher(digest)
+
+    def give(size: int) -> bytes:
+        block = file.read(size)
+        hasher.update(block)
+        return block
+
     try:
-        index = faiss.read_index(str(path), flags)
+        index = faiss.read_index(faiss.PyCallbackIOReader(give, BLOCK))  # type: ignore[attr-defined]
     except RuntimeError as error:
-        raise ValueError(f"{path} is not a FAISS index, or is torn: {error}") from error
+        raise ValueError(f"{path} is not a FAISS index: {error}") from error
+    while block := file.read(BLOCK):  # whatever FAISS had no use for
+        hasher.update(block)
+    if hasher.hexdigest() != digest:
+        raise ValueError(f"{path} changed while it was read")
     if not isinstance(index, faiss.IndexIDMap2) or not isinstance(faiss.downcast_index(index.index), faiss.IndexFlatIP):
         raise ValueError(f"{path} holds another kind of FAISS index")
     return index
+
+
+def _hasher(digest: str) -> Any:
+    return xxhash.xxh3_128() if len(digest) == 32 else hashlib.sha256()

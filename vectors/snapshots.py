@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import re
 import uuid
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
+from weakref import WeakValueDictionary
+
+import numpy as np
+import xxhash
 
 from nearshot.schema.catalog import BackboneRow, Catalog, SnapshotRow, Vectors
-from nearshot.schema.disk import sha256_of, written_whole
+from nearshot.schema.disk import open_regular, written_whole
 from nearshot.schema.errors import StoreError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
-from nearshot.vectors.flat import FlatStore
+from nearshot.vectors.flat import BLOCK, FlatStore
 from nearshot.vectors.protocol import VectorStore
 
 log = logging.getLogger(__name__)
@@ -29,22 +35,37 @@ class Scope(NamedTuple):
 
 
 def open_vectors(store: Store, catalog: Catalog, scope: Scope) -> VectorStore:
-    """The vectors of a scope as the catalog's state has them: the snapshot, mapped, with what changed since applied.
+    """The vectors of a scope as the catalog's state has them: the snapshot, with what changed since applied.
 
-    A snapshot that is missing, torn or of another kind is passed over, and the rows are read instead.
+    Every byte of it is checked when it is read, and its ids against the rows (StoreError where these have lost some). A
+    snapshot that is missing, damaged or another's is passed over, and the rows are read instead. One that does not change is
+    in memory once, for all who have it open.
     """
     row = catalog.snapshot(scope.backbone.id, scope.category, scope.role)
     vectors = _from_snapshot(store, row, scope) if row else None
     if row is None or vectors is None:
         return read_rows(catalog, scope)
     delta = catalog.delta(*scope, since=row.revision)
-    try:
+    if len(delta.touched):
+        vectors = vectors.copy()
         vectors.remove(delta.touched)
         if len(delta.current.ids):
             _add(vectors, delta.current)
-    except OSError:  # a writer has replaced the file since it was mapped
-        return read_rows(catalog, scope)
+    if not np.array_equal(vectors.ids(), catalog.vector_ids(*scope)):
+        raise StoreError(
+            f"rows and snapshot of {scope.category} ({scope.role}, {scope.backbone.name}) name different images: "
+            "the database is damaged; `nearshot verify` says where"
+        )
     return vectors
+
+
+def forget_open() -> None:
+    """Read every snapshot again."""
+    _open.clear()
+
+
+_open: WeakValueDictionary[tuple[str, str], FlatStore] = WeakValueDictionary()
+"""The snapshots that somebody has open, unchanged, by file and digest."""
 
 
 def write_snapshots(store: Store, scopes: list[Scope]) -> int:
@@ -73,22 +94,33 @@ def damage(store: Store, row: SnapshotRow) -> str | None:
     """Describe what is wrong with a snapshot's file, if anything. Reads the whole file."""
     path = store.snapshot_directory / row.file
     try:
-        whole = sha256_of(path) == row.sha256
+        with open_regular(path) as file:
+            sha256, xxh3 = _digests(file)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    return None if whole else "its bytes are not those that were written"
+    if sha256 == row.sha256 and row.xxh3 in (None, xxh3):
+        return None
+    return "its bytes are not those that were written"
+
+
+def snapshot_as_written(store: Store, catalog: Catalog, scope: Scope) -> VectorStore | None:
+    """What the snapshot of a scope holds, whatever has changed since; None where it is not there, or damaged."""
+    row = catalog.snapshot(scope.backbone.id, scope.category, scope.role)
+    return _from_snapshot(store, row, scope) if row else None
 
 
 def _from_snapshot(store: Store, row: SnapshotRow, scope: Scope) -> FlatStore | None:
     path = store.snapshot_directory / row.file
     try:
-        if path.stat().st_size != row.size:
-            raise ValueError(f"{path} is torn: it should have {row.size} bytes")
-        vectors = FlatStore.open(path)
+        key = (str(path), row.xxh3 or row.sha256)
+        vectors = _open.get(key)
+        if vectors is None:
+            vectors = FlatStore.read(path, size=row.size, digest=row.xxh3 or row.sha256)
+            _open[key] = vectors
         if (vectors.dimension, len(vectors)) != (scope.backbone.dimension, row.vectors):
             raise ValueError(f"{path} does not hold what its record says")
     except (OSError, ValueError) as error:
-        log.warning("snapshot passed over, reading the database instead: %s", error)
+        log.warning("snapshot passed over, reading the database instead (nearshot verify --repair mends it): %s", error)
         return None
     return vectors
 
@@ -136,14 +168,25 @@ def _save(store: Store, scope: Scope, vectors: FlatStore, revision: int) -> Snap
     try:
         with written_whole(path) as aside:
             vectors.save(aside)
-            sha256, size = sha256_of(aside), aside.stat().st_size
+            with open_regular(aside) as file:
+                sha256, xxh3 = _digests(file)
+            size = aside.stat().st_size
     except OSError as error:
         raise StoreError(
             f"cannot write the snapshot {path}: {error}; all vectors are safe in the database: "
             "free some space and run `nearshot index` again"
         ) from error
     key = (scope.backbone.id, scope.category, scope.role)
-    return SnapshotRow(*key, path.name, size, sha256, len(vectors), revision)
+    return SnapshotRow(*key, path.name, size, sha256, len(vectors), revision, xxh3)
+
+
+def _digests(file: FileIO) -> tuple[str, str]:
+    """SHA-256 and XXH3 of 128 bits of a file's bytes, in hexadecimal."""
+    sha256, xxh3 = hashlib.sha256(), xxhash.xxh3_128()
+    while block := file.read(BLOCK):
+        sha256.update(block)
+        xxh3.update(block)
+    return sha256.hexdigest(), xxh3.hexdigest()
 
 
 def _is_whole(store: Store, row: SnapshotRow) -> bool:

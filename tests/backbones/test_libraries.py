@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -155,18 +158,25 @@ def test_two_names_of_the_same_model_are_one_backbone() -> None:
 
 
 def test_helper_threads_leave_all_cores_to_whoever_encodes(weights: Path) -> None:
-    """Torch takes the number of threads that a helper set for itself as the default of threads that ask later."""
-    from concurrent.futures import ThreadPoolExecutor
+    """Torch takes the number of threads that a helper set for itself as the default of threads that ask later.
 
-    cores = torch.get_num_threads()
-    backbone = load("dinov2", weights)
-    with ThreadPoolExecutor(1) as pool:
-        prepared = pool.submit(backbone.prepare, PICTURES[0]).result()
-        assert pool.submit(torch.get_num_threads).result() == 1
+    In a process of its own, since how many threads there are is decided once.
+    """
+    script = f"""
+import torch
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from PIL import Image
+from tests.backbones.test_libraries import load
 
-        def encode_elsewhere() -> int:
-            backbone.encode([prepared])
-            return torch.get_num_threads()
-
-        with ThreadPoolExecutor(1) as other:
-            assert other.submit(encode_elsewhere).result() == cores
+backbone = load("dinov2", Path({str(weights)!r}))
+with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1) as other:
+    prepared = pool.submit(backbone.prepare, Image.new("RGB", (300, 300))).result()
+    print(pool.submit(torch.get_num_threads).result())
+    print(other.submit(lambda: (backbone.encode([prepared]), torch.get_num_threads())).result()[1])
+"""
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"OMP_NUM_THREADS": "3"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "3"]

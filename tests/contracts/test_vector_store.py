@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -29,11 +31,16 @@ def make_flat(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) 
     return store
 
 
-def make_mapped(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> VectorStore:
+def read(path: Path) -> FlatStore:
+    data = path.read_bytes()
+    return FlatStore.read(path, size=len(data), digest=hashlib.sha256(data).hexdigest())
+
+
+def make_read(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> VectorStore:
     store = FlatStore(DIMENSION)
     store.add(ids, vectors)
     store.save(path / "x.faiss")
-    return FlatStore.open(path / "x.faiss")
+    return read(path / "x.faiss")
 
 
 def make_exact(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> VectorStore:
@@ -45,7 +52,7 @@ def make_exact(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32])
 Maker = Callable[[Path, NDArray[np.int64], NDArray[np.float32]], VectorStore]
 
 
-@pytest.fixture(params=[make_exact, make_flat, make_mapped], ids=["exact", "flat", "mapped"])
+@pytest.fixture(params=[make_exact, make_flat, make_read], ids=["exact", "flat", "read"])
 def make(request: pytest.FixtureRequest) -> Maker:
     maker: Maker = request.param
     return maker
@@ -154,18 +161,40 @@ def test_faiss_answers_as_the_oracle_does_ties_included(
     assert near.ids.tolist() == truth.ids.tolist()
 
 
-def test_a_mapped_store_leaves_its_file_alone(tmp_path: Path) -> None:
+def test_a_store_that_was_read_leaves_its_file_alone(tmp_path: Path) -> None:
     vectors = unit_vectors(4)
-    mapped = make_mapped(tmp_path, IDS, vectors)
+    store = make_read(tmp_path, IDS, vectors)
     before = (tmp_path / "x.faiss").read_bytes()
-    mapped.remove(IDS[:2])
-    mapped.add(np.array([50], dtype=np.int64), unit_vectors(1, 5))
+    store.remove(IDS[:2])
+    store.add(np.array([50], dtype=np.int64), unit_vectors(1, 5))
     assert (tmp_path / "x.faiss").read_bytes() == before
-    assert len(FlatStore.open(tmp_path / "x.faiss")) == 4
+    assert len(read(tmp_path / "x.faiss")) == 4
 
 
 @pytest.mark.parametrize("content", [b"", b"not an index", b"IxMp" + bytes(60)])
 def test_a_file_that_is_no_index_is_a_value_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.faiss").write_bytes(content)
     with pytest.raises(ValueError, match="not a FAISS index"):
-        FlatStore.open(tmp_path / "x.faiss")
+        read(tmp_path / "x.faiss")
+
+
+def test_no_byte_of_a_file_goes_unchecked(tmp_path: Path) -> None:
+    make_flat(tmp_path, IDS, unit_vectors(4)).save(tmp_path / "x.faiss")  # type: ignore[attr-defined]
+    data = bytearray((tmp_path / "x.faiss").read_bytes())
+    digest = xxhash.xxh3_128(data).hexdigest()
+    for position in range(len(data)):
+        data[position] ^= 1 << position % 8
+        (tmp_path / "x.faiss").write_bytes(data)
+        with pytest.raises(ValueError, match="damaged"):
+            FlatStore.read(tmp_path / "x.faiss", size=len(data), digest=digest)
+        data[position] ^= 1 << position % 8
+    with pytest.raises(ValueError, match="torn"):
+        FlatStore.read(tmp_path / "x.faiss", size=len(data) + 1, digest=digest)
+
+
+def test_a_copy_changes_alone(tmp_path: Path) -> None:
+    first = FlatStore(DIMENSION)
+    first.add(IDS, unit_vectors(4))
+    other = first.copy()
+    other.remove(IDS[:2])
+    assert (len(first), len(other)) == (4, 2)

@@ -65,10 +65,10 @@ REVISIONS = sorted(script.revision for script in scripts().walk_revisions() if s
 def test_a_store_of_every_earlier_revision_is_upgraded_and_keeps_every_row(revision: str, tmp_path: Path) -> None:
     """`tests/schema/freeze.py` says how a store is frozen."""
     file = thaw(revision, tmp_path)
-    before = rows_of(file)
+    before = rows_of(file, held := columns_of(file))
     assert all(before.values()) or revision == "0001", "a row in every table"
     Store(tmp_path).close()
-    after = rows_of(file)
+    after = rows_of(file, held)
     assert after.pop("alembic_version") == [(HEAD,)]
     del before["alembic_version"]
     assert {name: after[name] for name in before} == before
@@ -79,21 +79,25 @@ def test_a_store_of_every_earlier_revision_is_upgraded_and_keeps_every_row(revis
     engine.dispose()
 
 
-def rows_of(file: Path) -> dict[str, list[tuple[object, ...]]]:
-    """The rows of every table but SQLite's own."""
+def columns_of(file: Path) -> dict[str, list[str]]:
+    """The columns of every table but SQLite's own, those generated left out."""
     with sqlite3.connect(file) as connection:
         query = (
             "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name NOT LIKE '%fts%'"
         )
         return {
-            name: connection.execute(f"SELECT {', '.join(columns(connection, name))} FROM {name}").fetchall()
-            for (name,) in connection.execute(query).fetchall()
+            table: [f'"{name}"' for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
+            for (table,) in connection.execute(query).fetchall()
         }
 
 
-def columns(connection: sqlite3.Connection, table: str) -> list[str]:
-    """The columns that hold something of their own; generated ones do not."""
-    return [f'"{name}"' for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
+def rows_of(file: Path, columns: dict[str, list[str]]) -> dict[str, list[tuple[object, ...]]]:
+    """The rows of some tables, as far as they have some columns."""
+    with sqlite3.connect(file) as connection:
+        return {
+            table: connection.execute(f"SELECT {', '.join(names)} FROM {table}").fetchall()
+            for table, names in columns.items()
+        }
 
 
 @pytest.mark.parametrize("revision", REVISIONS)

@@ -1,0 +1,109 @@
+"""Digests: every row that decides an answer carries one of what it says, so that damage is told and not answered from.
+
+SQLite itself computes them, in triggers, by a function that every connection registers: whoever writes a row, its digest is
+that of what was meant. They tell bits that flipped, not somebody who means harm: xxHash's XXH3 of 64 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import xxhash
+from sqlalchemy import ColumnElement, Connection, LargeBinary, Table, and_, func, select
+
+from nearshot.schema import tables
+from nearshot.schema.errors import StoreError
+
+FUNCTION, INTACT = "nearshot_digest", "nearshot_intact"
+
+COVERED: Mapping[Table, tuple[str, ...]] = {
+    table: tuple(column.name for column in table.columns if column.name != "digest")
+    for table in tables.metadata.tables.values()
+    if "digest" in table.columns
+}
+"""The columns that a digest is of, by table: all the others."""
+
+
+def digest_of(*values: Any) -> int:
+    """The digest of a row's values as SQLite holds them: a signed number of 64 bits."""
+    hasher = xxhash.xxh3_64()
+    for value in values:
+        hasher.update(value if isinstance(value, bytes) else repr(value).encode())
+        hasher.update(b"\0")
+    return int(hasher.intdigest()) - (1 << 63)
+
+
+def intact_or_empty(digest: int | None, content_id: int, backbone_id: int, vector: bytes, *more: Any) -> bytes:
+    """The stored bytes of a vector, or none where its row is not what was written: what has no bytes is no vector."""
+    return vector if digest_of(content_id, backbone_id, vector, *more) == digest else b""
+
+
+def stored_vector() -> ColumnElement[bytes]:
+    """The bytes of a vector as a query selects them: none where they are damaged."""
+    row = tables.embeddings.c
+    held: ColumnElement[bytes] = getattr(func, INTACT)(
+        row.digest, row.content_id, row.backbone_id, row.vector, row.failure, row.revision, type_=LargeBinary
+    )
+    return held.label("vector")
+
+
+def intact(table: Table) -> ColumnElement[bool]:
+    """The condition that a row is what was written."""
+    digest = getattr(func, FUNCTION)(*(table.c[name] for name in COVERED[table]))
+    return and_(table.c.digest.is_not(None), table.c.digest == digest)
+
+
+def check(connection: Connection, table: Table, *conditions: Any) -> None:
+    """Raise StoreError where a row of a table (one that meets some conditions) is not what was written."""
+    if connection.dialect.name != "sqlite":  # others keep checksums of their pages
+        return
+    if damaged := damaged_rows(connection, table, *conditions, most=1):
+        raise StoreError(
+            f"a row of {table.name} is damaged ({_name(damaged[0])}); `nearshot verify --repair` mends what can be mended"
+        )
+
+
+def damaged_rows(
+    connection: Connection, table: Table, *conditions: Any, most: int | None = None
+) -> list[dict[str, Any]]:
+    """The rows of a table that are not what was written, without their vectors."""
+    shown = [table.c[name] for name in COVERED[table] if name != "vector"]
+    query = select(*shown).where(~intact(table), *conditions)
+    return [dict(row) for row in connection.execute(query.limit(most)).mappings()]
+
+
+def check_decisive(connection: Connection) -> None:
+    """Check the small tables that decide answers, whole, and their indexes: a damaged one hides rows."""
+    for table in (tables.roots, tables.backbones, tables.fusions, tables.calibrations, tables.feedback, tables.marks):
+        check(connection, table)
+        if connection.dialect.name == "sqlite":
+            problem = connection.exec_driver_sql(f"PRAGMA integrity_check({table.name})").scalar()
+            if problem != "ok":
+                raise StoreError(f"the table {table.name} is damaged ({problem}); restore the store from a backup")
+
+
+def check_images(connection: Connection, category: str, revision: int) -> None:
+    """Check the images of a category, but those that this process has checked and that have not changed since."""
+    image, key = tables.images.c, (str(connection.engine.url), category)
+    before = _checked.get(key)
+    newer = () if before is None else (image.revision > before,)
+    check(connection, tables.images, image.category == category, *newer)
+    _checked[key] = revision
+
+
+def forget_checked() -> None:
+    """Check everything again."""
+    _checked.clear()
+
+
+_checked: dict[tuple[str, str], int] = {}
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    known = [
+        f"{name} {row[name]}"
+        for name in ("id", "backbone_id", "content_id", "category", "path")
+        if row.get(name) is not None
+    ]
+    return ", ".join(known)

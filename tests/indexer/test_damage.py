@@ -1,0 +1,149 @@
+"""Damage in the database: bits that are not those that were written are told, and mended from what is whole."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nearshot.indexer.feedback import reject
+from nearshot.indexer.verify import Finding, Remedy, verify
+from nearshot.retriever.answer import Answer
+from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
+from nearshot.retriever.conformal import Aim, Aims
+from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.retriever import Retriever
+from nearshot.retriever.sources import read_queries
+from nearshot.schema import digests
+from nearshot.schema.errors import StoreError
+from nearshot.schema.store import DATABASE_FILE, Store
+from nearshot.schema.vocabulary import Score
+from tests.conftest import counts, run_index
+
+CAT = "things/6.preprocessed/cat/a.png"
+
+
+def damage(store: Store, statement: str, *values: object) -> None:
+    """Change the database as bits that flip do: without the triggers that keep the digests."""
+    store.close()
+    digests.forget_checked()
+    with sqlite3.connect(store.directory / DATABASE_FILE) as connection:
+        triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            connection.execute(f"DROP TRIGGER {name}")
+        assert connection.execute(statement, values).rowcount == 1
+        for _, sql in triggers:
+            connection.execute(sql)
+    connection.close()
+
+
+def ask(store: Store, root: Path) -> Answer:
+    [answer] = Retriever(store, QueryOptions(backbone="hog")).answer(read_queries([root / CAT]))
+    assert isinstance(answer, Answer)
+    return answer
+
+
+def turned(store: Store, content_id: int) -> bytes:
+    """A vector with one bit flipped that keeps its length within 1e-3."""
+    with store.reading() as catalog:
+        vector = dict(catalog.vector_blobs(1))[content_id]
+    other = np.frombuffer(vector, "<f4").copy()
+    other[0] = -other[0]
+    assert abs(np.linalg.norm(other) - 1) < 1e-3
+    return other.tobytes()
+
+
+def found(store: Store, *, repair: bool = False) -> list[Finding]:
+    return list(verify(store, repair=repair))
+
+
+def test_a_flipped_bit_in_a_vector_is_taken_from_the_snapshot_that_has_it_whole(store: Store, small: Path) -> None:
+    run_index(store, small)
+    before = ask(store, small).as_json()
+    damage(store, "UPDATE embeddings SET vector = ? WHERE content_id = 1", turned(store, 1))
+    assert [(finding.problem, finding.remedy) for finding in found(store)] == [
+        ("is not what was written", Remedy.REPAIR)
+    ]
+    [mended] = found(store, repair=True)
+    assert (mended.problem, mended.repaired) == ("is not what was written; taken from the snapshot", True)
+    assert found(store) == []
+    assert ask(store, small).as_json() == before
+    assert counts(run_index(store, small)) == {"unchanged": 6}
+
+
+def test_a_vector_that_no_copy_has_whole_is_dropped_and_named_until_it_is_back(store: Store, small: Path) -> None:
+    run_index(store, small)
+    damage(store, "UPDATE embeddings SET vector = ? WHERE content_id = 1", turned(store, 1))
+    for path in store.snapshot_directory.iterdir():
+        path.unlink()
+    with pytest.raises(StoreError, match="a stored vector is damaged"):
+        ask(store, small)
+    found(store, repair=True)
+    for _ in range(2):
+        [lost] = [finding for finding in found(store) if finding.subject.startswith("vector")]
+        assert (lost.problem, lost.remedy) == ("was damaged and dropped, and is not there again", Remedy.INDEX)
+    assert run_index(store, small).backbones["hog"].embedded == 1
+    assert found(store) == []
+
+
+@pytest.mark.parametrize("column", ["label", "path", "category", "content_id"])
+def test_a_damaged_image_is_never_answered_with_and_comes_back_by_index(store: Store, small: Path, column: str) -> None:
+    run_index(store, small)
+    before = ask(store, small).as_json()
+    value: object = 3 if column == "content_id" else "things/2.support-set/dog/shot1.png" if column == "path" else "dog"
+    damage(store, f"UPDATE images SET {column} = ? WHERE id = 1", value)
+    with pytest.raises(StoreError, match=r"images is damaged|name different images"):
+        ask(store, small)
+    assert any("images: id 1" in finding.subject for finding in found(store))
+    assert all(finding.repaired for finding in found(store, repair=True) if "images: id 1" in finding.subject)
+    run_index(store, small)
+    assert found(store, repair=True) == found(store) == []
+    after = ask(store, small).as_json()
+    assert [after[key] for key in ("verdict", "label", "score")] == [
+        before[key] for key in ("verdict", "label", "score")
+    ]
+
+
+def test_a_damaged_threshold_is_never_decided_by(store: Store, small: Path) -> None:
+    run_index(store, small)
+    list(calibrate_all(store, CalibrationOptions(aims=Aims({Aim.FALSE_REJECT: 0.5}), scores=(Score.MAX_SIM,))))
+    damage(store, "UPDATE calibrations SET threshold = 0.1 WHERE score = ?", "max_sim")
+    with pytest.raises(StoreError, match="a row of calibrations is damaged"):
+        ask(store, small)
+    [finding] = [each for each in found(store, repair=True) if "calibrations" in each.subject]
+    assert (finding.remedy, finding.repaired) == (Remedy.CALIBRATE, True)
+    assert found(store) == []
+    assert not ask(store, small).decision.policy.calibrated
+
+
+def test_what_people_said_is_not_thrown_away(store: Store, small: Path) -> None:
+    run_index(store, small)
+    reject(store, small / "things/6.preprocessed/Unknown/b.png")
+    damage(store, "UPDATE feedback SET category = ? WHERE id = 1", "pets")
+    [finding] = found(store, repair=True)
+    assert (finding.remedy, finding.repaired) == (Remedy.NONE, False)
+    with pytest.raises(StoreError, match="a row of feedback is damaged"):
+        ask(store, small)
+
+
+def test_a_damaged_record_of_a_snapshot_is_none(store: Store, small: Path) -> None:
+    run_index(store, small)
+    before = ask(store, small).as_json()
+    damage(store, "UPDATE snapshots SET revision = 99 WHERE role = ?", "support")
+    assert ask(store, small).as_json() == before
+    found(store, repair=True)
+    assert run_index(store, small).added == 0
+    assert found(store) == []
+
+
+def test_a_file_that_is_cut_short_under_an_open_store_changes_nothing(store: Store, small: Path) -> None:
+    """A mapped file would end the process by SIGBUS."""
+    run_index(store, small)
+    retriever = Retriever(store, QueryOptions(backbone="hog"))
+    for path in store.snapshot_directory.iterdir():
+        path.write_bytes(b"")
+    [answer] = retriever.answer(read_queries([small / CAT]))
+    assert isinstance(answer, Answer)
+    assert answer.label == "cat"
