@@ -8,3 +8,8 @@ MAX_BYTES = 1 << 30
 
 MAX_ASPECT = 50
 """The longest side over the shortest. Resizing the shortest to 224 would blow a longer strip up beyond all bounds."""
+
+
+def most_bytes(max_pixels: int) -> int:
+    """The bytes that decoding may take, of one image and of all at once: 3 for each pixel of the cap, and 64 MiB."""
+    return 3 * max_pixels + (64 << 20)

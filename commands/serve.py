@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nearshot.backbones.limits import most_bytes
 from nearshot.commands.common import (
     device_option,
     max_pixels_option,
@@ -45,6 +46,11 @@ GRACE_S = 30
 @click.option(
     "--max-upload", type=click.IntRange(1, 4096), default=64, show_default=True, help="MiB that a request may have."
 )
+@click.option(
+    "--decode-memory",
+    type=click.IntRange(1),
+    help="MiB that decoding may take. Default: 3 bytes per pixel of the cap.",
+)
 @click.option("--queue", type=click.IntRange(1), default=256, show_default=True, help="Images that may wait at once.")
 @device_option
 @weights_option
@@ -59,6 +65,7 @@ def serve_command(
     backbones: tuple[str, ...],
     keys_file: Path | None,
     max_upload: int,
+    decode_memory: int | None,
     queue: int,
     device: str,
     weights: Path | None,
@@ -90,6 +97,7 @@ def serve_command(
         device=device,
         weights=weights,
         max_pixels=max_pixels,
+        decode_bytes=most_bytes(max_pixels) if decode_memory is None else decode_memory << 20,
         upload_bytes=max_upload << 20,
         waiting=queue,
     )

@@ -12,6 +12,7 @@ from nearshot.backbones.captioner import Captioner
 from nearshot.backbones.decode import decode
 from nearshot.backbones.in_order import in_order
 from nearshot.backbones.limits import MAX_BYTES, MAX_PIXELS
+from nearshot.backbones.memory_budget import allow
 from nearshot.backbones.protocol import Prepared
 from nearshot.indexer.load import Skipped
 from nearshot.indexer.report import Failure
@@ -85,6 +86,7 @@ class CaptionRun:
             captioner = self._load()
             size = options.batch_size or captioner.batch_size
             yield 0, len(pending)
+            allow(options.max_pixels)
             prepared = in_order(
                 lambda item: _prepare(item, captioner, options.max_pixels),
                 self._until_stopped(pending),

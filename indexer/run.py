@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from nearshot.backbones.in_order import batches, in_order
+from nearshot.backbones.memory_budget import allow
 from nearshot.backbones.protocol import Backbone
 from nearshot.backbones.spec import canonical_name, parts_of
 from nearshot.indexer.commit import Committer
@@ -73,6 +74,7 @@ class IndexRun:
     def __iter__(self) -> Iterator[Progress]:
         """Run, yielding after every batch. Raises UsageError, WeightsError, StoreBusyError and StoreError."""
         started = time.monotonic()
+        allow(self._options.max_pixels)
         with self._store.held(f"nearshot index {self._root}"):
             finish_intents(self._store, indexing=True)
             with self._store.reading() as catalog:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from nearshot.backbones.decode import decode
 from nearshot.backbones.in_order import batches, in_order
+from nearshot.backbones.memory_budget import allow
 from nearshot.backbones.preparation import prepare_safely
 from nearshot.backbones.protocol import Backbone, Prepared
 from nearshot.retriever.answer import Answer, Unreadable
@@ -45,6 +46,7 @@ class Retriever:
         use it at the same time hold `encoding`, a lock, as this does.
         """
         self.options = options
+        allow(options.max_pixels)
         with store.reading() as catalog:
             categories = choose_categories(catalog, options.category)
             row, coverage = choose_row(catalog, options.backbone, categories, words=options.text is not None)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.backbones.decode import decode
+from nearshot.backbones.memory_budget import DECODING
 from nearshot.backbones.preparation import prepare_safely
 from nearshot.backbones.protocol import Backbone, Prepared
 from nearshot.backbones.spec import canonical_name, parts_of
@@ -93,6 +94,7 @@ class Engine:
         self._watched_at = 0.0
         self._telling: threading.Thread | None = None
         self._lapses: list[Lapse] = []
+        DECODING.limit(settings.decode_bytes)
         self._maps: RevisionCache[Projection] = RevisionCache(store, most=MAPS)
 
     def load(self) -> None:

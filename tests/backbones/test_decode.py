@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -125,7 +126,11 @@ JPEG = photograph("rocket").read_bytes()
     ("data", "reason"),
     [
         (b"", "the file is empty"),
-        (b"just words, whatever the name says", "not an image in any known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "EPS is not read; convert it to PNG or JPEG"),
+        (b"%PDF-1.7\n", "PDF is not read; convert it to PNG or JPEG"),
+        (b"\xef\xbb\xbf <svg xmlns='http://www.w3.org/2000/svg'/>", "SVG is not read"),
+        (encoded(COFFEE, "PCX"), "not an image in any format that is read"),
+        (b"just words, whatever the name says", "not an image in any format that is read"),
         (JPEG[: len(JPEG) // 2], "cannot be decoded: .*truncated"),
         (encoded(COFFEE)[:-400], "cannot be decoded"),
         (png_bomb(30_000), "900,000,000|30000 x 30000 pixels are more than the cap .* max_pixels"),
@@ -143,3 +148,27 @@ def test_the_pixel_cap_can_be_set() -> None:
     assert decode(encoded(COFFEE), max_pixels=90 * 60).picture.size == (90, 60)
     with pytest.raises(ImageError, match="cap of 5,399"):
         decode(encoded(COFFEE), max_pixels=90 * 60 - 1)
+
+
+def test_no_other_program_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow has Ghostscript draw EPS: whoever may upload could have it run whatever it likes."""
+    import subprocess
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(ImageError, match="EPS is not read"):
+        decode(encoded(COFFEE, "EPS"))
+
+
+def test_a_damaged_tiff_says_nothing_on_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(encoded(COFFEE, "TIFF", compression="tiff_lzw"))
+    chance = np.random.default_rng(0)
+    for _ in range(200):
+        harmed = bytearray(data)
+        for position in chance.integers(0, len(data), 4).tolist():
+            harmed[position] = int(chance.integers(256))
+        with suppress(ImageError):
+            decode(bytes(harmed))
+    assert capfd.readouterr().err == ""

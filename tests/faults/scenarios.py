@@ -19,6 +19,7 @@ from nearshot.indexer.feedback import add_shot, reject, undo
 from nearshot.indexer.verify import verify
 from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
 from nearshot.retriever.conformal import Aim, Aims
+from nearshot.schema.digests import FUNCTION, digest_of
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Action, Score
@@ -229,6 +230,7 @@ def copy(template: Path, here: Path) -> None:
     database = here / "store/nearshot.db"
     if database.is_file():
         with sqlite3.connect(database) as connection:
+            connection.create_function(FUNCTION, -1, digest_of)
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             for table, column in (("roots", "path"), ("feedback", "path"), ("feedback", "shot_path")):
                 if table in tables:

@@ -163,3 +163,68 @@ def test_while_shots_are_added_and_the_process_is_killed_no_client_gets_a_wrong_
     assert list(verify(store)) == []
     with store.reading() as catalog:
         assert sum(row.images for row in catalog.count_images() if row.role == Role.SUPPORT) == 504
+
+
+def canvas(side: int) -> bytes:
+    """A GIF of a few bytes that is a side by a side pixels large."""
+    return (
+        b"GIF89a"
+        + struct.pack("<HHBBB", side, side, 0x80, 0, 0)
+        + bytes(6)
+        + b","
+        + struct.pack("<HHHHB", 0, 0, side, side, 0)
+        + b"\x02\x02L\x01\x00;"
+    )
+
+
+def worst_files() -> list[bytes]:
+    """Small files that take much memory, and some that take none."""
+    files = [canvas(13_000), canvas(3_000)]
+    for mode, side in (("P", 4000), ("LA", 3000), ("RGBA", 3000), ("I;16", 4000)):
+        image = Image.new(mode, (side, side))
+        stream = io.BytesIO()
+        image.save(stream, "PNG", **({"transparency": 0} if mode == "P" else {}))
+        files.append(stream.getvalue())
+    return [*files, bomb(), b"%!PS-Adobe-3.0 EPSF-3.0\n"]
+
+
+def test_many_clients_that_send_the_worst_files_find_a_service_that_is_bounded_and_serves_the_others(
+    store: Store, small: Path
+) -> None:
+    run_index(store, small)
+    budget = 64
+    service = Served(store.directory, "--decode-memory", str(budget))
+    for _ in range(3):
+        assert service.ask(small / CAT)["label"] == "cat"
+    status = Path(f"/proc/{service.process.pid}/status")
+    before = psutil.Process(service.process.pid).memory_info().rss >> 20
+    Path(f"/proc/{service.process.pid}/clear_refs").write_text("5")
+    files = worst_files()
+    told: Counter[int] = Counter()
+
+    def send(number: int) -> None:
+        body = b'--x\r\nContent-Disposition: form-data; name="images"; filename="i"\r\n\r\n%b\r\n--x--\r\n'
+        connection = http.client.HTTPConnection(service.url.removeprefix("http://"), timeout=120)
+        connection.request(
+            "POST",
+            "/v1/query",
+            body % files[number % len(files)],
+            {"Content-Type": "multipart/form-data; boundary=x"},
+        )
+        response = connection.getresponse()
+        response.read()
+        told[response.status] += 1
+        connection.close()
+
+    with ThreadPoolExecutor(200) as pool:
+        sent = [pool.submit(send, number) for number in range(200)]
+        served = [pool.submit(service.ask, small / CAT) for _ in range(10)]
+        assert all(share.result()["label"] == "cat" for share in served)
+        for share in sent:
+            share.result()
+    assert told.total() == 200
+    assert set(told) <= {200, 422, 503}, told
+    peak = int(status.read_text().split("VmHWM:")[1].split()[0]) >> 10
+    assert peak - before <= budget + 96, f"{before} MiB before, {peak} at most"
+    assert service.ask(small / CAT)["label"] == "cat"
+    assert service.end() == (0, "")
