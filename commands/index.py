@@ -54,6 +54,7 @@ SHOWN = 10
     "--batch-size", type=click.IntRange(min=1), help="Images a forward pass. Default: 16 on a CPU, 64 on a GPU."
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Threads that read and decode. Default: one a core.")
+@click.option("--follow-links", is_flag=True, help="Take links that lead out of DATA, too.")
 @click.option("--no-captions", is_flag=True, help="Leave captions for later (nearshot caption).")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @device_option

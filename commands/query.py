@@ -28,6 +28,7 @@ from nearshot.commands.common import (
     weights_option,
 )
 from nearshot.schema.errors import UsageError
+from nearshot.schema.spreadsheet import cell
 from nearshot.schema.vocabulary import Against
 
 if TYPE_CHECKING:
@@ -217,7 +218,8 @@ def _printer(layout: _Layout, *, as_json: bool, as_csv: bool) -> Callable[[JsonO
 
 def _csv_row(answer: JsonObject) -> JsonObject:
     first = next(iter(answer.get("hits", [])), None)
-    return {**answer, "path": printable(answer["path"]), "nearest_path": first["path"] if first else ""}
+    row = {**answer, "path": printable(answer["path"]), "nearest_path": first["path"] if first else ""}
+    return {name: cell(value) for name, value in row.items()}
 
 
 def _print_answer(answer: JsonObject, layout: _Layout) -> None:

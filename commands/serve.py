@@ -52,6 +52,7 @@ GRACE_S = 30
     help="MiB that decoding may take. Default: 3 bytes per pixel of the cap.",
 )
 @click.option("--queue", type=click.IntRange(1), default=256, show_default=True, help="Images that may wait at once.")
+@click.option("--follow-links", is_flag=True, help="Index links that lead out of the data directories, too.")
 @device_option
 @weights_option
 @max_pixels_option
@@ -67,6 +68,7 @@ def serve_command(
     max_upload: int,
     decode_memory: int | None,
     queue: int,
+    follow_links: bool,
     device: str,
     weights: Path | None,
     max_pixels: int,
@@ -100,6 +102,7 @@ def serve_command(
         decode_bytes=most_bytes(max_pixels) if decode_memory is None else decode_memory << 20,
         upload_bytes=max_upload << 20,
         waiting=queue,
+        follow_links=follow_links,
     )
     with Store(store_directory) as store, _listen(host, port) as listening:
         engine = Engine(store, settings, Metrics(), own_thread=False)

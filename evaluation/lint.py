@@ -69,7 +69,7 @@ def lint(store: Store, root: Path, backbone: str | None = None) -> tuple[str, li
 
     Raises UsageError where the directory is not indexed.
     """
-    discovery = discover(root)
+    discovery = discover(root, follow_links=True)
     findings = [LintFinding(None, Rule.OUTSIDE, (breach.path,), breach.rule) for breach in discovery.breaches]
     resolved = str(root.resolve())
     with store.reading() as catalog:

@@ -16,6 +16,7 @@ from nearshot.evaluation.outcomes import REFUSED, count_outcomes
 from nearshot.evaluation.scores import SCORE_METRICS
 from nearshot.evaluation.shots import METRICS
 from nearshot.schema.disk import written_whole
+from nearshot.schema.spreadsheet import cell
 
 Cell = str | int | float | None
 DECIMALS = 4
@@ -37,7 +38,8 @@ class Table:
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(self.columns)
-        writer.writerows([["" if cell is None else as_text(cell) for cell in row] for row in self.rows])
+        for row in self.rows:
+            writer.writerow("" if value is None else as_text(cell(value)) for value in row)
         return stream.getvalue()
 
     def as_markdown(self) -> str:

@@ -24,13 +24,14 @@ from nearshot.schema.contract import (
     place_file,
     true_label,
 )
-from nearshot.schema.errors import UsageError
+from nearshot.schema.errors import UsageError, option
 from nearshot.schema.images import NO_FILE, UNKNOWN, FileState, FoundImage, Sidecar
 from nearshot.schema.vocabulary import Role
 
 NOT_UTF8 = "its name is not UTF-8; rename it"
 DIRECTORY_NAMED_IMAGE = "a directory with an image's name; rename it"
 DANGLING_LINK = "a link to nothing"
+LINK_OUTSIDE = f"a link that leads out of the data directory; {option('follow_links')} takes it"
 LINK_LOOP = "a link that leads back to itself"
 NOT_A_FILE = "neither a file nor a directory"
 
@@ -53,7 +54,7 @@ class Discovery:
         return any(path.startswith(f"{directory}/") for directory in self.unread)
 
 
-def discover(root: Path, categories: Collection[str] = ()) -> Discovery:
+def discover(root: Path, categories: Collection[str] = (), *, follow_links: bool = False) -> Discovery:
     """Walk a data directory (or only some categories of it), in the order of names.
 
     Raises UsageError where it is no data directory, or has no such category.
@@ -65,7 +66,7 @@ def discover(root: Path, categories: Collection[str] = ()) -> Discovery:
     if (root / SUPPORT_DIRECTORY).is_dir() or (root / QUERY_DIRECTORY).is_dir():
         raise UsageError(f"{root} is a category, not the data directory; give {root.resolve().parent}")
     discovery = Discovery()
-    walk = _Walk(str(root), discovery)
+    walk = _Walk(str(root), discovery, follow_links=follow_links)
     names = walk.top()
     if missing := sorted(set(categories) - set(names)):
         raise UsageError(f"no category '{missing[0]}' in {root}; there are {', '.join(names) or 'none'}")
@@ -78,8 +79,9 @@ def discover(root: Path, categories: Collection[str] = ()) -> Discovery:
 class _Walk:
     """One walk over a data directory; it fills in a Discovery."""
 
-    def __init__(self, root: str, discovery: Discovery) -> None:
-        self._root = root
+    def __init__(self, root: str, discovery: Discovery, *, follow_links: bool) -> None:
+        self._root, self._follow_links = root, follow_links
+        self._inside = os.path.join(os.path.realpath(root), "")  # noqa: PTH118
         self._found = discovery
         self._elsewhere: Counter[str] = Counter()
 
@@ -91,6 +93,8 @@ class _Walk:
                 self._breach((_shown(entry.name),), NOT_UTF8)
             elif not _is_directory(entry):
                 self._breach((entry.name,), NOT_IN_A_CATEGORY)
+            elif self._leads_outside(entry):
+                self._breach((entry.name,), LINK_OUTSIDE)
             else:
                 names.append(entry.name)
         return names
@@ -128,6 +132,8 @@ class _Walk:
                 and entry_parts[1] in (LABELS_FILE, QUERY_DIRECTORY)
             ):
                 continue
+            elif self._leads_outside(entry):
+                self._fail(entry_parts, LINK_OUTSIDE)
             elif self._is_link_loop(entry, inside):
                 self._fail(entry_parts, LINK_LOOP)
             elif not _is_directory(entry):
@@ -225,6 +231,12 @@ class _Walk:
             self._elsewhere["/".join(parts[:2])] += 1  # a whole directory elsewhere is one line
         else:
             self._found.breaches.append(Breach("/".join(parts), rule))
+
+    def _leads_outside(self, entry: os.DirEntry[str]) -> bool:
+        """Tell whether an entry is a link to something outside the data directory, which is passed over."""
+        if self._follow_links or not entry.is_symlink() or not os.path.exists(entry.path):  # noqa: PTH110 (Path.exists may raise)
+            return False
+        return not os.path.realpath(entry.path).startswith(self._inside)
 
     def _is_link_loop(self, entry: os.DirEntry[str], inside: frozenset[tuple[int, int]]) -> bool:
         if not entry.is_symlink():

@@ -27,6 +27,7 @@ class IndexOptions:
     batch_size: int | None = None
     workers: int | None = None
     max_pixels: int = MAX_PIXELS
+    follow_links: bool = False
     snapshot_interval: int = SNAPSHOT_INTERVAL
 
     @property

@@ -79,7 +79,7 @@ class IndexRun:
             finish_intents(self._store, indexing=True)
             with self._store.reading() as catalog:
                 as_of = catalog.revision()
-            discovery = discover(self._root, self._options.categories)
+            discovery = discover(self._root, self._options.categories, follow_links=self._options.follow_links)
             selection = select_backbones(self._store, self._options, self._ready)
             run_facts = {"started": utc_now(), "version": version("nearshot")}
             with self._store.writing() as editor:
@@ -197,11 +197,11 @@ def dry_run(store: Store | None, root: Path, options: IndexOptions) -> Report:
     """
     resolved = root.resolve()
     if store is None:
-        discovery = discover(resolved, options.categories)
+        discovery = discover(resolved, options.categories, follow_links=options.follow_links)
         return _foreseen(discovery, compare(discovery, {}, decoder=options.decoder, as_of=0))
     with store.reading() as catalog:
         as_of = catalog.revision()
-        discovery = discover(resolved, options.categories)
+        discovery = discover(resolved, options.categories, follow_links=options.follow_links)
         root_id = catalog.root_id(str(resolved))
         known = catalog.known_images(root_id, options.categories or None) if root_id is not None else {}
         changes = compare(discovery, known, decoder=options.decoder, as_of=as_of)

@@ -106,9 +106,12 @@ def read_status(store: Store) -> Status:
         roots = [path for root_id, path in catalog.roots().items() if catalog.has_images(root_id)]
         failures = [Failure(path, reason) for path, reason in catalog.failures()]
         revision, last_run, lapsed = catalog.revision(), catalog.last_run(), lapses(catalog)
-    # A failure under another cap on pixels counts as new; so look with the cap of the last run.
-    cap = json.loads(last_run.arguments)["max_pixels"] if last_run else MAX_PIXELS
-    roots_now = [_root_state(store, root, IndexOptions(max_pixels=cap)) for root in roots]
+    # A failure under another cap on pixels counts as new, and a link that was followed as there; so look as the last run did.
+    as_before = json.loads(last_run.arguments) if last_run else {}
+    options = IndexOptions(
+        max_pixels=as_before.get("max_pixels", MAX_PIXELS), follow_links=as_before.get("follow_links", False)
+    )
+    roots_now = [_root_state(store, root, options) for root in roots]
     return Status(str(store.directory), revision, roots_now, backbones, categories, failures, lapsed, last_run)
 
 

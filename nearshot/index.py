@@ -159,6 +159,7 @@ class Index:
         batch_size: int | None = None,
         workers: int | None = None,
         max_pixels: int = MAX_PIXELS,
+        follow_links: bool = False,
         progress: bool = False,
     ) -> Report:
         """Bring the index up to date with a data directory; what is unchanged costs next to nothing.
@@ -171,6 +172,7 @@ class Index:
             batch_size: images per forward pass.
             workers: threads that read and decode.
             max_pixels: images of more pixels are refused.
+            follow_links: take links that lead out of `data`, too.
             progress: show a bar, in terminals and notebooks.
 
         Returns:
@@ -194,6 +196,7 @@ class Index:
             batch_size=batch_size,
             workers=workers,
             max_pixels=max_pixels,
+            follow_links=follow_links,
         )
         run = IndexRun(self._store, root, options)
         with progress_bar("indexing", "images", shown=progress) as advance:

@@ -18,6 +18,7 @@ from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.disk import written_whole
 from nearshot.schema.errors import UsageError, option
 from nearshot.schema.records import ImageRecord, image_records
+from nearshot.schema.spreadsheet import cell
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import ExportFormat
 
@@ -56,7 +57,9 @@ class Export:
         count = 0
         for record in self._records():
             cells = self._as_row(record).values()
-            writer.writerow([json.dumps(_shortest(cell)) if isinstance(cell, np.ndarray) else cell for cell in cells])
+            writer.writerow(
+                [json.dumps(_shortest(value)) if isinstance(value, np.ndarray) else cell(value) for value in cells]
+            )
             count += 1
         return count
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.pool import QueuePool
 
 from nearshot.schema.digests import FUNCTION, INTACT, digest_of, intact_or_empty
 from nearshot.schema.errors import StoreBusyError, StoreError
@@ -18,6 +23,19 @@ HEAD = "0011"
 """The newest migration; a test holds it to the scripts in migrations/, so that opening a store need not import Alembic."""
 
 BUSY_TIMEOUT_S = 30.0
+
+UNWRITABLE = frozenset(
+    {
+        "attempt to write a readonly database",
+        "unable to open database file",
+        "database or disk is full",
+        "disk I/O error",
+    }
+)
+"""What SQLite says of a database that cannot be written: it may still be read."""
+
+ROOM = 1 << 20
+"""Free bytes below which a disk counts as full."""
 
 
 class Database:
@@ -28,7 +46,11 @@ class Database:
         self.url = url
         self.engine = _engine(url)
         with _translated(url):
-            self._bring_up_to_date()
+            try:
+                self._bring_up_to_date()
+            except OperationalError as error:
+                if str(error.orig) not in UNWRITABLE or not self._open_to_read():
+                    raise
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -49,6 +71,26 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+    def _open_to_read(self) -> bool:
+        """Open a database that cannot be written, to read it; False where that fails, or where it is not up to date."""
+        file = make_url(self.url).database
+        if file is None or not Path(file).is_file():
+            return False
+        # Where there is nothing beside it that was not written into it, the file alone is all there is.
+        alone = not Path(f"{file}-wal").exists()
+        for how in ("mode=ro", *(["mode=ro&immutable=1"] if alone else [])):
+            engine = _read_only_engine(f"file:{quote(file)}?{how}")
+            try:
+                with engine.begin() as connection:
+                    if _version(connection) == HEAD:
+                        self.engine.dispose()
+                        self.engine = engine
+                        return True
+            except DatabaseError:
+                pass
+            engine.dispose()
+        return False
 
     def _bring_up_to_date(self) -> None:
         with self.engine.begin() as connection:
@@ -84,6 +126,35 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
+def _read_only_engine(uri: str) -> Engine:
+    """An engine for an SQLite file that is only read."""
+    engine = create_engine(
+        "sqlite://", creator=lambda: sqlite3.connect(uri, uri=True, check_same_thread=False), poolclass=QueuePool
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        _register(connection)
+
+    _begin_by_ourselves(engine)
+    return engine
+
+
+def _register(connection: Any) -> None:
+    """Give a connection the functions that queries and triggers call."""
+    connection.create_function(FUNCTION, -1, digest_of, deterministic=True)
+    connection.create_function(INTACT, -1, intact_or_empty, deterministic=True)
+
+
+def _begin_by_ourselves(engine: Engine) -> None:
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # IMMEDIATE takes the write lock at once: a deferred transaction that turns writer can fail half way.
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
 def _engine(url: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
         return create_engine(url)
@@ -92,19 +163,13 @@ def _engine(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # transactions are begun below, never by the driver in mid-statement
-        connection.create_function(FUNCTION, -1, digest_of, deterministic=True)
-        connection.create_function(INTACT, -1, intact_or_empty, deterministic=True)
+        _register(connection)
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # IMMEDIATE takes the write lock at once: a deferred transaction that turns writer can fail half way.
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
+    _begin_by_ourselves(engine)
     return engine
 
 
@@ -115,6 +180,8 @@ def _translated(url: str) -> Iterator[None]:
         yield
     except OperationalError as error:
         reason = str(error.orig)
+        if reason == "disk I/O error" and _is_full(url):
+            reason = "database or disk is full"
         remedy = {
             "database or disk is full": "free some space and run again; what was committed is intact",
             "database is locked": "another process is writing; try again when it is done",
@@ -129,6 +196,15 @@ def _translated(url: str) -> Iterator[None]:
         raise StoreError(f"{_place(url)}: a text in it is damaged; `nearshot verify` looks for more") from error
     except DatabaseError as error:
         raise StoreError(f"{_place(url)}: {error.orig}; is it a nearshot store?") from error
+
+
+def _is_full(url: str) -> bool:
+    """Tell whether the disk of a database has no room left: SQLite calls that a broken disk where it maps a file."""
+    file = make_url(url).database
+    try:
+        return file is not None and shutil.disk_usage(Path(file).parent).free < ROOM
+    except OSError:
+        return False
 
 
 def _place(url: str) -> str:

@@ -8,7 +8,7 @@ import os
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
@@ -59,7 +59,8 @@ def written_whole(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
         aside.replace(path)
         _sync(path.parent)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # the error that brought us here is the one to tell
+            aside.unlink(missing_ok=True)
         raise
 
 

@@ -35,6 +35,8 @@ class Store:
             raise UsageError(
                 f"no store at {directory}; make one with `nearshot index DATA`, or name it with {option('store')}"
             )
+        if not create and database.stat().st_size == 0:
+            raise StoreError(f"{database} is empty: what it held is lost; restore it from a backup, or delete it")
         try:
             self.snapshot_directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -133,6 +133,7 @@ class Engine:
             weights=settings.weights,
             device=settings.device,
             max_pixels=settings.max_pixels,
+            follow_links=settings.follow_links,
         )
 
     def add(self, data: bytes, category: str) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Send
+from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
 from nearshot.service.keys import Access, Key, access_of
@@ -18,6 +19,10 @@ OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
 """Paths that anybody may get: the page, which holds nothing of the store, and those that orchestrators ask for."""
 
 
+class _RevokedError(Exception):
+    """The key was revoked while a response was sent: a stream of events would outlive it."""
+
+
 class KeyCheck:
     """ASGI middleware: `Authorization: Bearer KEY`, of a key that is in force now, for all that is not open to anybody."""
 
@@ -26,8 +31,21 @@ class KeyCheck:
 
     async def __call__(self, connection: Connection, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        refusal = self._refusal(connection) if connection["type"] == "http" else None
-        await (refusal or self._app)(connection, receive, send)
+        if connection["type"] != "http":
+            await self._app(connection, receive, send)
+            return
+        if refusal := self._refusal(connection):
+            await refusal(connection, receive, send)
+            return
+
+        async def send_while_in_force(message: Message) -> None:
+            if message["type"] == "http.response.body" and message.get("more_body") and self._refusal(connection):
+                await send({"type": "http.response.body", "body": b""})
+                raise _RevokedError
+            await send(message)
+
+        with suppress(_RevokedError):
+            await self._app(connection, receive, send_while_in_force)
 
     def _refusal(self, connection: Connection) -> Response | None:
         path: str = connection["path"]

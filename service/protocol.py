@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+from contextlib import suppress
 from http import HTTPStatus
 
 import h11
@@ -16,6 +18,26 @@ from nearshot.service.problems import problem
 HEAD_SECONDS = 20.0
 READING_SECONDS = 60.0
 CONNECTIONS = 1000
+REFUSED = 100
+"""Connections beyond these that are told so; what comes on top is cut off."""
+
+OWN_DESCRIPTORS = 200
+"""Descriptors that the service keeps for its store, files and libraries."""
+
+
+def connections() -> int:
+    """How many connections are served at once: 1,000, or as many as the system leaves descriptors for.
+
+    The soft limit is raised to the hard one as far as that is needed.
+    """
+    needed = CONNECTIONS + REFUSED + OWN_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(1, min(CONNECTIONS, soft - REFUSED - OWN_DESCRIPTORS))
 
 
 class PromptProtocol(H11Protocol):
@@ -36,6 +58,9 @@ class PromptProtocol(H11Protocol):
         """Wait for the first head."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)  # so that whatever the client has not read pauses writing
+        if len(self.connections) > connections() + REFUSED:
+            transport.abort()  # there is no descriptor to spare for saying why
+            return
         self._admit()
         self._watch()
 
@@ -71,7 +96,7 @@ class PromptProtocol(H11Protocol):
             isinstance(connection, H11Protocol) and connection.app is not _crowded
             for connection in self.connections - {self}
         )
-        self.app = _crowded if others >= CONNECTIONS else self.config.loaded_app
+        self.app = _crowded if others >= connections() else self.config.loaded_app
 
     def _expect_reading(self) -> None:
         self._unsent = self.transport.get_write_buffer_size()
@@ -115,6 +140,6 @@ class PromptProtocol(H11Protocol):
 
 async def _crowded(scope: Connection, receive: Receive, send: Send) -> None:
     """The application for whoever is one too many. It closes nothing: who is still sending could not read the answer."""
-    detail = f"{CONNECTIONS} connections are open; retry in 1 s"
+    detail = f"{connections()} connections are open; retry in 1 s"
     told = problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "1"})
     await told(scope, receive, send)

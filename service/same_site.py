@@ -39,6 +39,14 @@ class SameSite:
         for name in ("host", "origin", "sec-fetch-site"):
             if len(headers.getlist(name)) > 1:
                 return problem(HTTPStatus.BAD_REQUEST, f"a request has one {name.title()} header at most")
+        if (
+            "content-length" in headers and "transfer-encoding" in headers
+        ):  # a proxy may read one, and this service the other
+            return problem(
+                HTTPStatus.BAD_REQUEST,
+                "a request has Content-Length or Transfer-Encoding, not both",
+                {"Connection": "close"},
+            )
         host = headers.get("host", "").lower()
         if self._here_only and not is_loopback(_name_of(host)):
             return problem(

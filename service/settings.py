@@ -25,6 +25,7 @@ class Settings:
     weights: Path | None = None
     max_pixels: int = MAX_PIXELS
     decode_bytes: int = most_bytes(MAX_PIXELS)
+    follow_links: bool = False
     upload_bytes: int = 64 << 20
     upload_images: int = 32
     held_bytes: int = 1 << 30

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,3 +153,19 @@ def nearshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., O
         return Outcome(result.exit_code, result.stdout, result.stderr)
 
     return run
+
+
+@contextmanager
+def as_nobody(*writable: Path) -> Iterator[None]:
+    """Without root's right to read everything, where the tests run as root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for top in writable:
+        for path in (top, *top.rglob("*")):
+            os.chown(path, 65534, 65534, follow_symlinks=False)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

@@ -119,6 +119,8 @@ def _from_snapshot(store: Store, row: SnapshotRow, scope: Scope) -> FlatStore | 
             _open[key] = vectors
         if (vectors.dimension, len(vectors)) != (scope.backbone.dimension, row.vectors):
             raise ValueError(f"{path} does not hold what its record says")
+    except FileNotFoundError:  # a writer has put a newer one in its place since this reader began
+        return None
     except (OSError, ValueError) as error:
         log.warning("snapshot passed over, reading the database instead (nearshot verify --repair mends it): %s", error)
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nearshot.indexer.discover import DANGLING_LINK, LINK_LOOP, NOT_A_FILE, discover
+from nearshot.indexer.discover import DANGLING_LINK, LINK_LOOP, LINK_OUTSIDE, NOT_A_FILE, discover
 from nearshot.schema.errors import UsageError
 from nearshot.schema.vocabulary import Role
 
@@ -61,3 +61,29 @@ def test_what_is_no_file_fails_with_its_reason_and_nothing_waits(root: Path) -> 
         reasons = {Path(image.path).name: image.failure for image in discover(root).images if image.failure}
     assert reasons.pop("loop") == LINK_LOOP
     assert reasons == {"shot2.png": NOT_A_FILE, "shot3.png": DANGLING_LINK, "shot4.png": NOT_A_FILE}
+
+
+def test_a_link_that_leads_out_of_the_data_directory_is_passed_over_unless_it_is_asked_for(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "secret.png").touch()
+    (elsewhere / "more/2.support-set").mkdir(parents=True)
+    (elsewhere / "more/2.support-set/shot1.png").touch()
+    (root / "mugs/6.preprocessed/secret.png").symlink_to(elsewhere / "secret.png")
+    (root / "mugs/6.preprocessed/others").symlink_to(elsewhere)
+    (root / "mugs/6.preprocessed/own.png").symlink_to(root / "mugs/2.support-set/red/shot1.png")
+    (root / "more").symlink_to(elsewhere / "more")
+    discovery = discover(root)
+    assert {Path(image.path).name for image in discovery.images if image.failure == LINK_OUTSIDE} == {
+        "secret.png",
+        "others",
+    }
+    assert [breach.path for breach in discovery.breaches if breach.rule == LINK_OUTSIDE] == ["more"]
+    assert any(image.path.endswith("own.png") and not image.failure for image in discovery.images)
+    followed = discover(root, follow_links=True)
+    assert not [image for image in followed.images if image.failure]
+    assert {image.path for image in followed.images} >= {
+        "mugs/6.preprocessed/secret.png",
+        "more/2.support-set/shot1.png",
+    }

@@ -47,6 +47,15 @@ def test_a_file_is_replaced_by_a_whole_one_or_stays(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+def test_what_went_wrong_is_told_even_where_cleaning_up_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("cannot delete")
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(OSError, match="the disk is full"), written_whole(tmp_path / "a"):
+        raise OSError("the disk is full")
+
+
 def test_the_bytes_and_the_name_are_on_the_disk_in_that_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     fsync, replace = os.fsync, Path.replace

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
+import tempfile
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.retriever import Retriever
+from nearshot.retriever.sources import read_queries
 from nearshot.schema.errors import StoreBusyError, StoreError, UsageError
-from nearshot.schema.store import Store
+from nearshot.schema.store import DATABASE_FILE, Store
+from tests.conftest import as_nobody, run_index
+
+CAT = "things/6.preprocessed/cat/a.png"
 
 
 def test_a_store_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
@@ -34,3 +44,40 @@ def test_the_second_to_hold_a_store_is_told_who_has_it(store: Store) -> None:
             assert catalog.revision() == 0
     with Store(store.directory) as third, third.held("x"):
         pass
+
+
+def test_an_empty_database_is_not_taken_for_a_new_one(store: Store) -> None:
+    store.close()
+    (store.directory / DATABASE_FILE).write_bytes(b"")
+    with pytest.raises(StoreError, match="is empty: what it held is lost; restore it from a backup"):
+        Store(store.directory)
+    assert (store.directory / DATABASE_FILE).stat().st_size == 0
+
+
+@pytest.mark.parametrize("left", ["alone", "with its log"])
+def test_a_store_that_cannot_be_written_is_read_and_says_so_when_it_is_written(small: Path, left: str) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        data, place = Path(shutil.copytree(small, f"{directory}/data")), Path(directory, "store")
+        with Store(place, create=True) as store:
+            run_index(store, data)
+            if left == "with its log":
+                for file in store.directory.glob(f"{DATABASE_FILE}*"):
+                    shutil.copy(file, f"{file}.kept")
+        for file in place.glob("*.kept"):
+            file.rename(file.with_suffix(""))
+        for path in (place, *place.rglob("*")):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        with as_nobody(Path(directory)), Store(place) as store:
+            [answer] = Retriever(store, QueryOptions(backbone="hog")).answer(read_queries([data / CAT]))
+            assert answer.label == "cat"
+            with pytest.raises(StoreError, match=r"give write permission|cannot lock"):
+                run_index(store, data)
+            with pytest.raises(StoreError, match="give write permission on"), store.writing() as editor:
+                editor.add_root("/elsewhere")
+
+
+def test_a_disk_that_is_full_is_called_full(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(StoreError, match="database or disk is full; free some space"), store.writing():
+        raise OperationalError("a statement", {}, sqlite3.OperationalError("disk I/O error"))

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.types import Message, Receive, Send
+from starlette.types import Scope as Connection
 
 from nearshot.service.app import create_app
 from nearshot.service.engine import Engine
+from nearshot.service.key_check import KeyCheck
 from nearshot.service.keys import Access, KeyFile, add_key, revoke_key
+
+pytestmark = pytest.mark.anyio
 
 IMAGE = "things/6.preprocessed/cat/a.png"
 
@@ -61,3 +66,29 @@ def test_a_damaged_file_of_keys_is_said_and_lets_nobody_in(
     refused = client.get("/v1/categories", headers=bearer(secrets["reader"]))
     assert refused.status_code >= 400
     assert refused.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_stream_of_events_ends_when_its_key_is_revoked(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    secret = add_key(file, "reader", [Access.READ])
+    sent: list[Message] = []
+
+    async def events(_connection: Connection, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for number in range(5):
+            if number == 2:
+                revoke_key(file, "reader")
+            await send({"type": "http.response.body", "body": b"%d" % number, "more_body": True})
+        raise AssertionError("it goes on")
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    connection = {"type": "http", "method": "GET", "path": "/v1/runs/1/events"}
+    headers = [(b"authorization", f"Bearer {secret}".encode())]
+    await KeyCheck(events, keys=KeyFile(file))({**connection, "headers": headers}, receive, send)
+    assert [message.get("body") for message in sent[1:]] == [b"0", b"1", b""]
+    assert not sent[-1].get("more_body")

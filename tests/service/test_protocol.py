@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -201,3 +202,32 @@ def refusal(connection: socket.socket) -> tuple[bytes, bytes]:
         told += more
     head, _, body = told.partition(b"\r\n\r\n")
     return head, body
+
+
+def test_as_many_connections_as_there_are_descriptors_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {"soft": 256, "hard": 1024}
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limits["soft"], limits["hard"]))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: limits.update(soft=wanted[0]))
+    assert protocol.connections() == 1024 - protocol.REFUSED - protocol.OWN_DESCRIPTORS
+    assert limits["soft"] == 1024, "the soft limit is raised as far as it may be"
+    limits.update(soft=1 << 20, hard=1 << 20)
+    assert protocol.connections() == protocol.CONNECTIONS
+
+
+def test_what_comes_on_top_of_those_that_are_refused_is_cut_off(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "REFUSED", 2)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 10)
+    with ExitStack() as stack:
+        opened = []
+        for _ in range(9):
+            opened.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5)))
+            time.sleep(0.02)
+        cut = 0
+        for connection in opened[5:]:
+            try:
+                cut += connection.recv(1) == b""
+            except ConnectionResetError:
+                cut += 1
+        assert cut == 4
+        opened[0].sendall(GET)
+        assert hear(opened[0]).endswith(b"hello")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.service.conftest import HERE
+from nearshot.service.app import create_app
+from nearshot.service.engine import Engine
+from tests.service.conftest import HERE, running
 
 NEARLY = (
     "evil@127.0.0.1",
@@ -55,3 +59,15 @@ def test_a_header_that_comes_twice_is_refused(client: TestClient) -> None:
         twice = client.get("/v1/categories", headers=[(name, value), (name, value)])
         assert twice.status_code == 400
         assert name in twice.json()["detail"]
+
+
+def test_a_body_of_two_lengths_is_refused_and_the_connection_ended(engine: Engine) -> None:
+    """A proxy that goes by the other one would take the rest for the next request."""
+    with running(create_app(engine)) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        head = b"POST /v1/query HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head + b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        told = b""
+        while more := connection.recv(65536):
+            told += more
+    assert told.count(b"HTTP/1.1") == 1
+    assert told.startswith(b"HTTP/1.1 400 ")
