@@ -206,4 +206,4 @@ def _unknown(data: bytes) -> str:
     refused = next((name for begin, name in _REFUSED.items() if start.startswith(begin)), None)
     if refused is not None:
         return f"{refused} is not read; convert it to PNG or JPEG"
-    return "not an image in any format that is read"
+    return "not an image in any known format"

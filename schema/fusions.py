@@ -56,8 +56,11 @@ def contents_to_fuse(catalog: Catalog, backbone_id: int, parts: Sequence[Part]) 
     held = [tables.embeddings.alias() for _ in parts]
     own = tables.embeddings.alias()
     done = select(own.c.content_id).where(own.c.backbone_id == backbone_id, own.c.content_id == held[0].c.content_id)
+    dropped = select(own.c.content_id).where(own.c.backbone_id == backbone_id, ~_is_dealt_with(own))
     query = select(held[0].c.content_id).where(
-        held[0].c.backbone_id == parts[0].row.id, ~done.exists(), _is_dealt_with(held[0])
+        held[0].c.backbone_id == parts[0].row.id,
+        or_(~done.exists(), held[0].c.content_id.in_(dropped)),
+        _is_dealt_with(held[0]),
     )
     for part, theirs in zip(parts[1:], held[1:], strict=True):
         there = select(theirs.c.content_id).where(

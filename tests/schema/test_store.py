@@ -58,17 +58,17 @@ def test_an_empty_database_is_not_taken_for_a_new_one(store: Store) -> None:
 def test_a_store_that_cannot_be_written_is_read_and_says_so_when_it_is_written(small: Path, left: str) -> None:
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
-        data, place = Path(shutil.copytree(small, f"{directory}/data")), Path(directory, "store")
-        with Store(place, create=True) as store:
+        data, directory_of_store = Path(shutil.copytree(small, f"{directory}/data")), Path(directory, "store")
+        with Store(directory_of_store, create=True) as store:
             run_index(store, data)
             if left == "with its log":
                 for file in store.directory.glob(f"{DATABASE_FILE}*"):
                     shutil.copy(file, f"{file}.kept")
-        for file in place.glob("*.kept"):
+        for file in directory_of_store.glob("*.kept"):
             file.rename(file.with_suffix(""))
-        for path in (place, *place.rglob("*")):
+        for path in (directory_of_store, *directory_of_store.rglob("*")):
             path.chmod(0o555 if path.is_dir() else 0o444)
-        with as_nobody(Path(directory)), Store(place) as store:
+        with as_nobody(Path(directory)), Store(directory_of_store) as store:
             [answer] = Retriever(store, QueryOptions(backbone="hog")).answer(read_queries([data / CAT]))
             assert answer.label == "cat"
             with pytest.raises(StoreError, match=r"give write permission|cannot lock"):
