@@ -42,6 +42,8 @@ promises: $(VENV)/installed
 soak: $(VENV)/installed
 	$(BIN)/python -m tests.faults.runs
 	$(BIN)/python -m tests.faults.flips
+	$(BIN)/python -m tests.faults.mutants
+	NEARSHOT_HISTORIES=300 $(BIN)/python -m pytest tests/faults/test_histories.py
 
 # Published figures with the real weights, CIFAR-10 and STL-10; needs a network, and without a GPU much time.
 reproduce: $(VENV)/installed

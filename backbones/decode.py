@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import warnings
 from functools import cache
@@ -142,7 +143,9 @@ def _prepare_pillow() -> None:
 
     pillow_heif.register_heif_opener()
     silence_libtiff()
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a file is said once, by its name
+    # What is wrong with a file is said once, by its name; Pillow says some of it besides, without.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     Image.MAX_IMAGE_PIXELS = None  # the cap above is the one that holds; Pillow's warns on standard error besides
 
 

@@ -46,11 +46,13 @@ def main() -> None:
         best: dict[tuple[str, bool], float] = {}
         for number in range(arguments.rounds):
             for checked in (True, False):
-                place = Path(directory, f"{number}{checked}")
+                store_directory = Path(directory, f"{number}{checked}")
                 with ExitStack() as stack:
                     if not checked:
                         stack.enter_context(unchecked())
-                    for name, seconds in measured(place, arguments.images, arguments.dimension, checked=checked):
+                    for name, seconds in measured(
+                        store_directory, arguments.images, arguments.dimension, checked=checked
+                    ):
                         best[name, checked] = min(seconds, best.get((name, checked), seconds))
         for name in dict.fromkeys(name for name, _ in best):
             print(
@@ -58,9 +60,9 @@ def main() -> None:
             )
 
 
-def measured(place: Path, images: int, dimension: int, *, checked: bool) -> Iterator[tuple[str, float]]:
+def measured(directory: Path, images: int, dimension: int, *, checked: bool) -> Iterator[tuple[str, float]]:
     """The steps, each with the seconds it took."""
-    with Store(place, create=True) as store:
+    with Store(directory, create=True) as store:
         if not checked:
             drop_triggers(store)
         yield "writing images and vectors", timed(lambda: write(store, images, dimension))

@@ -184,8 +184,8 @@ def test_what_is_labelled_during_an_index_run_stays(
     save_crop(small / "things/2.support-set/coffee/shot3.png", "coffee:6")
     real = discover
 
-    def discover_and_label(*arguments: Any) -> Any:
-        discovery = real(*arguments)
+    def discover_and_label(*arguments: Any, **named: Any) -> Any:
+        discovery = real(*arguments, **named)
         with Store(store.directory) as other:
             add_shot(other, small / GALAXY, "galaxy")
         return discovery
@@ -213,8 +213,8 @@ def test_what_is_taken_back_during_an_index_run_leaves_nothing(
     (small / "things/2.support-set/galaxy/shot1.png").touch()
     real = discover
 
-    def discover_and_undo(*arguments: Any) -> Any:
-        discovery = real(*arguments)
+    def discover_and_undo(*arguments: Any, **named: Any) -> Any:
+        discovery = real(*arguments, **named)
         with Store(store.directory) as other:
             undo(other, small / GALAXY, Action.LABEL)
         return discovery
