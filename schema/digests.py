@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import xxhash
-from sqlalchemy import ColumnElement, Connection, LargeBinary, Table, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, LargeBinary, Table, and_, func, select
 
 from nearshot.schema import tables
 from nearshot.schema.errors import StoreError
@@ -84,12 +85,11 @@ def check_decisive(connection: Connection) -> None:
 
 
 def check_images(connection: Connection, category: str, revision: int) -> None:
-    """Check the images of a category, but those that this process has checked and that have not changed since."""
-    image, key = tables.images.c, (str(connection.engine.url), category)
-    before = _checked.get(key)
-    newer = () if before is None else (image.revision > before,)
+    """Check the images of a category, but those that were checked since the store was opened and have not changed since."""
+    image, checked = tables.images.c, _checked.setdefault(connection.engine, {})
+    newer = (image.revision > checked[category],) if category in checked else ()
     check(connection, tables.images, image.category == category, *newer)
-    _checked[key] = revision
+    checked[category] = revision
 
 
 def forget_checked() -> None:
@@ -97,7 +97,8 @@ def forget_checked() -> None:
     _checked.clear()
 
 
-_checked: dict[tuple[str, str], int] = {}
+_checked: WeakKeyDictionary[Engine, dict[str, int]] = WeakKeyDictionary()
+"""The revision up to which the images of a category were checked, by the engine of an open store."""
 
 
 def _name(row: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import uuid
 from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import numpy as np
 import xxhash
@@ -37,25 +37,27 @@ class Scope(NamedTuple):
 def open_vectors(store: Store, catalog: Catalog, scope: Scope) -> VectorStore:
     """The vectors of a scope as the catalog's state has them: the snapshot, with what changed since applied.
 
-    Every byte of it is checked when it is read, and its ids against the rows (StoreError where these have lost some). A
-    snapshot that is missing, damaged or another's is passed over, and the rows are read instead. One that does not change is
-    in memory once, for all who have it open.
+    Every byte of it is checked when it is read, and its ids against the rows when it is first used (StoreError where these
+    have lost some). A snapshot that is missing, damaged or another's is passed over, and the rows are read instead. One that
+    does not change is in memory once, for all who have it open.
     """
     row = catalog.snapshot(scope.backbone.id, scope.category, scope.role)
     vectors = _from_snapshot(store, row, scope) if row else None
     if row is None or vectors is None:
         return read_rows(catalog, scope)
+    snapshot = vectors
     delta = catalog.delta(*scope, since=row.revision)
     if len(delta.touched):
-        vectors = vectors.copy()
+        vectors = snapshot.copy()
         vectors.remove(delta.touched)
         if len(delta.current.ids):
             _add(vectors, delta.current)
-    if not np.array_equal(vectors.ids(), catalog.vector_ids(*scope)):
+    if snapshot not in _compared and not np.array_equal(vectors.ids(), catalog.vector_ids(*scope)):
         raise StoreError(
             f"rows and snapshot of {scope.category} ({scope.role}, {scope.backbone.name}) name different images: "
             "the database is damaged; `nearshot verify` says where"
         )
+    _compared.add(snapshot)
     return vectors
 
 
@@ -66,6 +68,9 @@ def forget_open() -> None:
 
 _open: WeakValueDictionary[tuple[str, str], FlatStore] = WeakValueDictionary()
 """The snapshots that somebody has open, unchanged, by file and digest."""
+
+_compared: WeakSet[FlatStore] = WeakSet()
+"""Those of them whose ids were compared with the rows."""
 
 
 def write_snapshots(store: Store, scopes: list[Scope]) -> int:
