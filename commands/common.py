@@ -18,6 +18,7 @@ import click
 
 from nearshot.backbones.limits import MAX_PIXELS
 from nearshot.schema.errors import NearshotError
+from nearshot.schema.numbers import QUERY_NUMBERS
 from nearshot.schema.vocabulary import Score
 
 if TYPE_CHECKING:
@@ -38,6 +39,15 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not in the range", param, ctx)
         return number
+
+
+def number_option(name: str, flag: str | None = None, **more: Any) -> Callable[[Function], Function]:
+    """Add an option that takes a number of a query (`schema.numbers`), by the library's name for it."""
+    number = QUERY_NUMBERS[name]
+    most = None if math.isinf(number.most) else number.most
+    kind = FiniteRange(number.least, most, min_open=number.share and number.least == 0, max_open=number.share)
+    flags = (flag, name) if flag else (f"--{name.replace('_', '-')}",)
+    return click.option(*flags, type=kind, help=number.about, **more)
 
 
 def store_option(function: Function) -> Function:

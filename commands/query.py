@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nearshot.commands.common import (
-    FiniteRange,
     device_option,
     json_option,
     max_pixels_option,
     near,
+    number_option,
     one_of,
     printable,
     reports_errors,
@@ -52,13 +52,8 @@ CSV_COLUMNS = (
 @click.option("--category", help="Search this category only. Default: all.")
 @score_option
 @click.option("--top-k", type=click.IntRange(1, 1_000_000_000), default=5, show_default=True, help="Hits to list.")
-@click.option("--threshold", type=FiniteRange(-1, 1), help="Least score of a match. Default: as calibrated.")
-@click.option(
-    "--margin",
-    "margin_floor",
-    type=FiniteRange(0, 2),
-    help="Least lead over the best other label. Default: as calibrated.",
-)
+@number_option("threshold")
+@number_option("margin_floor", "--margin")
 @click.option(
     "--against",
     type=one_of(Against),
@@ -66,24 +61,10 @@ CSV_COLUMNS = (
     show_default=True,
     help="Where the hits come from; the verdict always rests on support.",
 )
-@click.option(
-    "--coverage",
-    type=FiniteRange(0, 1, min_open=True, max_open=True),
-    help="Name the labels that cannot be ruled out: the true one is among them this often, such as 0.9 (when calibrated).",
-)
-@click.option(
-    "--false",
-    type=FiniteRange(0.001, 1, max_open=True),
-    help="List only as many hits that on average at most this share is false, as labels and marks tell (such as 0.1).",
-)
+@number_option("coverage")
+@number_option("false")
 @click.option("--text", help="Mix these words into each image (with clip): this, but red.")
-@click.option(
-    "--text-weight",
-    type=FiniteRange(0, 1),
-    default=0.5,
-    show_default=True,
-    help="Share of the words in the mixture; 0 is the image alone, 1 the words alone.",
-)
+@number_option("text_weight", default=0.5, show_default=True)
 @click.option("--hits/--no-hits", default=None, help="List the hits of each image. Default: for a single image.")
 @click.option("--caption", "captions", is_flag=True, help="Show the captions of the hits, and so the hits.")
 @click.option(

@@ -18,6 +18,7 @@ from nearshot.commands.common import (
     store_option,
     weights_option,
 )
+from nearshot.schema.numbers import FALSE
 from nearshot.schema.vocabulary import Mode, Role
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(1, 1_000_000_000), default=20, show_default=True, help="Results to list.")
 @click.option(
     "--false",
-    type=FiniteRange(0.001, 1, max_open=True),
+    type=FiniteRange(FALSE.least, FALSE.most, max_open=True),
     help="List only as many results that on average at most this share is false, as labels and marks tell (such as 0.1).",
 )
 @device_option

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, binom
 
-from nearshot.retriever.options import check_share
 from nearshot.retriever.scores import DECIMALS
+from nearshot.schema.numbers import SHARE
 
 STEP = 10.0**-DECIMALS
 """The least difference between two scores that differ."""
@@ -51,7 +51,7 @@ class Aims:
     def __post_init__(self) -> None:
         """Raise UsageError for a rate or a confidence that is no share between 0 and 1."""
         for name, share in (*self.rates.items(), ("confidence", self.confidence)):
-            check_share(name.replace("-", "_"), share)
+            SHARE.check(name.replace("-", "_"), share)
 
     @property
     def risk(self) -> float | None:

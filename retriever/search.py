@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ from nearshot.retriever.choose_backbone import choose_categories, choose_row, lo
 from nearshot.retriever.embedding import encode_words
 from nearshot.retriever.fusion import fuse
 from nearshot.retriever.marked import marked_words
-from nearshot.retriever.options import LEAST_FALSE, check_range, check_share
 from nearshot.retriever.rank import Hit, rank_hits
 from nearshot.retriever.scores import DECIMALS
 from nearshot.retriever.stopping import Stop, find_stop
@@ -24,6 +22,7 @@ from nearshot.schema.captions import ImageFilter, captions_shown, has_captions, 
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError, WeightsError
 from nearshot.schema.images import Shown
+from nearshot.schema.numbers import FALSE, LIMIT
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Mode, Role
 from nearshot.schema.words import match_expression, plain_words
@@ -46,8 +45,8 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         """Raise UsageError for a number out of its range."""
-        check_range("limit", self.limit, 1, math.inf)
-        check_share("false", self.false, LEAST_FALSE)
+        LIMIT.check("limit", self.limit)
+        FALSE.check("false", self.false)
 
 
 @dataclass(frozen=True, slots=True)

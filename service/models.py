@@ -7,9 +7,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nearshot.retriever import shapes
+from nearshot.schema.numbers import QUERY_NUMBERS
 from nearshot.schema.vocabulary import Against, Mode, Role, Score, Verdict
 
 Name = Annotated[str, Field(max_length=255)]
+
+
+def _number(name: str) -> Any:
+    """A number of a query, described as everywhere."""
+    return Field(**QUERY_NUMBERS[name].described())
 
 
 class QueryParameters(BaseModel):
@@ -22,16 +28,8 @@ class QueryParameters(BaseModel):
     )
     category: Name | None = Field(None, description="Search this category only. Default: all.")
     score_by: Score | None = Field(None, description="What a label is scored by. Default: what calibration found best.")
-    threshold: float | None = Field(
-        None, ge=-1, le=1, allow_inf_nan=False, description="Least score of a match. Default: as calibrated."
-    )
-    margin_floor: float | None = Field(
-        None,
-        ge=0,
-        le=2,
-        allow_inf_nan=False,
-        description="Least lead over the best other label. Default: as calibrated.",
-    )
+    threshold: Annotated[float | None, _number("threshold")] = None
+    margin_floor: Annotated[float | None, _number("margin_floor")] = None
     score: Score | None = Field(
         None, description="The former name of score_by; until 0.3.", json_schema_extra={"deprecated": True}
     )
@@ -48,13 +46,9 @@ class QueryParameters(BaseModel):
     text: str | None = Field(
         None, min_length=1, max_length=1000, pattern=r"\S", description="Words to mix into each image (clip)."
     )
-    text_weight: float = Field(0.5, ge=0, le=1, allow_inf_nan=False, description="Share of the words in the mixture.")
-    coverage: float | None = Field(
-        None, gt=0, lt=1, allow_inf_nan=False, description="Give the labels that cannot be ruled out, this surely."
-    )
-    false: float | None = Field(
-        None, ge=0.001, lt=1, allow_inf_nan=False, description="End the hits where more than this share would be false."
-    )
+    text_weight: Annotated[float, _number("text_weight")] = 0.5
+    coverage: Annotated[float | None, _number("coverage")] = None
+    false: Annotated[float | None, _number("false")] = None
     caption: bool = Field(False, description="Give the captions of the hits.")
 
     @model_validator(mode="after")
@@ -78,13 +72,7 @@ class SearchParameters(BaseModel):
     label: Name | None = None
     role: Role | None = None
     limit: int = Field(20, ge=1, le=1000)
-    false: float | None = Field(
-        None,
-        ge=0.001,
-        lt=1,
-        allow_inf_nan=False,
-        description="End the results where more than this share would be false.",
-    )
+    false: Annotated[float | None, _number("false")] = None
 
 
 class ImagesParameters(BaseModel):
