@@ -9,6 +9,7 @@ vectors and thresholds.
 from __future__ import annotations
 
 import json
+import logging
 import random
 import shutil
 import sys
@@ -102,6 +103,7 @@ def flipped(here: Path, truth: list[Any]) -> int:
     """Ask a store with a flipped bit, in a process of its own."""
 
     def ask() -> int:
+        logging.disable()
         try:
             said = answers(here)
         except NearshotError:
