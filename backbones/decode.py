@@ -6,9 +6,10 @@ import io
 import logging
 import math
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -50,6 +51,8 @@ _SCALED = ("JPEG", "MPO")
 _HELD = {"1": 1, "L": 1, "P": 1, **dict.fromkeys(_SIXTEEN_BIT, 2)}
 _HEAVY = {"WEBP": 17, "HEIF": 10, "AVIF": 10, "JPEG2000": 20}
 """Bytes a pixel that libraries take for their own copies, the picture included; measured."""
+
+_TILE_WIDTH, _TILE_LENGTH, _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL = 322, 323, 258, 277
 
 _BAND = 1 << 18
 """Pixels that are converted at a time."""
@@ -121,7 +124,17 @@ def cost(image: Image.Image) -> int:
         return coefficients + 8 * scaled + _BAND * 16
     if image.format in _HEAVY:
         return _HEAVY[image.format] * pixels + 4 * left
-    return _HELD.get(image.mode, 4) * pixels + 8 * left + _BAND * 24
+    return _HELD.get(image.mode, 4) * pixels + 8 * left + _BAND * 24 + _tile_bytes(image)
+
+
+def _tile_bytes(image: Image.Image) -> int:
+    """The bytes of a TIFF's tile, which libtiff holds whole, however little of it belongs to the image."""
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+    if image.format != "TIFF" or _TILE_WIDTH not in tags:
+        return 0
+    sides = int(tags[_TILE_WIDTH]) * int(tags.get(_TILE_LENGTH, 1))
+    bits: int = max(1, *tags.get(_BITS_PER_SAMPLE, (8,)))
+    return sides * int(tags.get(_SAMPLES_PER_PIXEL, 1)) * bits // 8
 
 
 def reduction(pixels: int) -> int:

@@ -22,6 +22,7 @@ class MemoryBudget:
 
     def __init__(self, total: int) -> None:
         self._total, self._used = total, 0
+        self._fixed = False
         self._queue: deque[object] = deque()
         self._changed = threading.Condition(
             threading.RLock()
@@ -42,11 +43,18 @@ class MemoryBudget:
         """How many wait for a share."""
         return len(self._queue)
 
-    def limit(self, total: int) -> None:
-        """Have another number of bytes from now on."""
+    def fix(self, total: int) -> None:
+        """Have so many bytes from now on, whatever is asked for: what a service may take."""
         with self._changed:
-            self._total = total
+            self._total, self._fixed = total, True
             self._changed.notify_all()
+
+    def allow(self, total: int) -> None:
+        """Have at least so many bytes from now on, unless the number is fixed."""
+        with self._changed:
+            if not self._fixed:
+                self._total = max(self._total, total)
+                self._changed.notify_all()
 
     @contextmanager
     def share(self, size: int) -> Iterator[Share]:
@@ -111,7 +119,7 @@ DECODING = MemoryBudget(most_bytes(MAX_PIXELS))
 
 def allow(max_pixels: int) -> None:
     """Let this process decode pictures of so many pixels, if it may not yet."""
-    DECODING.limit(max(DECODING.total, most_bytes(max_pixels)))
+    DECODING.allow(most_bytes(max_pixels))
 
 
 def _mib(size: int) -> str:

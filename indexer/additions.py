@@ -50,8 +50,8 @@ def add_query(store: Store, data: bytes, category: str, options: IndexOptions, *
         for _ in IndexRun(store, root, options, ready=ready):
             pass
     except BaseException:
-        file.unlink(missing_ok=True)  # what was refused must not come in with the next run
-        with suppress(NearshotError), store.writing() as editor:
+        with suppress(NearshotError, OSError), store.writing() as editor:
+            file.unlink(missing_ok=True)  # what was refused must not come in with the next run
             drop_intent(editor, intent)
         raise
     with store.reading() as catalog:

@@ -57,8 +57,12 @@ class Committer:
         seen: list[SeenImage] = []
         moved_from: list[KnownImage] = []
         with self._store.writing() as editor:
+            undone = self._undone(editor, batch)
             content_ids = _content_ids(editor, [result for _, result in batch if isinstance(result, Loaded)])
             for task, result in batch:
+                if task.image.path in undone:
+                    counted.failures.append(Failure(task.image.path, VANISHED))
+                    continue
                 if isinstance(result, Skipped):
                     # What other backbones made of an unchanged image stays; a new one that went again left nothing to record.
                     if not (task.is_unchanged or (task.known is None and result.reason == VANISHED)):
@@ -82,6 +86,10 @@ class Committer:
         for known in moved_from:
             self._gone[known.content_id or 0].remove(known)
         self._count(counted, embedded)
+
+    def _undone(self, editor: Editor, batch: Sequence[tuple[Task, Loaded | Skipped]]) -> set[str]:
+        """The paths of a batch that were taken back since the run looked: their files are gone, whatever was read of them."""
+        return editor.removed_since(self._root_id, [task.image.path for task, _ in batch], self._as_of)
 
     def commit_removals(self) -> None:
         """Mark what is still gone when every file was read. Rows and vectors stay: a file that comes back costs nothing."""

@@ -82,12 +82,13 @@ def _carry_out(store: Store, intent: Intent, data: bytes) -> bool:
             written = True
             make_shot(editor, intent, data)
     except BaseException as error:
-        if written:
-            shot.unlink(
-                missing_ok=True
-            )  # what the store does not know of must not become a shot with the next index run
-        with suppress(NearshotError), store.writing() as editor:
-            drop_intent(editor, intent)
+        # What the store does not know of must not become a shot with the next index run. Where it cannot be taken back now, or
+        # another command has finished it already, the intent says so to the next one.
+        with suppress(NearshotError, OSError), store.writing() as editor:
+            if is_planned(editor, intent):
+                if written:
+                    shot.unlink(missing_ok=True)
+                drop_intent(editor, intent)
         if isinstance(error, OSError):
             raise UsageError(f"cannot write into {shot.parent}: {error.strerror or error}") from error
         raise
@@ -181,8 +182,13 @@ def _lies_straight(named: _Named, label: str) -> bool:
 
 def _next_shot(editor: Editor, named: _Named, directory: Path) -> Path:
     """The next shot of a directory that is neither there nor about to be; UsageError where the directory cannot be made."""
+    if not (named.root / named.category).is_dir():
+        raise UsageError(
+            f"{named.root / named.category} is not there; mount it again, or index where the images are now"
+        )
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        for folder in (directory.parent, directory):
+            folder.mkdir(exist_ok=True)
         names = [path.stem for path in directory.iterdir()]
     except OSError as error:
         raise UsageError(f"cannot write into {directory}: {error.strerror or error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from nearshot.schema.images import FileState, FoundImage
 from nearshot.schema.intents import Intent, Planned, drop_intent, planned
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Action, Role
+
+log = logging.getLogger(__name__)
 
 _ASIDE = re.compile(r"\.[0-9a-f]{32}\.part")
 
@@ -39,19 +42,30 @@ def finish_intents(store: Store, *, indexing: bool = False) -> list[Finished]:
     # Whoever carries out an intent holds the write lock all the while: one that is seen here is nobody's.
     with store.writing() as editor:
         for intent in planned(editor):
-            path = Path(intent.path)
-            _sweep(path.parent)
-            if intent.action == Planned.UNDO:
-                take_back(editor, intent)
-                done.append(Finished(intent.path, "taking it back was cut off, and is finished"))
-            elif not _is_whole(path, intent.sha256):
-                drop_intent(editor, intent)
-            elif intent.action == Planned.LABEL:
-                record_shot(editor, intent)
-                done.append(Finished(intent.path, f"labelling it {intent.label} was cut off, and is finished"))
-            elif indexing:
-                drop_intent(editor, intent)
+            try:
+                with editor.connection.begin_nested():
+                    if outcome := _finish(editor, intent, indexing=indexing):
+                        done.append(Finished(intent.path, outcome))
+            except OSError as error:  # left for the next command
+                log.warning("%s: what was cut off cannot be finished yet: %s", intent.path, error.strerror or error)
     return done
+
+
+def _finish(editor: Editor, intent: Intent, *, indexing: bool) -> str | None:
+    """Finish or drop an intent; what was finished, in words. OSError where its file cannot be dealt with now."""
+    path = Path(intent.path)
+    _sweep(path.parent)
+    if intent.action == Planned.UNDO:
+        take_back(editor, intent)
+        return "taking it back was cut off, and is finished"
+    if not _is_whole(path, intent.sha256):
+        drop_intent(editor, intent)
+    elif intent.action == Planned.LABEL:
+        record_shot(editor, intent)
+        return f"labelling it {intent.label} was cut off, and is finished"
+    elif indexing:
+        drop_intent(editor, intent)
+    return None
 
 
 def make_shot(editor: Editor, intent: Intent, data: bytes) -> None:

@@ -17,7 +17,7 @@ from nearshot.schema.digests import COVERED, damaged_rows, digest_of
 from nearshot.schema.disk import sha256_of
 from nearshot.schema.errors import StoreError
 from nearshot.schema.images import KnownImage
-from nearshot.schema.intents import planned
+from nearshot.schema.intents import Planned, planned
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from nearshot.vectors.snapshots import (
@@ -67,7 +67,8 @@ def verify(store: Store, *, repair: bool = False) -> Iterator[Finding]:
         with store.reading() as catalog:
             left = planned(catalog)
         for intent in left:
-            yield Finding(intent.path, "adding it was cut off", Remedy.INDEX)
+            what = "adding it" if intent.action == Planned.ADD else f"what `nearshot {intent.action}` began"
+            yield Finding(intent.path, f"{what} was cut off, and is not finished", Remedy.INDEX)
         yield from _verify(store, repair=repair)
 
 
@@ -136,8 +137,7 @@ def _check_rows(store: Store, *, repair: bool) -> Iterator[Finding]:
         if mends:
             with store.writing() as editor:
                 if table is tables.images:
-                    editor.remove_images([row["id"] for row in rows])
-                    editor.seal(table)
+                    editor.retire_images([row["id"] for row in rows])
                 else:
                     editor.forget_damaged(table)
         for row in rows:
@@ -245,9 +245,13 @@ def _rebuild(store: Store, record: SnapshotRow, scope: Scope) -> bool:
 def _differs(store: Store, catalog: Catalog, scope: Scope) -> str | None:
     """Return a fault where the snapshot, brought up to date, holds other vectors than the rows."""
     try:
-        opened, truth = open_vectors(store, catalog, scope), read_rows(catalog, scope)
+        truth = read_rows(catalog, scope)
     except StoreError:
         return None  # a damaged row, which is a finding of its own
+    try:
+        opened = open_vectors(store, catalog, scope)
+    except StoreError:
+        return "names other images than the database has vectors of"
     ids = truth.ids()
     same = np.array_equal(opened.ids(), ids) and np.array_equal(opened.vectors(ids), truth.vectors(ids))
     return None if same else "holds other vectors than the database"

@@ -151,6 +151,13 @@ class Catalog:
         rows = starmap(KnownImage, self.connection.execute(query))
         return {known.path: known for known in rows}
 
+    def removed_since(self, root_id: int, paths: Iterable[str], revision: int) -> set[str]:
+        """Those of some paths under a root that were taken out of the store after a revision."""
+        query = select(images.path).where(
+            images.root_id == root_id, images.path.in_(list(paths)), ~images.present, images.revision > revision
+        )
+        return set(self.connection.execute(query).scalars())
+
     def shown(self, ids: Collection[int]) -> dict[int, Shown]:
         """Find what to show of some images, by id."""
         columns = (images.id, tables.roots.c.path, images.path, images.category, images.role, images.label, images.shot)
@@ -348,7 +355,8 @@ class Catalog:
         )
         # Both are answered from indexes: looking at the vectors themselves would read a page of the file for each.
         total = self.connection.execute(dealt_with).scalar_one()
-        return int(total - self.connection.execute(dealt_with.where(embeddings.vector.is_(None))).scalar_one())
+        without = dealt_with.where(images.content_id.in_(_without_vector(backbone_id)))
+        return int(total - self.connection.execute(without).scalar_one())
 
     def vectors(self, backbone: BackboneRow, category: str, role: Role) -> Iterator[Vectors]:
         """Vectors of the usable images of a category and role, by ascending image id, in chunks."""
@@ -401,7 +409,7 @@ class Catalog:
             .where(USABLE, images.category == category, images.role == role)
         )
         ids = set(self.connection.execute(query).scalars())
-        ids -= set(self.connection.execute(query.where(embeddings.vector.is_(None))).scalars())
+        ids -= set(self.connection.execute(query.where(images.content_id.in_(_without_vector(backbone.id)))).scalars())
         return np.array(sorted(ids), dtype=np.int64)
 
     def snapshot(self, backbone_id: int, category: str, role: Role) -> SnapshotRow | None:
@@ -415,9 +423,15 @@ class Catalog:
         query = select(*(snapshots[name] for name in SnapshotRow._fields))
         wanted = {"backbone_id": backbone_id, "category": category, "role": role}
         query = query.filter_by(**{name: value for name, value in wanted.items() if value is not None})
-        query = query.where(intact(tables.snapshots))  # a damaged record is none: all in a snapshot is in the rows, too
+        # A damaged record is none, nor one of a revision that is yet to come: all in a snapshot is in the rows, too.
+        query = query.where(intact(tables.snapshots), snapshots.revision <= self.revision())
         query = query.order_by(snapshots.backbone_id, snapshots.category, snapshots.role)
         return list(starmap(SnapshotRow, self.connection.execute(query)))
+
+
+def _without_vector(backbone_id: int) -> Select[Any]:
+    """The contents that a backbone has no vector of though it was asked: few, and in an index of their own."""
+    return select(embeddings.content_id).where(embeddings.backbone_id == backbone_id, embeddings.vector.is_(None))
 
 
 def _vector_rows(backbone_id: int, category: str, role: Role) -> Select[Any]:

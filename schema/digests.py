@@ -6,12 +6,26 @@ that of what was meant. They tell bits that flipped, not somebody who means harm
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import xxhash
-from sqlalchemy import ColumnElement, Connection, Engine, LargeBinary, Table, and_, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    LargeBinary,
+    Table,
+    and_,
+    case,
+    cast,
+    func,
+    select,
+    type_coerce,
+)
+from sqlalchemy.types import NullType
 
 from nearshot.schema import tables
 from nearshot.schema.errors import StoreError
@@ -27,12 +41,24 @@ COVERED: Mapping[Table, tuple[str, ...]] = {
 
 
 def digest_of(*values: Any) -> int:
-    """The digest of a row's values as SQLite holds them: a signed number of 64 bits."""
+    """The digest of a row's values as SQLite holds them, texts as UTF-8: a signed number of 64 bits."""
     hasher = xxhash.xxh3_64()
     for value in values:
-        hasher.update(value if isinstance(value, bytes) else repr(value).encode())
-        hasher.update(b"\0")
+        kind, held = _encoded(value)
+        hasher.update(b"%b%d:" % (kind, len(held)))
+        hasher.update(held)
     return int(hasher.intdigest()) - (1 << 63)
+
+
+def _encoded(value: Any) -> tuple[bytes, bytes]:
+    """A value's kind and bytes, the same in every version of Python; a text and its UTF-8 are the same."""
+    if isinstance(value, bytes):
+        return b"b", value
+    if isinstance(value, str):
+        return b"b", value.encode("utf-8", "surrogatepass")
+    if isinstance(value, float):
+        return b"f", struct.pack("<d", value)
+    return (b"n", b"") if value is None else (b"i", b"%d" % value)
 
 
 def intact_or_empty(digest: int | None, content_id: int, backbone_id: int, vector: bytes, *more: Any) -> bytes:
@@ -44,14 +70,19 @@ def stored_vector() -> ColumnElement[bytes]:
     """The bytes of a vector as a query selects them: none where they are damaged."""
     row = tables.embeddings.c
     held: ColumnElement[bytes] = getattr(func, INTACT)(
-        row.digest, row.content_id, row.backbone_id, row.vector, row.failure, row.revision, type_=LargeBinary
+        row.digest, row.content_id, row.backbone_id, row.vector, as_held(row.failure), row.revision, type_=LargeBinary
     )
     return held.label("vector")
 
 
+def as_held(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A column's value with texts as their bytes, which may be no UTF-8 any more where they are damaged."""
+    return case((func.typeof(column) == "text", cast(column, LargeBinary)), else_=type_coerce(column, NullType()))
+
+
 def intact(table: Table) -> ColumnElement[bool]:
     """The condition that a row is what was written."""
-    digest = getattr(func, FUNCTION)(*(table.c[name] for name in COVERED[table]))
+    digest = getattr(func, FUNCTION)(*(as_held(table.c[name]) for name in COVERED[table]))
     return and_(table.c.digest.is_not(None), table.c.digest == digest)
 
 
@@ -69,14 +100,25 @@ def damaged_rows(
     connection: Connection, table: Table, *conditions: Any, most: int | None = None
 ) -> list[dict[str, Any]]:
     """The rows of a table that are not what was written, without their vectors."""
-    shown = [table.c[name] for name in COVERED[table] if name != "vector"]
+    shown = [as_held(table.c[name]).label(name) for name in COVERED[table] if name != "vector"]
     query = select(*shown).where(~intact(table), *conditions)
-    return [dict(row) for row in connection.execute(query.limit(most)).mappings()]
+    return [
+        {name: value.decode(errors="replace") if isinstance(value, bytes) else value for name, value in row.items()}
+        for row in connection.execute(query.limit(most)).mappings()
+    ]
 
 
 def check_decisive(connection: Connection) -> None:
     """Check the small tables that decide answers, whole, and their indexes: a damaged one hides rows."""
-    for table in (tables.roots, tables.backbones, tables.fusions, tables.calibrations, tables.feedback, tables.marks):
+    for table in (
+        tables.revision,
+        tables.roots,
+        tables.backbones,
+        tables.fusions,
+        tables.calibrations,
+        tables.feedback,
+        tables.marks,
+    ):
         check(connection, table)
         if connection.dialect.name == "sqlite":
             problem = connection.exec_driver_sql(f"PRAGMA integrity_check({table.name})").scalar()

@@ -13,7 +13,7 @@ from sqlalchemy import Table, bindparam, delete, func, insert, select, update
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog, SnapshotRow
-from nearshot.schema.digests import COVERED, FUNCTION, intact
+from nearshot.schema.digests import COVERED, FUNCTION, as_held, intact
 from nearshot.schema.images import FoundImage
 
 
@@ -188,10 +188,19 @@ class Editor(Catalog):
         owner = (table.content_id == content_id, table.backbone_id == backbone_id)
         self.connection.execute(update(tables.embeddings).where(*owner).values(vector=vector))
 
+    def retire_images(self, ids: Collection[int]) -> None:
+        """Give up the rows of damaged images: none of what they say is kept, and their files come in as new ones."""
+        table = tables.images.c
+        lost = {"label": None, "shot": None, "failure": None, "decoder": None, "content_id": None, "present": False}
+        for image_id in ids:
+            name = f"(damaged {image_id})"
+            row = {**lost, "path": name, "category": name, "role": "query", "revision": self.stamp}
+            self.connection.execute(update(tables.images).where(table.id == image_id).values(row))
+
     def seal(self, table: Table) -> None:
         """Take the damaged rows of a table, that have been put right, for what was written."""
         columns = [table.c[name] for name in COVERED[table]]
-        digest = getattr(func, FUNCTION)(*columns)
+        digest = getattr(func, FUNCTION)(*map(as_held, columns))
         self.connection.execute(update(table).where(~intact(table)).values(digest=digest))
 
     def forget_damaged(self, table: Table) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import starmap
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, insert, or_, select
+from sqlalchemy import insert, select
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import BackboneRow, Catalog
@@ -56,23 +56,17 @@ def contents_to_fuse(catalog: Catalog, backbone_id: int, parts: Sequence[Part]) 
     held = [tables.embeddings.alias() for _ in parts]
     own = tables.embeddings.alias()
     done = select(own.c.content_id).where(own.c.backbone_id == backbone_id, own.c.content_id == held[0].c.content_id)
-    dropped = select(own.c.content_id).where(own.c.backbone_id == backbone_id, ~_is_dealt_with(own))
-    query = select(held[0].c.content_id).where(
-        held[0].c.backbone_id == parts[0].row.id,
-        or_(~done.exists(), held[0].c.content_id.in_(dropped)),
-        _is_dealt_with(held[0]),
-    )
+    query = select(held[0].c.content_id).where(held[0].c.backbone_id == parts[0].row.id, ~done.exists())
     for part, theirs in zip(parts[1:], held[1:], strict=True):
         there = select(theirs.c.content_id).where(
-            theirs.c.backbone_id == part.row.id, theirs.c.content_id == held[0].c.content_id, _is_dealt_with(theirs)
+            theirs.c.backbone_id == part.row.id, theirs.c.content_id == held[0].c.content_id
         )
         query = query.where(there.exists())
-    return sorted(catalog.connection.execute(query).scalars())
-
-
-def _is_dealt_with(held: FromClause) -> ColumnElement[bool]:
-    """The condition that a part made something of a content, which was not damaged and dropped since."""
-    return or_(held.c.vector.is_not(None), held.c.failure.is_not(None))
+    # What was damaged and dropped is fused again, once its parts are back.
+    dropped = catalog.dropped_vectors()
+    lost = {content_id for content_id, owner in dropped if owner == backbone_id}
+    missing = {content_id for content_id, owner in dropped if owner in {part.row.id for part in parts}}
+    return sorted({*catalog.connection.execute(query).scalars(), *lost} - missing)
 
 
 def part_vectors(catalog: Catalog, backbone_id: int, content_ids: Sequence[int]) -> dict[int, PartVector]:

@@ -27,6 +27,7 @@ revision = Table(
     metadata,
     Column("id", Integer, CheckConstraint("id = 1"), primary_key=True),
     Column("value", Integer, nullable=False),
+    Column("digest", BigInteger),
     comment="One row: the number of the last change. Every changed row carries the number of its change.",
 )
 

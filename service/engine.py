@@ -94,7 +94,7 @@ class Engine:
         self._watched_at = 0.0
         self._telling: threading.Thread | None = None
         self._lapses: list[Lapse] = []
-        DECODING.limit(settings.decode_bytes)
+        DECODING.fix(settings.decode_bytes)
         self._maps: RevisionCache[Projection] = RevisionCache(store, most=MAPS)
 
     def load(self) -> None:

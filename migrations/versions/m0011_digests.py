@@ -9,6 +9,7 @@ revision = "0011"
 down_revision = "0010"
 
 COVERED = {
+    "revision": "id value",
     "roots": "id path",
     "contents": "id sha256 size width height format revision",
     "images": "id root_id path category role label shot size mtime_ns ctime_ns content_id failure decoder present revision",
@@ -31,8 +32,13 @@ def upgrade() -> None:
         return
     for table, columns in COVERED.items():
         names = [f'"{name}"' for name in columns.split()]
-        op.execute(f"UPDATE {table} SET digest = nearshot_digest({', '.join(names)})")
-        new = ", ".join(f"NEW.{name}" for name in names)
+        op.execute(f"UPDATE {table} SET digest = nearshot_digest({', '.join(map(_as_held, names))})")
+        new = ", ".join(_as_held(f"NEW.{name}") for name in names)
         keep = f"BEGIN UPDATE {table} SET digest = nearshot_digest({new}) WHERE rowid = NEW.rowid; END"
         op.execute(f"CREATE TRIGGER {table}_added_digest AFTER INSERT ON {table} {keep}")
         op.execute(f"CREATE TRIGGER {table}_edited_digest AFTER UPDATE OF {', '.join(names)} ON {table} {keep}")
+
+
+def _as_held(column: str) -> str:
+    """A value with texts as their bytes, which may be no UTF-8 any more where they are damaged."""
+    return f"CASE typeof({column}) WHEN 'text' THEN CAST({column} AS BLOB) ELSE {column} END"

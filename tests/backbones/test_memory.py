@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import io
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nearshot.backbones.decode import REDUCED, WHOLE, decode
+from nearshot.backbones.decode import REDUCED, WHOLE, cost, decode
 from nearshot.backbones.limits import MAX_PIXELS, most_bytes
 from nearshot.backbones.memory_budget import DECODING, MemoryBudget
 from nearshot.schema.errors import ImageError
@@ -187,3 +189,30 @@ def test_many_threads_never_pass_the_budget() -> None:
         list(pool.map(take, np.random.default_rng(0).integers(1, 900, 200).tolist()))
     assert high <= 1000
     assert budget.used == 0
+
+
+def test_a_budget_that_a_service_fixed_is_not_raised_by_what_it_runs() -> None:
+    budget = MemoryBudget(100)
+    budget.allow(200)
+    assert budget.total == 200
+    budget.fix(50)
+    budget.allow(1000)
+    assert budget.total == 50
+
+
+def test_a_tiff_whose_tiles_are_larger_than_the_image_is_foreseen() -> None:
+    """libtiff holds a whole tile, however small the image is that is cut from it."""
+    side = 20_000
+    tile = zlib.compress(bytes(side * side), 1)
+    entries = [
+        *((256, 4, 16), (257, 4, 16), (258, 3, 8), (259, 3, 8), (262, 3, 1), (277, 3, 1)),
+        *((322, 4, side), (323, 4, side), (324, 4, 8), (325, 4, len(tile))),
+    ]
+    head = b"II*\0" + struct.pack("<I", 8 + len(tile))
+    fields = [struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries]
+    directory = struct.pack("<H", len(entries)) + b"".join(fields)
+    data = head + tile + directory + bytes(4)
+    with Image.open(io.BytesIO(data)) as image:
+        assert cost(image) >= side * side
+    with pytest.raises(ImageError, match="MiB to decode"):
+        decode(data, max_pixels=1_000_000)

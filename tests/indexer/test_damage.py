@@ -22,6 +22,7 @@ from nearshot.schema.store import DATABASE_FILE, Store
 from nearshot.schema.vocabulary import Score
 from tests.conftest import counts, run_index
 
+PINNED = -191643465336303922
 CAT = "things/6.preprocessed/cat/a.png"
 
 
@@ -147,3 +148,42 @@ def test_a_file_that_is_cut_short_under_an_open_store_changes_nothing(store: Sto
     [answer] = retriever.answer(read_queries([small / CAT]))
     assert isinstance(answer, Answer)
     assert answer.label == "cat"
+
+
+def test_a_text_that_is_no_utf8_any_more_is_mended_as_well(store: Store, small: Path) -> None:
+    run_index(store, small)
+    damage(store, "UPDATE images SET path = CAST(? AS TEXT) WHERE id = 1", b"things/2.support-set/c\xe1t/shot1.png")
+    with pytest.raises(StoreError, match="damaged"):
+        ask(store, small)
+    [first, *_] = found(store, repair=True)
+    assert (first.problem, first.repaired) == ("the row is not what was written", True)
+    run_index(store, small)
+    assert found(store, repair=True) == found(store) == []
+    assert ask(store, small).label == "cat"
+
+
+def test_a_revision_that_went_back_is_never_answered_by(store: Store, small: Path) -> None:
+    run_index(store, small)
+    damage(store, "UPDATE revision SET value = 0 WHERE id = ?", 1)
+    with pytest.raises(StoreError, match="a row of revision is damaged"):
+        ask(store, small)
+
+
+def test_rows_that_are_lost_are_a_finding(store: Store, small: Path) -> None:
+    run_index(store, small)
+    damage(store, "DELETE FROM embeddings WHERE content_id = ?", 1)
+    with pytest.raises(StoreError, match="name different images"):
+        ask(store, small)
+    assert [finding.problem for finding in found(store)] == ["names other images than the database has vectors of"]
+    run_index(store, small)
+    found(store, repair=True)
+    assert found(store) == []
+    assert ask(store, small).label == "cat"
+
+
+def test_digests_are_the_same_in_every_version_of_python() -> None:
+    """They are kept for years: texts by their UTF-8, numbers by their digits or IEEE bytes, each with its length."""
+    values = ("\U00031350.jpg", b"\x00\xff", 7, -0.5, None)
+    assert digests.digest_of(*values) == PINNED
+    assert digests.digest_of("ab", "c") != digests.digest_of("a", "bc")
+    assert digests.digest_of("\u2ffc") == digests.digest_of("\u2ffc".encode())

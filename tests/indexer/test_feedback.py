@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from nearshot.backbones.hog import HogBackbone
 from nearshot.evaluation.evaluate import EvaluationOptions, evaluate
 from nearshot.evaluation.replay import ReplayOptions, replay
+from nearshot.indexer.commit import Committer
 from nearshot.indexer.discover import discover
 from nearshot.indexer.feedback import add_shot, reject, undo
 from nearshot.indexer.run import IndexRun
@@ -225,3 +229,56 @@ def test_what_is_taken_back_during_an_index_run_leaves_nothing(
     assert counts(run_index(store, small)) == {"unchanged": len(SMALL)}
     with store.reading() as catalog:
         assert not catalog.known_images(1)["things/2.support-set/galaxy/shot1.png"].present
+
+
+def test_what_is_taken_back_between_reading_and_committing_stays_away(store: Store, small: Path) -> None:
+    run_index(store, small)
+    add_shot(store, small / GALAXY, "galaxy")
+    (small / "things/2.support-set/galaxy/shot1.png").touch()
+    real = Committer.commit_batch
+
+    def undo_and_commit(self: Committer, *arguments: Any) -> None:
+        with suppress(UsageError):
+            undo(store, small / GALAXY, Action.LABEL)
+        real(self, *arguments)
+
+    with mock.patch.object(Committer, "commit_batch", undo_and_commit):
+        run_index(store, small)
+    with store.reading() as catalog:
+        assert not catalog.known_images(1)["things/2.support-set/galaxy/shot1.png"].present
+        assert "galaxy" not in catalog.support_labels("things")
+
+
+def test_a_file_that_cannot_be_deleted_stops_nothing_else(
+    store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, small)
+    shot = add_shot(store, small / GALAXY, "galaxy")
+    real = os.unlink
+
+    def refuse(path: Any, *more: Any, **named: Any) -> None:
+        if Path(path) == shot:
+            raise PermissionError(13, "Permission denied")
+        real(path, *more, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        with pytest.raises(UsageError, match=r"cannot delete .*; the next command tries again"):
+            undo(store, small / GALAXY, Action.LABEL)
+        assert reject(store, small / "things/6.preprocessed/cat/a.png") == "things"
+        run_index(store, small)
+        assert any("was cut off, and is not finished" in finding.problem for finding in verify(store))
+    run_index(store, small)
+    assert not shot.exists()
+    assert list(verify(store)) == []
+
+
+def test_nothing_is_labelled_where_the_data_directory_is_away(store: Store, small: Path, tmp_path: Path) -> None:
+    run_index(store, small)
+    shutil.copy(small / GALAXY, tmp_path / "copy.png")
+    away = small.rename(tmp_path / "away")
+    with pytest.raises(UsageError, match="is not there; mount it again"):
+        add_shot(store, tmp_path / "copy.png", "galaxy")
+    assert not small.exists()
+    away.rename(small)
+    assert list(verify(store)) == []
