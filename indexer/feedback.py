@@ -129,7 +129,7 @@ def undo(store: Store, image: Path, action: Action, category: str | None = None)
         intent = plan(
             editor,
             Planned.UNDO,
-            path=said.shot_path,
+            path=str(_where_it_lies_now(editor, Path(said.shot_path), named.content_id)),
             sha256=named.sha256,
             root_id=named.root_id,
             category=named.category,
@@ -146,6 +146,14 @@ def undo(store: Store, image: Path, action: Action, category: str | None = None)
             f"cannot delete {said.shot_path}: {error.strerror or error}; the next command tries again"
         ) from error
     return said
+
+
+def _where_it_lies_now(editor: Editor, shot: Path, content_id: int) -> Path:
+    """The path of a shot, which its data directory may have taken along since."""
+    if shot.exists():
+        return shot
+    placed = (image for image in editor.images_of(content_id) if str(shot).endswith(f"/{image.path}"))
+    return next((Path(image.root, image.path) for image in placed), shot)
 
 
 def _find(catalog: Catalog, image: Path, category: str | None) -> _Named:

@@ -282,3 +282,13 @@ def test_nothing_is_labelled_where_the_data_directory_is_away(store: Store, smal
     assert not small.exists()
     away.rename(small)
     assert list(verify(store)) == []
+
+
+def test_a_label_is_taken_back_where_the_data_directory_has_moved_to(store: Store, small: Path, tmp_path: Path) -> None:
+    run_index(store, small)
+    add_shot(store, small / GALAXY, "galaxy")
+    moved = small.rename(tmp_path / "moved")
+    run_index(store, moved)
+    assert undo(store, moved / GALAXY, Action.LABEL).label == "galaxy"
+    assert not (moved / "things/2.support-set/galaxy").exists()
+    assert counts(run_index(store, moved)) == {"unchanged": len(SMALL)}
