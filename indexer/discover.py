@@ -24,14 +24,14 @@ from nearshot.schema.contract import (
     place_file,
     true_label,
 )
-from nearshot.schema.errors import UsageError, option
+from nearshot.schema.errors import UsageError
 from nearshot.schema.images import NO_FILE, UNKNOWN, FileState, FoundImage, Sidecar
 from nearshot.schema.vocabulary import Role
 
 NOT_UTF8 = "its name is not UTF-8; rename it"
 DIRECTORY_NAMED_IMAGE = "a directory with an image's name; rename it"
 DANGLING_LINK = "a link to nothing"
-LINK_OUTSIDE = f"a link that leads out of the data directory; {option('follow_links')} takes it"
+LINK_OUTSIDE = "a link that leads out of the data directory; passed over without --follow-links"
 LINK_LOOP = "a link that leads back to itself"
 NOT_A_FILE = "neither a file nor a directory"
 
