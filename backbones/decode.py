@@ -182,8 +182,7 @@ def _turned(picture: Image.Image, image: Image.Image) -> Image.Image:
     if orientation == 1:
         return picture
     picture.getexif()[ExifTags.Base.Orientation] = orientation
-    turned = ImageOps.exif_transpose(picture)
-    return turned
+    return ImageOps.exif_transpose(picture)
 
 
 def _to_rgb(image: Image.Image, factor: int) -> Image.Image:

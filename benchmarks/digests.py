@@ -27,7 +27,6 @@ from nearshot.schema.editor import Embedding, NewContent, SeenImage
 from nearshot.schema.images import FileState, FoundImage
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
-from nearshot.vectors import snapshots
 from nearshot.vectors.normalise import normalise
 from nearshot.vectors.snapshots import Scope, read_rows, write_snapshots
 
@@ -83,8 +82,6 @@ def measured(directory: Path, images: int, dimension: int, *, checked: bool) -> 
                 chosen, coverage = choose_row(catalog, row.name, ["photos"])
                 return Searcher(store, catalog, chosen, coverage, options)
 
-        digests.forget_checked()
-        snapshots.forget_open()
         started = time.perf_counter()
         searcher = open_searcher()
         yield "opening to query, the first time", time.perf_counter() - started
@@ -100,7 +97,7 @@ def measured(directory: Path, images: int, dimension: int, *, checked: bool) -> 
 
 
 def write(store: Store, images: int, dimension: int) -> None:
-    """Rows as an index run writes them, a batch a transaction."""
+    """Rows as an index run writes them, one transaction per batch."""
     chance = np.random.default_rng(0)
     with store.writing() as editor:
         root = editor.add_root("/made/up")

@@ -110,7 +110,7 @@ def add_images(store: Store, count: int) -> None:
 
 
 def add_captions(store: Store, count: int, words: list[str]) -> float:
-    """Write captions as the captioning run does, a batch a transaction; the seconds that took."""
+    """Write captions as the captioning run does, one transaction per batch; the seconds that took."""
     chance = np.random.default_rng(0)
     frequencies = 1 / np.arange(1, VOCABULARY + 1)
     cumulative: NDArray[np.float64] = np.cumsum(frequencies / frequencies.sum())

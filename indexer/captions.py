@@ -1,4 +1,4 @@
-"""The captioning run: writes a caption of every content that lacks one, a batch a transaction."""
+"""The captioning run: writes a caption of every content that lacks one, one transaction per batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Committing: what was found and read becomes rows, a batch a transaction, and is counted once it is committed."""
+"""Committing: what was found and read becomes rows, one transaction per batch, and is counted once it is committed."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from nearshot.retriever.strangers import strangers_are_gone
 from nearshot.schema.calibrations import CalibrationRow, all_calibrations
 from nearshot.schema.captions import captions_shown
 from nearshot.schema.catalog import BackboneRow, Catalog
-from nearshot.schema.digests import check_decisive, check_images
+from nearshot.schema.digests import check_images
 from nearshot.schema.errors import UsageError, option
 from nearshot.schema.feedback import negatives
 from nearshot.schema.images import Shown
@@ -63,7 +63,6 @@ class Searcher:
         self, store: Store, catalog: Catalog, row: BackboneRow, coverage: Coverage, options: QueryOptions
     ) -> None:
         """Open the vectors. Of the options, category, score and against count. Raises UsageError and StoreError."""
-        check_decisive(catalog.connection)
         categories = choose_categories(catalog, options.category)
         self.row, self.coverage = row, coverage
         self.revision = catalog.revision()

@@ -15,7 +15,6 @@ import xxhash
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Engine,
     LargeBinary,
     Table,
     and_,
@@ -25,6 +24,7 @@ from sqlalchemy import (
     select,
     type_coerce,
 )
+from sqlalchemy.pool import Pool
 from sqlalchemy.types import NullType
 
 from nearshot.schema import tables
@@ -128,19 +128,14 @@ def check_decisive(connection: Connection) -> None:
 
 def check_images(connection: Connection, category: str, revision: int) -> None:
     """Check the images of a category, but those that were checked since the store was opened and have not changed since."""
-    image, checked = tables.images.c, _checked.setdefault(connection.engine, {})
+    image, checked = tables.images.c, _checked.setdefault(connection.engine.pool, {})
     newer = (image.revision > checked[category],) if category in checked else ()
     check(connection, tables.images, image.category == category, *newer)
     checked[category] = revision
 
 
-def forget_checked() -> None:
-    """Check everything again."""
-    _checked.clear()
-
-
-_checked: WeakKeyDictionary[Engine, dict[str, int]] = WeakKeyDictionary()
-"""The revision up to which the images of a category were checked, by the engine of an open store."""
+_checked: WeakKeyDictionary[Pool, dict[str, int]] = WeakKeyDictionary()
+"""The revision up to which the images of a category were checked, by the connections of an open store: closing it ends them."""
 
 
 def _name(row: Mapping[str, Any]) -> str:

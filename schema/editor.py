@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Table, bindparam, delete, insert, select, update
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog, SnapshotRow
-from nearshot.schema.digests import COVERED, FUNCTION, as_held, intact
+from nearshot.schema.digests import intact
 from nearshot.schema.images import FoundImage
 
 
@@ -196,12 +196,6 @@ class Editor(Catalog):
             name = f"(damaged {image_id})"
             row = {**lost, "path": name, "category": name, "role": "query", "revision": self.stamp}
             self.connection.execute(update(tables.images).where(table.id == image_id).values(row))
-
-    def seal(self, table: Table) -> None:
-        """Take the damaged rows of a table, that have been put right, for what was written."""
-        columns = [table.c[name] for name in COVERED[table]]
-        digest = getattr(func, FUNCTION)(*map(as_held, columns))
-        self.connection.execute(update(table).where(~intact(table)).values(digest=digest))
 
     def forget_damaged(self, table: Table) -> None:
         """Delete the rows of a table that are not what was written."""

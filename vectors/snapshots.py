@@ -61,11 +61,6 @@ def open_vectors(store: Store, catalog: Catalog, scope: Scope) -> VectorStore:
     return vectors
 
 
-def forget_open() -> None:
-    """Read every snapshot again."""
-    _open.clear()
-
-
 _open: WeakValueDictionary[tuple[str, str], FlatStore] = WeakValueDictionary()
 """The snapshots that somebody has open, unchanged, by file and digest."""
 

@@ -41,8 +41,12 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "WebP": ("RGB", "WEBP", {}),
     "AVIF": ("RGB", "AVIF", {"speed": 10}),
     "HEIF": ("RGB", "HEIF", {}),
+    "JPEG 2000": ("RGB", "JPEG2000", {}),
+    "BMP": ("RGB", "BMP", {}),
+    "PPM": ("RGB", "PPM", {}),
+    "TGA": ("RGB", "TGA", {}),
 }
-SMALL_BYTES = [kind for kind in KINDS if kind not in ("progressive JPEG", "WebP", "AVIF", "HEIF")]
+SMALL_BYTES = [kind for kind in KINDS if kind not in ("progressive JPEG", "WebP", "AVIF", "HEIF", "JPEG 2000")]
 """The kinds that take no more than 3 bytes a pixel and 64 MiB, as long as four a pixel are not more: up to 45 megapixels."""
 
 MEASURE = """
@@ -67,7 +71,7 @@ print(picture.width * picture.height, status("VmHWM:") - before, foreseen)
 """
 
 
-def made(kind: str, side: int) -> bytes:
+def encoded_gradient(kind: str, side: int) -> bytes:
     mode, image_format, options = KINDS[kind]
     import pillow_heif
 
@@ -93,7 +97,7 @@ def made(kind: str, side: int) -> bytes:
 def test_decoding_takes_what_was_foreseen_and_no_more(kind: str, tmp_path: Path) -> None:
     side = 5200
     (tmp_path / "small").write_bytes(photograph("coffee").read_bytes())
-    (tmp_path / "large").write_bytes(made(kind, side))
+    (tmp_path / "large").write_bytes(encoded_gradient(kind, side))
     command = [sys.executable, "-c", MEASURE, str(tmp_path / "small"), str(tmp_path / "large")]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
     pixels, peak, foreseen = map(int, done.stdout.split())
@@ -106,7 +110,7 @@ def test_decoding_takes_what_was_foreseen_and_no_more(kind: str, tmp_path: Path)
 
 
 def test_what_would_take_too_much_is_refused_before_it_is_decoded() -> None:
-    data = made("WebP", 2400)
+    data = encoded_gradient("WebP", 2400)
     with pytest.raises(ImageError, match=r"2400 x 2400 pixels as WEBP take \d+ MiB to decode; raise max_pixels"):
         decode(data, max_pixels=2400 * 2400)
 

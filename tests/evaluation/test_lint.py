@@ -27,7 +27,7 @@ def sound(write_data: Writer) -> Path:
     )
 
 
-def found(store: Store, root: Path) -> dict[Rule, list[LintFinding]]:
+def findings_by_rule(store: Store, root: Path) -> dict[Rule, list[LintFinding]]:
     run_index(store, root)
     backbone, findings = lint(store, root)
     assert backbone == "hog"
@@ -39,12 +39,12 @@ def found(store: Store, root: Path) -> dict[Rule, list[LintFinding]]:
 
 
 def test_a_sound_support_set_has_no_faults(store: Store, sound: Path) -> None:
-    assert found(store, sound) == {}
+    assert findings_by_rule(store, sound) == {}
 
 
 def test_one_image_under_two_labels_is_an_error(store: Store, sound: Path) -> None:
     shutil.copy(sound / f"{SHOTS}/cat/shot0.png", sound / f"{SHOTS}/coffee/shot9.png")
-    [finding] = found(store, sound)[Rule.TWO_LABELS]
+    [finding] = findings_by_rule(store, sound)[Rule.TWO_LABELS]
     assert finding.files == (f"{SHOTS}/cat/shot0.png", f"{SHOTS}/coffee/shot9.png")
     assert (finding.severity, finding.detail) == (Severity.ERROR, "cat, coffee")
 
@@ -53,7 +53,7 @@ def test_copies_within_a_label_are_found_by_bytes_and_by_sight(store: Store, sou
     shot = sound / f"{SHOTS}/cat/shot0.png"
     shutil.copy(shot, sound / f"{SHOTS}/cat/shot7.png")
     (sound / f"{SHOTS}/cat/shot8.png").write_bytes(shot.read_bytes() + b"\0")
-    details = {finding.files: finding.detail for finding in found(store, sound)[Rule.NEAR_DUPLICATES]}
+    details = {finding.files: finding.detail for finding in findings_by_rule(store, sound)[Rule.NEAR_DUPLICATES]}
     assert details[f"{SHOTS}/cat/shot0.png", f"{SHOTS}/cat/shot7.png"] == "the same bytes"
     assert details[f"{SHOTS}/cat/shot0.png", f"{SHOTS}/cat/shot8.png"] == "cosine 1.0000 on hog"
 
@@ -61,12 +61,12 @@ def test_copies_within_a_label_are_found_by_bytes_and_by_sight(store: Store, sou
 def test_images_of_one_shot_may_be_alike(store: Store, sound: Path) -> None:
     for name in ("a", "b"):
         save_crop(sound / f"{SHOTS}/cat/shot5/{name}.png", "chelsea:9")
-    assert Rule.NEAR_DUPLICATES not in found(store, sound)
+    assert Rule.NEAR_DUPLICATES not in findings_by_rule(store, sound)
 
 
 def test_a_misplaced_shot_is_named_with_what_it_is_nearest_to(store: Store, sound: Path) -> None:
     save_crop(sound / f"{SHOTS}/coffee/shot9.png", "chelsea:1")
-    findings = {finding.files[0]: finding for finding in found(store, sound)[Rule.NEARER_ELSEWHERE]}
+    findings = {finding.files[0]: finding for finding in findings_by_rule(store, sound)[Rule.NEARER_ELSEWHERE]}
     misplaced = findings[f"{SHOTS}/coffee/shot9.png"]
     assert misplaced.files[1] == f"{SHOTS}/cat/shot0.png"
     assert misplaced.detail.startswith("cat 0.9")
@@ -79,7 +79,7 @@ def test_leaks_single_shots_unequal_counts_small_images_strays_and_failures(stor
     Image.new("RGB", (40, 20), "red").save(sound / f"{SHOTS}/rocket/tiny.png")
     Image.new("RGB", (40, 20), "red").save(sound / "things/6.preprocessed/tiny.png")
     (sound / f"{SHOTS}/cat/shot6.png").write_bytes(b"")
-    faults = found(store, sound)
+    faults = findings_by_rule(store, sound)
     assert [finding.files for finding in faults[Rule.LEAK]] == [
         ("things/6.preprocessed/cat/copy.png", f"{SHOTS}/cat/shot0.png")
     ]

@@ -24,11 +24,9 @@ import numpy as np
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
 from nearshot.retriever.sources import read_queries
-from nearshot.schema import digests
 from nearshot.schema.errors import NearshotError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Against
-from nearshot.vectors import snapshots
 from tests.faults.runs import forked
 from tests.faults.scenarios import CAT, GALAXY, SHOT, calibrate, data, indexed, label, say_no
 
@@ -45,8 +43,6 @@ def prepare(here: Path) -> None:
 
 def answers(here: Path) -> list[Any]:
     """All that queries say: of a known image, of one that is nobody's, of a shot; against shots and queries."""
-    digests.forget_checked()
-    snapshots.forget_open()
     with Store(here / "store") as store:
         retriever = Retriever(store, QueryOptions(backbone="hog", against=Against.ALL))
         said = [

@@ -101,7 +101,7 @@ def frozen(here: Path) -> None:
 
 
 def label(here: Path) -> None:
-    """Make a query a shot of a new label."""
+    """Turn a query into a shot of a new label."""
     with opened(here) as store:
         add_shot(store, data(here) / GALAXY, "galaxy")
 

@@ -129,7 +129,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self._queries())
     @rule(data=st.data(), label=st.sampled_from(["cat", "cup", "new"]))
     def label(self, data: st.DataObject, label: str) -> None:
-        """Make a query a shot."""
+        """Turn a query into a shot."""
         path = data.draw(st.sampled_from(self._queries()))
         content, category = self.files[path], path.split("/")[0]
         shot, refused = attempt(lambda: add_shot(self.store, self.root / path, label))

@@ -29,7 +29,6 @@ CAT = "things/6.preprocessed/cat/a.png"
 def damage(store: Store, statement: str, *values: object) -> None:
     """Change the database as bits that flip do: without the triggers that keep the digests."""
     store.close()
-    digests.forget_checked()
     with sqlite3.connect(store.directory / DATABASE_FILE) as connection:
         triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
         for name, _ in triggers:
@@ -56,7 +55,7 @@ def turned(store: Store, content_id: int) -> bytes:
     return other.tobytes()
 
 
-def found(store: Store, *, repair: bool = False) -> list[Finding]:
+def findings_of(store: Store, *, repair: bool = False) -> list[Finding]:
     return list(verify(store, repair=repair))
 
 
@@ -64,12 +63,12 @@ def test_a_flipped_bit_in_a_vector_is_taken_from_the_snapshot_that_has_it_whole(
     run_index(store, small)
     before = ask(store, small).as_json()
     damage(store, "UPDATE embeddings SET vector = ? WHERE content_id = 1", turned(store, 1))
-    assert [(finding.problem, finding.remedy) for finding in found(store)] == [
+    assert [(finding.problem, finding.remedy) for finding in findings_of(store)] == [
         ("is not what was written", Remedy.REPAIR)
     ]
-    [mended] = found(store, repair=True)
+    [mended] = findings_of(store, repair=True)
     assert (mended.problem, mended.repaired) == ("is not what was written; taken from the snapshot", True)
-    assert found(store) == []
+    assert findings_of(store) == []
     assert ask(store, small).as_json() == before
     assert counts(run_index(store, small)) == {"unchanged": 6}
 
@@ -81,12 +80,12 @@ def test_a_vector_that_no_copy_has_whole_is_dropped_and_named_until_it_is_back(s
         path.unlink()
     with pytest.raises(StoreError, match="a stored vector is damaged"):
         ask(store, small)
-    found(store, repair=True)
+    findings_of(store, repair=True)
     for _ in range(2):
-        [lost] = [finding for finding in found(store) if finding.subject.startswith("vector")]
+        [lost] = [finding for finding in findings_of(store) if finding.subject.startswith("vector")]
         assert (lost.problem, lost.remedy) == ("was damaged and dropped, and is not there again", Remedy.INDEX)
     assert run_index(store, small).backbones["hog"].embedded == 1
-    assert found(store) == []
+    assert findings_of(store) == []
 
 
 @pytest.mark.parametrize("column", ["label", "path", "category", "content_id"])
@@ -97,10 +96,10 @@ def test_a_damaged_image_is_never_answered_with_and_comes_back_by_index(store: S
     damage(store, f"UPDATE images SET {column} = ? WHERE id = 1", value)
     with pytest.raises(StoreError, match=r"images is damaged|name different images"):
         ask(store, small)
-    assert any("images: id 1" in finding.subject for finding in found(store))
-    assert all(finding.repaired for finding in found(store, repair=True) if "images: id 1" in finding.subject)
+    assert any("images: id 1" in finding.subject for finding in findings_of(store))
+    assert all(finding.repaired for finding in findings_of(store, repair=True) if "images: id 1" in finding.subject)
     run_index(store, small)
-    assert found(store, repair=True) == found(store) == []
+    assert findings_of(store, repair=True) == findings_of(store) == []
     after = ask(store, small).as_json()
     assert [after[key] for key in ("verdict", "label", "score")] == [
         before[key] for key in ("verdict", "label", "score")
@@ -113,9 +112,9 @@ def test_a_damaged_threshold_is_never_decided_by(store: Store, small: Path) -> N
     damage(store, "UPDATE calibrations SET threshold = 0.1 WHERE score = ?", "max_sim")
     with pytest.raises(StoreError, match="a row of calibrations is damaged"):
         ask(store, small)
-    [finding] = [each for each in found(store, repair=True) if "calibrations" in each.subject]
+    [finding] = [each for each in findings_of(store, repair=True) if "calibrations" in each.subject]
     assert (finding.remedy, finding.repaired) == (Remedy.CALIBRATE, True)
-    assert found(store) == []
+    assert findings_of(store) == []
     assert not ask(store, small).decision.policy.calibrated
 
 
@@ -123,7 +122,7 @@ def test_what_people_said_is_not_thrown_away(store: Store, small: Path) -> None:
     run_index(store, small)
     reject(store, small / "things/6.preprocessed/Unknown/b.png")
     damage(store, "UPDATE feedback SET category = ? WHERE id = 1", "pets")
-    [finding] = found(store, repair=True)
+    [finding] = findings_of(store, repair=True)
     assert (finding.remedy, finding.repaired) == (Remedy.NONE, False)
     with pytest.raises(StoreError, match="a row of feedback is damaged"):
         ask(store, small)
@@ -134,9 +133,9 @@ def test_a_damaged_record_of_a_snapshot_is_none(store: Store, small: Path) -> No
     before = ask(store, small).as_json()
     damage(store, "UPDATE snapshots SET revision = 99 WHERE role = ?", "support")
     assert ask(store, small).as_json() == before
-    found(store, repair=True)
+    findings_of(store, repair=True)
     assert run_index(store, small).added == 0
-    assert found(store) == []
+    assert findings_of(store) == []
 
 
 def test_a_file_that_is_cut_short_under_an_open_store_changes_nothing(store: Store, small: Path) -> None:
@@ -155,10 +154,10 @@ def test_a_text_that_is_no_utf8_any_more_is_mended_as_well(store: Store, small: 
     damage(store, "UPDATE images SET path = CAST(? AS TEXT) WHERE id = 1", b"things/2.support-set/c\xe1t/shot1.png")
     with pytest.raises(StoreError, match="damaged"):
         ask(store, small)
-    [first, *_] = found(store, repair=True)
+    [first, *_] = findings_of(store, repair=True)
     assert (first.problem, first.repaired) == ("the row is not what was written", True)
     run_index(store, small)
-    assert found(store, repair=True) == found(store) == []
+    assert findings_of(store, repair=True) == findings_of(store) == []
     assert ask(store, small).label == "cat"
 
 
@@ -174,10 +173,12 @@ def test_rows_that_are_lost_are_a_finding(store: Store, small: Path) -> None:
     damage(store, "DELETE FROM embeddings WHERE content_id = ?", 1)
     with pytest.raises(StoreError, match="name different images"):
         ask(store, small)
-    assert [finding.problem for finding in found(store)] == ["names other images than the database has vectors of"]
+    assert [finding.problem for finding in findings_of(store)] == [
+        "names other images than the database has vectors of"
+    ]
     run_index(store, small)
-    found(store, repair=True)
-    assert found(store) == []
+    findings_of(store, repair=True)
+    assert findings_of(store) == []
     assert ask(store, small).label == "cat"
 
 

