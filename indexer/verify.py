@@ -155,7 +155,6 @@ MENDS = {"images": Remedy.INDEX, "calibrations": Remedy.CALIBRATE, "snapshots": 
 def _check_vectors(
     store: Store, catalog: Catalog, row: BackboneRow, intact: set[int], *, repair: bool
 ) -> Iterator[Finding]:
-    in_use = row in catalog.backbones()
     for content_id, blob in catalog.vector_blobs(row.id):
         problem = _vector_problem(blob, row.dimension)
         if problem is None:
@@ -166,7 +165,7 @@ def _check_vectors(
                 editor.restore_vector(content_id, row.id, whole)
             yield Finding(subject, f"{problem}; taken from the snapshot", Remedy.NONE, repaired=True)
             continue
-        rebuildable = content_id in intact or not in_use
+        rebuildable = content_id in intact
         if repair and rebuildable:
             with store.writing() as editor:
                 editor.drop_embedding(content_id, row.id)

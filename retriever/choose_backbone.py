@@ -141,8 +141,8 @@ def load_indexed(
     backbone = choice.load(device)
     if backbone.description.fingerprint != row.fingerprint:
         raise WeightsError(
-            f"{row.name}: the store was indexed with other weights, preprocessing or precision than those at hand; "
-            f"index again with `nearshot index DATA --backbone {row.name}`"
+            f"{row.name}: the store was indexed with other weights, preprocessing, precision or decoder rules than those at "
+            f"hand; index again with `nearshot index DATA --backbone {row.name}`"
         )
     return backbone
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from sqlalchemy.exc import DatabaseError
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import USABLE
+from nearshot.schema.digests import check
 from nearshot.schema.editor import Editor
 from nearshot.schema.vocabulary import Role
 from nearshot.schema.words import Match, bigrams
@@ -130,13 +131,21 @@ def has_captions(connection: Connection) -> bool:
 
 def captions_shown(connection: Connection, image_ids: Iterable[int]) -> dict[int, str]:
     """The caption to show of each image that has one: by hand if there is such, else the newest generated."""
+    ids = list(image_ids)
+    _check(connection, ids)
     query = (
         select(images.id, captions.text)
         .join(tables.captions, captions.content_id == images.content_id)
         .where(images.id.in_(bindparam("ids", expanding=True)))
         .order_by((captions.task == BY_HAND), captions.revision, captions.id)
     )
-    return dict(map(tuple, connection.execute(query, {"ids": list(image_ids)})))
+    return dict(map(tuple, connection.execute(query, {"ids": ids})))
+
+
+def _check(connection: Connection, image_ids: Sequence[int]) -> None:
+    """Raise StoreError where a caption of some images is not what was written."""
+    shown = select(images.content_id).where(images.id.in_(image_ids))
+    check(connection, tables.captions, captions.content_id.in_(shown))
 
 
 def search_captions(connection: Connection, match: Match, wanted: ImageFilter, *, limit: int) -> list[CaptionHit]:
@@ -175,6 +184,7 @@ def search_captions(connection: Connection, match: Match, wanted: ImageFilter, *
     candidates = -1 if match.has_choice else max(CANDIDATES, limit)
     values = {"by_hand": BY_HAND, "limit": limit, "candidates": candidates, **wanted.parameters()}
     matches = connection.execute(best, {"expression": match.expression, **values}).all()
+    _check(connection, [row.image_id for row in matches])
     # Between the first place and the last, one walk; to look each place up anew takes longer than all the rest.
     marked = text(
         """

@@ -141,6 +141,7 @@ captions = Table(
     Column("fingerprint", String(64)),
     Column("created", String, nullable=False),
     Column("revision", Integer, nullable=False),
+    Column("digest", BigInteger),
     UniqueConstraint("content_id", "task", name="uq_captions_content_task"),
     comment="What a task wrote of a content (no fingerprint: a person did); bigrams are those of its ideographs.",
 )

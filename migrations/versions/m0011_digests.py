@@ -16,6 +16,7 @@ COVERED = {
     "backbones": "id name fingerprint dimension precision source location signature revision",
     "fusions": "backbone_id place part_id weight",
     "embeddings": "content_id backbone_id vector failure revision",
+    "captions": "id content_id task text bigrams fingerprint created revision",
     "calibrations": "backbone_id category score threshold margin_floor facts support_digest created revision",
     "feedback": "id action category content_id path label shot_path created undone revision",
     "marks": "id query_id words mode backbone_id content_id rank score right created revision",

@@ -23,10 +23,11 @@ import numpy as np
 
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
+from nearshot.retriever.search import SearchOptions, search
 from nearshot.retriever.sources import read_queries
 from nearshot.schema.errors import NearshotError
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Against
+from nearshot.schema.vocabulary import Against, Mode
 from tests.faults.runs import forked
 from tests.faults.scenarios import CAT, GALAXY, SHOT, calibrate, data, indexed, label, say_no
 
@@ -42,13 +43,15 @@ def prepare(here: Path) -> None:
 
 
 def answers(here: Path) -> list[Any]:
-    """All that queries say: of a known image, of one that is nobody's, of a shot; against shots and queries."""
+    """All that queries with captions say, of a known image, a stranger and a shot; and a search by words."""
     with Store(here / "store") as store:
-        retriever = Retriever(store, QueryOptions(backbone="hog", against=Against.ALL))
-        said = [
+        retriever = Retriever(store, QueryOptions(backbone="hog", against=Against.ALL, captions=True))
+        said: list[Any] = [
             answer.as_json()
             for answer in retriever.answer(read_queries([data(here) / path for path in (CAT, GALAXY, SHOT)]))
         ]
+        found_by_words = search(store, "cat", SearchOptions(mode=Mode.CAPTIONS))
+        said += [hit.as_json(found_by_words.mode) for hit in found_by_words]
     return [json.loads(json.dumps(answer)) for answer in said]
 
 

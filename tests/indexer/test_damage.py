@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nearshot.indexer.captions import set_caption
 from nearshot.indexer.feedback import reject
 from nearshot.indexer.verify import Finding, Remedy, verify
 from nearshot.retriever.answer import Answer
@@ -15,11 +16,12 @@ from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
 from nearshot.retriever.conformal import Aim, Aims
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
+from nearshot.retriever.search import SearchOptions, search
 from nearshot.retriever.sources import read_queries
 from nearshot.schema import digests
 from nearshot.schema.errors import StoreError
 from nearshot.schema.store import DATABASE_FILE, Store
-from nearshot.schema.vocabulary import Score
+from nearshot.schema.vocabulary import Mode, Score
 from tests.conftest import counts, run_index
 
 PINNED = -191643465336303922
@@ -188,3 +190,12 @@ def test_digests_are_the_same_in_every_version_of_python() -> None:
     assert digests.digest_of(*values) == PINNED
     assert digests.digest_of("ab", "c") != digests.digest_of("a", "bc")
     assert digests.digest_of("\u2ffc") == digests.digest_of("\u2ffc".encode())
+
+
+def test_a_damaged_caption_is_neither_shown_nor_answered_with(store: Store, small: Path) -> None:
+    run_index(store, small)
+    set_caption(store, small / CAT, "a ginger cat")
+    damage(store, "UPDATE captions SET text = ? WHERE id = 1", "a ginger car")
+    with pytest.raises(StoreError, match="a row of captions is damaged"):
+        search(store, "ginger", SearchOptions(mode=Mode.CAPTIONS))
+    assert any(finding.subject.startswith("captions: id 1") for finding in findings_of(store))

@@ -19,7 +19,8 @@ FROZEN = Path(__file__).parent
 def statements(connection: sqlite3.Connection) -> Iterator[str]:
     """The SQL that makes a database again; the full-text index by its own rebuild, as its tables are SQLite's own affair."""
     for statement in connection.iterdump():
-        if not ("captions_fts" in statement or "writable_schema" in statement or statement == "COMMIT;"):
+        ours = statement.startswith("CREATE TRIGGER") or statement == "COMMIT;"
+        if not (ours or "captions_fts" in statement or "writable_schema" in statement):
             yield statement
     own = "SELECT sql FROM sqlite_master WHERE name = 'captions_fts' OR type = 'trigger' ORDER BY type, name"
     for (statement,) in connection.execute(own):
