@@ -199,3 +199,18 @@ def test_a_damaged_caption_is_neither_shown_nor_answered_with(store: Store, smal
     with pytest.raises(StoreError, match="a row of captions is damaged"):
         search(store, "ginger", SearchOptions(mode=Mode.CAPTIONS))
     assert any(finding.subject.startswith("captions: id 1") for finding in findings_of(store))
+
+
+def test_a_damaged_vector_of_a_backbone_of_the_past_stays_where_its_file_is_gone(store: Store, small: Path) -> None:
+    run_index(store, small)
+    with store.writing() as editor:
+        [hog] = editor.backbones()
+        columns = {"precision": "fp32", "source": "hog", "location": None, "signature": "new"}
+        editor.use_backbone(name="hog", fingerprint="new", dimension=hog.dimension, **columns)  # type: ignore[arg-type]
+    damage(store, "UPDATE embeddings SET vector = ? WHERE content_id = 1", turned(store, 1))
+    for path in (*store.snapshot_directory.iterdir(), *small.rglob("*.png")):
+        path.unlink()
+    [finding] = [each for each in findings_of(store, repair=True) if each.subject.startswith("vector")]
+    assert (finding.remedy, finding.repaired) == (Remedy.NONE, False)
+    with store.reading() as catalog:
+        assert catalog.dropped_vectors() == []
