@@ -41,6 +41,7 @@ promises: $(VENV)/installed
 # What is too long for `make test`: every fault at every operation of every command.
 soak: $(VENV)/installed
 	$(BIN)/python -m tests.faults.runs
+	$(BIN)/python -m tests.faults.power
 	$(BIN)/python -m tests.faults.flips
 	$(BIN)/python -m tests.faults.mutants
 	NEARSHOT_HISTORIES=300 $(BIN)/python -m pytest tests/faults/test_histories.py

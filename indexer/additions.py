@@ -14,7 +14,7 @@ from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.contract import ADDED, QUERY_DIRECTORY
-from nearshot.schema.disk import written_whole
+from nearshot.schema.disk import delete_file, make_directories, written_whole
 from nearshot.schema.errors import NearshotError, UsageError
 from nearshot.schema.intents import Intent, Planned, drop_intent, is_planned, plan
 from nearshot.schema.store import Store, utc_now
@@ -51,7 +51,7 @@ def add_query(store: Store, data: bytes, category: str, options: IndexOptions, *
             pass
     except BaseException:
         with suppress(NearshotError, OSError), store.writing() as editor:
-            file.unlink(missing_ok=True)  # what was refused must not come in with the next run
+            delete_file(file)  # what was refused must not come in with the next run
             drop_intent(editor, intent)
         raise
     with store.reading() as catalog:
@@ -71,8 +71,7 @@ def _write(store: Store, data: bytes, file: Path, *, sha256: str, root: Path, ca
         with store.writing() as editor:
             if not is_planned(editor, intent):
                 return None
-            for folder in (file.parent.parent, file.parent):
-                folder.mkdir(exist_ok=True)
+            make_directories(file.parent.parent, file.parent)
             with written_whole(file) as aside:
                 aside.write_bytes(data)
     except OSError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from nearshot.indexer.intents import finish_intents, make_shot, take_back
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.contract import ADDED, SUPPORT_DIRECTORY, is_label
+from nearshot.schema.disk import delete_file, make_directories
 from nearshot.schema.editor import Editor
 from nearshot.schema.errors import NearshotError, UsageError, option
 from nearshot.schema.feedback import FeedbackRow, add_feedback, feedback_in_force, undo_feedback
@@ -87,7 +88,7 @@ def _carry_out(store: Store, intent: Intent, data: bytes) -> bool:
         with suppress(NearshotError, OSError), store.writing() as editor:
             if is_planned(editor, intent):
                 if written:
-                    shot.unlink(missing_ok=True)
+                    delete_file(shot)
                 drop_intent(editor, intent)
         if isinstance(error, OSError):
             raise UsageError(f"cannot write into {shot.parent}: {error.strerror or error}") from error
@@ -195,8 +196,7 @@ def _next_shot(editor: Editor, named: _Named, directory: Path) -> Path:
             f"{named.root / named.category} is not there; mount it again, or index where the images are now"
         )
     try:
-        for folder in (directory.parent, directory):
-            folder.mkdir(exist_ok=True)
+        make_directories(directory.parent, directory)
         names = [path.stem for path in directory.iterdir()]
     except OSError as error:
         raise UsageError(f"cannot write into {directory}: {error.strerror or error}") from error

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from nearshot.schema.disk import sha256_of, written_whole
+from nearshot.schema.disk import delete_file, sha256_of, written_whole
 from nearshot.schema.editor import Editor, SeenImage
 from nearshot.schema.feedback import add_feedback, undo_feedback
 from nearshot.schema.images import FileState, FoundImage
@@ -114,7 +114,7 @@ def take_back(editor: Editor, intent: Intent) -> None:
     if whole or not path.exists():
         editor.remove_images(placed)
     if whole:
-        path.unlink()
+        delete_file(path)
         with suppress(OSError):  # it holds other shots
             path.parent.rmdir()
     drop_intent(editor, intent)

@@ -20,6 +20,7 @@ from nearshot.retriever.scores import DECIMALS
 from nearshot.retriever.stopping import Stop, find_stop
 from nearshot.schema.captions import ImageFilter, captions_shown, has_captions, search_captions
 from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.digests import check_words
 from nearshot.schema.errors import UsageError, WeightsError
 from nearshot.schema.images import Shown
 from nearshot.schema.numbers import FALSE, LIMIT
@@ -208,6 +209,8 @@ def _search(
 ) -> list[Found]:
     depth = max(DEPTH, options.limit) if mode == Mode.HYBRID else options.limit
     match = match_expression(query) if mode in (Mode.CAPTIONS, Mode.HYBRID) else None
+    if match:
+        check_words(catalog.connection)
     matches = search_captions(catalog.connection, match, options.wanted, limit=depth) if match else []
     nearest = _nearest_images(store, catalog, words, categories, options.wanted, depth) if words else []
     rankings = {Mode.CAPTIONS: [each.image_id for each in matches], Mode.IMAGE: [hit.image.id for hit in nearest]}

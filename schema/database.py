@@ -166,6 +166,7 @@ def _engine(url: str) -> Engine:
         _register(connection)
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # some builds of SQLite leave a commit to the next one's sync
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import xxhash
 from sqlalchemy import (
@@ -31,6 +31,9 @@ from nearshot.schema import tables
 from nearshot.schema.errors import StoreError
 
 FUNCTION, INTACT = "nearshot_digest", "nearshot_intact"
+
+FEW = 20_000
+"""Up to how many captions and images a search by words checks the indexes that it goes by; of more, `verify` does."""
 
 COVERED: Mapping[Table, tuple[str, ...]] = {
     table: tuple(column.name for column in table.columns if column.name != "digest")
@@ -120,10 +123,31 @@ def check_decisive(connection: Connection) -> None:
         tables.marks,
     ):
         check(connection, table)
-        if connection.dialect.name == "sqlite":
-            problem = connection.exec_driver_sql(f"PRAGMA integrity_check({table.name})").scalar()
-            if problem != "ok":
-                raise StoreError(f"the table {table.name} is damaged ({problem}); restore the store from a backup")
+        check_indexes(connection, table)
+
+
+def check_indexes(connection: Connection, table: Table) -> None:
+    """Raise StoreError where a table or an index of it is not whole: it may hide rows. Reads all of both."""
+    if connection.dialect.name == "sqlite":
+        problem = connection.exec_driver_sql(f"PRAGMA integrity_check({table.name})").scalar()
+        if problem != "ok":
+            raise StoreError(
+                f"the table {table.name} is damaged ({str(problem).splitlines()[0]}); restore the store from a backup"
+            )
+
+
+def check_words(connection: Connection) -> None:
+    """Check that no index hides a caption, or an image that has one: once for an open store, unless it holds many."""
+    pool = connection.engine.pool
+    if pool in _words_checked:
+        return
+    newest = [
+        connection.execute(select(func.max(table.c.id))).scalar() or 0 for table in (tables.captions, tables.images)
+    ]
+    if max(newest) <= FEW:
+        check_indexes(connection, tables.captions)
+        check_indexes(connection, tables.images)
+    _words_checked.add(pool)
 
 
 def check_images(connection: Connection, category: str, revision: int) -> None:
@@ -133,6 +157,9 @@ def check_images(connection: Connection, category: str, revision: int) -> None:
     check(connection, tables.images, image.category == category, *newer)
     checked[category] = revision
 
+
+_words_checked: WeakSet[Pool] = WeakSet()
+"""The connections of open stores whose indexes of captions were checked."""
 
 _checked: WeakKeyDictionary[Pool, dict[str, int]] = WeakKeyDictionary()
 """The revision up to which the images of a category were checked, by the connections of an open store: closing it ends them."""

@@ -64,6 +64,20 @@ def written_whole(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
         raise
 
 
+def make_directories(*paths: Path) -> None:
+    """Make directories that are not there, in the order given, each in one that is: OSError. No loss of power undoes it."""
+    for path in paths:
+        with suppress(FileExistsError):
+            path.mkdir()
+            _sync(path.parent)
+
+
+def delete_file(path: Path) -> None:
+    """Delete a file, if it is there: OSError. No loss of power brings it back."""
+    path.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
 def _sync(path: Path) -> None:
     """Bring a file's bytes, or a directory's names, onto the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -19,6 +19,9 @@ from sqlalchemy.exc import OperationalError
 DIED = 86
 """The exit status of a process that died of its n-th operation."""
 
+SQL = "sql"
+"""The name of a database's operation."""
+
 STATEMENTS = ("INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "BEGIN IMMEDIATE")
 """What counts among statements: what changes something, or takes the right to."""
 
@@ -33,28 +36,39 @@ class Fault(StrEnum):
 
 @contextmanager
 def faults(at: int, fault: Fault) -> Iterator[Callable[[], int]]:
-    """Count writes, syncs, renamings, deletions, statements and commits; the one numbered `at` (from 1) meets the fault.
+    """Count the operations; the one numbered `at` (from 1) meets the fault. Yields the question how many there were.
 
-    Yields the question how many there were. Death is os._exit, in the middle of whatever goes on.
+    Death is os._exit, in the middle of whatever goes on.
     """
     count = 0
 
-    def strike(what: str) -> None:
+    def strike(what: str, *_: Any) -> None:
         nonlocal count
         count += 1
         if count != at:
             return
         if fault == Fault.DEATH:
             os._exit(DIED)
-        if what == "sql":
+        if what == SQL:
             reason = "database or disk is full" if fault == Fault.FULL else "disk I/O error"
             raise OperationalError("a statement", {}, sqlite3.OperationalError(reason))
         code = errno.ENOSPC if fault == Fault.FULL else errno.EIO
         raise OSError(code, os.strerror(code))
 
-    def striking(real: Callable[..., Any]) -> Callable[..., Any]:
+    with operations(strike):
+        yield lambda: count
+
+
+@contextmanager
+def operations(before: Callable[..., None]) -> Iterator[None]:
+    """Call `before` ahead of every operation: a write, sync, renaming or deletion, a changing statement, a commit.
+
+    It is given the operation's name (SQL for the database's) and, of a file's, its arguments.
+    """
+
+    def announced(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
-            strike("file")
+            before(name, *arguments)
             return real(*arguments, **named)
 
         return call
@@ -63,27 +77,25 @@ def faults(at: int, fault: Fault) -> Iterator[Callable[[], int]]:
 
     def open_descriptor(path: Any, flags: int, *more: Any, **named: Any) -> int:
         if flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR) and not str(path).endswith("/lock"):
-            strike("file")
+            before("open", path)
         return real_open(path, flags, *more, **named)
 
     def open_stream(file: Any, mode: str = "r", *more: Any, **named: Any) -> Any:
         if set(mode) & set("wax+"):
-            strike("file")
+            before("open", file)
         return real_io_open(file, mode, *more, **named)
 
     def on_statement(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         if statement.lstrip().upper().startswith(STATEMENTS):
-            strike("sql")
+            before(SQL)
 
     def on_commit(connection: sa.Connection) -> None:
         if connection.get_execution_options().get("writes"):
-            strike("sql")
+            before(SQL)
 
-    patches = [
-        mock.patch.object(os, name, striking(getattr(os, name))) for name in ("fsync", "replace", "rename", "unlink")
-    ]
-    patches += [mock.patch.object(os, name, striking(getattr(os, name))) for name in ("mkdir", "rmdir")]
-    patches += [mock.patch.object(faiss, "write_index", striking(faiss.write_index))]
+    names = ("fsync", "replace", "rename", "unlink", "mkdir", "rmdir")
+    patches = [mock.patch.object(os, name, announced(name, getattr(os, name))) for name in names]
+    patches += [mock.patch.object(faiss, "write_index", announced("write_index", faiss.write_index))]
     patches += [mock.patch.object(os, "open", open_descriptor), mock.patch.object(io, "open", open_stream)]
     listeners: list[tuple[str, Callable[..., Any]]] = [("before_cursor_execute", on_statement), ("commit", on_commit)]
     for patch in patches:
@@ -91,7 +103,7 @@ def faults(at: int, fault: Fault) -> Iterator[Callable[[], int]]:
     for name, listener in listeners:
         sa.event.listen(sa.Engine, name, listener)
     try:
-        yield lambda: count
+        yield
     finally:
         for name, listener in listeners:
             sa.event.remove(sa.Engine, name, listener)

@@ -22,7 +22,7 @@ from nearshot.indexer.intents import finish_intents
 from nearshot.indexer.verify import Remedy, verify
 from nearshot.schema.errors import NearshotError
 from tests.faults.faults import DIED, Fault, faults
-from tests.faults.scenarios import SCENARIOS, Scenario, copy, index, opened, state
+from tests.faults.scenarios import SCENARIOS, UPGRADES, Scenario, copy, difference, index, opened, state
 
 NEVER = 1 << 30
 
@@ -78,7 +78,7 @@ def mended(scenario: Scenario, here: Path) -> int:
 
 def run(name: str, every: int = 1, first: int = 1) -> Counter[str]:
     """Run a scenario with each fault at every so many-th operation until it gets through; counts by outcome."""
-    scenario = SCENARIOS[name]
+    scenario = (SCENARIOS | UPGRADES)[name]
     outcomes: Counter[str] = Counter()
     top = Path(tempfile.mkdtemp(prefix="faults-"))
     try:
@@ -103,7 +103,7 @@ def run(name: str, every: int = 1, first: int = 1) -> Counter[str]:
                 where = f"{name}, operation {at}: {fault}"
                 assert status in (DIED, 2, 3), f"{where}: {outcome}"
                 assert mended(scenario, here) == 0, f"{where}: not mended"
-                assert state(here) == expected, f"{where}: another state\n{state(here)}\n{expected}"
+                assert state(here) == expected, f"{where}: another state\n{difference(expected, state(here))}"
                 shutil.rmtree(here)
                 at += every
     finally:
@@ -115,7 +115,7 @@ def main() -> None:
     """Run all scenarios, or one, and print the counts."""
     every = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     total: Counter[str] = Counter()
-    for name in sys.argv[2:] or SCENARIOS:
+    for name in sys.argv[2:] or SCENARIOS | UPGRADES:
         outcomes = run(name, every)
         total += outcomes
         print(f"{name:<20} {dict(outcomes)}", flush=True)

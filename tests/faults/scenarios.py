@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import shutil
@@ -24,7 +25,7 @@ from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Action, Score
 from tests.conftest import HOG, SMALL, run_index, save_crop
-from tests.schema.freeze import thaw
+from tests.schema.freeze import REVISIONS, thaw
 
 CAT, GALAXY = "things/6.preprocessed/cat/a.png", "things/6.preprocessed/Unknown/b.png"
 SHOT = "things/2.support-set/cat/shot1.png"
@@ -93,11 +94,15 @@ def damaged(here: Path) -> None:
     (first.parent / "stray").write_text("x")
 
 
-def frozen(here: Path) -> None:
-    """A store of an earlier schema."""
-    write_data(here)
-    (here / "store").mkdir()
-    thaw("0001", here / "store", data(here))
+def frozen(revision: str) -> Callable[[Path], None]:
+    """What makes a store of an earlier schema."""
+
+    def prepare(here: Path) -> None:
+        write_data(here)
+        (here / "store").mkdir()
+        thaw(revision, here / "store", data(here))
+
+    return prepare
 
 
 def label(here: Path) -> None:
@@ -194,8 +199,11 @@ SCENARIOS = {
     "forget": Scenario(indexed, forget),
     "verify --repair": Scenario(damaged, repair),
     "add": Scenario(indexed, add),
-    "migrate": Scenario(frozen, nothing),
+    "migrate": Scenario(frozen("0001"), nothing),
 }
+
+UPGRADES = {f"migrate from {revision}": Scenario(frozen(revision), nothing) for revision in REVISIONS[1:]}
+"""The upgrades that begin later: "migrate" goes through every schema."""
 
 QUERIES = {
     "images": "SELECT r.path || '/' || i.path, i.category, i.role, i.label, i.shot, c.sha256, i.failure FROM images i "
@@ -222,6 +230,14 @@ def state(here: Path) -> str:
         if path.is_file()
     )
     return json.dumps({name: said[name] for name in said}).replace(str(here), "HERE")
+
+
+def difference(expected: str, said: str) -> str:
+    """What one state says and the other does not, line by line."""
+    first, second = (
+        [f"{name}: {row}" for name, part in json.loads(each).items() for row in part] for each in (expected, said)
+    )
+    return "\n".join(line[:300] for line in difflib.unified_diff(first, second, "expected", "here", n=0))
 
 
 def copy(template: Path, here: Path) -> None:

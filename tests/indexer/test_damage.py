@@ -214,3 +214,23 @@ def test_a_damaged_vector_of_a_backbone_of_the_past_stays_where_its_file_is_gone
     assert (finding.remedy, finding.repaired) == (Remedy.NONE, False)
     with store.reading() as catalog:
         assert catalog.dropped_vectors() == []
+
+
+def test_an_index_that_lost_an_entry_hides_no_caption(store: Store, small: Path) -> None:
+    run_index(store, small)
+    set_caption(store, small / "things/6.preprocessed/cat/a.png", "a cat that looks up")
+    directory = store.directory
+    assert search(store, "looks", SearchOptions(mode=Mode.CAPTIONS))
+    store.close()
+    file = directory / DATABASE_FILE
+    with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        root = "SELECT rootpage FROM sqlite_master WHERE name = 'ix_images_content'"
+        [(page,)] = connection.execute(root).fetchall()
+        [(size,)] = connection.execute("PRAGMA page_size").fetchall()
+    connection.close()
+    content = bytearray(file.read_bytes())
+    content[(page - 1) * size + 3 : (page - 1) * size + 5] = b"\0\0"  # the number of its entries
+    file.write_bytes(content)
+    with Store(directory) as damaged, pytest.raises(StoreError, match="images is damaged"):
+        search(damaged, "looks", SearchOptions(mode=Mode.CAPTIONS))

@@ -15,6 +15,9 @@ from nearshot.schema.store import DATABASE_FILE
 
 FROZEN = Path(__file__).parent
 
+REVISIONS = sorted(path.stem.removeprefix("store-") for path in FROZEN.glob("store-*.sql"))
+"""The revisions of the schema that a store was frozen of, oldest first."""
+
 
 def statements(connection: sqlite3.Connection) -> Iterator[str]:
     """The SQL that makes a database again; the full-text index by its own rebuild, as its tables are SQLite's own affair."""

@@ -43,6 +43,11 @@ def test_the_migrations_make_the_tables_that_the_code_queries(tmp_path: Path) ->
         assert compare_metadata(context, tables.metadata) == []
 
 
+def test_a_commit_is_on_the_disk_when_it_returns(store: Store) -> None:
+    with store.reading() as catalog:
+        assert catalog.connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+
+
 def test_head_is_the_newest_migration() -> None:
     assert scripts().get_current_head() == HEAD
 
