@@ -24,9 +24,9 @@ from nearshot.retriever.choose_backbone import choose_row
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.searcher import Searcher
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Role, Score
+from nearshot.schema.vocabulary import Score
 from nearshot.vectors.normalise import normalise
-from nearshot.vectors.snapshots import Scope, write_snapshots
+from nearshot.vectors.segments import write_segments
 
 ASKED = 50
 
@@ -77,7 +77,7 @@ def decide(directory: Path, arguments: argparse.Namespace) -> None:
         fill(store, "c", labels, shots, 0, seed=0, dimensions={"lite0": dimension})
         with store.reading() as catalog:
             row, _ = choose_row(catalog, "lite0", ["c"])
-        write_snapshots(store, [Scope(row, "c", Role.SUPPORT)])
+        write_segments(store, [row])
         for score in Score:
             options = QueryOptions(category="c", score=score)
             before, started = psutil.Process().memory_info().rss, time.perf_counter()
@@ -92,7 +92,7 @@ def decide(directory: Path, arguments: argparse.Namespace) -> None:
             times, search = [], []
             for query in queries:
                 started = time.perf_counter()
-                hits = searcher.search(query[None], options)
+                [hits] = searcher.search(query[None], options)
                 searched = time.perf_counter()
                 searcher.decide("q", query[None], hits, options)
                 times.append(time.perf_counter() - searched)

@@ -28,7 +28,7 @@ from nearshot.schema.images import FileState, FoundImage
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from nearshot.vectors.normalise import normalise
-from nearshot.vectors.snapshots import Scope, read_rows, write_snapshots
+from nearshot.vectors.segments import read_rows, write_segments
 
 BATCH = 1000
 
@@ -67,12 +67,11 @@ def measured(directory: Path, images: int, dimension: int, *, checked: bool) -> 
         yield "writing images and vectors", timed(lambda: write(store, images, dimension))
         with store.reading() as catalog:
             [row] = catalog.backbones()
-        scope = Scope(row, "photos", Role.SUPPORT)
-        yield "writing the snapshot", timed(lambda: write_snapshots(store, [scope]))
+        yield "writing the segment", timed(lambda: write_segments(store, [row]))
 
         def read() -> None:
             with store.reading() as catalog:
-                read_rows(catalog, scope)
+                read_rows(catalog, row, Role.SUPPORT)
 
         yield "reading all vectors from the rows", timed(read)
         options = QueryOptions(backbone=row.name)
@@ -146,19 +145,10 @@ def unchecked() -> Iterator[None]:
                 if hasattr(__import__(f"nearshot.{module}", fromlist=["x"]), name):
                     stack.enter_context(mock.patch(f"nearshot.{module}.{name}", nothing))
         plain = lambda: tables.embeddings.c.vector.label("vector")  # noqa: E731
-        for module in ("schema.catalog", "schema.labelled", "schema.feedback"):
+        for module in ("schema.catalog", "schema.labelled", "schema.feedback", "schema.segments"):
             stack.enter_context(mock.patch(f"nearshot.{module}.stored_vector", plain))
-        stack.enter_context(mock.patch("nearshot.schema.catalog.intact", return_value=tables.snapshots.c.revision >= 0))
-
-        class NoHasher:
-            def update(self, _: bytes) -> None:
-                pass
-
-            def hexdigest(self) -> str:
-                return "0" * 32
-
-        stack.enter_context(mock.patch("nearshot.vectors.flat._hasher", return_value=NoHasher()))
-        stack.enter_context(mock.patch("nearshot.vectors.snapshots._digests", return_value=("0" * 64, "0" * 32)))
+        stack.enter_context(mock.patch("nearshot.schema.segments.intact", lambda table: table.c.revision >= 0))
+        stack.enter_context(mock.patch("nearshot.vectors.segment.Segment._check", nothing))
         yield
 
 

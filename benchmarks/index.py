@@ -13,12 +13,10 @@ import argparse
 import statistics
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-import nearshot.indexer.run
 from benchmarks.material import machine, save_jpegs, save_weights, spread
 from nearshot.backbones.decode import decode
 from nearshot.backbones.device import choose_device
@@ -45,7 +43,7 @@ def bare_seconds(backbone: Backbone, batches: list[torch.Tensor]) -> float:
 
 
 def index_seconds(root: Path, weights: Path, names: list[str], arguments: argparse.Namespace) -> float:
-    """An index run into a new store, from the first file to the last snapshot."""
+    """An index run into a new store, from the first file to the last segment."""
     options = IndexOptions(
         backbones=tuple(names),
         weights=weights,
@@ -86,9 +84,6 @@ def main() -> None:
     arguments = parser.parse_args()
     names = arguments.backbone or list(NAMES)
     device = choose_device(arguments.device)
-    if find_spec("faiss") is None:
-        print("FAISS is not installed: snapshots are left out")
-        nearshot.indexer.run.write_snapshots = lambda *_: 0  # type: ignore[attr-defined]
     print(f"{machine()}; device {device}, {arguments.precision}, {arguments.images} JPEGs of 500 x 375")
     with tempfile.TemporaryDirectory() as directory:
         weights, root = arguments.weights or Path(directory, "weights"), Path(directory, "data")

@@ -10,13 +10,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import torch
 
-import nearshot.indexer.run
 from benchmarks.material import machine, save_jpegs, save_weights
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun
@@ -35,9 +33,6 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="keep the random weights here for the next time")
     arguments = parser.parse_args()
     names = tuple(arguments.backbone or ("hog", "clip", "resnet50", "dinov2"))
-    if find_spec("faiss") is None:
-        print("FAISS is not installed: snapshots are left out")
-        nearshot.indexer.run.write_snapshots = lambda *_: 0  # type: ignore[attr-defined]
     print(f"{machine()}; {arguments.images} JPEGs of 500 x 375, {', '.join(names)}")
     with tempfile.TemporaryDirectory() as directory:
         weights, root = arguments.weights or Path(directory, "weights"), Path(directory, "data")
@@ -62,7 +57,7 @@ def report(what: str, samples: list[int], target: str) -> None:
 
 
 def watch(run: IndexRun) -> tuple[list[int], list[int]]:
-    """Resident and allocated bytes after each batch past the warm-up, and after the snapshots."""
+    """Resident and allocated bytes after each batch past the warm-up, and after the segments."""
     process = psutil.Process()
     resident: list[int] = []
     allocated: list[int] = []
@@ -73,7 +68,7 @@ def watch(run: IndexRun) -> tuple[list[int], list[int]]:
             if len(resident) % 20 == 1:
                 print(f"  {progress.done:6} images: {resident[-1] / MIB:.1f} MiB", flush=True)
     resident.append(process.memory_info().rss)
-    print(f"  with the snapshots written: {resident[-1] / MIB:.1f} MiB")
+    print(f"  with the segments written: {resident[-1] / MIB:.1f} MiB")
     return resident, allocated
 
 

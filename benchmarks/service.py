@@ -33,7 +33,7 @@ from nearshot.retriever.choose_backbone import choose_row, load_indexed
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from nearshot.vectors.normalise import normalise
-from nearshot.vectors.snapshots import Scope, open_vectors
+from nearshot.vectors.segments import open_vectors
 
 CLI = Path(__file__).parents[1] / "cli.py"
 NAMES = ("hog", "clip", "resnet50", "dinov2")
@@ -109,7 +109,7 @@ def compare(
     """Both comparisons for one backbone."""
     with store.reading() as catalog:
         row, _ = choose_row(catalog, name, ["photos"])
-        vectors = open_vectors(store, catalog, Scope(row, "photos", Role.SUPPORT))
+        vectors = open_vectors(store, catalog, row, Role.SUPPORT, category="photos")
     backbone = load_indexed(store, row, weights=weights, device=arguments.device)
 
     def answer(image: bytes) -> float:

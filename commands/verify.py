@@ -1,4 +1,4 @@
-"""`nearshot verify`: files against rows against snapshots."""
+"""`nearshot verify`: files against rows against segments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nearshot.commands.common import json_option, reports_errors, store_option
 @store_option
 @reports_errors
 def verify_command(store_directory: Path, *, repair: bool, as_json: bool) -> None:
-    """Check the database, every indexed file, every vector and every snapshot.
+    """Check the database, every indexed file, every vector and every segment.
 
     Reads all files. Repair never deletes what cannot be rebuilt. Exit status 1 while something remains wrong.
     """
@@ -36,7 +36,7 @@ def verify_command(store_directory: Path, *, repair: bool, as_json: bool) -> Non
     if as_json:
         click.echo(json.dumps({"ok": not left, "findings": [asdict(finding) for finding in findings]}))
     elif not findings:
-        click.echo("all is well: files, rows, vectors and snapshots agree")
+        click.echo("all is well: files, rows, vectors and segments agree")
     else:
         click.echo(f"{len(findings)} found, {len(findings) - left} repaired")
     if left:

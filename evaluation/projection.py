@@ -14,6 +14,7 @@ from sklearn.decomposition import PCA
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError
 from nearshot.schema.images import Shown
+from nearshot.schema.segments import stored_vectors, usable_images
 from nearshot.schema.vocabulary import Role
 
 MOST = 3000
@@ -58,17 +59,13 @@ def project(catalog: Catalog, row: BackboneRow, category: str, method: str = "pc
 
 
 def _every(step: int, catalog: Catalog, row: BackboneRow, category: str) -> tuple[list[int], NDArray[np.float64]]:
-    """The ids and vectors of every so many images, shots before queries, without holding the others."""
-    ids: list[int] = []
-    vectors: list[NDArray[np.float64]] = []
-    passed = 0
-    for role in Role:
-        for chunk in catalog.vectors(row, category, role):
-            kept = slice(-passed % step, None, step)
-            ids += chunk.ids[kept].tolist()
-            vectors.append(chunk.vectors[kept].astype(np.float64))
-            passed += len(chunk.ids)
-    return ids, np.concatenate(vectors)
+    """The ids and vectors of every so many images, shots before queries; no others are read."""
+    images = [usable_images(catalog, row, role, category=category) for role in Role]
+    ids, contents = (
+        np.concatenate([getattr(each, name)[np.argsort(each.ids)] for each in images])[::step]
+        for name in ("ids", "contents")
+    )
+    return ids.tolist(), np.concatenate(list(stored_vectors(catalog, row, contents))).astype(np.float64)
 
 
 def _pca(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], float | None]:

@@ -11,8 +11,8 @@ from nearshot.backbones.decode import decoder_version
 from nearshot.backbones.limits import MAX_PIXELS
 from nearshot.schema.vocabulary import Precision
 
-SNAPSHOT_INTERVAL = 50_000
-"""Images between two writings of the snapshots in a long run, so that queries meanwhile have little to catch up on."""
+SEGMENT_INTERVAL = 50_000
+"""Images between two writings of segments in a long run, so that queries meanwhile have little to catch up on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class IndexOptions:
     workers: int | None = None
     max_pixels: int = MAX_PIXELS
     follow_links: bool = False
-    snapshot_interval: int = SNAPSHOT_INTERVAL
+    segment_interval: int = SEGMENT_INTERVAL
 
     @property
     def decoder(self) -> str:

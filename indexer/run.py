@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain
@@ -30,9 +30,8 @@ from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.disk import sha256_of
 from nearshot.schema.images import FoundImage, KnownImage
 from nearshot.schema.store import Store, utc_now
-from nearshot.schema.vocabulary import Role
 from nearshot.vectors.fused import fuse
-from nearshot.vectors.snapshots import Scope, write_snapshots
+from nearshot.vectors.segments import write_segments
 
 Content = tuple[int, str]
 """A file's bytes by their number and SHA-256."""
@@ -117,7 +116,7 @@ class IndexRun:
         report.captions_taken, unusable = take_up(self._store, self._root, root_id, discovery)
         report.breaches = [*discovery.breaches, *unusable]
         rows = selection.rows | self._fuse()
-        self._write_snapshots(rows.values(), [*discovery.categories, *(image.category for image in changes.gone)])
+        write_segments(self._store, rows.values())
         with self._store.reading() as catalog:
             for name, row in rows.items():
                 count = report.backbones[name]
@@ -127,7 +126,7 @@ class IndexRun:
     def _read(
         self, tasks: Sequence[Task], committer: Committer, selection: RunBackbones, *, must_load: bool
     ) -> Iterator[Progress]:
-        """Load on threads; embed and commit batch after batch; write snapshots now and then."""
+        """Load on threads; embed and commit batch after batch; write segments now and then."""
         if must_load:
             selection.load()
         yield Progress(0, len(tasks), self.report.failed)
@@ -148,8 +147,8 @@ class IndexRun:
             committer.commit_batch(batch, embedded, backbone_ids)
             done += len(batch)
             unsaved += len(batch)
-            if unsaved >= self._options.snapshot_interval:
-                self._write_snapshots(selection.rows.values(), {task.image.category for task in tasks[:done]})
+            if unsaved >= self._options.segment_interval:
+                write_segments(self._store, selection.rows.values())
                 unsaved = 0
             yield Progress(done, len(tasks), self.report.failed)
 
@@ -182,12 +181,6 @@ class IndexRun:
                 fused[name] = row
                 self.report.backbones[name] = BackboneCount(embedded=count)
         return fused
-
-    def _write_snapshots(self, rows: Collection[BackboneRow], categories: Iterable[str]) -> None:
-        wanted = sorted(set(categories))
-        write_snapshots(
-            self._store, [Scope(row, category, role) for row in rows for category in wanted for role in Role]
-        )
 
 
 def dry_run(store: Store | None, root: Path, options: IndexOptions) -> Report:

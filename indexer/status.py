@@ -13,6 +13,7 @@ from nearshot.indexer.report import Failure
 from nearshot.indexer.run import dry_run
 from nearshot.schema.catalog import BackboneRow, Catalog, RunRow
 from nearshot.schema.errors import UsageError
+from nearshot.schema.segments import segment_rows, touched_by_category
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from nearshot.schema.watches import Lapse, lapses
@@ -35,7 +36,7 @@ class BackboneState:
     """A backbone's vectors for one category and role.
 
     `lacking` usable images were not dealt with yet, `failed` gave no usable vector; `behind` counts the images changed
-    since the snapshot, which queries take from the rows. None: no snapshot yet.
+    since the newest segment, which queries take from the rows. None: no segment yet.
     """
 
     vectors: int
@@ -116,11 +117,16 @@ def read_status(store: Store) -> Status:
 
 
 def _backbone_states(catalog: Catalog, row: BackboneRow) -> dict[tuple[str, str], BackboneState]:
+    chains = segment_rows(catalog, row.id)
+    newer = {
+        role: touched_by_category(catalog, row, role, chains[row.id, role][-1].revision)
+        for role in Role
+        if (row.id, role) in chains
+    }
     states = {}
     for count in catalog.count_vectors_by_category(row.id):
         role = Role(count.role)
-        snapshot = catalog.snapshot(row.id, count.category, role)
-        behind = len(catalog.touched(row, count.category, role, snapshot.revision)) if snapshot else None
+        behind = len(newer[role].get(count.category, [])) if role in newer else None
         states[count.category, count.role] = BackboneState(count.vectors, count.lacking, count.failed, behind)
     return states
 

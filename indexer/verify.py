@@ -1,4 +1,4 @@
-"""Verification: the files, the rows and the snapshots, held against each other."""
+"""Verification: the files, the rows and the segments, held against each other."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ import numpy as np
 from nearshot.indexer.intents import finish_intents
 from nearshot.schema import tables
 from nearshot.schema.captions import full_text_problem, rebuild_full_text
-from nearshot.schema.catalog import BackboneRow, Catalog, SnapshotRow
+from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
 from nearshot.schema.digests import COVERED, damaged_rows, digest_of
 from nearshot.schema.disk import sha256_of
 from nearshot.schema.errors import StoreError
 from nearshot.schema.images import KnownImage
 from nearshot.schema.intents import Planned, planned
+from nearshot.schema.segments import (
+    broken_chains,
+    forget_segments,
+    segment_files,
+    segment_rows,
+    stored_vectors,
+    usable_images,
+)
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
-from nearshot.vectors.snapshots import (
-    Scope,
-    damage,
-    open_vectors,
-    read_rows,
-    snapshot_as_written,
-    sweep,
-    write_snapshots,
-)
+from nearshot.vectors.chain import Chain
+from nearshot.vectors.segments import damage, open_segments, open_vectors, rewrite_segments, sweep
 
 
 class Remedy(StrEnum):
@@ -52,13 +53,13 @@ class Finding:
 
 
 def verify(store: Store, *, repair: bool = False) -> Iterator[Finding]:
-    """Check the database, every indexed file's bytes, every vector and every snapshot; reads all of them.
+    """Check the database, every indexed file's bytes, every vector and every segment; reads all of them.
 
     Holds the store meanwhile (StoreBusyError), so that no run changes what is being compared.
 
-    Every row that decides an answer has a digest (`schema.digests`). With `repair`, a damaged vector is taken from the snapshot
+    Every row that decides an answer has a digest (`schema.digests`). With `repair`, a damaged vector is taken from the segment
     where that has the one that was written, else dropped where the file is there to compute it again, and named until it is
-    back; a damaged image is left to the next index run; snapshots are written anew from the rows, and files that no record
+    back; a damaged image is left to the next index run; segments are written anew from the rows, and files that no record
     names are deleted. Nothing that cannot be rebuilt is ever deleted.
     """
     with store.held("nearshot verify"):
@@ -86,7 +87,7 @@ def _verify(store: Store, *, repair: bool) -> Iterator[Finding]:
         for row in catalog.all_backbones():
             yield from _check_vectors(store, catalog, row, intact, repair=repair)
     yield from _lost_vectors(store)
-    yield from _check_snapshots(store, repair=repair)
+    yield from _check_segments(store, repair=repair)
 
 
 def _check_full_text(store: Store, *, repair: bool) -> Iterator[Finding]:
@@ -138,6 +139,7 @@ def _check_rows(store: Store, *, repair: bool) -> Iterator[Finding]:
             with store.writing() as editor:
                 if table is tables.images:
                     editor.retire_images([row["id"] for row in rows])
+                    forget_segments(editor)  # whose they were cannot be told
                 else:
                     editor.forget_damaged(table)
         for row in rows:
@@ -148,22 +150,24 @@ def _check_rows(store: Store, *, repair: bool) -> Iterator[Finding]:
             yield Finding(f"{table.name}: {named}", "the row is not what was written", after, repaired=mends)
 
 
-MENDS = {"images": Remedy.INDEX, "calibrations": Remedy.CALIBRATE, "snapshots": Remedy.REPAIR}
+MENDS = {"images": Remedy.INDEX, "calibrations": Remedy.CALIBRATE, "segments": Remedy.REPAIR}
 """What brings back what a damaged row of a table said; that of others was said by people, or is the ground of all."""
 
 
 def _check_vectors(
     store: Store, catalog: Catalog, row: BackboneRow, intact: set[int], *, repair: bool
 ) -> Iterator[Finding]:
+    chains: list[Chain] = []
     for content_id, blob in catalog.vector_blobs(row.id):
         problem = _vector_problem(blob, row.dimension)
         if problem is None:
             continue
         subject = f"vector of content {content_id} by {row.name}"
-        if repair and (whole := _from_snapshots(store, catalog, row, content_id)) is not None:
+        chains = chains or [open_segments(store, catalog, row, role) for role in Role]
+        if repair and (whole := _from_segments(catalog, row, chains, content_id)) is not None:
             with store.writing() as editor:
                 editor.restore_vector(content_id, row.id, whole)
-            yield Finding(subject, f"{problem}; taken from the snapshot", Remedy.NONE, repaired=True)
+            yield Finding(subject, f"{problem}; taken from the segment", Remedy.NONE, repaired=True)
             continue
         rebuildable = content_id in intact
         if repair and rebuildable:
@@ -173,16 +177,15 @@ def _check_vectors(
         yield Finding(subject, problem, remedy, repaired=repair and rebuildable)
 
 
-def _from_snapshots(store: Store, catalog: Catalog, row: BackboneRow, content_id: int) -> bytes | None:
-    """The vector that was written, where a snapshot that is whole has it: the one whose digest is that of the row."""
+def _from_segments(catalog: Catalog, row: BackboneRow, chains: list[Chain], content_id: int) -> bytes | None:
+    """The vector that was written, where a segment that is whole has it: the one whose digest is that of the row."""
     stored = catalog.embedding(content_id, row.id)
-    for image_id, category, role in catalog.images_showing(content_id):
-        held = snapshot_as_written(store, catalog, Scope(row, category, role))
-        if held is None or image_id not in held.ids():
-            continue
-        vector: bytes = held.vectors(np.array([image_id], dtype=np.int64))[0].astype("<f4").tobytes()
-        if digest_of(content_id, row.id, vector, stored["failure"], stored["revision"]) == stored["digest"]:
-            return vector
+    for image_id in catalog.images_showing(content_id):
+        for chain in chains:
+            for held in chain.written(image_id):
+                vector: bytes = held.astype("<f4").tobytes()
+                if digest_of(content_id, row.id, vector, stored["failure"], stored["revision"]) == stored["digest"]:
+                    return vector
     return None
 
 
@@ -208,49 +211,66 @@ def _vector_problem(blob: bytes, dimension: int) -> str | None:
     return None if abs(float(np.linalg.norm(vector)) - 1) < 1e-3 else "has not length 1"
 
 
-def _check_snapshots(store: Store, *, repair: bool) -> Iterator[Finding]:
+def _check_segments(store: Store, *, repair: bool) -> Iterator[Finding]:
     with store.reading() as catalog:
         rows = {row.id: row for row in catalog.all_backbones()}
-        records = catalog.snapshots()
-        scopes = {
-            record.file: Scope(rows[record.backbone_id], record.category, Role(record.role)) for record in records
-        }
+        recorded = segment_files(catalog)
         problems = {
-            record: problem
-            for record in records
-            if (problem := damage(store, record) or _differs(store, catalog, scopes[record.file]))
+            (backbone_id, role): [
+                ("segments", f"the records of {role} by {rows[backbone_id].name} do not follow on each other")
+            ]
+            for backbone_id, role in broken_chains(catalog)
+            if backbone_id in rows
         }
-    recorded = {record.file for record in records}
-    orphans = [path for path in sorted(store.snapshot_directory.iterdir()) if path.name not in recorded]
-    for record, problem in problems.items():
-        repaired = repair and _rebuild(store, record, scopes[record.file])
-        yield Finding(f"snapshot {record.file}", problem, Remedy.REPAIR, repaired)
+        for (backbone_id, role), records in segment_rows(catalog).items():
+            damaged = [
+                (f"segment {record.file}", problem)
+                for record in records
+                if (problem := damage(store, rows[backbone_id], record))
+            ]
+            if not damaged and (problem := _differs(store, catalog, rows[backbone_id], Role(role))):
+                damaged = [(f"segments of {role} by {rows[backbone_id].name}", problem)]
+            problems[backbone_id, role] = damaged
+    orphans = [path for path in sorted(store.segment_directory.iterdir()) if path.name not in recorded]
+    for (backbone_id, role), named_problems in problems.items():
+        repaired = repair and len(named_problems) > 0 and _rewrite(store, rows[backbone_id], role)
+        for subject, problem in named_problems:
+            yield Finding(subject, problem, Remedy.REPAIR, repaired)
     if repair:
         sweep(store)
     for path in orphans:
-        yield Finding(f"snapshot {path.name}", "is named by no record", Remedy.REPAIR, repair)
+        yield Finding(f"segment {path.name}", "is named by no record", Remedy.REPAIR, repair)
 
 
-def _rebuild(store: Store, record: SnapshotRow, scope: Scope) -> bool:
-    with store.writing() as editor:
-        editor.forget_snapshot(record.backbone_id, record.category, record.role)
+def _rewrite(store: Store, row: BackboneRow, role: str) -> bool:
     try:
-        write_snapshots(store, [scope])
-    except StoreError:
+        rewrite_segments(store, row, Role(role))
+    except (StoreError, ValueError):
         return False  # a damaged row, which is a finding of its own
     return True
 
 
-def _differs(store: Store, catalog: Catalog, scope: Scope) -> str | None:
-    """Return a fault where the snapshot, brought up to date, holds other vectors than the rows."""
+def _differs(store: Store, catalog: Catalog, row: BackboneRow, role: Role) -> str | None:
+    """Return a fault where the segments, brought up to date, hold other vectors than the rows."""
     try:
-        truth = read_rows(catalog, scope)
+        truth = usable_images(catalog, row, role)
     except StoreError:
         return None  # a damaged row, which is a finding of its own
     try:
-        opened = open_vectors(store, catalog, scope)
+        opened = open_vectors(store, catalog, row, role)
     except StoreError:
-        return "names other images than the database has vectors of"
-    ids = truth.ids()
-    same = np.array_equal(opened.ids(), ids) and np.array_equal(opened.vectors(ids), truth.vectors(ids))
-    return None if same else "holds other vectors than the database"
+        return "name other images than the database has vectors of"
+    labelled = [(group.category, group.label, truth.ids[group.first : group.last].tolist()) for group in truth.groups]
+    theirs = [(category, label, ids.tolist()) for category, label, ids in opened.labelled()]
+    if len(opened) != len(truth.ids) or theirs != [each for each in labelled if each[1] is not None]:
+        return "hold other images than the database"
+    ids = truth.ids
+    try:
+        for start, vectors in zip(range(0, len(ids), CHUNK), stored_vectors(catalog, row, truth.contents), strict=True):
+            if not np.array_equal(opened.vectors(ids[start : start + CHUNK]), vectors):
+                return "hold other vectors than the database"
+    except KeyError:
+        return "hold other images than the database"
+    except StoreError:
+        return None
+    return None

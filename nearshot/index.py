@@ -42,7 +42,7 @@ from nearshot.schema.errors import ImageError, UsageError, option
 from nearshot.schema.images import Shown
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Action, Against, Guard, Mode, Precision, Role, Score
-from nearshot.vectors.snapshots import Scope, open_vectors
+from nearshot.vectors.segments import open_vectors
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -534,7 +534,7 @@ class Index:
         roles = [_required(Role, role, "role")] if role else list(Role)
         with self._store.reading() as catalog:
             row, _ = choose_row(catalog, backbone, choose_categories(catalog, category), roles=roles)
-            stores = [open_vectors(self._store, catalog, Scope(row, category, each)) for each in roles]
+            stores = [open_vectors(self._store, catalog, row, each, category=category) for each in roles]
         ids = [store.ids() for store in stores]
         vectors = [store.vectors(each) for store, each in zip(stores, ids, strict=True)]
         order = np.argsort(np.concatenate(ids))
@@ -559,7 +559,7 @@ class Index:
         return read_status(self._store)
 
     def verify(self, *, repair: bool = False) -> list[Finding]:
-        """Compare files, rows, vectors and snapshots; an empty list where all agree.
+        """Compare files, rows, vectors and segments; an empty list where all agree.
 
         Args:
             repair: rebuild what can be rebuilt.

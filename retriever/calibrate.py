@@ -37,9 +37,9 @@ from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import ImageError, UsageError, option
 from nearshot.schema.labelled import support_digest
 from nearshot.schema.store import Store, utc_now
-from nearshot.schema.vocabulary import Guard, Role, Score
+from nearshot.schema.vocabulary import Guard, Score
 from nearshot.vectors.fused import find_parts, fuse
-from nearshot.vectors.snapshots import Scope, write_snapshots
+from nearshot.vectors.segments import write_segments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +108,7 @@ def _calibrate_pairs(
             continue
         with store.held("nearshot calibrate"):
             fused, _ = fuse(store, parts)
-            with store.reading() as catalog:
-                names = sorted({each for role in Role for each in catalog.categories(role)})
-            write_snapshots(store, [Scope(fused, each, role) for each in names for role in Role])
+            write_segments(store, [fused])
         yield from calibrate(store, fused, category, options, negatives=together.negatives)
 
 

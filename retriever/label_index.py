@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearshot.retriever.scores import Labelled, Numbers, Scorer, fit, label_numbers
+from nearshot.retriever.scores import Labelled, Numbers, Scorer, fit
 from nearshot.retriever.statistics_file import Fitted, StatisticsFile
 from nearshot.retriever.strangers import strangers_in_force
 from nearshot.schema.calibrations import CalibrationRow
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Role, Score
-from nearshot.vectors.protocol import VectorStore
+from nearshot.schema.vocabulary import Score
+from nearshot.vectors.segmented import SegmentedStore
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +40,6 @@ class LabelIndex:
     numbers: Numbers
     ids: NDArray[np.int64]
     scorer: Scorer
-    vectors: VectorStore
 
     @classmethod
     def of(
@@ -50,23 +49,26 @@ class LabelIndex:
         row: BackboneRow,
         category: str,
         score: Score,
-        vectors: VectorStore,
+        labelled: Sequence[tuple[str, NDArray[np.int64]]],
+        vectors: SegmentedStore,
         *,
         calibration: CalibrationRow | None,
-    ) -> LabelIndex | None:
-        """Fit the score to the support images that the backbone has a vector of; None where there are none.
+    ) -> LabelIndex:
+        """Fit the score to what is labelled (one label at least, in order, each with the ids (n,) of its images).
 
         Of the strangers it knows those in force: where it was calibrated, its threshold was set for these.
         """
         strangers = strangers_in_force(catalog, row, category, score, calibration)
         file = StatisticsFile.of(store, row, category, score, strangers.hashes)
-        fitted = file.read(catalog, vectors.ids())
+        ids = np.concatenate([own for _, own in labelled])
+        fitted = file.read(catalog, np.sort(ids))
         if fitted is None:
-            fitted = _fit(catalog, category, score, vectors, strangers.vectors)
-            if fitted is None:
-                return None
+            names = tuple(label for label, _ in labelled)
+            numbers = np.repeat(np.arange(len(names)), [len(own) for _, own in labelled])
+            scorer = fit(score, Labelled(names, numbers, vectors.vectors(ids), strangers.vectors))
+            fitted = Fitted(names, numbers, ids, scorer)
             file.write(fitted, catalog.revision())
-        return cls(category, fitted.names, fitted.numbers, fitted.ids, fitted.scorer, vectors)
+        return cls(category, fitted.names, fitted.numbers, fitted.ids, fitted.scorer)
 
     def scores(self, vector: NDArray[np.float32]) -> dict[str, float]:
         """The scores of all labels, best first."""
@@ -80,16 +82,3 @@ class LabelIndex:
         for number in np.flatnonzero(scores >= least).tolist():
             first, last = np.searchsorted(self.numbers, [number, number + 1])
             yield ScoredLabel(self.category, self.names[number], float(scores[number]), self.ids[first:last])
-
-
-def _fit(
-    catalog: Catalog, category: str, score: Score, vectors: VectorStore, strangers: NDArray[np.float32]
-) -> Fitted | None:
-    labels = catalog.labels(category, Role.SUPPORT)
-    kept = np.array([image_id for image_id in vectors.ids().tolist() if image_id in labels], dtype=np.int64)
-    if not len(kept):
-        return None
-    names, numbers = label_numbers([labels[image_id] for image_id in kept.tolist()])
-    order = np.argsort(numbers, kind="stable")
-    ids, numbers = kept[order], numbers[order]
-    return Fitted(names, numbers, ids, fit(score, Labelled(names, numbers, vectors.vectors(ids), strangers)))

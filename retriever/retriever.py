@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from nearshot.backbones.decode import decode
@@ -76,20 +78,24 @@ class Retriever:
         pictures = [ready.prepared for _, ready in batch if isinstance(ready, _Ready)]
         with self._encoding:
             vectors = iter(self._backbone.encode(pictures) if pictures else ())
-        for name, ready in batch:
-            if isinstance(ready, str):
-                yield Unreadable(name, ready)
+        units = [ready if isinstance(ready, str) else self._unit(next(vectors)[None]) for _, ready in batch]
+        usable = [vector for vector in units if not isinstance(vector, str)]
+        hits = iter(self.searcher.search(np.concatenate(usable), self.options) if usable else ())
+        for (name, ready), vector in zip(batch, units, strict=True):
+            if isinstance(ready, str) or isinstance(vector, str):
+                yield Unreadable(name, str(vector))
                 continue
-            try:
-                vector = unit(self._backbone, next(vectors)[None])
-                if self._words is not None:
-                    vector = mix(vector, self._words, self.options.text_weight)
-            except ImageError as error:
-                yield Unreadable(name, str(error))
-                continue
-            answer = self.searcher.answer(name, vector, self.options)
+            answer = self.searcher.decide(name, vector, next(hits), self.options)
             self._watching.note(self.searcher, answer, ready.digest)
             yield answer
+
+    def _unit(self, vector: NDArray[np.float32]) -> NDArray[np.float32] | str:
+        """The unit vector (1, dimension) to ask with, or why there is none."""
+        try:
+            asked = unit(self._backbone, vector)
+            return asked if self._words is None else mix(asked, self._words, self.options.text_weight)
+        except ImageError as error:
+            return str(error)
 
     def _prepare(self, query: tuple[str, Given]) -> _Ready | str:
         """A picture as the backbone wants it, or why there is none."""

@@ -27,7 +27,7 @@ from nearshot.schema.numbers import FALSE, LIMIT
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Mode, Role
 from nearshot.schema.words import match_expression, plain_words
-from nearshot.vectors.snapshots import Scope, open_vectors
+from nearshot.vectors.segments import open_vectors
 
 DEPTH = 200
 """Least number of best results of each ranking that are fused."""
@@ -173,7 +173,7 @@ def search(
     if not captioned and options.mode != Mode.IMAGE:
         missing.append("captions: there are none yet; `nearshot caption` writes them")
     with store.reading() as catalog:
-        results = _search(store, catalog, query, words, categories, options, mode)
+        results = _search(store, catalog, query, words, options, mode)
         stop = None
         if options.false is not None:
             lists = marked_words(catalog, mode, words.row.id if words else None)
@@ -203,7 +203,6 @@ def _search(
     catalog: Catalog,
     query: str,
     words: _Words | None,
-    categories: list[str],
     options: SearchOptions,
     mode: Mode,
 ) -> list[Found]:
@@ -212,7 +211,7 @@ def _search(
     if match:
         check_words(catalog.connection)
     matches = search_captions(catalog.connection, match, options.wanted, limit=depth) if match else []
-    nearest = _nearest_images(store, catalog, words, categories, options.wanted, depth) if words else []
+    nearest = _nearest_images(store, catalog, words, options.wanted, depth) if words else []
     rankings = {Mode.CAPTIONS: [each.image_id for each in matches], Mode.IMAGE: [hit.image.id for hit in nearest]}
     ranks = {kind: {image: rank for rank, image in enumerate(ids, start=1)} for kind, ids in rankings.items()}
     fused = fuse((ids, 1.0) for ids in rankings.values())
@@ -234,22 +233,12 @@ def _search(
     ]
 
 
-def _nearest_images(
-    store: Store, catalog: Catalog, words: _Words, categories: list[str], wanted: ImageFilter, limit: int
-) -> list[Hit]:
-    """The images of both roles that are nearest to the words, best first."""
-    hits: list[Hit] = []
-    for category in categories:
-        for role in [wanted.role] if wanted.role else list(Role):
-            vectors = open_vectors(store, catalog, Scope(words.row, category, role))
-            k = limit
-            while True:
-                near = vectors.search(words.vector, k)[0]
-                scores = dict(zip(near.ids.tolist(), near.scores.tolist(), strict=True))
-                shown = catalog.shown(scores)
-                kept = [Hit(shown[i], scores[i]) for i in scores if wanted.label in (None, shown[i].label)]
-                if len(kept) >= limit or len(scores) >= len(vectors):
-                    break
-                k *= 4  # a label is not known to the vectors: look further until enough of it is found
-            hits += kept
-    return rank_hits(hits)[:limit]
+def _nearest_images(store: Store, catalog: Catalog, words: _Words, wanted: ImageFilter, limit: int) -> list[Hit]:
+    """The images that are wanted which are nearest to the words, best first."""
+    scores: dict[int, float] = {}
+    for role in [wanted.role] if wanted.role else list(Role):
+        vectors = open_vectors(store, catalog, words.row, role, category=wanted.category, label=wanted.label)
+        near = vectors.search(words.vector, limit)[0]
+        scores |= zip(near.ids.tolist(), near.scores.tolist(), strict=True)
+    shown = catalog.shown(scores)
+    return rank_hits(Hit(shown[image_id], score) for image_id, score in scores.items())[:limit]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,6 @@ from nearshot.retriever.strangers import strangers_are_gone
 from nearshot.schema.calibrations import CalibrationRow, all_calibrations
 from nearshot.schema.captions import captions_shown
 from nearshot.schema.catalog import BackboneRow, Catalog
-from nearshot.schema.digests import check_images
 from nearshot.schema.errors import UsageError, option
 from nearshot.schema.feedback import negatives
 from nearshot.schema.images import Shown
@@ -33,21 +34,12 @@ from nearshot.schema.labelled import support_digest
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Against, Role, Score, Verdict
 from nearshot.schema.watches import lapses
-from nearshot.vectors.protocol import Neighbours, VectorStore, nearest
-from nearshot.vectors.snapshots import Scope, open_vectors
+from nearshot.vectors.protocol import Neighbours, nearest
+from nearshot.vectors.segments import open_vectors
 
 SHOWN = 10_000
 """Number of images a searcher remembers, with their paths and labels, before it begins anew: some 5 MB. Where a query
 finds more than half as many, twice what it finds."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Searched:
-    """The vectors of one category and role."""
-
-    category: str
-    role: Role
-    vectors: VectorStore
 
 
 class Searcher:
@@ -66,10 +58,11 @@ class Searcher:
         categories = choose_categories(catalog, options.category)
         self.row, self.coverage = row, coverage
         self.revision = catalog.revision()
-        for category in categories:
-            check_images(catalog.connection, category, self.revision)
-        self.labels = {category: catalog.support_labels(category) for category in categories}
         self._store = store
+        roles = [Role.SUPPORT] if options.against == Against.SUPPORT else list(Role)
+        self._vectors = {role: open_vectors(store, catalog, row, role, category=options.category) for role in roles}
+        labels = self._vectors[Role.SUPPORT].labels()
+        self.labels = {category: labels.get(category, {}) for category in categories}
         self.supported = [category for category, labels in self.labels.items() if labels]
         calibrations = all_calibrations(catalog, row.id)
         counts = {category: self.labels[category] for category in self.supported}
@@ -80,12 +73,6 @@ class Searcher:
                 f"{self._score} compares labels within a category; name one with {option('category')}, "
                 f"or take {option('score')} max_sim or prototype"
             )
-        roles = [Role.SUPPORT] if options.against == Against.SUPPORT else list(Role)
-        self._searched = [
-            _Searched(category, role, open_vectors(store, catalog, Scope(row, category, role)))
-            for role in roles
-            for category in categories
-        ]
         self._calibrations = {
             calibration.category: calibration for calibration in calibrations if calibration.score == self._score
         }
@@ -145,15 +132,28 @@ class Searcher:
 
     def answer(self, name: str, vector: NDArray[np.float32], options: QueryOptions) -> Answer:
         """Answer a unit vector (1, dimension) by options that have the category, score and against of this searcher."""
-        return self.decide(name, vector, self.search(vector, options), options)
+        return self.decide(name, vector, self.search(vector, options)[0], options)
 
-    def search(self, vector: NDArray[np.float32], options: QueryOptions) -> Mapping[Role, list[Hit]]:
-        """The hits of each role that a decision and the answer need."""
-        neighbours: dict[Role, list[Neighbours]] = {Role.SUPPORT: [], Role.QUERY: []}
-        for searched in self._searched:
-            k = self._depth(searched, options)
-            neighbours[searched.role].append(searched.vectors.search(vector, k)[0])
-        return {role: self._hits(near) for role, near in neighbours.items()}
+    def search(self, vectors: NDArray[np.float32], options: QueryOptions) -> list[Mapping[Role, list[Hit]]]:
+        """The hits of each role that a decision and the answer need, of each of some unit vectors (n, dimension)."""
+        support = self._support(vectors, options, None if options.coverage is not None else 2)
+        queries = [_NOTHING] * len(vectors)
+        if Role.QUERY in self._vectors:
+            queries = self._vectors[Role.QUERY].search(vectors, options.top_k)
+        known = self._known([*support, *queries])
+        return [
+            {Role.SUPPORT: _hits(known, shots), Role.QUERY: _hits(known, others)}
+            for shots, others in zip(support, queries, strict=True)
+        ]
+
+    def _support(self, vectors: NDArray[np.float32], options: QueryOptions, labels: int | None) -> list[Neighbours]:
+        """The nearest shots: as many as are shown, and vote; and the nearest one of each of the nearest labels (None: of all).
+
+        Where candidates rest on hits, a second label, if there is one, is so among them.
+        """
+        k = max(options.top_k, NEIGHBOURS if self._score == Score.KNN_VOTE else 0)
+        by_labels = 0 if self._score.rests_on_means else labels
+        return self._vectors[Role.SUPPORT].search_labels(vectors, k, by_labels)
 
     def decide(
         self, name: str, vector: NDArray[np.float32], hits: Mapping[Role, list[Hit]], options: QueryOptions
@@ -170,7 +170,7 @@ class Searcher:
         kept = rank_hits(shown)[: options.top_k]
         best = tuple(hit for hit in kept if stop is None or stop.keeps(round(hit.score, DECIMALS)))
         ambiguous = decision.verdict == Verdict.AMBIGUOUS
-        scores = self._scores(vector, candidates) if ambiguous or options.coverage is not None else {}
+        scores = self._scores(vector, candidates, options) if ambiguous or options.coverage is not None else {}
         close = (
             label
             for label, score in scores.items()
@@ -196,13 +196,18 @@ class Searcher:
                 self._marked[options.against] = marked_images(catalog, self.row, list(self.labels), options.against)
         return find_stop(self._marked[options.against], rate, options.top_k)
 
-    def _scores(self, vector: NDArray[np.float32], candidates: Sequence[Candidate]) -> dict[str, float]:
-        """The scores of all labels of the nearest candidate's category (of those in sight, by hits), best first."""
+    def _scores(
+        self, vector: NDArray[np.float32], candidates: Sequence[Candidate], options: QueryOptions
+    ) -> dict[str, float]:
+        """The scores of all labels of the nearest candidate's category, best first."""
         if not candidates:
             return {}
         category = candidates[0].category
         if self._score.rests_on_means:
             return self._indexes[category].scores(vector)
+        if options.coverage is None:  # then all labels are among the candidates already
+            [near] = self._support(vector, options, None)
+            candidates = rank_candidates(_hits(self._known([near]), near), self._score)
         return {candidate.label: candidate.score for candidate in candidates if candidate.category == category}
 
     def _possible(self, scores: Mapping[str, float], coverage: float) -> PredictionSet:
@@ -224,45 +229,32 @@ class Searcher:
         candidates = []
         for scored_label in best:
             if scored_label.score >= least[0]:  # only these need their nearest image
-                vectors = self._indexes[scored_label.category].vectors.vectors(scored_label.ids)
-                hits = self._hits([nearest(vector[0], scored_label.ids, vectors, 1)])
+                vectors = self._vectors[Role.SUPPORT].vectors(scored_label.ids)
+                near = nearest(vector[0], scored_label.ids, vectors, 1)
+                hits = _hits(self._known([near]), near)
                 candidates.append(
                     Candidate(scored_label.category, scored_label.label, rank_hits(hits)[0], scored_label.score)
                 )
         return order_candidates(candidates)
 
-    def _depth(self, searched: _Searched, options: QueryOptions) -> int:
-        """Return how many of the nearest images to ask for.
-
-        Where candidates rest on hits, as many as the largest label has images, and one more: so a second label, if there is
-        one, is among them; and all that vote; and all there are, where every label is to be seen.
-        """
-        if searched.role == Role.QUERY or self._score.rests_on_means:
-            return options.top_k
-        counts = self.labels[searched.category].values()
-        least = sum(counts) if options.coverage is not None else max(counts, default=0) + 1
-        return max(options.top_k, least, NEIGHBOURS if self._score == Score.KNN_VOTE else 0)
-
     def _label_indexes(self, catalog: Catalog) -> dict[str, LabelIndex]:
         """Return the means of labels, per category, where the score rests on them."""
         if not self._score.rests_on_means:
             return {}
-        indexes = {}
-        for searched in self._searched:
-            if searched.role == Role.SUPPORT and self.labels[searched.category]:
-                calibration = self._calibrations.get(searched.category)
-                index = LabelIndex.of(
-                    self._store,
-                    catalog,
-                    self.row,
-                    searched.category,
-                    self._score,
-                    searched.vectors,
-                    calibration=calibration,
-                )
-                if index is not None:
-                    indexes[searched.category] = index
-        return indexes
+        vectors = self._vectors[Role.SUPPORT]
+        return {
+            category: LabelIndex.of(
+                self._store,
+                catalog,
+                self.row,
+                category,
+                self._score,
+                [(label, ids) for _, label, ids in labelled],
+                vectors,
+                calibration=self._calibrations.get(category),
+            )
+            for category, labelled in groupby(vectors.labelled(), key=itemgetter(0))
+        }
 
     def _nearest_negative(
         self, candidates: Sequence[Candidate], vector: NDArray[np.float32], support: Sequence[Hit]
@@ -281,15 +273,23 @@ class Searcher:
         with self._store.reading() as catalog:
             return captions_shown(catalog.connection, [hit.image.id for hit in hits])
 
-    def _hits(self, neighbours: Sequence[Neighbours]) -> list[Hit]:
-        scores = {int(i): float(score) for near in neighbours for i, score in zip(near.ids, near.scores, strict=True)}
-        if len(self._shown) > max(SHOWN, 2 * len(scores)):
+    def _known(self, neighbours: Sequence[Neighbours]) -> Mapping[int, Shown]:
+        """What to show of images, by id: what is not known yet is read in one query."""
+        ids = {image_id for near in neighbours for image_id in near.ids.tolist()}
+        if len(self._shown) > max(SHOWN, 2 * len(ids)):
             self._shown = {}
         known = self._shown  # it only grows, whatever other threads do
-        if unread := [image_id for image_id in scores if image_id not in known]:
+        if unread := ids - known.keys():
             with self._store.reading() as catalog:
                 known |= catalog.shown(unread)
-        return [Hit(known[image_id], score) for image_id, score in scores.items()]
+        return known
+
+
+def _hits(known: Mapping[int, Shown], near: Neighbours) -> list[Hit]:
+    return [Hit(known[i], score) for i, score in zip(near.ids.tolist(), near.scores.tolist(), strict=True)]
+
+
+_NOTHING = Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
 
 
 def _is_stale(catalog: Catalog, row: BackboneRow, calibration: CalibrationRow) -> bool:

@@ -1,6 +1,6 @@
 """Statistics on disk: what a score that rests on means was fitted to, so that the next process need not fit again.
 
-Derived, like snapshots: one file per backbone, category and score, which names the revision and the strangers that it was
+Derived, like segments: one file per backbone, category and score, which names the revision and the strangers that it was
 fitted to, and carries its own SHA-256. One that is stale, torn or of another kind is passed over, and written anew.
 """
 
@@ -23,6 +23,7 @@ from nearshot.retriever.discriminant import Discriminant
 from nearshot.retriever.scores import Discriminants, Prototypes, Scorer
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.disk import read_regular, written_whole
+from nearshot.schema.segments import touched
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role, Score
 
@@ -74,7 +75,7 @@ class StatisticsFile:
             return None
         if about["of"] != self._facts() or not np.array_equal(np.sort(arrays["ids"]), held):
             return None
-        if catalog.touched(self.row, self.category, Role.SUPPORT, since=about["revision"]):
+        if len(touched(catalog, self.row, Role.SUPPORT, about["revision"], self.category)):
             return None
         scorer: Scorer
         if self.score == Score.PROTOTYPE:

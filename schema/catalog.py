@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, and_, bindparam, func, select
 
 from nearshot.schema import tables
-from nearshot.schema.digests import check, intact, stored_vector
+from nearshot.schema.digests import check, stored_vector
 from nearshot.schema.errors import StoreError
 from nearshot.schema.images import KnownImage, Shown
 from nearshot.schema.vocabulary import Role
 
 images, contents, embeddings = tables.images.c, tables.contents.c, tables.embeddings.c
-backbones, snapshots = tables.backbones.c, tables.snapshots.c
+backbones = tables.backbones.c
 
 USABLE = and_(images.present, images.content_id.is_not(None))
 DROPPED = and_(embeddings.vector.is_(None), embeddings.failure.is_(None))
@@ -46,20 +46,6 @@ class KnownContent(NamedTuple):
 
     id: int
     dealt_with: set[int]
-
-
-class SnapshotRow(NamedTuple):
-    """The record of a snapshot file: bytes, SHA-256, number of vectors, the revision it reflects, and XXH3 of 128 bits."""
-
-    backbone_id: int
-    category: str
-    role: str
-    file: str
-    size: int
-    sha256: str
-    vectors: int
-    revision: int
-    xxh3: str | None
 
 
 class PlacedImage(NamedTuple):
@@ -108,13 +94,6 @@ class Vectors(NamedTuple):
 
     ids: NDArray[np.int64]
     vectors: NDArray[np.float32]
-
-
-class Delta(NamedTuple):
-    """Changes since a revision: ids (m,) int64 that may no longer be as they were, and the vectors that now hold."""
-
-    touched: NDArray[np.int64]
-    current: Vectors
 
 
 class Catalog:
@@ -335,10 +314,10 @@ class Catalog:
         )
         return dict(self.connection.execute(query).mappings().one())
 
-    def images_showing(self, content_id: int) -> list[tuple[int, str, Role]]:
-        """Id, category and role of the present images that show a content."""
-        query = select(images.id, images.category, images.role).where(images.present, images.content_id == content_id)
-        return [(image_id, category, Role(role)) for image_id, category, role in self.connection.execute(query)]
+    def images_showing(self, content_id: int) -> list[int]:
+        """The ids of the present images that show a content."""
+        query = select(images.id).where(images.present, images.content_id == content_id)
+        return list(self.connection.execute(query).scalars())
 
     def dropped_vectors(self) -> list[tuple[int, int]]:
         """Content and backbone of the vectors that were damaged, and are not there again."""
@@ -358,13 +337,6 @@ class Catalog:
         without = dealt_with.where(images.content_id.in_(_without_vector(backbone_id)))
         return int(total - self.connection.execute(without).scalar_one())
 
-    def vectors(self, backbone: BackboneRow, category: str, role: Role) -> Iterator[Vectors]:
-        """Vectors of the usable images of a category and role, by ascending image id, in chunks."""
-        query = _vector_rows(backbone.id, category, role).where(USABLE, embeddings.vector.is_not(None))
-        result = self.connection.execute(query.order_by(images.id), execution_options={"yield_per": CHUNK})
-        for rows in result.partitions():
-            yield as_vectors([tuple(row) for row in rows], backbone.dimension)
-
     def vector_blobs(self, backbone_id: int) -> Iterator[tuple[int, bytes]]:
         """Content id and stored bytes of every vector of a backbone; no bytes where they are not those that were written."""
         query = select(embeddings.content_id, stored_vector()).where(
@@ -373,75 +345,10 @@ class Catalog:
         for row in self.connection.execute(query, execution_options={"yield_per": CHUNK}):
             yield row.content_id, row.vector
 
-    def touched(self, backbone: BackboneRow, category: str, role: Role, since: int) -> list[int]:
-        """Ids, ascending, of the images of a category and role that changed, or whose vectors did, after a revision."""
-        if self.revision() == since:
-            return []
-        # Asked of the embeddings alone, and joined afterwards: a planner may otherwise scan the category for each of them.
-        embedded = select(embeddings.content_id).where(
-            embeddings.backbone_id == backbone.id, embeddings.revision > since
-        )
-        ids: set[int] = set()
-        for condition in (images.revision > since, images.content_id.in_(embedded)):
-            query = select(images.id).where(images.category == category, images.role == role, condition)
-            ids |= set(self.connection.execute(query).scalars())
-        return sorted(ids)
-
-    def delta(self, backbone: BackboneRow, category: str, role: Role, since: int) -> Delta:
-        """Find what changed among a category's vectors after a revision."""
-        touched = self.touched(backbone, category, role, since)
-        current: list[tuple[Any, ...]] = []
-        for start in range(0, len(touched), CHUNK):
-            query = _vector_rows(backbone.id, category, role).where(images.id.in_(touched[start : start + CHUNK]))
-            usable = query.where(USABLE, embeddings.vector.is_not(None)).order_by(images.id)
-            current += [tuple(row) for row in self.connection.execute(usable)]
-        return Delta(np.array(touched, dtype=np.int64), as_vectors(current, backbone.dimension))
-
-    def vector_ids(self, backbone: BackboneRow, category: str, role: Role) -> NDArray[np.int64]:
-        """Ids (n,), ascending, of the usable images of a category and role that a backbone has a vector of.
-
-        Answered from indexes: what fails is few, and looking at every vector would read a page of the file for each.
-        """
-        embedded = and_(embeddings.content_id == images.content_id, embeddings.backbone_id == backbone.id)
-        query = (
-            select(images.id)
-            .select_from(tables.images.join(tables.embeddings, embedded))
-            .where(USABLE, images.category == category, images.role == role)
-        )
-        ids = set(self.connection.execute(query).scalars())
-        ids -= set(self.connection.execute(query.where(images.content_id.in_(_without_vector(backbone.id)))).scalars())
-        return np.array(sorted(ids), dtype=np.int64)
-
-    def snapshot(self, backbone_id: int, category: str, role: Role) -> SnapshotRow | None:
-        """The record of a snapshot, if one was written."""
-        return next(iter(self.snapshots(backbone_id, category, role)), None)
-
-    def snapshots(
-        self, backbone_id: int | None = None, category: str | None = None, role: Role | None = None
-    ) -> list[SnapshotRow]:
-        """The records of all snapshots, or of those that match."""
-        query = select(*(snapshots[name] for name in SnapshotRow._fields))
-        wanted = {"backbone_id": backbone_id, "category": category, "role": role}
-        query = query.filter_by(**{name: value for name, value in wanted.items() if value is not None})
-        # A damaged record is none, nor one of a revision that is yet to come: all in a snapshot is in the rows, too.
-        query = query.where(intact(tables.snapshots), snapshots.revision <= self.revision())
-        query = query.order_by(snapshots.backbone_id, snapshots.category, snapshots.role)
-        return list(starmap(SnapshotRow, self.connection.execute(query)))
-
 
 def _without_vector(backbone_id: int) -> Select[Any]:
     """The contents that a backbone has no vector of though it was asked: few, and in an index of their own."""
     return select(embeddings.content_id).where(embeddings.backbone_id == backbone_id, embeddings.vector.is_(None))
-
-
-def _vector_rows(backbone_id: int, category: str, role: Role) -> Select[Any]:
-    """Images of a category and role with their vectors."""
-    embedded = and_(embeddings.content_id == images.content_id, embeddings.backbone_id == backbone_id)
-    return (
-        select(images.id, stored_vector())
-        .select_from(tables.images.join(tables.embeddings, embedded))
-        .where(images.category == category, images.role == role)
-    )
 
 
 def as_vectors(rows: Sequence[tuple[Any, ...]], dimension: int) -> Vectors:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Table, bindparam, delete, insert, select, update
 
 from nearshot.schema import tables
-from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog, SnapshotRow
+from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
 from nearshot.schema.digests import intact
 from nearshot.schema.images import FoundImage
 
@@ -200,17 +200,6 @@ class Editor(Catalog):
     def forget_damaged(self, table: Table) -> None:
         """Delete the rows of a table that are not what was written."""
         self.connection.execute(delete(table).where(~intact(table)))
-
-    def record_snapshot(self, row: SnapshotRow) -> None:
-        """Record a snapshot in the place of the one before it."""
-        self.forget_snapshot(row.backbone_id, row.category, row.role)
-        self.connection.execute(insert(tables.snapshots).values(row._asdict()))
-
-    def forget_snapshot(self, backbone_id: int, category: str, role: str) -> None:
-        """Forget a snapshot; the rows still hold all that was in it."""
-        table = tables.snapshots.c
-        owner = (table.backbone_id == backbone_id, table.category == category, table.role == role)
-        self.connection.execute(delete(tables.snapshots).where(*owner))
 
     def begin_run(self, root_id: int, *, arguments: Mapping[str, Any], started: str, version: str) -> int:
         """Record the start of an index run."""

@@ -1,4 +1,4 @@
-"""A store: the directory that holds the database and the snapshots, and the lock that lets one process write at a time."""
+"""A store: the directory that holds the database and the segments, and the lock that lets one process write at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from nearshot.schema.editor import Editor
 from nearshot.schema.errors import StoreBusyError, StoreError, UsageError, option
 
 DATABASE_FILE = "nearshot.db"
+SEGMENT_DIRECTORY = "segments"
 SNAPSHOT_DIRECTORY = "snapshots"
+"""Where earlier versions kept what is in segments now."""
 
 
 class Store:
@@ -38,7 +40,7 @@ class Store:
         if not create and database.stat().st_size == 0:
             raise StoreError(f"{database} is empty: what it held is lost; restore it from a backup, or delete it")
         try:
-            self.snapshot_directory.mkdir(parents=True, exist_ok=True)
+            self.segment_directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
                 f"cannot make the store {directory}: {error.strerror}; choose another with {option('store')}"
@@ -46,8 +48,13 @@ class Store:
         self._database = Database(f"sqlite:///{database}")
 
     @property
+    def segment_directory(self) -> Path:
+        """Location of the segments. Everything in it is derived from the database."""
+        return self.directory / SEGMENT_DIRECTORY
+
+    @property
     def snapshot_directory(self) -> Path:
-        """Location of the snapshots. Everything in it is derived from the database."""
+        """Location of what earlier versions derived from the database; nobody reads it any more."""
         return self.directory / SNAPSHOT_DIRECTORY
 
     @contextmanager

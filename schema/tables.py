@@ -75,6 +75,7 @@ images = Table(
     Column("digest", BigInteger),
     UniqueConstraint("root_id", "path", name="uq_images_root_path"),
     Index("ix_images_category_role_revision", "category", "role", "revision"),
+    Index("ix_images_role_revision", "role", "revision"),
     Index("ix_images_content", "content_id"),
     sqlite_autoincrement=True,
     comment="One row per path; ids are never reused. A removed image keeps its row, a failed one has a reason and no content.",
@@ -119,7 +120,7 @@ embeddings = Table(
     Column("revision", Integer, nullable=False),
     Column("digest", BigInteger),
     PrimaryKeyConstraint("content_id", "backbone_id"),
-    Index("ix_embeddings_backbone_revision", "backbone_id", "revision"),
+    Index("ix_embeddings_backbone_revision", "backbone_id", "revision", "content_id"),
     Index(
         "ix_embeddings_failed",
         "backbone_id",
@@ -242,21 +243,21 @@ intents = Table(
     comment="Files that a command is about to write or delete in a data directory; empty but while one does, or was killed.",
 )
 
-snapshots = Table(
-    "snapshots",
+segments = Table(
+    "segments",
     metadata,
+    Column("id", Integer, primary_key=True),
     Column("backbone_id", Integer, ForeignKey("backbones.id"), nullable=False),
-    Column("category", String, nullable=False),
     Column("role", String, nullable=False),
     Column("file", String, nullable=False),
     Column("size", Integer, nullable=False),
-    Column("sha256", String(64), nullable=False),
+    Column("xxh3", String(32), nullable=False),
     Column("vectors", Integer, nullable=False),
+    Column("since", Integer, nullable=False),
     Column("revision", Integer, nullable=False),
-    Column("xxh3", String(32)),
     Column("digest", BigInteger),
-    PrimaryKeyConstraint("backbone_id", "category", "role"),
-    comment="The FAISS file that reflects the rows up to a revision.",
+    UniqueConstraint("backbone_id", "role", "since", name="uq_segments_backbone_role_since"),
+    comment="The FAISS files of a backbone and role, each with what changed after one revision (since) up to another.",
 )
 
 runs = Table(

@@ -1,1 +1,1 @@
-"""Vector to neighbours: normalisation, the vector store protocol, FAISS snapshots, an exact NumPy oracle."""
+"""Vector to neighbours: normalisation, the vector store protocol, FAISS segments, an exact NumPy oracle."""

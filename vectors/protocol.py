@@ -18,10 +18,9 @@ class Neighbours(NamedTuple):
 class VectorStore(Protocol):
     """Unit vectors under unique ids.
 
-    Every store gives the very answers of `vectors.exact.ExactStore`, whatever the order in which the vectors came: a
-    score depends on its two vectors alone. Any number of threads may search at once while none adds or removes. A vector
-    that is not finite or not of length 1 (within 1e-3), a dimension that differs and an id twice are a ValueError, and
-    change nothing.
+    Every store gives the very answers of `vectors.exact.ExactStore`, whatever the order in which the vectors came and where
+    they lie: a score depends on its two vectors alone. Any number of threads may ask at once. A query that is not finite or
+    not of length 1 (within 1e-3) and a dimension that differs are a ValueError.
     """
 
     @property
@@ -33,12 +32,6 @@ class VectorStore(Protocol):
 
     def ids(self) -> NDArray[np.int64]:
         """All ids, ascending."""
-
-    def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """Add vectors (n, dimension) under new ids (n,)."""
-
-    def remove(self, ids: NDArray[np.int64]) -> int:
-        """Remove some ids; those it does not hold are passed over. Returns how many were removed."""
 
     def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors (n, dimension) under some ids; KeyError for an id that it does not hold."""
@@ -57,14 +50,6 @@ def check_unit_vectors(vectors: NDArray[np.float32], dimension: int) -> None:
     lengths = np.linalg.norm(vectors, axis=1)
     if not np.all(np.abs(lengths - 1.0) < 1e-3):  # written so that a NaN fails too
         raise ValueError("expected finite vectors of length 1")
-
-
-def check_new_ids(ids: NDArray[np.int64], vectors: NDArray[np.float32], held: NDArray[np.int64]) -> None:
-    """Raise ValueError unless there is one id a vector, each once and none held already."""
-    if ids.shape != (len(vectors),):
-        raise ValueError(f"expected {len(vectors)} ids, got an array of shape {ids.shape}")
-    if len(np.unique(ids)) != len(ids) or np.isin(ids, held).any():
-        raise ValueError("an id may be added once only")
 
 
 def nearest(query: NDArray[np.float32], ids: NDArray[np.int64], vectors: NDArray[np.float32], k: int) -> Neighbours:

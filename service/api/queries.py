@@ -87,7 +87,7 @@ async def _answer(
 
     def decide() -> Answer:
         with engine.metrics.stage("search"):
-            hits = searcher.search(vector, options)
+            [hits] = searcher.search(vector, options)
         with engine.metrics.stage("decide"):
             answer = searcher.decide(name, vector, hits, options)
         engine.watch(searcher, answer, digest)

@@ -26,7 +26,7 @@ from nearshot.schema.errors import WeightsError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Precision, Role
 from nearshot.vectors.normalise import normalise
-from nearshot.vectors.snapshots import Scope, open_vectors
+from nearshot.vectors.segments import open_vectors
 from tests import tiny
 from tests.conftest import run_index
 from tests.photographs import NAMES, photograph
@@ -88,7 +88,7 @@ def test_the_vectors_in_the_store_are_the_librarys_own(
         shutil.copy(photograph(photo), shot)
     run_index(store, root, IndexOptions(backbones=(name,), weights=weights, device="cpu"))
     with store.reading() as catalog:
-        vectors = open_vectors(store, catalog, Scope(catalog.backbones()[0], "photos", Role.SUPPORT))
+        vectors = open_vectors(store, catalog, catalog.backbones()[0], Role.SUPPORT)
         shown = catalog.shown(vectors.ids().tolist())
     ids = sorted(
         shown,

@@ -12,8 +12,8 @@ Run = Callable[..., Outcome]
 
 def test_verify_is_exit_0_when_all_is_well_and_1_when_not(nearshot: Run, indexed: Path) -> None:
     well = nearshot("verify")
-    assert (well.status, well.stdout) == (0, "all is well: files, rows, vectors and snapshots agree\n")
-    for path in Path(".nearshot/snapshots").iterdir():
+    assert (well.status, well.stdout) == (0, "all is well: files, rows, vectors and segments agree\n")
+    for path in Path(".nearshot/segments").iterdir():
         path.unlink()
     assert nearshot("verify").status == 1
     assert nearshot("verify", "--repair").status == 0

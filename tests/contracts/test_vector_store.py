@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from nearshot.schema.segments import NONE, Group, UsableImages
+from nearshot.vectors.chain import Chain, Tail
 from nearshot.vectors.exact import ExactStore
-from nearshot.vectors.flat import FlatStore
 from nearshot.vectors.normalise import normalise
 from nearshot.vectors.protocol import VectorStore
+from nearshot.vectors.segment import Segment, write_segment
 
 DIMENSION = 8
 
@@ -25,34 +25,48 @@ def unit_vectors(n: int, seed: int = 0) -> NDArray[np.float32]:
     return normalise(np.random.default_rng(seed).standard_normal((n, DIMENSION)))
 
 
-def make_flat(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> VectorStore:
-    store = FlatStore(DIMENSION)
-    store.add(ids, vectors)
-    return store
-
-
-def read(path: Path) -> FlatStore:
-    data = path.read_bytes()
-    return FlatStore.read(path, size=len(data), digest=hashlib.sha256(data).hexdigest())
-
-
-def make_read(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> VectorStore:
-    store = FlatStore(DIMENSION)
-    store.add(ids, vectors)
-    store.save(path / "x.faiss")
-    return read(path / "x.faiss")
-
-
 def make_exact(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> VectorStore:
-    store = ExactStore(DIMENSION)
-    store.add(ids, vectors)
-    return store
+    return ExactStore(ids, vectors)
+
+
+def tail_of(ids: NDArray[np.int64], vectors: NDArray[np.float32], touched: NDArray[np.int64] = NONE) -> Tail:
+    groups = [Group("things", "a", 0, len(ids))] if len(ids) else []
+    return Tail(touched, UsableImages(ids, ids, groups), vectors)
+
+
+def write(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32], gone: NDArray[np.int64] = NONE) -> Segment:
+    groups = [Group("things", "a", 0, len(ids))] if len(ids) else []
+    written = write_segment(
+        path, [vectors], ids=ids, groups=groups, superseded=gone, dimension=DIMENSION, of=["f", "support"]
+    )
+    return Segment(path, size=written.size, digest=written.digest)
+
+
+def make_tail(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> VectorStore:
+    return Chain([], DIMENSION).store(tail_of(ids, vectors))
+
+
+def make_segments(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> VectorStore:
+    """Over two segments and a tail, each of which supersedes what the ones before it have of its ids, and two of no one's."""
+    parts = np.array_split(np.arange(len(ids)), 3)
+    strange = np.array([1000, 1001], dtype=np.int64)
+    stale = unit_vectors(len(ids) + 2, 77)
+
+    def outdated(own: NDArray[np.int64], later: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        return np.concatenate([own, later]), stale[: len(later)]
+
+    first_ids, first_stale = outdated(ids[parts[0]], np.concatenate([ids[parts[1]], strange]))
+    second_ids, second_stale = outdated(ids[parts[1]], ids[parts[2]])
+    first = write(path / "first", first_ids, np.concatenate([vectors[parts[0]], first_stale]))
+    second = write(path / "second", second_ids, np.concatenate([vectors[parts[1]], second_stale]), gone=strange[:1])
+    newest = np.concatenate([ids[parts[2]], strange[1:]])
+    return Chain([first, second], DIMENSION).store(tail_of(ids[parts[2]], vectors[parts[2]], touched=newest))
 
 
 Maker = Callable[[Path, NDArray[np.int64], NDArray[np.float32]], VectorStore]
 
 
-@pytest.fixture(params=[make_exact, make_flat, make_read], ids=["exact", "flat", "read"])
+@pytest.fixture(params=[make_exact, make_tail, make_segments], ids=["exact", "tail", "segments"])
 def make(request: pytest.FixtureRequest) -> Maker:
     maker: Maker = request.param
     return maker
@@ -108,38 +122,21 @@ def test_a_score_does_not_depend_on_where_its_vector_lies(make: Maker, tmp_path:
     np.testing.assert_array_equal(first.scores, other.scores)
 
 
-def test_what_is_removed_is_found_no_more_and_its_id_is_free(make: Maker, tmp_path: Path) -> None:
+def test_it_gives_the_vectors_of_ids_in_their_order(make: Maker, tmp_path: Path) -> None:
     vectors = unit_vectors(4)
     store = make(tmp_path, IDS, vectors)
-    assert store.remove(np.array([3, 99], dtype=np.int64)) == 1
-    assert store.ids().tolist() == [5, 7, 11]
-    assert 3 not in store.search(vectors, 4)[1].ids
-    store.add(np.array([3], dtype=np.int64), vectors[:1])
-    np.testing.assert_array_equal(store.vectors(np.array([3, 5], dtype=np.int64)), vectors[[0, 3]])
+    np.testing.assert_array_equal(store.vectors(np.array([5, 7, 3], dtype=np.int64)), vectors[[3, 0, 1]])
+    assert store.vectors(NONE).shape == (0, DIMENSION)
+    with pytest.raises(KeyError):
+        store.vectors(np.array([5, 100], dtype=np.int64))
 
 
-def test_it_refuses_what_an_index_would_take_in_silence(make: Maker, tmp_path: Path) -> None:
-    vectors = unit_vectors(4)
-    store = make(tmp_path, IDS, vectors)
-    new = np.array([100], dtype=np.int64)
+def test_it_refuses_a_query_that_an_index_would_take_in_silence(make: Maker, tmp_path: Path) -> None:
+    store = make(tmp_path, IDS, unit_vectors(4))
     nan = np.full((1, DIMENSION), np.nan, dtype=np.float32)
-    for ids, bad in [
-        (new, nan),
-        (new, np.zeros((1, DIMENSION), dtype=np.float32)),
-        (new, vectors[:1] * 2),
-        (new, np.ones((1, 3), dtype=np.float32)),
-        (IDS[:1], vectors[:1]),
-        (np.array([100, 100], dtype=np.int64), vectors[:2]),
-        (new, vectors[:2]),
-    ]:
-        with pytest.raises(ValueError, match=r"expected|once"):
-            store.add(ids, bad)
     for query in (nan, np.zeros((1, DIMENSION), dtype=np.float32), np.ones((1, 3), dtype=np.float32)):
         with pytest.raises(ValueError, match="expected"):
             store.search(query, 1)
-    with pytest.raises(KeyError):
-        store.vectors(np.array([100], dtype=np.int64))
-    assert store.ids().tolist() == [3, 5, 7, 11]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -148,53 +145,13 @@ def test_it_refuses_what_an_index_would_take_in_silence(make: Maker, tmp_path: P
     k=st.integers(1, 40),
     seed=st.integers(0, 100),
 )
-def test_faiss_answers_as_the_oracle_does_ties_included(
+def test_segments_answer_as_the_oracle_does_ties_included(
     rows: list[tuple[int, int]], k: int, seed: int, tmp_path: Path
 ) -> None:
     distinct = unit_vectors(6, seed)
     vectors = distinct[[row for row, _ in rows]]
     ids = np.random.default_rng(seed).permutation(len(rows)).astype(np.int64)
-    query = distinct[:1]
-    flat, exact = make_flat(tmp_path, ids, vectors), make_exact(tmp_path, ids, vectors)
-    near, truth = flat.search(query, k)[0], exact.search(query, k)[0]
-    np.testing.assert_array_equal(near.scores, truth.scores)
-    assert near.ids.tolist() == truth.ids.tolist()
-
-
-def test_a_store_that_was_read_leaves_its_file_alone(tmp_path: Path) -> None:
-    vectors = unit_vectors(4)
-    store = make_read(tmp_path, IDS, vectors)
-    before = (tmp_path / "x.faiss").read_bytes()
-    store.remove(IDS[:2])
-    store.add(np.array([50], dtype=np.int64), unit_vectors(1, 5))
-    assert (tmp_path / "x.faiss").read_bytes() == before
-    assert len(read(tmp_path / "x.faiss")) == 4
-
-
-@pytest.mark.parametrize("content", [b"", b"not an index", b"IxMp" + bytes(60)])
-def test_a_file_that_is_no_index_is_a_value_error(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "x.faiss").write_bytes(content)
-    with pytest.raises(ValueError, match="not a FAISS index"):
-        read(tmp_path / "x.faiss")
-
-
-def test_no_byte_of_a_file_goes_unchecked(tmp_path: Path) -> None:
-    make_flat(tmp_path, IDS, unit_vectors(4)).save(tmp_path / "x.faiss")  # type: ignore[attr-defined]
-    data = bytearray((tmp_path / "x.faiss").read_bytes())
-    digest = xxhash.xxh3_128(data).hexdigest()
-    for position in range(len(data)):
-        data[position] ^= 1 << position % 8
-        (tmp_path / "x.faiss").write_bytes(data)
-        with pytest.raises(ValueError, match="damaged"):
-            FlatStore.read(tmp_path / "x.faiss", size=len(data), digest=digest)
-        data[position] ^= 1 << position % 8
-    with pytest.raises(ValueError, match="torn"):
-        FlatStore.read(tmp_path / "x.faiss", size=len(data) + 1, digest=digest)
-
-
-def test_a_copy_changes_alone(tmp_path: Path) -> None:
-    first = FlatStore(DIMENSION)
-    first.add(IDS, unit_vectors(4))
-    other = first.copy()
-    other.remove(IDS[:2])
-    assert (len(first), len(other)) == (4, 2)
+    segments, exact = make_segments(tmp_path, ids, vectors), make_exact(tmp_path, ids, vectors)
+    for near, truth in zip(segments.search(distinct, k), exact.search(distinct, k), strict=True):
+        np.testing.assert_array_equal(near.scores, truth.scores)
+        assert near.ids.tolist() == truth.ids.tolist()

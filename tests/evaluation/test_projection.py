@@ -14,6 +14,7 @@ from nearshot.evaluation.projection import project
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
+from nearshot.vectors.segments import read_rows
 from tests.conftest import run_index, save_crop
 
 
@@ -29,10 +30,10 @@ def test_all_images_of_the_category_have_the_places_that_pca_gives_them(indexed:
     with indexed.reading() as catalog:
         [row] = catalog.backbones()
         projected = project(catalog, row, "things")
-        chunks = [chunk for role in Role for chunk in catalog.vectors(row, "things", role)]
-    vectors = np.concatenate([chunk.vectors for chunk in chunks]).astype(np.float64)
+        held = [read_rows(catalog, row, role) for role in Role]
+    vectors = np.concatenate([each.vectors(each.ids()) for each in held]).astype(np.float64)
     expected = PCA(n_components=2, svd_solver="full").fit(vectors)
-    assert [image.id for image in projected.images] == [int(image_id) for chunk in chunks for image_id in chunk.ids]
+    assert [image.id for image in projected.images] == [image_id for each in held for image_id in each.ids().tolist()]
     assert projected.total == len(vectors)
     assert projected.explained == pytest.approx(expected.explained_variance_ratio_.sum())
     places = expected.transform(vectors)

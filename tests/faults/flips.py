@@ -3,7 +3,7 @@ Words may miss a hit whose place in the full-text index is damaged, which only `
 
     python -m tests.faults.flips [HOW_MANY]
 
-The bits are drawn over all bytes of the database and the snapshots, and beside these over the bytes that hold the labels,
+The bits are drawn over all bytes of the database and the segments, and beside these over the bytes that hold the labels,
 vectors and thresholds.
 """
 
@@ -59,7 +59,7 @@ def answers(here: Path) -> list[Any]:
 def places(here: Path, how_many: int) -> Iterator[tuple[Path, int, int]]:
     """Files, bytes and bits to flip: half of them anywhere, half where something that decides is."""
     chance = random.Random(0)
-    files = [here / "store/nearshot.db", *sorted((here / "store/snapshots").iterdir())]
+    files = [here / "store/nearshot.db", *sorted((here / "store/segments").iterdir())]
     held = {file: file.read_bytes() for file in files}
     words = (
         b"coffee",

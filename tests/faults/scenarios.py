@@ -86,9 +86,9 @@ def labelled(here: Path) -> None:
 
 
 def damaged(here: Path) -> None:
-    """A snapshot that is torn, one that is missing, and a file that nobody names."""
+    """A segment that is torn, one that is missing, and a file that nobody names."""
     indexed(here)
-    first, second = sorted((here / "store/snapshots").iterdir())
+    first, second = sorted((here / "store/segments").iterdir())
     first.write_bytes(first.read_bytes()[:-100])
     second.unlink()
     (first.parent / "stray").write_text("x")
@@ -219,7 +219,7 @@ QUERIES = {
 
 
 def state(here: Path) -> str:
-    """All that a store and its data directory say, ids, times and names of snapshots apart, as one digest of each part."""
+    """All that a store and its data directory say, ids, times and names of segments apart, as one digest of each part."""
     said: dict[str, Any] = {}
     with opened(here) as store, store.reading() as catalog:
         for name, query in QUERIES.items():

@@ -10,7 +10,7 @@ import pytest
 from nearshot.backbones.hog import HogBackbone
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
-from nearshot.vectors.snapshots import Scope, open_vectors
+from nearshot.vectors.segments import open_vectors
 
 SHOT = "things/2.support-set/cat/shot1.png"
 
@@ -33,7 +33,7 @@ def support(store: Store, category: str = "things") -> dict[str, tuple[int, byte
     """Image id and vector of each support image, by its path under the category."""
     with store.reading() as catalog:
         hog = next(row for row in catalog.backbones() if row.name == "hog")
-        vectors = open_vectors(store, catalog, Scope(hog, category, Role.SUPPORT))
+        vectors = open_vectors(store, catalog, hog, Role.SUPPORT, category=category)
         shown = catalog.shown(vectors.ids().tolist())
     return {
         "/".join(Path(image.path).parts[-2:]): (image_id, vectors.vectors(np.array([image_id]))[0].tobytes())

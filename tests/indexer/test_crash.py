@@ -48,11 +48,11 @@ def deadly(function):
         return result
     return call
 
-for name in ("add_contents", "put_images", "put_embeddings", "remove_images", "record_snapshot", "begin_run", "end_run"):
+for name in ("add_contents", "put_images", "put_embeddings", "remove_images", "begin_run", "end_run"):
     setattr(Editor, name, deadly(getattr(Editor, name)))
 Path.rename = deadly(Path.rename)
 with Store(Path(sys.argv[1])) as store:
-    run_index(store, Path(sys.argv[2]), replace(HOG, batch_size=3, snapshot_interval=9))
+    run_index(store, Path(sys.argv[2]), replace(HOG, batch_size=3, segment_interval=9))
 """
 
 
@@ -92,7 +92,7 @@ def change(root: Path, chance: random.Random, step: int) -> None:
 
 
 def test_runs_killed_at_random_moments_end_in_the_store_of_an_undisturbed_run(small: Path, tmp_path: Path) -> None:
-    """Each run is killed by SIGKILL before or after a random step: within transactions, between them, around snapshots."""
+    """Each run is killed by SIGKILL before or after a random step: within transactions, between them, around segments."""
     chance = random.Random(7)
     killed = half_way = 0
     Store(tmp_path / "killed", create=True).close()

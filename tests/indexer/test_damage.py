@@ -61,7 +61,7 @@ def findings_of(store: Store, *, repair: bool = False) -> list[Finding]:
     return list(verify(store, repair=repair))
 
 
-def test_a_flipped_bit_in_a_vector_is_taken_from_the_snapshot_that_has_it_whole(store: Store, small: Path) -> None:
+def test_a_flipped_bit_in_a_vector_is_taken_from_the_segment_that_has_it_whole(store: Store, small: Path) -> None:
     run_index(store, small)
     before = ask(store, small).as_json()
     damage(store, "UPDATE embeddings SET vector = ? WHERE content_id = 1", turned(store, 1))
@@ -69,7 +69,7 @@ def test_a_flipped_bit_in_a_vector_is_taken_from_the_snapshot_that_has_it_whole(
         ("is not what was written", Remedy.REPAIR)
     ]
     [mended] = findings_of(store, repair=True)
-    assert (mended.problem, mended.repaired) == ("is not what was written; taken from the snapshot", True)
+    assert (mended.problem, mended.repaired) == ("is not what was written; taken from the segment", True)
     assert findings_of(store) == []
     assert ask(store, small).as_json() == before
     assert counts(run_index(store, small)) == {"unchanged": 6}
@@ -78,7 +78,7 @@ def test_a_flipped_bit_in_a_vector_is_taken_from_the_snapshot_that_has_it_whole(
 def test_a_vector_that_no_copy_has_whole_is_dropped_and_named_until_it_is_back(store: Store, small: Path) -> None:
     run_index(store, small)
     damage(store, "UPDATE embeddings SET vector = ? WHERE content_id = 1", turned(store, 1))
-    for path in store.snapshot_directory.iterdir():
+    for path in store.segment_directory.iterdir():
         path.unlink()
     with pytest.raises(StoreError, match="a stored vector is damaged"):
         ask(store, small)
@@ -130,10 +130,10 @@ def test_what_people_said_is_not_thrown_away(store: Store, small: Path) -> None:
         ask(store, small)
 
 
-def test_a_damaged_record_of_a_snapshot_is_none(store: Store, small: Path) -> None:
+def test_a_damaged_record_of_a_segment_is_none(store: Store, small: Path) -> None:
     run_index(store, small)
     before = ask(store, small).as_json()
-    damage(store, "UPDATE snapshots SET revision = 99 WHERE role = ?", "support")
+    damage(store, "UPDATE segments SET revision = 99 WHERE role = ?", "support")
     assert ask(store, small).as_json() == before
     findings_of(store, repair=True)
     assert run_index(store, small).added == 0
@@ -144,7 +144,7 @@ def test_a_file_that_is_cut_short_under_an_open_store_changes_nothing(store: Sto
     """A mapped file would end the process by SIGBUS."""
     run_index(store, small)
     retriever = Retriever(store, QueryOptions(backbone="hog"))
-    for path in store.snapshot_directory.iterdir():
+    for path in store.segment_directory.iterdir():
         path.write_bytes(b"")
     [answer] = retriever.answer(read_queries([small / CAT]))
     assert isinstance(answer, Answer)
@@ -175,9 +175,7 @@ def test_rows_that_are_lost_are_a_finding(store: Store, small: Path) -> None:
     damage(store, "DELETE FROM embeddings WHERE content_id = ?", 1)
     with pytest.raises(StoreError, match="name different images"):
         ask(store, small)
-    assert [finding.problem for finding in findings_of(store)] == [
-        "names other images than the database has vectors of"
-    ]
+    assert [finding.problem for finding in findings_of(store)] == ["name other images than the database has vectors of"]
     run_index(store, small)
     findings_of(store, repair=True)
     assert findings_of(store) == []
@@ -208,7 +206,7 @@ def test_a_damaged_vector_of_a_backbone_of_the_past_stays_where_its_file_is_gone
         columns = {"precision": "fp32", "source": "hog", "location": None, "signature": "new"}
         editor.use_backbone(name="hog", fingerprint="new", dimension=hog.dimension, **columns)  # type: ignore[arg-type]
     damage(store, "UPDATE embeddings SET vector = ? WHERE content_id = 1", turned(store, 1))
-    for path in (*store.snapshot_directory.iterdir(), *small.rglob("*.png")):
+    for path in (*store.segment_directory.iterdir(), *small.rglob("*.png")):
         path.unlink()
     [finding] = [each for each in findings_of(store, repair=True) if each.subject.startswith("vector")]
     assert (finding.remedy, finding.repaired) == (Remedy.NONE, False)

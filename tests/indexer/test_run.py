@@ -18,6 +18,7 @@ from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun, dry_run
 from nearshot.schema.disk import open_regular
 from nearshot.schema.errors import UsageError
+from nearshot.schema.segments import segment_rows
 from nearshot.schema.store import Store
 from nearshot.vectors.normalise import normalise
 from tests.conftest import HOG, SMALL, Writer, counts, run_index, save_crop
@@ -152,13 +153,13 @@ def test_the_order_and_size_of_batches_do_not_change_the_store(small: Path, tmp_
     assert seen[0] == seen[1] == seen[2]
 
 
-def test_snapshots_are_written_on_the_way_of_a_long_run(store: Store, small: Path) -> None:
-    run = IndexRun(store, small, replace(HOG, batch_size=2, snapshot_interval=2))
+def test_segments_are_written_on_the_way_of_a_long_run(store: Store, small: Path) -> None:
+    run = IndexRun(store, small, replace(HOG, batch_size=2, segment_interval=2))
     progress: Iterator[object] = iter(run)
     next(progress)
     next(progress)
     with store.reading() as catalog:
-        assert sum(row.vectors for row in catalog.snapshots()) == 2
+        assert sum(row.vectors for rows in segment_rows(catalog).values() for row in rows) == 2
     assert [step.done for step in progress] == [4, 6]  # type: ignore[attr-defined]
 
 

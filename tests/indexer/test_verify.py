@@ -12,7 +12,7 @@ from nearshot.indexer.verify import Finding, Remedy, verify
 from nearshot.schema.errors import StoreError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
-from nearshot.vectors.snapshots import Scope, open_vectors
+from nearshot.vectors.segments import open_vectors
 from tests.conftest import counts, run_index, save_crop
 
 SHOT = "things/2.support-set/cat/shot1.png"
@@ -40,13 +40,13 @@ def test_a_file_that_changed_or_went_is_a_case_for_indexing(store: Store, small:
     assert findings_of(store) == []
 
 
-def test_a_flipped_bit_in_a_snapshot_is_found_and_mended(store: Store, small: Path) -> None:
+def test_a_flipped_bit_in_a_segment_is_found_and_mended(store: Store, small: Path) -> None:
     run_index(store, small)
-    file = next(store.snapshot_directory.glob("*support*"))
+    file = next(store.segment_directory.glob("*support*"))
     content = bytearray(file.read_bytes())
     content[-400] ^= 1
     file.write_bytes(content)
-    (store.snapshot_directory / "left-over.partial").write_text("")
+    (store.segment_directory / "left-over.partial").write_text("")
     first = findings_of(store)
     assert [finding.problem for finding in first] == [
         "its bytes are not those that were written",
@@ -98,20 +98,20 @@ def test_a_damaged_vector_whose_file_is_gone_is_left_where_it_is(store: Store, s
 def test_a_damaged_vector_stops_a_query_with_advice(store: Store, small: Path) -> None:
     run_index(store, small)
     with store.writing() as editor:
-        editor.connection.execute(sa.text("DELETE FROM snapshots"))
+        editor.connection.execute(sa.text("DELETE FROM segments"))
     harm_vector(store, b"1234" * 708)
     with store.reading() as catalog:
         first = catalog.shown([1])[1]
         with pytest.raises(StoreError, match="nearshot verify --repair"):
-            open_vectors(store, catalog, Scope(catalog.backbones()[0], "things", Role(first.role)))
+            open_vectors(store, catalog, catalog.backbones()[0], Role(first.role))
 
 
-def test_a_row_that_disagrees_with_its_snapshot_is_found(store: Store, small: Path) -> None:
+def test_a_row_that_disagrees_with_its_segment_is_found(store: Store, small: Path) -> None:
     run_index(store, small)
     other = np.zeros(708, "<f4")
     other[0] = 1
     harm_vector(store, other.tobytes())
-    assert [finding.problem for finding in findings_of(store)] == ["holds other vectors than the database"]
+    assert [finding.problem for finding in findings_of(store)] == ["hold other vectors than the database"]
     findings_of(store, repair=True)
     assert findings_of(store) == []
     assert counts(run_index(store, small)) == {"unchanged": 6}

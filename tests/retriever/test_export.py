@@ -18,6 +18,7 @@ from nearshot.schema.captions import ImageFilter
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import ExportFormat, Role
+from nearshot.vectors.segments import read_rows
 from tests.conftest import run_index, save_crop
 
 CAT = "things/2.support-set/cat/shot1.png"
@@ -38,9 +39,9 @@ def stored(store: Store, root: Path) -> dict[str, np.ndarray]:
         [row] = catalog.backbones()
         vectors: dict[str, np.ndarray] = {}
         for role in Role:
-            for chunk in catalog.vectors(row, "things", role):
-                shown = catalog.shown(chunk.ids.tolist())
-                vectors |= {shown[i].path: vector for i, vector in zip(chunk.ids.tolist(), chunk.vectors, strict=True)}
+            held = read_rows(catalog, row, role)
+            shown = catalog.shown(held.ids().tolist())
+            vectors |= {shown[i].path: held.vectors(np.array([i]))[0] for i in shown}
     return vectors
 
 

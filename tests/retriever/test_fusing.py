@@ -13,6 +13,7 @@ from nearshot.retriever.find_policy import Calibration, FusionTried
 from nearshot.schema.calibrations import all_calibrations
 from nearshot.schema.editor import Embedding
 from nearshot.schema.labelled import labelled_vectors
+from nearshot.schema.segments import segment_rows
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from nearshot.vectors.normalise import normalise
@@ -72,7 +73,7 @@ def test_backbones_that_see_different_things_are_fused(store: Store, tmp_path: P
         row, coverage = choose_row(catalog, None, ["things"])
         assert (row.name, coverage.lacking) == ("dinov2+clip", 0)
         assert len(all_calibrations(catalog, row.id)) == len([each for each in kept if each.policy.calibrated]) > 0
-        assert catalog.snapshot(row.id, "things", Role.SUPPORT) is not None
+        assert segment_rows(catalog, row.id, Role.SUPPORT)
     again = list(calibrate_all(store, CalibrationOptions(backbones=("clip", "dinov2", "clip+dinov2"))))
     assert not any(isinstance(each, FusionTried) for each in again), (
         "it is there already, and is calibrated like any other"

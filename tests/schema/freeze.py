@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from nearshot.schema.digests import FUNCTION, digest_of
 from nearshot.schema.store import DATABASE_FILE
 
 FROZEN = Path(__file__).parent
@@ -37,7 +38,9 @@ def thaw(revision: str, directory: Path, data: Path | None = None) -> Path:
     file = directory / DATABASE_FILE
     script = (FROZEN / f"store-{revision}.sql").read_text()
     with sqlite3.connect(file) as connection:
-        connection.executescript(script.replace("'/data'", f"'{data}'") if data else script)
+        connection.executescript(script)
+        connection.create_function(FUNCTION, -1, digest_of)  # the digest of a path is of the one before it was frozen
+        connection.execute("UPDATE roots SET path = ?", [str(data or "/data")])
     connection.close()
     return file
 

@@ -72,6 +72,8 @@ def test_a_store_of_every_earlier_revision_is_upgraded_and_keeps_every_row(revis
     file = thaw(revision, tmp_path)
     before = rows_of(file, held := columns_of(file))
     assert all(before.values()) or revision == "0001", "a row in every table"
+    for each in (held, before):
+        each.pop("snapshots", None)  # derived from the others
     Store(tmp_path).close()
     after = rows_of(file, held)
     assert after.pop("alembic_version") == [(HEAD,)]
@@ -110,7 +112,7 @@ def test_an_upgraded_store_goes_on_as_if_it_had_always_been_new(revision: str, t
     thaw(revision, tmp_path, small)
     with Store(tmp_path) as store:
         run_index(store, small)
-        assert all(finding.repaired for finding in verify(store, repair=True)), "the snapshots were not frozen"
+        assert all(finding.repaired for finding in verify(store, repair=True)), "the segments were not frozen"
         assert list(verify(store)) == []
         with store.reading() as catalog:
             assert sum(image.present for image in catalog.known_images(1).values()) == len(SMALL)

@@ -1,0 +1,225 @@
+"""Segments in the database: their records, and what has changed since the revision that they reflect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Select, delete, insert, select, update
+
+from nearshot.schema import tables
+from nearshot.schema.catalog import CHUNK, DAMAGED_VECTOR, BackboneRow, Catalog
+from nearshot.schema.digests import intact, stored_vector
+from nearshot.schema.editor import Editor
+from nearshot.schema.errors import StoreError
+from nearshot.schema.vocabulary import Role
+
+images, embeddings, segments = tables.images.c, tables.embeddings.c, tables.segments.c
+
+NONE = np.empty(0, dtype=np.int64)
+
+
+class SegmentRow(NamedTuple):
+    """The record of a segment: its file, bytes, digest and number of vectors; it reflects what changed after `since`, up to
+    `revision`.
+    """
+
+    id: int
+    backbone_id: int
+    role: str
+    file: str
+    size: int
+    xxh3: str
+    vectors: int
+    since: int
+    revision: int
+
+
+class Group(NamedTuple):
+    """A label of a category (None: without one), and where its images stand among others: from `first` up to `last`."""
+
+    category: str
+    label: str | None
+    first: int
+    last: int
+
+
+class UsableImages(NamedTuple):
+    """Images that a backbone has a vector of: ids (n,) and contents (n,), those of a group together, within it by id."""
+
+    ids: NDArray[np.int64]
+    contents: NDArray[np.int64]
+    groups: list[Group]
+
+
+def segment_rows(
+    catalog: Catalog, backbone_id: int | None = None, role: Role | None = None
+) -> dict[tuple[int, str], list[SegmentRow]]:
+    """The records of a backbone and role, or of all, oldest first, by backbone id and role.
+
+    None of those of which one is damaged, or does not follow on the one before it, or is of a revision that is yet to come.
+    """
+    query = select(*(segments[name] for name in SegmentRow._fields), intact(tables.segments).label("whole"))
+    wanted = {"backbone_id": backbone_id, "role": role}
+    query = query.filter_by(**{name: value for name, value in wanted.items() if value is not None})
+    newest = catalog.revision()
+    chains: dict[tuple[int, str], list[SegmentRow]] = {}
+    broken = set()
+    for *values, whole in catalog.connection.execute(query.order_by(segments.since)):
+        row = SegmentRow(*values)
+        key = (row.backbone_id, row.role)
+        chain = chains.setdefault(key, [])
+        if not whole or row.since != (chain[-1].revision if chain else 0) or row.revision > newest:
+            broken.add(key)
+        chain.append(row)
+    return {key: chain for key, chain in sorted(chains.items()) if key not in broken}
+
+
+def broken_chains(catalog: Catalog) -> set[tuple[int, str]]:
+    """The backbones, by id, and roles whose records are not used."""
+    rows = catalog.connection.execute(select(segments.backbone_id, segments.role).distinct())
+    return {(backbone_id, role) for backbone_id, role in rows} - segment_rows(catalog).keys()
+
+
+def segment_files(catalog: Catalog) -> set[str]:
+    """The files that any record names, damaged ones as well."""
+    return set(catalog.connection.execute(select(segments.file)).scalars())
+
+
+def record_segment(editor: Editor, row: SegmentRow, merged: Sequence[SegmentRow] = ()) -> None:
+    """Record a segment (its `id` does not count), in the place of those that were merged into it."""
+    if merged:
+        editor.connection.execute(delete(tables.segments).where(segments.id.in_([old.id for old in merged])))
+    values = row._asdict()
+    del values["id"]
+    editor.connection.execute(insert(tables.segments).values(values))
+
+
+def move_segment(editor: Editor, row: SegmentRow, revision: int) -> None:
+    """Record that a segment reflects a later revision as well: nothing of it has changed since."""
+    editor.connection.execute(update(tables.segments).where(segments.id == row.id).values(revision=revision))
+
+
+def forget_segments(editor: Editor, backbone_id: int | None = None, role: str | None = None) -> None:
+    """Forget the segments of a backbone and role, or all; the rows still hold all that was in them."""
+    own = [] if backbone_id is None else [segments.backbone_id == backbone_id, segments.role == role]
+    editor.connection.execute(delete(tables.segments).where(*own))
+
+
+def touched(
+    catalog: Catalog, backbone: BackboneRow, role: Role, since: int, category: str | None = None
+) -> NDArray[np.int64]:
+    """Ids (n,), ascending, of the images of a role (and category) that changed, or whose vectors did, after a revision."""
+    by_category = touched_by_category(catalog, backbone, role, since)
+    chosen = by_category.values() if category is None else [by_category.get(category, [])]
+    return np.array(sorted(image_id for ids in chosen for image_id in ids), dtype=np.int64)
+
+
+def touched_by_category(catalog: Catalog, backbone: BackboneRow, role: Role, since: int) -> dict[str, list[int]]:
+    """The images of a role that changed, or whose vectors did, after a revision, by their category."""
+    if catalog.revision() == since:
+        return {}
+    # Which rows are newer is asked alone, and the rest of it afterwards: a planner may otherwise walk all of a role.
+    shown = select(images.id, images.category, images.role)
+    newer = select(embeddings.content_id).where(embeddings.backbone_id == backbone.id, embeddings.revision > since)
+    contents = list(catalog.connection.execute(newer).scalars())
+    queries = [shown.where(images.role == role, images.revision > since)]
+    queries += [shown.where(images.content_id.in_(chunk)) for chunk in _chunks(contents)]
+    ids: dict[str, set[int]] = {}
+    for query in queries:
+        for image_id, category, its_role in catalog.connection.execute(query):
+            if its_role == role:
+                ids.setdefault(category, set()).add(image_id)
+    return {category: sorted(own) for category, own in ids.items()}
+
+
+def usable_images(
+    catalog: Catalog,
+    backbone: BackboneRow,
+    role: Role,
+    *,
+    category: str | None = None,
+    among: NDArray[np.int64] | None = None,
+) -> UsableImages:
+    """The usable images of a role (of a category, among some ids) that a backbone has a vector of; no vector is read.
+
+    StoreError where a row is not what was written.
+    """
+    query = select(
+        images.id,
+        images.content_id,
+        images.category,
+        images.label,
+        images.present,
+        intact(tables.images).label("whole"),
+    ).where(images.role == role)
+    if category is not None:
+        query = query.where(images.category == category)
+    has = select(embeddings.content_id).where(embeddings.backbone_id == backbone.id)
+    # Whether there is a vector is asked of indexes: looking at the vectors themselves would read a page of the file for each.
+    lacks = has.where(embeddings.vector.is_(None)).with_hint(
+        tables.embeddings, "INDEXED BY ix_embeddings_failed", "sqlite"
+    )
+    numbers: dict[tuple[str, str | None], int] = {}
+    chunks = [query] if among is None else [query.where(images.id.in_(chunk)) for chunk in _chunks(among.tolist())]
+    rows = (row for chunk in chunks for row in _numbered(catalog, chunk, numbers))
+    table: NDArray[np.int64] = np.fromiter(rows, dtype=np.dtype((np.int64, 3)))
+    ids, contents, groups = table.reshape(-1, 3).T
+    if among is None:
+        embedded = _numbers(catalog, has)
+    else:
+        own = [_numbers(catalog, has.where(embeddings.content_id.in_(chunk))) for chunk in _chunks(contents.tolist())]
+        embedded = np.concatenate(own) if own else NONE
+    kept = np.isin(contents, embedded) & ~np.isin(contents, _numbers(catalog, lacks))
+    ids, contents, groups = ids[kept], contents[kept], groups[kept]
+    names = sorted(numbers, key=in_order)
+    ranks = np.empty(len(names), dtype=np.int64)
+    ranks[[numbers[name] for name in names]] = np.arange(len(names))
+    order = np.lexsort((ids, ranks[groups]))
+    bounds = np.searchsorted(ranks[groups][order], np.arange(len(names) + 1)).tolist()
+    spans = [Group(*name, *bounds[i : i + 2]) for i, name in enumerate(names) if bounds[i + 1] > bounds[i]]
+    return UsableImages(ids[order], contents[order], spans)
+
+
+def in_order(name: tuple[str, str | None]) -> tuple[str, bool, str]:
+    """The key by which groups are sorted: by category, images without a label first, then by label."""
+    category, label = name
+    return category, label is not None, label or ""
+
+
+def stored_vectors(
+    catalog: Catalog, backbone: BackboneRow, contents: NDArray[np.int64]
+) -> Iterator[NDArray[np.float32]]:
+    """The vectors (up to 4,096, dimension) of contents, in their order; StoreError where one is damaged or not there."""
+    for chunk in _chunks(contents.tolist()):
+        query = select(embeddings.content_id, stored_vector()).where(
+            embeddings.backbone_id == backbone.id, embeddings.content_id.in_(chunk)
+        )
+        blobs: dict[int, bytes] = dict(map(tuple, catalog.connection.execute(query)))
+        if any(len(blobs.get(content) or b"") != 4 * backbone.dimension for content in chunk):
+            raise StoreError(DAMAGED_VECTOR)
+        flat = np.frombuffer(b"".join(blobs[content] for content in chunk), dtype="<f4")
+        yield flat.reshape(len(chunk), backbone.dimension).astype(np.float32, copy=False)
+
+
+def _numbered(
+    catalog: Catalog, query: Select[Any], numbers: dict[tuple[str, str | None], int]
+) -> Iterator[tuple[int, int, int]]:
+    """Id, content, and the number of its category and label, of each usable image among the rows of a query."""
+    for row in catalog.connection.execute(query, execution_options={"yield_per": CHUNK}):
+        if not row.whole:
+            raise StoreError(
+                f"a row of images is damaged (id {row.id}); `nearshot verify --repair` mends what can be mended"
+            )
+        if row.present and row.content_id is not None:
+            yield row.id, row.content_id, numbers.setdefault((row.category, row.label), len(numbers))
+
+
+def _numbers(catalog: Catalog, query: Select[Any]) -> NDArray[np.int64]:
+    return np.fromiter(catalog.connection.execute(query).scalars(), dtype=np.int64)
+
+
+def _chunks(numbers: Sequence[int]) -> Iterator[list[int]]:
+    return (list(numbers[start : start + CHUNK]) for start in range(0, len(numbers), CHUNK))

@@ -1,0 +1,146 @@
+"""A chain: the segments of a backbone and role, oldest first; what newer ones supersede no longer holds in older ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearshot.schema.errors import StoreError
+from nearshot.schema.segments import Group, UsableImages, in_order
+from nearshot.vectors.segment import InMemory, Segment
+from nearshot.vectors.segmented import Part, SegmentedStore
+
+
+class Tail(NamedTuple):
+    """What changed after the newest segment: ids (m,) that may be otherwise now, the images that hold, and their vectors."""
+
+    touched: NDArray[np.int64]
+    current: UsableImages
+    vectors: NDArray[np.float32]
+
+
+class Chain:
+    """Segments that are open, none or more. Any number of threads may read them."""
+
+    def __init__(self, segments: Sequence[Segment], dimension: int) -> None:
+        self.segments = tuple(segments)
+        self.dimension = dimension
+
+    @cached_property
+    def dead(self) -> list[NDArray[np.bool_] | None]:
+        """Of each segment, which of its vectors (n,) a newer one supersedes; None where it is none of them."""
+        dead: list[NDArray[np.bool_] | None] = []
+        for number, segment in enumerate(self.segments):
+            newer = [later.superseded for later in self.segments[number + 1 :]]
+            dead.append(_among(segment.ids, np.concatenate(newer)) if newer else None)
+        return dead
+
+    def store(self, tail: Tail, category: str | None = None, label: str | None = None) -> SegmentedStore:
+        """The vectors of a category, or of all, and of a label, or of all, with those of the tail."""
+        parts = []
+        for segment, dead in zip(self.segments, self.dead, strict=True):
+            for first, last in _spans(segment.groups, category, label):
+                now = _among(segment.ids[first:last], tail.touched)
+                if dead is not None and dead[first:last].any():
+                    now = dead[first:last] if now is None else now | dead[first:last]
+                parts.append(Part(segment, first, last, now))
+        held = InMemory(tail.current.ids, tail.current.groups, tail.vectors)
+        parts += [Part(held, first, last, None) for first, last in _spans(held.groups, category, label)]
+        return SegmentedStore(self.dimension, parts, of=self)
+
+    def check(self, category: str | None = None) -> None:
+        """Check every byte that a store of a category, or of all, is made of; StoreError where one is damaged."""
+        for segment in self.segments:
+            for first, last in _spans(segment.groups, category, None):
+                segment.rows(first, last)
+
+    def sizes(self) -> list[int]:
+        """Of each segment the number of vectors that hold, and of ids that it only supersedes."""
+        return [
+            len(segment.superseded) - (0 if dead is None else int(np.count_nonzero(dead)))
+            for segment, dead in zip(self.segments, self.dead, strict=True)
+        ]
+
+    def written(self, image_id: int) -> Iterator[NDArray[np.float32]]:
+        """The vectors (dimension,) that were ever written of an image and are there yet, the newest first; no damaged ones."""
+        for segment in reversed(self.segments):
+            for row in np.flatnonzero(segment.ids == image_id).tolist():
+                with suppress(StoreError):
+                    yield segment.rows(row, row + 1)[0]
+
+    def holding(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some ids that any segment has a vector of."""
+        inside = np.zeros(len(ids), dtype=bool)
+        for segment in self.segments:
+            inside |= np.isin(ids, segment.ids)
+        return ids[inside]
+
+
+class Merged(NamedTuple):
+    """What segments come to when they are one: ids (n,), groups, superseded ids (m,), and where each vector is to be had."""
+
+    ids: NDArray[np.int64]
+    groups: list[Group]
+    superseded: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    def vectors(self, segments: Sequence[Segment], at_once: int = 4096) -> Iterator[NDArray[np.float32]]:
+        """The vectors (up to `at_once`, dimension) in order."""
+        for start in range(0, len(self.ids), at_once):
+            sources, rows = self.sources[start : start + at_once], self.rows[start : start + at_once]
+            vectors = np.empty((len(rows), segments[0].dimension), dtype=np.float32)
+            for source in np.unique(sources).tolist():
+                wanted = np.flatnonzero(sources == source)
+                first, last = int(rows[wanted].min()), int(rows[wanted].max()) + 1
+                vectors[wanted] = segments[source].rows(first, last)[rows[wanted] - first]
+            yield vectors
+
+
+def merge(chain: Chain, *, from_the_first: bool) -> Merged:
+    """Merge all of a chain; what is superseded need not be told any more where nothing is older."""
+    names = sorted({(each.category, each.label) for segment in chain.segments for each in segment.groups}, key=in_order)
+    numbers = {key: number for number, key in enumerate(names)}
+    codes, ids, sources, rows = [], [], [], []
+    for source, (segment, dead) in enumerate(zip(chain.segments, chain.dead, strict=True)):
+        lengths = [each.last - each.first for each in segment.groups]
+        code = np.repeat([numbers[each.category, each.label] for each in segment.groups], lengths)
+        kept = np.arange(len(segment.ids)) if dead is None else np.flatnonzero(~dead)
+        codes.append(code[kept])
+        ids.append(segment.ids[kept])
+        sources.append(np.full(len(kept), source))
+        rows.append(kept)
+    every_code, every_id = np.concatenate(codes).astype(np.int64), np.concatenate(ids)
+    order = np.lexsort((every_id, every_code))
+    bounds = np.searchsorted(every_code[order], np.arange(len(names) + 1)).tolist()
+    groups = [Group(*name, bounds[i], bounds[i + 1]) for i, name in enumerate(names) if bounds[i + 1] > bounds[i]]
+    gone = np.empty(0, dtype=np.int64)
+    if not from_the_first:
+        gone = np.setdiff1d(np.unique(np.concatenate([each.superseded for each in chain.segments])), every_id)
+    return Merged(every_id[order], groups, gone, np.concatenate(sources)[order], np.concatenate(rows)[order])
+
+
+def _among(ids: NDArray[np.int64], some: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+    """Which of the ids are among some; None where none is."""
+    if not len(ids) or not len(some) or some.min() > ids.max() or some.max() < ids.min():
+        return None
+    inside = np.isin(ids, some)
+    return inside if inside.any() else None
+
+
+def _spans(groups: Sequence[Group], category: str | None, label: str | None) -> list[tuple[int, int]]:
+    """Where vectors of a category and label (of all) begin and end."""
+    spans: list[tuple[int, int]] = []
+    for group in groups:
+        if category not in (None, group.category) or label not in (None, group.label):
+            continue
+        if spans and spans[-1][1] == group.first:
+            spans[-1] = (spans[-1][0], group.last)
+        else:
+            spans.append((group.first, group.last))
+    return spans

@@ -1,0 +1,237 @@
+"""Segment: an immutable file with vectors of a backbone and role, those of a category together, of a label in it together.
+
+It begins as a FAISS index, `index_factory(d, "IDMap2,L2norm,Flat", METRIC_INNER_PRODUCT)`, that `faiss.read_index` reads; then
+come the ids that it supersedes in older segments, what it holds in words, and a digest of every block of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+import weakref
+from collections.abc import Iterable, Sequence
+from io import FileIO
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from nearshot.schema.disk import open_regular
+from nearshot.schema.errors import StoreError
+from nearshot.schema.segments import Group
+
+BLOCK = 1 << 20
+"""Bytes that one digest is of."""
+
+MAPPED = 64 << 20
+"""Bytes from which a file is mapped and not read into memory. What becomes of a smaller one after it was readno matter."""
+
+MAGIC = b"nearshot segment"
+FORMAT = 1
+_FOOTER = struct.Struct("<16sQQ")
+_COUNT = struct.Struct("<Q")
+_INDEX = struct.Struct("<4siqqqBi")
+"""What FAISS writes of every index: kind, dimension, number, two numbers without meaning, trained, metric (inner product: 0."""
+_TRANSFORM = struct.Struct("<i4sfiiB")
+"""What FAISS writes of one transform, `VNrm`: how many, kind, norm, dimensions in and out, trained."""
+VECTORS_AT = 3 * _INDEX.size + _TRANSFORM.size + _COUNT.size
+"""Where the vectors begin: at a multiple of four, as arithmetic on mapped floats needs it (without `L2norm` they would not)."""
+
+
+class SortedVectors(Protocol):
+    """Vectors of a backbone and role under ids (n,), in the order of their groups, within one by id."""
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """The ids (n,)."""
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        """Whose they are, by category and label, without a gap from 0 to n."""
+
+    def rows(self, first: int, last: int) -> NDArray[np.float32]:
+        """The vectors (last - first, dimension), which were checked."""
+
+
+class Written(NamedTuple):
+    """A file that was written: bytes, and the XXH3 of 128 bits, in hexadecimal, of the digests that it ends with."""
+
+    size: int
+    digest: str
+
+
+class Segment:
+    """A segment that is open. Any number of threads may read it; no byte is used before it was checked.
+
+    `superseded` (m,) are ids that are no longer in older segments as they were; its own are among them.
+    """
+
+    def __init__(self, path: Path, *, size: int, digest: str) -> None:
+        """Open a file that `write_segment` wrote; StoreError where it is another or damaged, OSError where it cannot be read.
+
+        All but the vectors is checked now; the vectors when they are asked for, each block once.
+        """
+        self.path = path
+        self._mapped: _Mapped | None = None
+        self._bytes: memoryview = memoryview(self._read_or_map(size))
+        magic, about_size, blocks = _FOOTER.unpack(self._bytes[-_FOOTER.size :])
+        held = size - _FOOTER.size - 8 * blocks
+        if magic != MAGIC or not 0 < about_size < held or blocks != -(-held // BLOCK):
+            raise StoreError(f"{path} is no segment")
+        if xxhash.xxh3_128(self._bytes[held:]).hexdigest() != digest:
+            raise StoreError(f"{path} is damaged: its bytes are not those that were written")
+        self._digests = np.frombuffer(self._bytes, dtype="<u8", count=blocks, offset=held)
+        self._checked = np.zeros(blocks, dtype=bool)
+        self._held = held
+        self._check(held - about_size, held)
+        about: dict[str, Any] = json.loads(bytes(self._bytes[held - about_size : held]))
+        if about["format"] != FORMAT:
+            raise StoreError(f"{path} is of another format ({about['format']})")
+        self.dimension: int = about["dimension"]
+        self.of: list[str] = about["of"]
+        count = sum(number for _, _, number in about["groups"])
+        ids_at = VECTORS_AT + 4 * count * self.dimension + _COUNT.size
+        self._check(0, VECTORS_AT)
+        self._check(ids_at, held)
+        self.ids = np.frombuffer(self._bytes, dtype="<i8", count=count, offset=ids_at).astype(np.int64)
+        superseded = np.frombuffer(self._bytes[ids_at + 8 * count : held - about_size], dtype="<i8").astype(np.int64)
+        self.superseded = np.union1d(superseded, self.ids)
+        self.groups = _grouped(about["groups"])
+
+    def is_changed(self) -> bool:
+        """Tell whether somebody has written to the file since, and it is read no more."""
+        return self._mapped is not None and self._mapped.is_changed()
+
+    def _read_or_map(self, size: int) -> bytes | mmap.mmap:
+        with open_regular(self.path) as file:
+            data: bytes | mmap.mmap = b""
+            if size < MAPPED:
+                data = file.readall()
+            elif os.fstat(file.fileno()).st_size == size:
+                self._mapped = _Mapped(file)
+                data = self._mapped.bytes
+        if len(data) != size or size < VECTORS_AT + _FOOTER.size:
+            raise StoreError(f"{self.path} is torn: it should have {size} bytes")
+        return data
+
+    def rows(self, first: int, last: int) -> NDArray[np.float32]:
+        """The vectors (last - first, dimension); StoreError where they are damaged, or the file was changed meanwhile."""
+        start, end = (VECTORS_AT + 4 * row * self.dimension for row in (first, last))
+        self._check(start, end)
+        flat = np.frombuffer(self._bytes, dtype="<f4", count=(last - first) * self.dimension, offset=start)
+        return flat.reshape(last - first, self.dimension)
+
+    def _check(self, start: int, end: int) -> None:
+        """Check the blocks from one byte up to another that were not checked yet."""
+        if self.is_changed():
+            raise StoreError(f"{self.path} was changed by somebody while it was open")
+        blocks = slice(start // BLOCK, -(-end // BLOCK))
+        for block in np.flatnonzero(~self._checked[blocks]).tolist():
+            number = blocks.start + block
+            content = self._bytes[number * BLOCK : min((number + 1) * BLOCK, self._held)]
+            if xxhash.xxh3_64(content).intdigest() != self._digests[number]:
+                raise StoreError(f"{self.path} is damaged: its bytes are not those that were written")
+            self._checked[number] = True
+
+
+class _Mapped:
+    """A file that is mapped, and held open for as long."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
+        self._state = self._look()
+        self.bytes = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
+
+    def is_changed(self) -> bool:
+        """Tell whether somebody has written to it: past the end of one that was cut short, to read a byte is to die."""
+        return self._look() != self._state
+
+    def _look(self) -> tuple[int, int]:
+        status = os.fstat(self._descriptor)
+        return status.st_size, status.st_mtime_ns
+
+
+class InMemory:
+    """Vectors that are in memory, in the order that a segment has them."""
+
+    def __init__(self, ids: NDArray[np.int64], groups: Sequence[Group], vectors: NDArray[np.float32]) -> None:
+        self.ids, self.groups, self._vectors = ids, groups, vectors
+
+    def rows(self, first: int, last: int) -> NDArray[np.float32]:
+        """The vectors (last - first, dimension)."""
+        return self._vectors[first:last]
+
+
+def write_segment(
+    path: Path,
+    vectors: Iterable[NDArray[np.float32]],
+    *,
+    ids: NDArray[np.int64],
+    groups: Sequence[Group],
+    superseded: NDArray[np.int64],
+    dimension: int,
+    of: Sequence[str],
+) -> Written:
+    """Write vectors, which come in parts (any number, dimension) in the order of the ids, to a file; OSError.
+
+    `of` are the backbone's fingerprint and the role. The file is not synced.
+    """
+    numbers = [(group.category, group.label, group.last - group.first) for group in groups]
+    about = {"format": FORMAT, "of": list(of), "dimension": dimension, "groups": numbers}
+    with path.open("wb") as file:
+        digesting = _Digesting(file)
+        for kind in (b"IxM2", b"IxPT", b"IxFI"):
+            digesting.write(_INDEX.pack(kind, dimension, len(ids), BLOCK, BLOCK, True, 0))
+            if kind == b"IxPT":
+                digesting.write(_TRANSFORM.pack(1, b"VNrm", 2.0, dimension, dimension, True))
+        digesting.write(_COUNT.pack(len(ids) * dimension))
+        count = 0
+        for part in vectors:
+            digesting.write(np.ascontiguousarray(part, dtype="<f4").tobytes())
+            count += len(part)
+        assert count == len(ids), "there is a vector for each id"
+        digesting.write(_COUNT.pack(len(ids)) + ids.astype("<i8").tobytes() + superseded.astype("<i8").tobytes())
+        text = json.dumps(about).encode()
+        digesting.write(text)
+        digests = digesting.digests()
+        end = digests + _FOOTER.pack(MAGIC, len(text), len(digests) // 8)
+        file.write(end)
+        return Written(file.tell(), xxhash.xxh3_128(end).hexdigest())
+
+
+class _Digesting:
+    """Writes to a file, and keeps a digest of each block."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digests: list[int] = []
+        self._hasher, self._room = xxhash.xxh3_64(), BLOCK
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        view = memoryview(data)
+        while len(view) >= self._room:
+            self._hasher.update(view[: self._room])
+            view = view[self._room :]
+            self._digests.append(self._hasher.intdigest())
+            self._hasher, self._room = xxhash.xxh3_64(), BLOCK
+        self._hasher.update(view)
+        self._room -= len(view)
+
+    def digests(self) -> bytes:
+        """The digests of all blocks, the last of which may be shorter."""
+        last = [self._hasher.intdigest()] if self._room < BLOCK else []
+        return np.array(self._digests + last, dtype="<u8").tobytes()
+
+
+def _grouped(numbers: Iterable[tuple[str, str | None, int]]) -> list[Group]:
+    groups, first = [], 0
+    for category, label, number in numbers:
+        groups.append(Group(category, label, first, first + number))
+        first += number
+    return groups

@@ -1,0 +1,196 @@
+"""The segmented store: vectors of a backbone and role in segments and a tail, of some categories or all, searched exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearshot.schema.segments import Group
+from nearshot.vectors.protocol import Neighbours, check_unit_vectors, nearest
+from nearshot.vectors.segment import SortedVectors
+
+ROUNDING = 1e-5
+"""More than float32 sums of a unit vector's few thousand products can be off."""
+
+SCORES = 16 << 20
+"""Scores that are held at a time, four bytes each: so many queries are scored together."""
+
+FEW = 4096
+"""Rows that are fetched at a time where they are scattered."""
+
+
+class Part(NamedTuple):
+    """Vectors of one segment, from `first` up to `last`; `dead` (last - first,) bool tells the superseded (None: none)."""
+
+    held: SortedVectors
+    first: int
+    last: int
+    dead: NDArray[np.bool_] | None
+
+    def ids(self) -> NDArray[np.int64]:
+        """The ids of all its vectors, the dead as well."""
+        return self.held.ids[self.first : self.last]
+
+    def groups(self) -> list[Group]:
+        """Its groups, counted from its first vector."""
+        inside = (group for group in self.held.groups if self.first <= group.first < self.last)
+        return [group._replace(first=group.first - self.first, last=group.last - self.first) for group in inside]
+
+    def scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The cosines (q, n) with queries (q, d), as float32 sums them; minus infinity for the dead."""
+        rows = self.held.rows(self.first, self.last)
+        scores = (rows @ queries[0])[None] if len(queries) == 1 else queries @ rows.T
+        if self.dead is not None:
+            scores[:, self.dead] = -np.inf
+        return scores
+
+
+class SegmentedStore:
+    """Exact search over parts. Read only: any number of threads may ask it."""
+
+    def __init__(self, dimension: int, parts: Sequence[Part], *, of: object = None) -> None:
+        """Search some parts, which may be those `of` something that is to live for as long."""
+        self._dimension, self._of = dimension, of
+        self._parts = [part for part in parts if part.last > part.first]
+        self._ids = np.concatenate([part.ids() for part in self._parts] or [np.empty(0, dtype=np.int64)])
+        self._starts = np.cumsum([0, *(part.last - part.first for part in self._parts)])
+        none = np.empty(0, dtype=bool)
+        self._dead = np.concatenate(
+            [np.zeros(part.last - part.first, dtype=bool) if part.dead is None else part.dead for part in self._parts]
+            or [none]
+        )
+        self._count = int(np.count_nonzero(~self._dead))
+        self._labels, self._groups = self._group()
+
+    def _group(self) -> tuple[list[tuple[str, str]], NDArray[np.int64]]:
+        """The labels of all categories, and of each group that has one its number and where it begins and ends."""
+        numbers: dict[tuple[str, str], int] = {}
+        groups = []
+        for part, start in zip(self._parts, self._starts.tolist(), strict=False):
+            for category, label, first, last in part.groups():
+                if label is not None:
+                    number = numbers.setdefault((category, label), len(numbers))
+                    groups.append((number, start + first, start + last))
+        return list(numbers), np.array(groups, dtype=np.int64).reshape(-1, 3)
+
+    @property
+    def dimension(self) -> int:
+        """The length of its vectors."""
+        return self._dimension
+
+    def __len__(self) -> int:
+        """Return the number of vectors it holds."""
+        return self._count
+
+    def ids(self) -> NDArray[np.int64]:
+        """All ids, ascending."""
+        return np.sort(self._ids[~self._dead])
+
+    def labels(self) -> dict[str, dict[str, int]]:
+        """How many images each label of each category has, both in order; without images it is not there."""
+        alive = np.concatenate([[0], np.cumsum(~self._dead)])
+        counts = np.zeros(len(self._labels), dtype=np.int64)
+        np.add.at(counts, self._groups[:, 0], alive[self._groups[:, 2]] - alive[self._groups[:, 1]])
+        labels: dict[str, dict[str, int]] = {}
+        for (category, label), count in sorted(zip(self._labels, counts.tolist(), strict=True)):
+            if count:
+                labels.setdefault(category, {})[label] = count
+        return labels
+
+    def labelled(self) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
+        """Category and label of each, in order, and the ids (n,), ascending, of its images."""
+        order = sorted(range(len(self._labels)), key=self._labels.__getitem__)
+        for number in order:
+            spans = self._groups[self._groups[:, 0] == number, 1:].tolist()
+            rows = np.concatenate([np.arange(first, last) for first, last in spans])
+            kept = rows[~self._dead[rows]]
+            if len(kept):
+                yield *self._labels[number], np.sort(self._ids[kept])
+
+    def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors under some ids; KeyError for an id that it does not hold."""
+        order = self._by_id
+        held = self._ids[order]
+        places = np.searchsorted(held, ids)
+        inside = places < len(order)
+        inside[inside] = held[places[inside]] == ids[inside]
+        missing = ids[~inside]
+        if len(missing):
+            raise KeyError(int(missing.min()))
+        return self._fetch(order[places]) if len(ids) else np.empty((0, self._dimension), dtype=np.float32)
+
+    @cached_property
+    def _by_id(self) -> NDArray[np.int64]:
+        """The rows (n,) of what holds, by ascending id."""
+        alive = np.flatnonzero(~self._dead)
+        return alive[np.argsort(self._ids[alive], kind="stable")]
+
+    def _fetch(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors in some rows, counted over all parts."""
+        vectors = np.empty((len(rows), self._dimension), dtype=np.float32)
+        which = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(which).tolist():
+            part, wanted = self._parts[number], np.flatnonzero(which == number)
+            places = rows[wanted] - self._starts[number] + part.first
+            held = part.held.rows(int(places.min()), int(places.max()) + 1)
+            vectors[wanted] = held[places - places.min()]
+        return vectors
+
+    def search(self, queries: NDArray[np.float32], k: int) -> list[Neighbours]:
+        """The nearest vectors of each query."""
+        return self.search_labels(queries, k, 0)
+
+    def search_labels(self, queries: NDArray[np.float32], k: int, labels: int | None) -> list[Neighbours]:
+        """The k nearest vectors of each query and, of each of the nearest labels (None: of all), the nearest of it.
+
+        Of whatever ties with the last vector, the last label or the nearest of one, all. In the order of `Neighbours`.
+        """
+        check_unit_vectors(queries, self._dimension)
+        if not self._count:
+            return [Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in queries]
+        together = max(1, SCORES // len(self._ids))
+        answers = []
+        for start in range(0, len(queries), together):
+            few = queries[start : start + together]
+            scores = np.concatenate([part.scores(few) for part in self._parts], axis=1)
+            answers += [self._best(query, row, k, labels) for query, row in zip(few, scores, strict=True)]
+        return answers
+
+    def _best(self, query: NDArray[np.float32], scores: NDArray[np.float32], k: int, labels: int | None) -> Neighbours:
+        # float32 sums hang on the order in which they are summed, and with it on a vector's place. So their word is taken for
+        # who may be near, with enough room that rounding cannot have kept one out, and those are scored exactly.
+        k = min(k, self._count)
+        least = np.partition(scores, len(scores) - k)[len(scores) - k] if k > 0 else np.inf
+        rows = np.flatnonzero(scores >= least - 2 * ROUNDING) if k > 0 else np.empty(0, dtype=np.int64)
+        near = nearest(query, self._ids[rows], self._fetch(rows), k) if k > 0 else None
+        if labels == 0 or not len(self._labels):
+            return near or Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+        more = np.setdiff1d(self._leading(scores, labels), rows)
+        best = nearest(query, self._ids[more], self._fetch(more), len(more))
+        if near is None:
+            return best
+        ids, every = np.concatenate([near.ids, best.ids]), np.concatenate([near.scores, best.scores])
+        order = np.lexsort((ids, -every))
+        return Neighbours(ids[order], every[order])
+
+    def _leading(self, scores: NDArray[np.float32], labels: int | None) -> NDArray[np.int64]:
+        """The rows that may be the nearest of one of the nearest labels."""
+        numbers, firsts, lasts = self._groups.T
+        bounds = np.stack([firsts, lasts], axis=1).ravel()
+        padded = np.append(scores, -np.inf)  # so that the end of the last group is a place, too
+        highest = np.maximum.reduceat(padded, bounds)[::2]
+        best = np.full(len(self._labels), -np.inf, dtype=np.float32)
+        np.maximum.at(best, numbers, highest)
+        wanted = np.flatnonzero(np.isfinite(best))
+        if labels is not None and labels < len(wanted):
+            least = np.partition(best[wanted], len(wanted) - labels)[len(wanted) - labels]
+            wanted = np.flatnonzero(best >= least - 2 * ROUNDING)
+        rows = []
+        for number in np.flatnonzero(np.isin(numbers, wanted) & (highest >= best[numbers] - 2 * ROUNDING)).tolist():
+            first, last = firsts[number], lasts[number]
+            rows.append(first + np.flatnonzero(scores[first:last] >= best[numbers[number]] - 2 * ROUNDING))
+        return np.concatenate(rows) if rows else np.empty(0, dtype=np.int64)

@@ -1,0 +1,325 @@
+"""Segments of a store: opened, written, merged and swept. What they lack, or would tell wrongly, is taken from the rows.
+
+A writer puts what has changed into a new segment, and merges the newest ones where together they have grown to several times
+the one before them: so there are few, and a vector is written again about as often as the number of vectors has digits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import shutil
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.digests import FEW
+from nearshot.schema.disk import written_whole
+from nearshot.schema.errors import StoreError
+from nearshot.schema.segments import (
+    NONE,
+    SegmentRow,
+    UsableImages,
+    forget_segments,
+    move_segment,
+    record_segment,
+    segment_files,
+    segment_rows,
+    stored_vectors,
+    touched,
+    usable_images,
+)
+from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
+from nearshot.vectors.chain import Chain, Tail, merge
+from nearshot.vectors.protocol import check_unit_vectors
+from nearshot.vectors.segment import Segment, write_segment
+from nearshot.vectors.segmented import SegmentedStore
+
+log = logging.getLogger(__name__)
+
+GROWTH = 3
+"""Segments are merged with the one before them where together they are so many times as large: sizes grow by a factor of 4."""
+
+
+def open_vectors(
+    store: Store,
+    catalog: Catalog,
+    backbone: BackboneRow,
+    role: Role,
+    *,
+    category: str | None = None,
+    label: str | None = None,
+) -> SegmentedStore:
+    """The vectors of a backbone and role (of a category, of a label) as the catalog's state has them.
+
+    They come from segments, with what changed since from the rows. Every byte is checked before it is used. Where a segment is
+    missing, damaged or another's, the rows are read instead. Of few images all ids are held against the rows, too (StoreError
+    where these have lost some). Those of one state are in memory once, for all who have them open.
+    """
+    rows = _rows(catalog, backbone, role)
+    chain = _open_chain(store, backbone, rows)
+    try:
+        chain.check(category)
+    except StoreError as error:
+        _pass_over(error)
+        chain = Chain([], backbone.dimension)
+    if not chain.segments:
+        return read_rows(catalog, backbone, role, category=category, label=label)
+    key = (catalog.revision(), category, label)
+    opened = _opened.setdefault(chain, WeakValueDictionary())
+    vectors = opened.get(key)
+    if vectors is None:
+        tail = _read_tail(catalog, backbone, role, rows[-1].revision, category)
+        vectors = opened[key] = chain.store(tail, category, label)
+        if label is None:
+            _compare(catalog, backbone, role, category, vectors)
+    return vectors
+
+
+def read_rows(
+    catalog: Catalog, backbone: BackboneRow, role: Role, *, category: str | None = None, label: str | None = None
+) -> SegmentedStore:
+    """The same from the rows alone; StoreError where one is damaged."""
+    tail = _read_tail(catalog, backbone, role, 0, category)
+    return Chain([], backbone.dimension).store(tail, category, label)
+
+
+def _read_tail(catalog: Catalog, backbone: BackboneRow, role: Role, since: int, category: str | None) -> Tail:
+    """What changed (of a category) after a revision, from the rows: all there is after none. StoreError where it is damaged."""
+    ids = touched(catalog, backbone, role, since, category) if since else None
+    current = usable_images(catalog, backbone, role, category=category, among=ids)
+    vectors = np.empty((len(current.ids), backbone.dimension), dtype=np.float32)
+    start = 0
+    for part in _checked_vectors(catalog, backbone, current.contents):
+        vectors[start : start + len(part)] = part
+        start += len(part)
+    return Tail(NONE if ids is None else ids, current, vectors)
+
+
+def write_segments(store: Store, backbones: Iterable[BackboneRow]) -> int:
+    """Bring the segments of some backbones up to the newest revision; returns how many were written.
+
+    Each file has a name of its own, is written aside, synced, renamed, and only then recorded: a reader holds either the
+    old files or the new one, and a crash leaves a file that nobody names, which the next writer sweeps away.
+    """
+    written = 0
+    for backbone in backbones:
+        for role in Role:
+            if _write_newest(store, backbone, role):
+                written += 1
+                while _merge_newest(store, backbone, role):
+                    written += 1
+    sweep(store)
+    return written
+
+
+def rewrite_segments(store: Store, backbone: BackboneRow, role: Role) -> None:
+    """Write the segments of a backbone and role anew from the rows; StoreError where one is damaged."""
+    with store.writing() as editor:
+        forget_segments(editor, backbone.id, role)
+    _write_newest(store, backbone, role)
+
+
+def sweep(store: Store) -> list[Path]:
+    """Delete the files that no record names; returns them. Only for the holder of the store."""
+    with store.reading() as catalog:
+        recorded = segment_files(catalog)
+    orphans = [path for path in sorted(store.segment_directory.iterdir()) if path.name not in recorded]
+    for path in orphans:
+        with contextlib.suppress(OSError):  # harmless where it is, and tried again by the next writer
+            path.unlink()
+    if store.snapshot_directory.is_dir():
+        shutil.rmtree(store.snapshot_directory, ignore_errors=True)
+    return orphans
+
+
+def damage(store: Store, backbone: BackboneRow, row: SegmentRow) -> str | None:
+    """Describe what is wrong with a segment's file, if anything. Reads the whole file."""
+    try:
+        segment = _read(store, backbone, row)
+        segment.rows(0, len(segment.ids))
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except StoreError:
+        return "its bytes are not those that were written"
+    return None
+
+
+def open_segments(store: Store, catalog: Catalog, backbone: BackboneRow, role: Role) -> Chain:
+    """The segments of a backbone and role, whatever has changed since; none where one is missing or damaged."""
+    return _open_chain(store, backbone, _rows(catalog, backbone, role))
+
+
+_segments: WeakValueDictionary[tuple[str, str], Segment] = WeakValueDictionary()
+"""The segments that somebody has open, by file and digest."""
+
+_chains: WeakValueDictionary[tuple[tuple[str, str], ...], Chain] = WeakValueDictionary()
+"""The chains that somebody has open, by their segments."""
+
+_opened: WeakKeyDictionary[Chain, WeakValueDictionary[tuple[int, str | None, str | None], SegmentedStore]] = (
+    WeakKeyDictionary()
+)
+"""The vectors that somebody has open, by their chain, and revision, category and label."""
+
+
+def _rows(catalog: Catalog, backbone: BackboneRow, role: Role) -> list[SegmentRow]:
+    return segment_rows(catalog, backbone.id, role).get((backbone.id, role), [])
+
+
+def _open_chain(store: Store, backbone: BackboneRow, rows: list[SegmentRow]) -> Chain:
+    """The segments of some records; none where one is missing or damaged."""
+    key = tuple((str(store.segment_directory / row.file), row.xxh3) for row in rows)
+    try:
+        segments = [_open_segment(store, backbone, row) for row in rows]
+    except FileNotFoundError:  # a writer has put another in its place since this reader began
+        segments = []
+    except (OSError, StoreError) as error:
+        _pass_over(error)
+        segments = []
+    chain = _chains.get(key) if segments else None
+    if chain is None or any(old is not new for old, new in zip(chain.segments, segments, strict=True)):
+        chain = Chain(segments, backbone.dimension)
+        if segments:
+            _chains[key] = chain
+    return chain
+
+
+def _open_segment(store: Store, backbone: BackboneRow, row: SegmentRow) -> Segment:
+    key = (str(store.segment_directory / row.file), row.xxh3)
+    segment = _segments.get(key)
+    if segment is None or segment.is_changed():
+        segment = _segments[key] = _read(store, backbone, row)
+    return segment
+
+
+def _read(store: Store, backbone: BackboneRow, row: SegmentRow) -> Segment:
+    path = store.segment_directory / row.file
+    segment = Segment(path, size=row.size, digest=row.xxh3)
+    held = (segment.of, segment.dimension, len(segment.ids))
+    if held != ([backbone.fingerprint, row.role], backbone.dimension, row.vectors):
+        raise StoreError(f"{path} does not hold what its record says")
+    return segment
+
+
+def _pass_over(error: Exception) -> None:
+    log.warning("segment passed over, reading the database instead (nearshot verify --repair mends it): %s", error)
+
+
+def _checked_vectors(
+    catalog: Catalog, backbone: BackboneRow, contents: NDArray[np.int64]
+) -> Iterable[NDArray[np.float32]]:
+    for part in stored_vectors(catalog, backbone, contents):
+        try:
+            check_unit_vectors(part, backbone.dimension)
+        except ValueError as error:
+            raise StoreError(f"a stored vector is damaged ({error}); run `nearshot verify --repair`") from error
+        yield part
+
+
+def _compare(
+    catalog: Catalog, backbone: BackboneRow, role: Role, category: str | None, vectors: SegmentedStore
+) -> None:
+    """Hold the ids of few vectors against the rows: a damaged index may hide what changed."""
+    if len(vectors) > FEW:
+        return
+    if not np.array_equal(vectors.ids(), np.sort(usable_images(catalog, backbone, role, category=category).ids)):
+        where = "all categories" if category is None else category
+        raise StoreError(
+            f"rows and segments of {where} ({role}, {backbone.name}) name different images: "
+            "the database is damaged; `nearshot verify` says where"
+        )
+
+
+def _write_newest(store: Store, backbone: BackboneRow, role: Role) -> bool:
+    """Put what changed since the newest segment into one more; of a chain that is not whole all, into the only one."""
+    with store.reading() as catalog:
+        revision = catalog.revision()
+        rows = _rows(catalog, backbone, role)
+        chain = _open_chain(store, backbone, rows)
+        if not chain.segments:
+            rows = []
+        since = rows[-1].revision if rows else 0
+        if rows and since == revision:
+            return False
+        ids = touched(catalog, backbone, role, since) if rows else None
+        current = usable_images(catalog, backbone, role, among=ids)
+        superseded = chain.holding(ids) if ids is not None else NONE
+        changed = len(current.ids) + len(superseded) > 0
+        path, vectors = _new_path(store, backbone, role), _checked_vectors(catalog, backbone, current.contents)
+        written = _save(path, backbone, role, current, superseded, vectors) if changed else None
+    with store.writing() as editor:
+        if not rows:
+            forget_segments(editor, backbone.id, role)  # what is left of a chain that is not whole
+        if written is not None:
+            record_segment(editor, written._replace(since=since, revision=revision))
+        elif rows:
+            move_segment(editor, rows[-1], revision)  # the next reader need not look through the same revisions again
+    return written is not None
+
+
+def _merge_newest(store: Store, backbone: BackboneRow, role: Role) -> bool:
+    """Merge the newest segments where together they are large beside the one before them; tells whether there were some."""
+    with store.reading() as catalog:
+        rows = _rows(catalog, backbone, role)
+        chain = _open_chain(store, backbone, rows)
+        sizes = chain.sizes()
+        first = next((i for i in range(len(sizes) - 1) if sum(sizes[i + 1 :]) >= GROWTH * sizes[i]), None)
+        if first is None:
+            return False
+        newest = Chain(chain.segments[first:], chain.dimension)
+        try:
+            newest.check()
+        except StoreError as error:
+            _pass_over(error)
+            row = None
+        else:
+            merged = merge(newest, from_the_first=first == 0)
+            images = UsableImages(merged.ids, NONE, merged.groups)
+            path, vectors = _new_path(store, backbone, role), merged.vectors(newest.segments)
+            row = _save(path, backbone, role, images, merged.superseded, vectors)
+    if row is None:
+        rewrite_segments(store, backbone, role)
+        return True
+    with store.writing() as editor:
+        record_segment(editor, row._replace(since=rows[first].since, revision=rows[-1].revision), rows[first:])
+    return True
+
+
+def _new_path(store: Store, backbone: BackboneRow, role: Role) -> Path:
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", backbone.name)[-40:]
+    return store.segment_directory / f"{readable}-{role}-{uuid.uuid4().hex}.faiss"
+
+
+def _save(
+    path: Path,
+    backbone: BackboneRow,
+    role: Role,
+    images: UsableImages,
+    superseded: NDArray[np.int64],
+    vectors: Iterable[NDArray[np.float32]],
+) -> SegmentRow:
+    """Write a file that is whole and on the disk before it has its name; its record, but for the revisions."""
+    try:
+        with written_whole(path) as aside:
+            size, digest = write_segment(
+                aside,
+                vectors,
+                ids=images.ids,
+                groups=images.groups,
+                superseded=superseded,
+                dimension=backbone.dimension,
+                of=[backbone.fingerprint, role],
+            )
+    except OSError as error:
+        raise StoreError(
+            f"cannot write the segment {path}: {error}; all vectors are safe in the database: "
+            "free some space and run `nearshot index` again"
+        ) from error
+    return SegmentRow(0, backbone.id, role, path.name, size, digest, len(images.ids), 0, 0)
