@@ -232,3 +232,18 @@ def test_an_index_that_lost_an_entry_hides_no_caption(store: Store, small: Path)
     file.write_bytes(content)
     with Store(directory) as damaged, pytest.raises(StoreError, match="images is damaged"):
         search(damaged, "looks", SearchOptions(mode=Mode.CAPTIONS))
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("images", "role"), ("images", "label"), ("segments", "file"), ("backbones", "name")]
+)
+def test_a_text_that_became_bytes_is_damage(store: Store, small: Path, table: str, column: str) -> None:
+    """The digest of a text is that of its bytes."""
+    run_index(store, small)
+    damage(store, f"UPDATE {table} SET {column} = CAST({column} AS BLOB) WHERE id = ?", 1)
+    if table == "segments":  # then the rows answer
+        assert ask(store, small).label == "cat"
+    else:
+        with pytest.raises(StoreError, match="is damaged"):
+            ask(store, small)
+    assert any(finding.problem == "the row is not what was written" for finding in findings_of(store))
