@@ -77,6 +77,12 @@ images = Table(
     Index("ix_images_category_role_revision", "category", "role", "revision"),
     Index("ix_images_role_revision", "role", "revision"),
     Index("ix_images_content", "content_id"),
+    Index(
+        "ix_images_usable",
+        *("role", "category", "label", "content_id"),
+        sqlite_where=text("present = 1 AND content_id IS NOT NULL"),
+        postgresql_where=text("present AND content_id IS NOT NULL"),
+    ),
     sqlite_autoincrement=True,
     comment="One row per path; ids are never reused. A removed image keeps its row, a failed one has a reason and no content.",
 )

@@ -12,7 +12,7 @@ COVERED = ("id", "backbone_id", "role", "file", "size", "xxh3", "vectors", "sinc
 
 
 def upgrade() -> None:
-    """Replace the table, and two indexes by ones that hold what is asked of them."""
+    """Replace the table, and add indexes that hold what is asked of them."""
     op.drop_table("snapshots")
     op.create_table(
         "segments",
@@ -29,6 +29,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("backbone_id", "role", "since", name="uq_segments_backbone_role_since"),
     )
     op.create_index("ix_images_role_revision", "images", ["role", "revision"])
+    op.create_index(
+        "ix_images_usable",
+        "images",
+        ["role", "category", "label", "content_id"],
+        sqlite_where=sa.text("present = 1 AND content_id IS NOT NULL"),
+        postgresql_where=sa.text("present AND content_id IS NOT NULL"),
+    )
     op.drop_index("ix_embeddings_backbone_revision", "embeddings")
     op.create_index("ix_embeddings_backbone_revision", "embeddings", ["backbone_id", "revision", "content_id"])
     if op.get_bind().dialect.name == "sqlite":

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 import pytest
 
+from nearshot.schema import contract
 from nearshot.schema.contract import (
     NOT_A_SECTION,
     NOT_A_SHOT,
@@ -63,3 +66,11 @@ def test_a_querys_true_label_is_the_first_directory_that_names_one(path: str, la
 
 def test_hidden_and_system_files_are_never_looked_at() -> None:
     assert [is_ignored(name) for name in (".DS_Store", "Thumbs.db", "shot1.png")] == [True, True, False]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tar.GZ", ".png", "..png", "a.", "a", "...", "a..png", ".a.b", "é.jpg"])
+def test_names_are_split_as_paths_are(name: str) -> None:
+    path = PurePosixPath(name)
+    assert contract._split(name) == (path.stem, path.suffix) or name in {"a.", "..."}, (
+        "versions of Python differ in these"
+    )
