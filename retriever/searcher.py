@@ -28,7 +28,7 @@ from nearshot.schema.calibrations import CalibrationRow, all_calibrations
 from nearshot.schema.captions import captions_shown
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError, option
-from nearshot.schema.feedback import negatives
+from nearshot.schema.feedback import negatives, rejected_in
 from nearshot.schema.images import Shown
 from nearshot.schema.labelled import support_digest
 from nearshot.schema.store import Store
@@ -93,7 +93,10 @@ class Searcher:
         self._marked: dict[Against, list[MarkedList]] = {}
         self._shown: dict[int, Shown] = {}
         self._indexes = self._label_indexes(catalog)
-        self._negatives = {category: negatives(catalog, row, category) for category in self.supported}
+        rejecting = rejected_in(catalog)
+        self._negatives = {
+            category: negatives(catalog, row, category) for category in self.supported if category in rejecting
+        }
 
     def policy(self, category: str, options: QueryOptions) -> Policy:
         """Return what the user set; for the rest what was calibrated, else the backbone's prior."""
@@ -260,9 +263,9 @@ class Searcher:
         self, candidates: Sequence[Candidate], vector: NDArray[np.float32], support: Sequence[Hit]
     ) -> Negative | None:
         """The rejected image of the nearest candidate's category, where one is nearer to the query than any shot."""
-        if not candidates or not len(self._negatives[candidates[0].category].paths):
+        rejected = self._negatives.get(candidates[0].category) if candidates else None
+        if rejected is None or not len(rejected.paths):
             return None
-        rejected = self._negatives[candidates[0].category]
         near = cosines(vector, rejected.vectors)[0]
         worst = int(near.argmax())
         if near[worst] <= max(round(hit.score, DECIMALS) for hit in support):

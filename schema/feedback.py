@@ -67,6 +67,12 @@ def negatives(catalog: Catalog, backbone: BackboneRow, category: str) -> Negativ
     return Negatives(tuple(row[0] for row in rows), tuple(row[1] for row in rows), vectors)
 
 
+def rejected_in(catalog: Catalog) -> set[str]:
+    """The categories that have rejected images."""
+    query = select(feedback.category).where(feedback.action == Action.REJECT, feedback.undone.is_(None)).distinct()
+    return set(catalog.connection.execute(query).scalars())
+
+
 def said_labels(catalog: Catalog, category: str) -> dict[str, str]:
     """Find what people said that query images of a category show, by SHA-256: a label, or Unknown where they were rejected."""
     query = (

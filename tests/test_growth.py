@@ -1,0 +1,117 @@
+"""What work costs follows the change and not the store: counted, not timed, at sizes a factor of ten apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+
+from benchmarks.growth import build, run, save
+from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.retriever import Retriever
+from nearshot.retriever.sources import read_queries
+from nearshot.schema.store import Store
+
+
+@dataclass
+class Cost:
+    """SQL statements, and bytes handed to the operating system."""
+
+    statements: int = 0
+    written: int = 0
+
+
+@contextmanager
+def counted(store: Store) -> Iterator[Cost]:
+    cost = Cost()
+
+    def note(*_: object) -> None:
+        cost.statements += 1
+
+    before = written()
+    event.listen(store._database.engine, "before_cursor_execute", note)
+    yield cost
+    event.remove(store._database.engine, "before_cursor_execute", note)
+    cost.written = written() - before
+
+
+def written() -> int:
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("wchar")))
+
+
+SIZES = [(200, 1), (2000, 1), (2000, 20)]
+"""Images and categories."""
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts come from Linux's /proc")
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    directories: list[Path] = []
+    for images, categories in SIZES:
+        here = tmp_path_factory.mktemp(f"{images}-{categories}")
+        build(here, images, categories, 20)
+        directories.append(here)
+    return directories
+
+
+def costs(stores: list[Path], work: Callable[[Path, Store], None]) -> list[Cost]:
+    taken = []
+    for here in stores:
+        with Store(here / "store") as store:
+            with counted(store) as cost:
+                work(here, store)
+            taken.append(cost)
+    return taken
+
+
+def query(here: Path, store: Store) -> None:
+    list(Retriever(store, QueryOptions(backbone="hog")).answer(read_queries([here / "query.png"])))
+
+
+def test_a_query_asks_the_database_as_much_of_a_large_store_and_of_many_categories(stores: list[Path]) -> None:
+    small, large, many = costs(stores, query)
+    assert small.statements == large.statements == many.statements
+
+
+def test_one_new_shot_costs_what_it_is(stores: list[Path]) -> None:
+    def one_more(here: Path, store: Store) -> None:
+        save(here / "data/c0/2.support-set/label0/shot900.png", 7)
+        run(store, here / "data")
+
+    small, large, many = costs(stores, one_more)
+    assert small.statements == large.statements == many.statements
+    for cost in (small, large, many):
+        assert cost.written < 400_000, "a vector, its rows with the pages that they are in, and a segment of one"
+    with Store(stores[1] / "store") as store:
+        query(stores[1], store)
+
+
+def test_a_run_that_finds_nothing_writes_next_to_nothing(stores: list[Path]) -> None:
+    def nothing(here: Path, store: Store) -> None:
+        run(store, here / "data")
+
+    small, large, many = costs(stores, nothing)
+    assert small.statements == large.statements == many.statements
+    assert max(small.written, large.written, many.written) < 100_000
+
+
+def test_many_small_runs_write_each_vector_a_few_times(stores: list[Path]) -> None:
+    """Merging is tiered: the bytes per vector grow by the logarithm of their number."""
+    here = stores[0]
+    vector = 4 * 708
+    with Store(here / "store") as store:
+        before = {path.name for path in store.segment_directory.iterdir()}
+        total = 0
+        for number in range(40):
+            save(here / f"data/c0/2.support-set/label1/shot{1000 + number}.png", number)
+            run(store, here / "data")
+            now = {path.name: path.stat().st_size for path in store.segment_directory.iterdir()}
+            total += sum(size for name, size in now.items() if name not in before)
+            before = set(now)
+    assert total < 40 * 4 * 2 * vector
