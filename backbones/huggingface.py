@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, TimmWrapperImageProcessor
 from transformers.utils.logging import disable_progress_bar
 
 from nearshot.backbones.no_code import forbid_remote_code
 from nearshot.backbones.spec import Spec
 from nearshot.backbones.torch_backbone import TorchBackbone
+from nearshot.backbones.transforms import preparation_of_processor
 from nearshot.backbones.weights import Location
 from nearshot.schema.errors import WeightsError
 from nearshot.schema.vocabulary import Precision
@@ -44,13 +42,10 @@ def load(spec: Spec, location: Location, *, device: torch.device, precision: Pre
     )
     _refuse_random_weights(spec, model, loading["missing_keys"])
 
-    def preprocess(picture: Image.Image) -> NDArray[np.float32]:
-        return np.asarray(processor(images=picture, return_tensors=tensors)["pixel_values"][0])
-
     return TorchBackbone(
         spec.name,
         model,
-        preprocess=preprocess,
+        preparation=preparation_of_processor(processor, tensors),
         preprocessing=processor.to_dict(),
         forward=lambda pixels: _image_vectors(model, pixels),
         device=device,

@@ -14,7 +14,7 @@ from nearshot.backbones.forward import forward_pass
 from nearshot.backbones.no_code import forbid_remote_code, reason_of, refuse_foreign_models
 from nearshot.backbones.spec import Spec
 from nearshot.backbones.torch_backbone import TorchBackbone
-from nearshot.backbones.transforms import as_function
+from nearshot.backbones.transforms import preparation_of
 from nearshot.backbones.weights import OPEN_CLIP_CONFIG, Location, open_clip_files
 from nearshot.schema.errors import WeightsError
 from nearshot.schema.vocabulary import Precision
@@ -29,7 +29,7 @@ class OpenClip(TorchBackbone):
         super().__init__(
             spec.name,
             model,
-            preprocess=as_function(transform),
+            preparation=preparation_of(transform),
             preprocessing=model.visual.preprocess_cfg,
             forward=model.encode_image,
             **chosen,

@@ -14,6 +14,7 @@ from PIL import Image
 from nearshot.backbones.device import dtype_of
 from nearshot.backbones.forward import forward_pass, prepare_for_forward_passes, stand_back
 from nearshot.backbones.protocol import Description, Prepared, fingerprint
+from nearshot.backbones.transforms import LEVELS, Preparation
 from nearshot.schema.errors import WeightsError
 from nearshot.schema.vocabulary import Precision
 
@@ -26,7 +27,7 @@ class TorchBackbone:
         name: str,
         model: torch.nn.Module,
         *,
-        preprocess: Callable[[Image.Image], NDArray[np.float32]],
+        preparation: Preparation,
         preprocessing: Any,
         forward: Callable[[torch.Tensor], torch.Tensor],
         device: torch.device,
@@ -34,13 +35,13 @@ class TorchBackbone:
     ) -> None:
         """Take over a model whose weights are loaded, in float32, on the CPU.
 
-        `preprocess` maps an RGB picture to float32 (C, H, W); `preprocessing` describes it for the fingerprint; `forward`
-        maps a batch (n, C, H, W) to vectors (n, dimension) by means of the model. Raises WeightsError where the model
-        gives anything else.
+        `preparation` prepares pictures; `preprocessing` describes it for the fingerprint; `forward` maps a batch
+        (n, C, H, W) to vectors (n, dimension) by means of the model. Raises WeightsError where the model gives anything else.
         """
         prepare_for_forward_passes(device)
         self._device, self._dtype = device, dtype_of(precision, device)
-        self._preprocess, self._forward = preprocess, forward
+        self.preparation, self._forward = preparation, forward
+        self._table, self._pinned = _levels(preparation, device), torch.empty(0)
         digest = digest_weights(model)
         model.eval().requires_grad_(False)
         model.to(device=device, dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -56,19 +57,40 @@ class TorchBackbone:
         return 16 if self._device.type == "cpu" else 64
 
     def prepare(self, picture: Image.Image) -> Prepared:
-        """The picture as float32 (C, H, W), by the library's own preprocessing."""
+        """The picture by the library's own preprocessing: uint8 (H, W, 3) that is looked up, or float32 (3, H, W)."""
         stand_back()
-        return self._preprocess(picture)
+        return self.preparation(picture)
 
     def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
         """The vectors (n, dimension) of n prepared pictures."""
         with forward_pass(self._device, len(batch)):
-            host = torch.from_numpy(np.stack(batch))
-            if self._device.type == "cuda":
-                host = host.pin_memory()
-            pixels = host.to(self._device, non_blocking=True).to(self._dtype, memory_format=torch.channels_last)
-            vectors: NDArray[np.float32] = self._forward(pixels).float().cpu().numpy()
+            vectors: NDArray[np.float32] = self._forward(self.on_device(batch)).float().cpu().numpy()
         return vectors
+
+    def on_device(self, batch: Sequence[Prepared]) -> torch.Tensor:
+        """What the model is given of prepared pictures: (n, 3, H, W) on its device, in its precision, channels last."""
+        given = self._stacked(batch).to(self._device, non_blocking=True)
+        if self._table is not None:
+            number, height, width, channels = given.shape
+            levels = given.to(torch.int32) + torch.arange(0, 3 * LEVELS, LEVELS, dtype=torch.int32, device=self._device)
+            values = self._table.index_select(0, levels.flatten()).view(number, height, width, channels)
+            given = values.permute(0, 3, 1, 2)
+        return given.to(self._dtype, memory_format=torch.channels_last)
+
+    def _stacked(self, batch: Sequence[Prepared]) -> torch.Tensor:
+        """The batch in one piece; for a GPU in memory that its copies go out of directly, which is kept for the next batch."""
+        if self._device.type != "cuda":
+            return torch.from_numpy(np.stack(batch))
+        shape, dtype = batch[0].shape, torch.from_numpy(batch[0][:0]).dtype
+        if self._pinned.shape[1:] != shape or len(self._pinned) < len(batch) or self._pinned.dtype != dtype:
+            self._pinned = torch.empty((len(batch), *shape), dtype=dtype, pin_memory=True)
+        host = self._pinned[: len(batch)]
+        np.stack(batch, out=host.numpy())
+        return host
+
+
+def _levels(preparation: Preparation, device: torch.device) -> torch.Tensor | None:
+    return None if preparation.table is None else torch.from_numpy(preparation.table.flatten()).to(device)
 
 
 def digest_weights(model: torch.nn.Module) -> str:

@@ -8,7 +8,7 @@ import torchvision
 from nearshot.backbones.spec import Spec
 from nearshot.backbones.state_dict import read_state
 from nearshot.backbones.torch_backbone import TorchBackbone
-from nearshot.backbones.transforms import as_function
+from nearshot.backbones.transforms import preparation_of
 from nearshot.backbones.weights import Location, torchvision_weights
 from nearshot.schema.errors import WeightsError
 from nearshot.schema.vocabulary import Precision
@@ -27,7 +27,7 @@ def load(spec: Spec, location: Location, *, device: torch.device, precision: Pre
     return TorchBackbone(
         spec.name,
         model,
-        preprocess=as_function(transform),
+        preparation=preparation_of(transform),
         preprocessing=repr(transform),
         forward=lambda pixels: model(pixels).flatten(1),
         device=device,

@@ -60,15 +60,13 @@ def index_seconds(root: Path, weights: Path, names: list[str], arguments: argpar
         return time.perf_counter() - started
 
 
-def prepare(backbone: Backbone, root: Path, device: torch.device) -> list[torch.Tensor]:
+def prepare(backbone: Backbone, root: Path) -> list[torch.Tensor]:
     """All images as the batches that the run would make of them."""
     assert isinstance(backbone, TorchBackbone)
     paths = sorted((root / "photos/6.preprocessed").iterdir())
-    tensors = [torch.from_numpy(backbone.prepare(decode(path.read_bytes()).picture)) for path in paths]
-    batches = [
-        torch.stack(tensors[at : at + backbone.batch_size]) for at in range(0, len(tensors), backbone.batch_size)
-    ]
-    return [batch.to(device, backbone._dtype, memory_format=torch.channels_last) for batch in batches]
+    prepared = [backbone.prepare(decode(path.read_bytes()).picture) for path in paths]
+    size = backbone.batch_size
+    return [backbone.on_device(prepared[at : at + size]) for at in range(0, len(prepared), size)]
 
 
 def main() -> None:
@@ -97,7 +95,7 @@ def main() -> None:
             for name in names:
                 choice = resolve(parse_spec(name), weights=weights, precision=Precision(arguments.precision))
                 backbone = choice.load(arguments.device)
-                batches = prepare(backbone, root, device)
+                batches = prepare(backbone, root)
                 bare_seconds(backbone, batches[:2])
                 before = bare_seconds(backbone, batches)
                 indexed = index_seconds(root, weights, [name], arguments)
