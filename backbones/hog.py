@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,11 @@ class HogBackbone:
     def batch_size(self) -> int:
         """It takes one picture after the other; a few make a transaction worth while."""
         return 16
+
+    @property
+    def preparation(self) -> Callable[[Image.Image], Prepared]:
+        """What prepares pictures, in any process."""
+        return self.prepare
 
     def prepare(self, picture: Image.Image) -> Prepared:
         """The picture squashed to SIDE x SIDE: (SIDE, SIDE, 3) uint8."""

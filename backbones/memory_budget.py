@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from PIL import Image
 
@@ -23,6 +23,7 @@ class MemoryBudget:
     def __init__(self, total: int) -> None:
         self._total, self._used = total, 0
         self._fixed = False
+        self._elsewhere: tuple[int, Callable[[int], AbstractContextManager[None]]] | None = None
         self._queue: deque[object] = deque()
         self._changed = threading.Condition(
             threading.RLock()
@@ -56,12 +57,20 @@ class MemoryBudget:
                 self._total = max(self._total, total)
                 self._changed.notify_all()
 
+    def ask_for_more_than(self, size: int, ask: Callable[[int], AbstractContextManager[None]]) -> None:
+        """Have shares of more bytes given out by somebody else, whom `ask` asks: another process, which holds the budget."""
+        self._elsewhere = (size, ask)
+
     @contextmanager
     def share(self, size: int) -> Iterator[Share]:
         """Wait for a share of some bytes; ImageError where there are not so many, or none became free in a minute.
 
         It ends with the block, but for what was handed over to a picture.
         """
+        if self._elsewhere is not None and size > self._elsewhere[0]:
+            with self._elsewhere[1](size):
+                yield Share(self, 0)
+            return
         ticket = object()
         with self._changed:
             if size > self._total:

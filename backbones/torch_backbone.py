@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,9 +14,9 @@ from PIL import Image
 
 from nearshot.backbones.device import dtype_of
 from nearshot.backbones.forward import forward_pass, prepare_for_forward_passes, stand_back
+from nearshot.backbones.preparation import LEVELS, Preparation
 from nearshot.backbones.protocol import Description, Prepared, fingerprint
-from nearshot.backbones.transforms import LEVELS, Preparation
-from nearshot.schema.errors import WeightsError
+from nearshot.schema.errors import IndexingError, WeightsError
 from nearshot.schema.vocabulary import Precision
 
 
@@ -41,6 +42,7 @@ class TorchBackbone:
         prepare_for_forward_passes(device)
         self._device, self._dtype = device, dtype_of(precision, device)
         self.preparation, self._forward = preparation, forward
+        self._most = sys.maxsize
         self._table, self._pinned = _levels(preparation, device), torch.empty(0)
         digest = digest_weights(model)
         model.eval().requires_grad_(False)
@@ -53,8 +55,13 @@ class TorchBackbone:
 
     @property
     def batch_size(self) -> int:
-        """16 on a CPU, where larger batches gain nothing; 64 on a GPU."""
-        return 16 if self._device.type == "cpu" else 64
+        """16 on a CPU, where larger batches gain nothing; 128 on a GPU, or what its memory has turned out to hold."""
+        return min(16 if self._device.type == "cpu" else 128, self._most)
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Tell whether the model is on another device than the CPU."""
+        return self._device.type != "cpu"
 
     def prepare(self, picture: Image.Image) -> Prepared:
         """The picture by the library's own preprocessing: uint8 (H, W, 3) that is looked up, or float32 (3, H, W)."""
@@ -62,10 +69,20 @@ class TorchBackbone:
         return self.preparation(picture)
 
     def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
-        """The vectors (n, dimension) of n prepared pictures."""
-        with forward_pass(self._device, len(batch)):
-            vectors: NDArray[np.float32] = self._forward(self.on_device(batch)).float().cpu().numpy()
-        return vectors
+        """The vectors (n, dimension) of n prepared pictures; in halves where a GPU has no memory for all of them at once."""
+        if len(batch) > self._most:
+            parts = [batch[at : at + self._most] for at in range(0, len(batch), self._most)]
+            return np.concatenate([self.encode(part) for part in parts])
+        try:
+            with forward_pass(self._device, len(batch)):
+                vectors: NDArray[np.float32] = self._forward(self.on_device(batch)).float().cpu().numpy()
+            return vectors
+        except IndexingError:
+            if len(batch) == 1:
+                raise
+        self._most = (len(batch) + 1) // 2
+        torch.cuda.empty_cache()
+        return self.encode(batch)
 
     def on_device(self, batch: Sequence[Prepared]) -> torch.Tensor:
         """What the model is given of prepared pictures: (n, 3, H, W) on its device, in its precision, channels last."""
@@ -81,7 +98,7 @@ class TorchBackbone:
         """The batch in one piece; for a GPU in memory that its copies go out of directly, which is kept for the next batch."""
         if self._device.type != "cuda":
             return torch.from_numpy(np.stack(batch))
-        shape, dtype = batch[0].shape, torch.from_numpy(batch[0][:0]).dtype
+        shape, dtype = batch[0].shape, torch.uint8 if batch[0].dtype == np.uint8 else torch.float32
         if self._pinned.shape[1:] != shape or len(self._pinned) < len(batch) or self._pinned.dtype != dtype:
             self._pinned = torch.empty((len(batch), *shape), dtype=dtype, pin_memory=True)
         host = self._pinned[: len(batch)]

@@ -17,37 +17,10 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import functional
 from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms.functional import pil_modes_mapping
 
-LEVELS = 256
-"""Values that a channel of an 8-bit picture has."""
-
-Values = Callable[[Image.Image], NDArray[np.float32]]
-"""A library's preprocessing: an RGB picture to float32 (3, H, W)."""
-
-Pixels = Callable[[Image.Image], NDArray[np.uint8]]
-"""Its first steps: an RGB picture to uint8 (H, W, 3)."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Preparation:
-    """What prepares pictures, in this process or, as it can be pickled, in another one.
-
-    With a `table` (3, 256) float32 of what becomes of each level of each channel, it gives uint8 (H, W, 3); without, float32
-    (3, H, W).
-    """
-
-    steps: Values | Pixels
-    table: NDArray[np.float32] | None = None
-
-    def __call__(self, picture: Image.Image) -> NDArray[Any]:
-        """Prepare an RGB picture."""
-        return self.steps(picture)
-
-    def values(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
-        """What the library makes of the picture: float32 (3, H, W)."""
-        if self.table is None:
-            return prepared
-        return np.stack([levels[prepared[..., channel]] for channel, levels in enumerate(self.table)])
+from nearshot.backbones.pillow_pixels import pillow_pixels
+from nearshot.backbones.preparation import LEVELS, Pixels, Preparation, Values
 
 
 def preparation_of(transform: Any) -> Preparation:
@@ -55,11 +28,17 @@ def preparation_of(transform: Any) -> Preparation:
     if isinstance(transform, ImageClassification):
         normalise = transforms.Normalize(transform.mean, transform.std)
         last = transforms.Compose([transforms.PILToTensor(), transforms.ConvertImageDtype(torch.float), normalise])
-        return _looked_up(Transformed(transform), PresetPixels(transform), last)
+        [short], [side] = transform.resize_size, transform.crop_size
+        plain = _plain(PresetPixels(transform), short, transform.interpolation, (side, side))
+        return _looked_up(Transformed(transform), plain, last)
     steps = list(transform.transforms) if isinstance(transform, transforms.Compose) else []
     if [type(step).__name__ for step in steps[-2:]] in (["ToTensor", "Normalize"], ["MaybeToTensor", "Normalize"]):
         first, last = transforms.Compose(steps[:-2]), transforms.Compose(steps[-2:])
-        return _looked_up(Transformed(transform), PicturePixels(first), last)
+        pixels: Pixels = PicturePixels(first)
+        if [type(step).__name__ for step in first.transforms[:2]] == ["Resize", "CenterCrop"]:
+            resize, crop = first.transforms[:2]
+            pixels = _plain(pixels, resize.size, resize.interpolation, crop.size)
+        return _looked_up(Transformed(transform), pixels, last)
     return Preparation(Transformed(transform))
 
 
@@ -69,13 +48,25 @@ def preparation_of_processor(processor: Any, tensors: str) -> Preparation:
     only_values = {"do_resize": False, "do_center_crop": False, "do_pad": False}
     only_pixels = {"do_rescale": False, "do_normalize": False}
     try:
-        return _looked_up(
-            whole,
+        size, crop = processor.size, processor.crop_size
+        pixels = _plain(
             ProcessedPixels(Processed(processor, tensors, only_pixels)),
-            Processed(processor, tensors, only_values),
+            size["shortest_edge"],
+            processor.resample,
+            (crop["height"], crop["width"]),
         )
+        return _looked_up(whole, pixels, Processed(processor, tensors, only_values))
     except (TypeError, ValueError, KeyError, AttributeError):  # a processor that knows no such steps
         return Preparation(whole)
+
+
+def _plain(pixels: Pixels, short: Any, interpolation: Any, sides: Any) -> Pixels:
+    """The same steps by Pillow alone, where they come to the same; `short` may be a list of one, as torchvision allows."""
+    resample = pil_modes_mapping.get(interpolation, interpolation)
+    short = short[0] if isinstance(short, (list, tuple)) and len(short) == 1 else short
+    if not isinstance(short, int):
+        return pixels
+    return pillow_pixels(pixels, short=short, resample=resample, height=sides[0], width=sides[1]) or pixels
 
 
 def _looked_up(whole: Values, pixels: Pixels, last: Callable[[Image.Image], Any]) -> Preparation:

@@ -22,7 +22,7 @@ from nearshot.commands.common import (
     weights_option,
 )
 from nearshot.progress import progress_bar
-from nearshot.schema.vocabulary import Precision
+from nearshot.schema.vocabulary import Loading, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,9 +51,18 @@ SHOWN = 10
     help="Number format of the weights. Default: what the store has, else fp32.",
 )
 @click.option(
-    "--batch-size", type=click.IntRange(min=1), help="Images a forward pass. Default: 16 on a CPU, 64 on a GPU."
+    "--batch-size", type=click.IntRange(min=1), help="Images a forward pass. Default: 16 on a CPU, 128 on a GPU."
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Threads that read and decode. Default: one a core.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Threads or processes that read and decode. Default: one a core."
+)
+@click.option(
+    "--loading",
+    type=one_of(Loading),
+    default=Loading.AUTO.value,
+    show_default=True,
+    help="Read and decode on threads or in processes; auto takes processes for many files where a GPU encodes.",
+)
 @click.option("--follow-links", is_flag=True, help="Take links that lead out of DATA, too.")
 @click.option("--no-captions", is_flag=True, help="Leave captions for later (nearshot caption).")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
@@ -79,7 +88,7 @@ def index_command(
     from nearshot.schema.store import DATABASE_FILE, Store
 
     precision = _precision(chosen.pop("precision"))
-    options = IndexOptions(**chosen, precision=precision)
+    options = IndexOptions(**chosen | {"loading": Loading(chosen["loading"])}, precision=precision)
     captions: CaptionReport | str | None = None
     if dry_run:
         exists = (store_directory / DATABASE_FILE).is_file()

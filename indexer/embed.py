@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,12 +32,15 @@ class Embedded:
                 yield Embedding(content_ids[sha256], backbone_ids[name], None, reason)
 
 
-def embed(batch: Iterable[Loaded], catalog: Catalog, selection: RunBackbones) -> Embedded:
+def embed(
+    batch: Iterable[Loaded], catalog: Catalog, selection: RunBackbones, *, in_hand: Collection[str] = ()
+) -> Embedded:
     """Encode and normalise what a batch's contents still lack.
 
-    A content that came twice, in the batch or since it was loaded, is encoded once.
+    A content that came twice, in the batch or since it was loaded, is encoded once; so is what is `in_hand`, by SHA-256: about
+    to be committed.
     """
-    pictures = {loaded.sha256: loaded.picture for loaded in batch if loaded.picture}
+    pictures = {loaded.sha256: loaded.picture for loaded in batch if loaded.picture and loaded.sha256 not in in_hand}
     known = catalog.contents(pictures)
     vectors: dict[str, dict[str, NDArray[np.float32]]] = {}
     faults: dict[str, dict[str, str]] = {}

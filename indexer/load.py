@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from nearshot.backbones.decode import decode
 from nearshot.backbones.limits import MAX_BYTES
-from nearshot.backbones.preparation import prepare_safely
-from nearshot.backbones.protocol import Backbone, Prepared
+from nearshot.backbones.protocol import Prepared
 from nearshot.schema.disk import open_regular
 from nearshot.schema.errors import ImageError
 from nearshot.schema.images import NO_FILE, FileState
@@ -51,10 +52,11 @@ class Skipped:
 class Loader:
     """Loads files on any number of threads.
 
-    `wanted` says by name which backbones still need a content, by its SHA-256; `backbone` gives one by name.
+    `prepare` prepares a picture for the backbone of a name, or raises ImageError; `wanted` names the backbones that still need
+    a content, by its SHA-256.
     """
 
-    backbone: Callable[[str], Backbone]
+    prepare: Callable[[str, Image.Image], Prepared]
     wanted: Callable[[str], Collection[str]]
     max_pixels: int
 
@@ -86,7 +88,7 @@ class Loader:
 
     def _picture(self, data: bytes, names: Collection[str]) -> Picture:
         picture, image_format = decode(data, max_pixels=self.max_pixels)
-        prepared = {name: prepare_safely(self.backbone(name), picture) for name in names}
+        prepared = {name: self.prepare(name, picture) for name in names}
         return Picture(picture.width, picture.height, image_format, prepared)
 
 

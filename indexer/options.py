@@ -9,7 +9,7 @@ from typing import Any
 
 from nearshot.backbones.decode import decoder_version
 from nearshot.backbones.limits import MAX_PIXELS
-from nearshot.schema.vocabulary import Precision
+from nearshot.schema.vocabulary import Loading, Precision
 
 SEGMENT_INTERVAL = 50_000
 """Images between two writings of segments in a long run, so that queries meanwhile have little to catch up on."""
@@ -26,6 +26,7 @@ class IndexOptions:
     precision: Precision | None = None
     batch_size: int | None = None
     workers: int | None = None
+    loading: Loading = Loading.AUTO
     max_pixels: int = MAX_PIXELS
     follow_links: bool = False
     segment_interval: int = SEGMENT_INTERVAL
@@ -37,7 +38,7 @@ class IndexOptions:
 
     @property
     def threads(self) -> int:
-        """Number of threads that read and decode."""
+        """Number of threads, or processes, that read and decode."""
         return self.workers or min(os.cpu_count() or 1, 16)
 
     def as_json(self) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain
@@ -13,14 +16,17 @@ from types import MappingProxyType
 
 from nearshot.backbones.in_order import batches, in_order
 from nearshot.backbones.memory_budget import allow
+from nearshot.backbones.preparation import prepare_safely
 from nearshot.backbones.protocol import Backbone
 from nearshot.backbones.spec import canonical_name, parts_of
 from nearshot.indexer.commit import Committer
 from nearshot.indexer.compare import Changes, compare
 from nearshot.indexer.discover import Discovery, discover
-from nearshot.indexer.embed import embed
+from nearshot.indexer.embed import Embedded, embed
 from nearshot.indexer.intents import finish_intents
-from nearshot.indexer.load import Loaded, Loader
+from nearshot.indexer.load import Loaded, Loader, Skipped
+from nearshot.indexer.load_processes import LoadProcesses
+from nearshot.indexer.load_worker import Setup
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.report import BackboneCount, Failure, Report
 from nearshot.indexer.run_backbones import RunBackbones, select_backbones
@@ -30,8 +36,18 @@ from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.disk import sha256_of
 from nearshot.schema.images import FoundImage, KnownImage
 from nearshot.schema.store import Store, utc_now
+from nearshot.schema.vocabulary import Loading
 from nearshot.vectors.fused import fuse
 from nearshot.vectors.segments import write_segments
+
+MANY = 500
+"""Files from which processes are worth their start, which takes some seconds."""
+
+AT_A_TIME = 8
+"""Files that a process is asked for at a time: each question is a change of threads."""
+
+Batch = Sequence[tuple[Task, Loaded | Skipped]]
+"""Files with what was read of them."""
 
 Content = tuple[int, str]
 """A file's bytes by their number and SHA-256."""
@@ -132,25 +148,69 @@ class IndexRun:
         yield Progress(0, len(tasks), self.report.failed)
         size = self._options.batch_size or selection.batch_size
         threads = self._options.threads
-        loader = Loader(selection.backbone, self._backbones_lacking(selection), self._options.max_pixels)
-        loaded = in_order(
-            lambda task: loader.load(self._root / task.image.path),
-            self._until_stopped(tasks),
-            workers=threads,
-            ahead=size + threads,
-        )
         backbone_ids = {name: row.id for name, row in selection.rows.items()}
         done = unsaved = 0
-        for batch in batches(loaded, size):
+        with self._loading(selection, backbone_ids, len(tasks)) as (load, together):
+            loaded = in_order(
+                lambda few: load([self._root / task.image.path for task in few]),
+                batches(self._until_stopped(tasks), together),
+                workers=threads,
+                ahead=(3 if selection.encodes_on_a_gpu else 1) * size // together + threads,
+            )
+            results = (pair for few, several in loaded for pair in zip(few, several, strict=True))
+            for batch, embedded in self._embedded(batches(results, size), selection):
+                committer.commit_batch(batch, embedded, backbone_ids)
+                done += len(batch)
+                unsaved += len(batch)
+                if unsaved >= self._options.segment_interval:
+                    write_segments(self._store, selection.rows.values())
+                    unsaved = 0
+                yield Progress(done, len(tasks), self.report.failed)
+
+    def _embedded(
+        self, batches_of_results: Iterable[Batch], selection: RunBackbones
+    ) -> Iterator[tuple[Batch, Embedded]]:
+        """Each batch with its vectors; on a GPU, the next one is encoded while whoever asked commits the one before."""
+
+        def embed_one(batch: Batch, in_hand: Collection[str]) -> Embedded:
             with self._store.reading() as catalog:
-                embedded = embed((result for _, result in batch if isinstance(result, Loaded)), catalog, selection)
-            committer.commit_batch(batch, embedded, backbone_ids)
-            done += len(batch)
-            unsaved += len(batch)
-            if unsaved >= self._options.segment_interval:
-                write_segments(self._store, selection.rows.values())
-                unsaved = 0
-            yield Progress(done, len(tasks), self.report.failed)
+                files = (result for _, result in batch if isinstance(result, Loaded))
+                return embed(files, catalog, selection, in_hand=in_hand)
+
+        if not selection.encodes_on_a_gpu:
+            for batch in batches_of_results:
+                yield batch, embed_one(batch, ())
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="encode") as encoder:
+            before: tuple[Batch, Future[Embedded]] | None = None
+            for batch in batches_of_results:
+                in_hand = {each.sha256 for _, each in before[0] if isinstance(each, Loaded)} if before else set()
+                coming = encoder.submit(embed_one, batch, in_hand)
+                if before:
+                    yield before[0], before[1].result()
+                before = batch, coming
+            if before:
+                yield before[0], before[1].result()
+
+    @contextmanager
+    def _loading(
+        self, selection: RunBackbones, backbone_ids: Mapping[str, int], files: int
+    ) -> Iterator[tuple[Callable[[Sequence[Path]], list[Loaded | Skipped]], int]]:
+        """The function that loads files, on the thread that calls it or in a process, and how many it is given at a time."""
+        options = self._options
+        preparers = selection.preparers() if options.loading != Loading.THREADS and os.name == "posix" else None
+        many = options.loading == Loading.PROCESSES or (files >= MANY and selection.encodes_on_a_gpu)
+        if preparers is None or not many:
+            loader = Loader(
+                lambda name, picture: prepare_safely(selection.backbone(name), picture),
+                self._backbones_lacking(selection),
+                options.max_pixels,
+            )
+            yield lambda paths: [loader.load(path) for path in paths], 1
+            return
+        setup = Setup(preparers, backbone_ids, self._store.directory, options.max_pixels)
+        with LoadProcesses(setup, options.threads) as processes:
+            yield processes.load, AT_A_TIME
 
     def _backbones_lacking(self, selection: RunBackbones) -> Callable[[str], list[str]]:
         """The question that a loader asks of every file: which backbones have not dealt with this SHA-256?"""

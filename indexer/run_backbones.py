@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Mapping
 from itertools import chain
 from types import MappingProxyType
 
+from nearshot.backbones.preparation import Preparer
 from nearshot.backbones.protocol import Backbone
 from nearshot.backbones.resolve import Resolved, resolve
 from nearshot.backbones.spec import NAMED, parse_spec, parts_of
@@ -65,6 +67,25 @@ class RunBackbones:
             if name not in self._loaded:
                 self._loaded[name] = self._load(name)
             return self._loaded[name]
+
+    def preparers(self) -> dict[str, Preparer] | None:
+        """What prepares pictures for each backbone in any process; None where there is a backbone that can in this one only."""
+        preparers: dict[str, Preparer] = {}
+        for name in self._choices:
+            preparer: Preparer | None = getattr(self.backbone(name), "preparation", None)
+            try:
+                pickle.dumps(preparer)
+            except (pickle.PicklingError, TypeError, AttributeError):
+                return None
+            if preparer is None:
+                return None
+            preparers[name] = preparer
+        return preparers
+
+    @property
+    def encodes_on_a_gpu(self) -> bool:
+        """Tell whether a backbone that is loaded is on another device than the CPU, which has nothing else to do then."""
+        return any(getattr(backbone, "is_on_gpu", False) for backbone in self._loaded.values())
 
     @property
     def batch_size(self) -> int:

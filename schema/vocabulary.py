@@ -63,6 +63,14 @@ class Verdict(StrEnum):
     NO_SUPPORT = "no_support"
 
 
+class Loading(StrEnum):
+    """Where files are read and decoded: on threads, in processes, or as suits the device that encodes."""
+
+    AUTO = "auto"
+    THREADS = "threads"
+    PROCESSES = "processes"
+
+
 class Guard(StrEnum):
     """Against which strangers the threshold is set.
 
