@@ -49,8 +49,8 @@ def pillow_pixels(
     return next((each for each in candidates if all(_agree(each, pixels, picture) for picture in _trials())), None)
 
 
-def _agree(one: PillowPixels, other: Callable[[Image.Image], NDArray[np.uint8]], picture: Image.Image) -> bool:
-    return np.array_equal(one(picture), other(picture))
+def _agree(plain: PillowPixels, library: Callable[[Image.Image], NDArray[np.uint8]], picture: Image.Image) -> bool:
+    return np.array_equal(plain(picture), library(picture))
 
 
 def _trials() -> Iterator[Image.Image]:

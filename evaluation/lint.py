@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-import numpy as np
-
+from nearshot.evaluation.misplaced import misplaced
+from nearshot.evaluation.near_duplicates import near_duplicates
 from nearshot.evaluation.samples import NEAR_DUPLICATE, find_leaks
 from nearshot.indexer.discover import discover
 from nearshot.retriever.choose_backbone import choose_row
-from nearshot.retriever.scores import cosines, label_numbers
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.contract import SUPPORT_DIRECTORY
 from nearshot.schema.errors import UsageError
@@ -113,34 +112,29 @@ def _copies(category: str, support: LabelledVectors, on_hog: LabelledVectors | N
             yield LintFinding(category, Rule.TWO_LABELS, files, ", ".join(labels))
         elif len({support.shots[index] for index in indexes}) > 1:
             yield LintFinding(category, Rule.NEAR_DUPLICATES, files, "the same bytes")
-    if on_hog is not None and len(on_hog.paths):
-        near = cosines(on_hog.vectors, on_hog.vectors)
-        for first, second in np.argwhere(np.triu(near >= NEAR_DUPLICATE, k=1)).tolist():
-            if (
-                on_hog.labels[first] == on_hog.labels[second]
-                and on_hog.shots[first] != on_hog.shots[second]
-                and on_hog.hashes[first] != on_hog.hashes[second]
-            ):
-                files = (on_hog.paths[first], on_hog.paths[second])
-                yield LintFinding(category, Rule.NEAR_DUPLICATES, files, f"cosine {near[first, second]:.4f} on hog")
+    if on_hog is None:
+        return
+    by_label = defaultdict(list)
+    for index, label in enumerate(on_hog.labels):
+        by_label[label].append(index)
+    pairs = []
+    for indexes in by_label.values():
+        vectors = on_hog.vectors[indexes]
+        for number, others, scores in near_duplicates(vectors, vectors, NEAR_DUPLICATE):
+            later = zip((indexes[other] for other in others.tolist()), scores.tolist(), strict=True)
+            pairs += [(indexes[number], second, score) for second, score in later if second > indexes[number]]
+    for first, second, score in sorted(pairs):
+        if on_hog.shots[first] != on_hog.shots[second] and on_hog.hashes[first] != on_hog.hashes[second]:
+            files = (on_hog.paths[first], on_hog.paths[second])
+            yield LintFinding(category, Rule.NEAR_DUPLICATES, files, f"cosine {score:.4f} on hog")
 
 
 def _misplaced(category: str, support: LabelledVectors) -> Iterator[LintFinding]:
     """Images whose nearest image of another label is nearer than any of their own label's other shots."""
-    names, numbers = label_numbers(support.labels)
-    if len(names) < 2:
-        return
-    similarities = cosines(support.vectors, support.vectors)
-    shots = np.array([f"{label}/{shot}" for label, shot in zip(support.labels, support.shots, strict=True)])
-    for index, path in enumerate(support.paths):
-        own = (numbers == numbers[index]) & (shots != shots[index])
-        others = (numbers != numbers[index]) & (np.array(support.hashes) != support.hashes[index])
-        if own.any() and others.any():
-            best_own = similarities[index][own].max()
-            best = int(np.where(others, similarities[index], -np.inf).argmax())
-            if similarities[index, best] > best_own:
-                detail = f"{support.labels[best]} {similarities[index, best]:.3f}, its own {best_own:.3f}"
-                yield LintFinding(category, Rule.NEARER_ELSEWHERE, (path, support.paths[best]), detail)
+    for image, other, score, own_score in misplaced(support):
+        detail = f"{support.labels[other]} {score:.3f}, its own {own_score:.3f}"
+        files = (support.paths[image], support.paths[other])
+        yield LintFinding(category, Rule.NEARER_ELSEWHERE, files, detail)
 
 
 def _counts(category: str, support: LabelledVectors) -> Iterator[LintFinding]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nearshot.evaluation.near_duplicates import near_duplicates
 from nearshot.retriever.scores import Labelled, Numbers, cosines, label_numbers, nearer_to_negatives
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.feedback import Negatives, negatives
@@ -116,11 +117,10 @@ def find_leaks(
                 leaks.setdefault(sha256, Leak(category, path, shots[sha256], SAME_BYTES))
     if hog is not None:
         support, queries = (labelled_vectors(catalog, hog, category, role) for role in Role)
-        near = cosines(queries.vectors, support.vectors)
-        for index in np.flatnonzero((near >= NEAR_DUPLICATE).any(axis=1)):
+        for index, shown, scores in near_duplicates(queries.vectors, support.vectors, NEAR_DUPLICATE):
             if queries.labels[index] is not None:
-                best = int(near[index].argmax())
-                reason = f"cosine {near[index, best]:.4f} on hog"
-                leak = Leak(category, queries.paths[index], support.paths[best], reason)
+                best = int(scores.argmax())
+                reason = f"cosine {scores[best]:.4f} on hog"
+                leak = Leak(category, queries.paths[index], support.paths[int(shown[best])], reason)
                 leaks.setdefault(queries.hashes[index], leak)
     return leaks

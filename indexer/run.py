@@ -150,7 +150,7 @@ class IndexRun:
         threads = self._options.threads
         backbone_ids = {name: row.id for name, row in selection.rows.items()}
         done = unsaved = 0
-        with self._loading(selection, backbone_ids, len(tasks)) as (load, together):
+        with self._loading(selection, backbone_ids, len(tasks) if must_load else 0) as (load, together):
             loaded = in_order(
                 lambda few: load([self._root / task.image.path for task in few]),
                 batches(self._until_stopped(tasks), together),
@@ -198,9 +198,10 @@ class IndexRun:
     ) -> Iterator[tuple[Callable[[Sequence[Path]], list[Loaded | Skipped]], int]]:
         """The function that loads files, on the thread that calls it or in a process, and how many it is given at a time."""
         options = self._options
-        preparers = selection.preparers() if options.loading != Loading.THREADS and os.name == "posix" else None
-        many = options.loading == Loading.PROCESSES or (files >= MANY and selection.encodes_on_a_gpu)
-        if preparers is None or not many:
+        pays = files >= MANY and selection.encodes_on_a_gpu  # which it does not where no model was loaded
+        wanted = pays if options.loading == Loading.AUTO else options.loading == Loading.PROCESSES and files > 0
+        preparers = selection.preparers() if wanted and os.name == "posix" else None
+        if preparers is None:
             loader = Loader(
                 lambda name, picture: prepare_safely(selection.backbone(name), picture),
                 self._backbones_lacking(selection),
