@@ -79,6 +79,16 @@ def changed(here: Path) -> None:
     (support / "cat/shot2.png").rename(support / "cat/shot7.png")
 
 
+def grown(here: Path) -> None:
+    """Two segments, and so many new shots that they are merged with them."""
+    indexed(here)
+    support = data(here) / "things/2.support-set"
+    (support / "coffee/shot1.png").unlink()
+    index(here)
+    for number in range(13):
+        save_crop(support / f"cat/shot{10 + number}.png", f"chelsea:{number + 5}")
+
+
 def labelled(here: Path) -> None:
     """A label that can be taken back."""
     indexed(here)
@@ -191,6 +201,7 @@ def nothing(here: Path) -> None:
 SCENARIOS = {
     "index": Scenario(write_data, index),
     "index what changed": Scenario(changed, index),
+    "index and merge": Scenario(grown, index),
     "label": Scenario(indexed, label, label_again),
     "undo": Scenario(labelled, take_back, take_back_again),
     "reject": Scenario(indexed, say_no, say_no_again),
