@@ -17,8 +17,8 @@ from types import TracebackType
 from nearshot import schema
 from nearshot.backbones.memory_budget import DECODING
 from nearshot.indexer.load import Loaded, Skipped
-from nearshot.indexer.load_worker import Setup, Wanted
-from nearshot.schema.errors import ImageError
+from nearshot.indexer.load_worker import READY, Setup, Wanted
+from nearshot.schema.errors import ImageError, IndexingError, option
 from nearshot.schema.images import NO_FILE
 
 WORKER = "from nearshot.indexer.load_worker import main; main()"
@@ -80,6 +80,7 @@ class _Process:
 
     def start(self) -> None:
         """Start it; what it loads for is sent along."""
+        self._is_ready = False
         here, there = socket.socketpair()
         with there:
             environment = os.environ | {"PYTHONPATH": _import_path(), "OMP_NUM_THREADS": "1"}
@@ -88,13 +89,21 @@ class _Process:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[there.fileno()],
                 env=environment,
+                process_group=0,  # Ctrl-C is for whoever asks
             )
         self._connection: Connection = Connection(here.detach())
         with suppress(OSError):  # one that has died already is told of by the first question
             self._connection.send_bytes(self._setup)
 
     def load(self, paths: Sequence[Path]) -> list[Loaded | Skipped] | None:
-        """Ask it for some files; None where it dies of it."""
+        """Ask it for some files; None where it dies of it. IndexingError where it has not even started."""
+        if not self._is_ready:
+            try:
+                self._is_ready = self._connection.recv() == READY
+            except (EOFError, OSError) as error:
+                raise IndexingError(
+                    f"processes that read and decode cannot be started here; run again with {option('loading')} threads"
+                ) from error
         try:
             self._connection.send(list(paths))
             while isinstance(answer := self._connection.recv(), Wanted):

@@ -30,6 +30,9 @@ class Setup:
     max_pixels: int
 
 
+READY = "ready"
+"""What a process says first."""
+
 RETURNED = "returned"
 """What a process says of a share that it needs no more."""
 
@@ -66,6 +69,7 @@ def serve(connection: Connection, setup: Setup) -> None:
 
     DECODING.ask_for_more_than(OWN_BYTES, ask)
     with Store(setup.store) as store:
+        connection.send(READY)
 
         def lacking(sha256: str) -> list[str]:
             with store.reading() as catalog:

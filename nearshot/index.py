@@ -41,7 +41,7 @@ from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.errors import ImageError, UsageError, option
 from nearshot.schema.images import Shown
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Action, Against, Guard, Mode, Precision, Role, Score
+from nearshot.schema.vocabulary import Action, Against, Guard, Loading, Mode, Precision, Role, Score
 from nearshot.vectors.segments import open_vectors
 
 if TYPE_CHECKING:
@@ -158,6 +158,7 @@ class Index:
         precision: str | None = None,
         batch_size: int | None = None,
         workers: int | None = None,
+        loading: str = "auto",
         max_pixels: int = MAX_PIXELS,
         follow_links: bool = False,
         progress: bool = False,
@@ -170,7 +171,8 @@ class Index:
             categories: these only.
             precision: fp32, bf16 or fp16; by default as before, else fp32.
             batch_size: images per forward pass.
-            workers: threads that read and decode.
+            workers: threads or processes that read and decode.
+            loading: read and decode on threads or in processes; auto takes processes for many files where a GPU encodes.
             max_pixels: images of more pixels are refused.
             follow_links: take links that lead out of `data`, too.
             progress: show a bar, in terminals and notebooks.
@@ -195,6 +197,7 @@ class Index:
             precision=_chosen(Precision, precision, "precision"),
             batch_size=batch_size,
             workers=workers,
+            loading=_required(Loading, loading, "loading"),
             max_pixels=max_pixels,
             follow_links=follow_links,
         )

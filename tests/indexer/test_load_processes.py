@@ -26,6 +26,7 @@ from nearshot.indexer.load import Loaded, Skipped
 from nearshot.indexer.load_processes import ENDED, LoadProcesses
 from nearshot.indexer.load_worker import OWN_BYTES, Setup
 from nearshot.indexer.run import IndexRun
+from nearshot.schema.errors import IndexingError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Loading
 from tests.conftest import HOG, Writer, counts, run_index
@@ -143,6 +144,16 @@ def test_a_run_that_is_stopped_leaves_none(store: Store, small: Path) -> None:
     run.close()  # type: ignore[attr-defined]
     assert children() == []
     assert counts(run_index(store, small, PROCESSES))["unchanged"] == 2
+
+
+def test_processes_that_cannot_start_are_a_clear_error(
+    store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nearshot.indexer.load_processes.WORKER", "raise SystemExit(1)")
+    with pytest.raises(IndexingError, match="cannot be started here"):
+        run_index(store, small, PROCESSES)
+    assert children() == []
+    assert counts(run_index(store, small)) == {"added": 6}
 
 
 def wait_for(what: Callable[[], bool]) -> bool:
