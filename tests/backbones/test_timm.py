@@ -19,7 +19,7 @@ from nearshot.backbones.resolve import resolve
 from nearshot.backbones.spec import Library, parse_spec
 from nearshot.backbones.torch_backbone import TorchBackbone
 from nearshot.backbones.weights import locate
-from nearshot.schema.errors import UsageError, WeightsError
+from nearshot.schema.errors import IndexingError, UsageError, WeightsError
 from tests.photographs import photograph
 
 TINY = "test_efficientnet.r160_in1k"
@@ -65,6 +65,29 @@ def test_lite0_prepares_as_its_weights_were_trained() -> None:
     left, top = (round((side - 224) / 2) for side in resized.size)
     expected = (np.asarray(resized.crop((left, top, left + 224, top + 224)), dtype=np.float64) - 127) / 128
     np.testing.assert_allclose(values(load("lite0"), picture), expected.transpose(2, 0, 1), atol=1e-5)
+
+
+def test_a_batch_that_a_gpu_has_no_memory_for_is_halved_and_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = load("lite0")
+    assert isinstance(backbone, TorchBackbone)
+    prepared = [backbone.prepare(open_photograph("coffee").rotate(9 * n)) for n in range(5)]
+    expected = np.concatenate([backbone.encode([each]) for each in prepared])
+    sizes: list[int] = []
+    forward = backbone._forward
+
+    def short_of_memory(pixels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(pixels))
+        if len(pixels) > 2:
+            raise torch.OutOfMemoryError
+        return forward(pixels)
+
+    monkeypatch.setattr(backbone, "_forward", short_of_memory)
+    np.testing.assert_allclose(backbone.encode(prepared), expected, atol=1e-4)
+    assert sizes == [5, 3, 2, 1, 2]
+    assert backbone.batch_size == 2
+    monkeypatch.setattr(backbone, "_forward", lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    with pytest.raises(IndexingError, match="not enough GPU memory for 1 images"):
+        backbone.encode(prepared)
 
 
 def test_lite0_knows_what_imagenet_knows() -> None:

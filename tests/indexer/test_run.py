@@ -16,6 +16,7 @@ from PIL import Image
 from nearshot.backbones.hog import HogBackbone
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun, dry_run
+from nearshot.indexer.verify import verify
 from nearshot.schema.disk import open_regular
 from nearshot.schema.errors import UsageError
 from nearshot.schema.segments import segment_rows
@@ -251,3 +252,22 @@ def test_a_dry_run_foresees_a_renamed_data_directory(store: Store, small: Path) 
     run_index(store, small)
     renamed = small.rename(small.with_name("renamed"))
     assert counts(dry_run(store, renamed, HOG)) == {"moved": 6}
+
+
+def test_encoding_one_batch_while_another_is_committed_comes_to_the_same(
+    tmp_path: Path, small: Path, write_data: Writer, encoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a GPU encodes; contents that come again in the next batch, which is not committed yet, are encoded once."""
+    write_data({f"things/6.preprocessed/copy{n}.png": "chelsea:1" for n in range(7)})
+    reports, vectors, totals = [], [], []
+    for on_gpu in (False, True):
+        monkeypatch.setattr(HogBackbone, "is_on_gpu", on_gpu, raising=False)
+        encoded.clear()
+        with Store(tmp_path / str(on_gpu), create=True) as store:
+            reports.append(counts(run_index(store, small, replace(HOG, batch_size=2))))
+            vectors.append(support(store))
+            totals.append(sum(encoded))
+            assert list(verify(store)) == []
+    assert reports[0] == reports[1]
+    assert vectors[0] == vectors[1]
+    assert totals[0] == totals[1]
