@@ -83,7 +83,7 @@ def _state_in_words(state: BackboneState | None, images: int) -> str:
     notes = [f"{state.lacking} lacking"] if state.lacking else []
     notes += [f"{state.failed} failed"] if state.failed else []
     if state.behind is None and images:
-        notes.append("no segment")
+        notes.append("not in a segment yet")
     elif state.behind:
-        notes.append(f"segments {state.behind} behind")
+        notes.append(f"{state.behind} not in a segment yet")
     return f"{state.vectors} vectors" + (f" ({', '.join(notes)})" if notes else "")
