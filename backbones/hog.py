@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nearshot.backbones.protocol import Description, Prepared, fingerprint
+from nearshot.backbones.protocol import Description, Prepared, Preparer, fingerprint
 from nearshot.schema.vocabulary import Precision
 
 SIDE = 128
@@ -48,9 +48,14 @@ class HogBackbone:
         return 16
 
     @property
-    def preparation(self) -> Callable[[Image.Image], Prepared]:
+    def preparation(self) -> Preparer:
         """What prepares pictures, in any process."""
         return self.prepare
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Return False: it has no use for one."""
+        return False
 
     def prepare(self, picture: Image.Image) -> Prepared:
         """The picture squashed to SIDE x SIDE: (SIDE, SIDE, 3) uint8."""

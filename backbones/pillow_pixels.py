@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-TRIALS = ((311, 277), (277, 311), (500, 375), (100, 640), (224, 224), (225, 301), (30, 41))
-"""Widths and heights that are tried: odd and even, both ways up, larger and smaller than what comes out."""
+TRIALS = ((311, 277), (277, 311), (500, 375), (100, 640), (300, 200), (225, 301), (333, 111), (30, 41))
+"""Widths and heights that are tried, whatever comes out: larger and smaller, both ways up, at exact ratios and between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,16 @@ def pillow_pixels(
     if short < max(height, width):  # then the library pads, each in its own way
         return None
     candidates = (PillowPixels(short, int(resample), height, width, floor) for floor in (False, True))
-    return next((each for each in candidates if all(_agree(each, pixels, picture) for picture in _trials())), None)
+    return next((each for each in candidates if all(_agree(each, pixels, picture) for picture in _trials(short))), None)
 
 
 def _agree(plain: PillowPixels, library: Callable[[Image.Image], NDArray[np.uint8]], picture: Image.Image) -> bool:
     return np.array_equal(plain(picture), library(picture))
 
 
-def _trials() -> Iterator[Image.Image]:
+def _trials(short: int) -> Iterator[Image.Image]:
+    """Pictures of all kinds; and such as need no resizing, a pixel longer each, so that half a pixel is rounded each way."""
     chance = np.random.default_rng(0)
-    for width, height in TRIALS:
+    as_long = [(short, short + more) for more in range(4)]
+    for width, height in (*as_long, *((long, wide) for wide, long in as_long), *TRIALS):
         yield Image.fromarray(chance.integers(0, 256, (height, width, 3), dtype=np.uint8))

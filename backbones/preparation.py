@@ -10,11 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nearshot.backbones.protocol import Backbone, Prepared
+from nearshot.backbones.protocol import Backbone, Prepared, Preparer
 from nearshot.schema.errors import ImageError
-
-Preparer = Callable[[Image.Image], Prepared]
-"""What maps an RGB picture to what a backbone encodes."""
 
 LEVELS = 256
 """Values that a channel of an 8-bit picture has."""

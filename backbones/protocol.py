@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,6 +17,10 @@ from nearshot.schema.vocabulary import Precision
 
 Prepared = NDArray[Any]
 """One picture as a backbone wants it: an array whose shape and dtype are the backbone's own affair."""
+
+
+Preparer = Callable[[Image.Image], Prepared]
+"""What maps an RGB picture to a prepared one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,19 @@ class Backbone(Protocol):
 
     def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
         """The vectors (n, dimension), not normalised, of n >= 1 prepared pictures, in host memory."""
+
+
+@runtime_checkable
+class PreparedElsewhere(Protocol):
+    """A backbone whose pictures other processes can prepare, which pays where it leaves the cores to them."""
+
+    @property
+    def preparation(self) -> Preparer:
+        """What prepares pictures: `prepare`, without the model. It may be one that cannot be pickled."""
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Tell whether it encodes on another device than the CPU."""
 
 
 @runtime_checkable

@@ -47,16 +47,13 @@ def preparation_of_processor(processor: Any, tensors: str) -> Preparation:
     whole = Processed(processor, tensors)
     only_values = {"do_resize": False, "do_center_crop": False, "do_pad": False}
     only_pixels = {"do_rescale": False, "do_normalize": False}
+    pixels: Pixels = ProcessedPixels(Processed(processor, tensors, only_pixels))
+    short, crop = (getattr(processor, name, None) or {} for name in ("size", "crop_size"))
     try:
-        size, crop = processor.size, processor.crop_size
-        pixels = _plain(
-            ProcessedPixels(Processed(processor, tensors, only_pixels)),
-            size["shortest_edge"],
-            processor.resample,
-            (crop["height"], crop["width"]),
-        )
+        if short.get("shortest_edge") and crop:
+            pixels = _plain(pixels, short["shortest_edge"], processor.resample, (crop["height"], crop["width"]))
         return _looked_up(whole, pixels, Processed(processor, tensors, only_values))
-    except (TypeError, ValueError, KeyError, AttributeError):  # a processor that knows no such steps
+    except Exception:  # any library's processor is tried, and one that knows no such steps fails as it likes
         return Preparation(whole)
 
 

@@ -92,11 +92,11 @@ def build(here: Path, images: int, categories: int, shots: int) -> None:
         f"c{number % categories}/2.support-set/label{number // categories // shots}/shot{number}.png"
         for number in range(1, images)
     ]
-    for path in paths:
-        (data / path).parent.mkdir(parents=True, exist_ok=True)
-        (data / path).write_bytes(b"made up")
     with Store(here / "store", create=True) as store:
-        run(store, data, categories=["c0"] if images == 1 else [])
+        run(store, data)  # before the others are there
+        for path in paths:
+            (data / path).parent.mkdir(parents=True, exist_ok=True)
+            (data / path).write_bytes(b"made up")
         chance = np.random.default_rng(0)
         with store.reading() as catalog:
             [row] = catalog.backbones()
@@ -127,9 +127,9 @@ def seen(data: Path, path: str, content_id: int) -> SeenImage:
     return SeenImage(FoundImage(path, category, Role.SUPPORT, label, name.removesuffix(".png"), state), content_id)
 
 
-def run(store: Store, data: Path, categories: list[str] | None = None) -> None:
+def run(store: Store, data: Path) -> None:
     """Index with hog."""
-    for _ in IndexRun(store, data, IndexOptions(backbones=("hog",), categories=tuple(categories or ()))):
+    for _ in IndexRun(store, data, IndexOptions(backbones=("hog",))):
         pass
 
 

@@ -190,12 +190,12 @@ def _in_words(report: Report, captions: CaptionReport | str | None, data: Path, 
     ]
     lines += _listed("outside the contract, not indexed", outside)
     indexed = report.added + report.changed + report.moved + report.unchanged
-    if not indexed and not report.failures:
+    if report.interrupted:
+        lines.append("run the same command to go on from here")
+    elif not indexed and not report.failures:
         lines.append(
             f"nothing to index in {data}: put shots in <category>/2.support-set/<label>/shot1.jpg, shot2.jpg, ..."
         )
-    elif report.interrupted:
-        lines.append("run the same command to go on from here")
     elif not dry_run and report.added:
         where = "" if str(store) == ".nearshot" else f" --store {store}"
         lines.append(f"next: nearshot query IMAGE{where}")

@@ -114,19 +114,16 @@ def _copies(category: str, support: LabelledVectors, on_hog: LabelledVectors | N
             yield LintFinding(category, Rule.NEAR_DUPLICATES, files, "the same bytes")
     if on_hog is None:
         return
-    by_label = defaultdict(list)
-    for index, label in enumerate(on_hog.labels):
-        by_label[label].append(index)
-    pairs = []
-    for indexes in by_label.values():
-        vectors = on_hog.vectors[indexes]
-        for number, others, scores in near_duplicates(vectors, vectors, NEAR_DUPLICATE):
-            later = zip((indexes[other] for other in others.tolist()), scores.tolist(), strict=True)
-            pairs += [(indexes[number], second, score) for second, score in later if second > indexes[number]]
-    for first, second, score in sorted(pairs):
-        if on_hog.shots[first] != on_hog.shots[second] and on_hog.hashes[first] != on_hog.hashes[second]:
-            files = (on_hog.paths[first], on_hog.paths[second])
-            yield LintFinding(category, Rule.NEAR_DUPLICATES, files, f"cosine {score:.4f} on hog")
+    for first, others, scores in near_duplicates(on_hog.vectors, on_hog.vectors, NEAR_DUPLICATE):
+        for second, score in zip(others.tolist(), scores.tolist(), strict=True):
+            if (
+                second > first
+                and on_hog.labels[first] == on_hog.labels[second]
+                and on_hog.shots[first] != on_hog.shots[second]
+                and on_hog.hashes[first] != on_hog.hashes[second]
+            ):
+                files = (on_hog.paths[first], on_hog.paths[second])
+                yield LintFinding(category, Rule.NEAR_DUPLICATES, files, f"cosine {score:.4f} on hog")
 
 
 def _misplaced(category: str, support: LabelledVectors) -> Iterator[LintFinding]:

@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 
 from nearshot.retriever.scores import cosines, label_numbers
 from nearshot.schema.labelled import LabelledVectors
-
-SCORES = 32 << 20
-"""Cosines that are held at a time, four bytes each."""
-
-ROUNDING = 1e-5
-"""More than float32 sums of a unit vector's few thousand products can be off."""
+from nearshot.vectors.segmented import ROUNDING, SCORES
 
 
 class Misplaced(NamedTuple):

@@ -16,6 +16,7 @@ from nearshot.backbones.protocol import Prepared
 from nearshot.schema.disk import open_regular
 from nearshot.schema.errors import ImageError
 from nearshot.schema.images import NO_FILE, FileState
+from nearshot.schema.store import Store
 
 VANISHED = "it vanished before it could be read"
 CHANGED_WHILE_READ = "it changed while it was read; the next run takes it up"
@@ -90,6 +91,17 @@ class Loader:
         picture, image_format = decode(data, max_pixels=self.max_pixels)
         prepared = {name: self.prepare(name, picture) for name in names}
         return Picture(picture.width, picture.height, image_format, prepared)
+
+
+def lacking(store: Store, backbone_ids: Mapping[str, int]) -> Callable[[str], list[str]]:
+    """The question that a loader asks of every file: which backbones, by name, have not dealt with this SHA-256?"""
+
+    def names(sha256: str) -> list[str]:
+        with store.reading() as catalog:
+            content = catalog.content(sha256)
+        return [name for name, row_id in backbone_ids.items() if content is None or row_id not in content.dealt_with]
+
+    return names
 
 
 def _state(descriptor: int) -> FileState:

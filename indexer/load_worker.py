@@ -11,8 +11,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from nearshot.backbones.memory_budget import DECODING, allow
-from nearshot.backbones.preparation import Preparer, prepare_with
-from nearshot.indexer.load import Loader
+from nearshot.backbones.preparation import prepare_with
+from nearshot.backbones.protocol import Preparer
+from nearshot.indexer.load import Loader, lacking
 from nearshot.schema.errors import ImageError
 from nearshot.schema.store import Store
 
@@ -70,16 +71,10 @@ def serve(connection: Connection, setup: Setup) -> None:
     DECODING.ask_for_more_than(OWN_BYTES, ask)
     with Store(setup.store) as store:
         connection.send(READY)
-
-        def lacking(sha256: str) -> list[str]:
-            with store.reading() as catalog:
-                content = catalog.content(sha256)
-            return [
-                name for name, row in setup.backbone_ids.items() if content is None or row not in content.dealt_with
-            ]
-
         loader = Loader(
-            lambda name, picture: prepare_with(name, setup.preparers[name], picture), lacking, setup.max_pixels
+            lambda name, picture: prepare_with(name, setup.preparers[name], picture),
+            lacking(store, setup.backbone_ids),
+            setup.max_pixels,
         )
         while True:
             paths: list[Path] = connection.recv()

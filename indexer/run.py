@@ -24,7 +24,7 @@ from nearshot.indexer.compare import Changes, compare
 from nearshot.indexer.discover import Discovery, discover
 from nearshot.indexer.embed import Embedded, embed
 from nearshot.indexer.intents import finish_intents
-from nearshot.indexer.load import Loaded, Loader, Skipped
+from nearshot.indexer.load import Loaded, Loader, Skipped, lacking
 from nearshot.indexer.load_processes import LoadProcesses
 from nearshot.indexer.load_worker import Setup
 from nearshot.indexer.options import IndexOptions
@@ -41,7 +41,7 @@ from nearshot.vectors.fused import fuse
 from nearshot.vectors.segments import write_segments
 
 MANY = 500
-"""Files from which processes are worth their start, which takes some seconds."""
+"""Files from which processes are worth their start."""
 
 AT_A_TIME = 8
 """Files that a process is asked for at a time: each question is a change of threads."""
@@ -120,12 +120,12 @@ class IndexRun:
             known = catalog.known_images(root_id, self._options.categories or None)
             changes = compare(discovery, known, decoder=self._options.decoder, as_of=as_of)
             committer.expect_moves(changes.gone, elsewhere=_moved_away(catalog, root_id))
-            lacking = lacking_tasks(catalog, selection.rows.values(), changes, root_id, discovery.categories)
-        report.unchanged = len(changes.unchanged) + len(changes.hidden) - len(lacking)
+            incomplete = lacking_tasks(catalog, selection.rows.values(), changes, root_id, discovery.categories)
+        report.unchanged = len(changes.unchanged) + len(changes.hidden) - len(incomplete)
         committer.commit_discovered(changes)
-        if tasks := [*changed_tasks(changes), *lacking]:
+        if tasks := [*changed_tasks(changes), *incomplete]:
             # Where no more files came than went, they may all have moved: then no model is needed, nor loaded.
-            must_load = len(lacking) > 0 or len(tasks) > len(changes.gone)
+            must_load = len(incomplete) > 0 or len(tasks) > len(changes.gone)
             yield from self._read(tasks, committer, selection, must_load=must_load)
         if not report.interrupted:
             committer.commit_removals()
@@ -142,7 +142,7 @@ class IndexRun:
     def _read(
         self, tasks: Sequence[Task], committer: Committer, selection: RunBackbones, *, must_load: bool
     ) -> Iterator[Progress]:
-        """Load on threads; embed and commit batch after batch; write segments now and then."""
+        """Load, embed and commit batch after batch; write segments now and then."""
         if must_load:
             selection.load()
         yield Progress(0, len(tasks), self.report.failed)
@@ -204,7 +204,7 @@ class IndexRun:
         if preparers is None:
             loader = Loader(
                 lambda name, picture: prepare_safely(selection.backbone(name), picture),
-                self._backbones_lacking(selection),
+                lacking(self._store, backbone_ids),
                 options.max_pixels,
             )
             yield lambda paths: [loader.load(path) for path in paths], 1
@@ -212,16 +212,6 @@ class IndexRun:
         setup = Setup(preparers, backbone_ids, self._store.directory, options.max_pixels)
         with LoadProcesses(setup, options.threads) as processes:
             yield processes.load, AT_A_TIME
-
-    def _backbones_lacking(self, selection: RunBackbones) -> Callable[[str], list[str]]:
-        """The question that a loader asks of every file: which backbones have not dealt with this SHA-256?"""
-
-        def lacking(sha256: str) -> list[str]:
-            with self._store.reading() as catalog:
-                content = catalog.content(sha256)
-            return [name for name, row in selection.rows.items() if content is None or row.id not in content.dealt_with]
-
-        return lacking
 
     def _until_stopped(self, tasks: Iterable[Task]) -> Iterator[Task]:
         for task in tasks:

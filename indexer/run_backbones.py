@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from itertools import chain
 from types import MappingProxyType
 
-from nearshot.backbones.preparation import Preparer
-from nearshot.backbones.protocol import Backbone
+from nearshot.backbones.protocol import Backbone, PreparedElsewhere, Preparer
 from nearshot.backbones.resolve import Resolved, resolve
 from nearshot.backbones.spec import NAMED, parse_spec, parts_of
 from nearshot.indexer.options import IndexOptions
@@ -70,22 +69,21 @@ class RunBackbones:
 
     def preparers(self) -> dict[str, Preparer] | None:
         """What prepares pictures for each backbone in any process; None where there is a backbone that can in this one only."""
-        preparers: dict[str, Preparer] = {}
-        for name in self._choices:
-            preparer: Preparer | None = getattr(self.backbone(name), "preparation", None)
-            try:
-                pickle.dumps(preparer)
-            except (pickle.PicklingError, TypeError, AttributeError):
-                return None
-            if preparer is None:
-                return None
-            preparers[name] = preparer
-        return preparers
+        loaded = {name: self.backbone(name) for name in self._choices}
+        preparers = {
+            name: backbone.preparation for name, backbone in loaded.items() if isinstance(backbone, PreparedElsewhere)
+        }
+        try:
+            pickle.dumps(preparers)
+        except (pickle.PicklingError, TypeError, AttributeError):
+            return None
+        return preparers if len(preparers) == len(loaded) else None
 
     @property
     def encodes_on_a_gpu(self) -> bool:
         """Tell whether a backbone that is loaded is on another device than the CPU, which has nothing else to do then."""
-        return any(getattr(backbone, "is_on_gpu", False) for backbone in self._loaded.values())
+        loaded = self._loaded.values()
+        return any(isinstance(backbone, PreparedElsewhere) and backbone.is_on_gpu for backbone in loaded)
 
     @property
     def batch_size(self) -> int:

@@ -169,11 +169,6 @@ class Catalog:
         )
         return dict(map(tuple, self.connection.execute(query)))
 
-    def labels(self, category: str, role: Role) -> dict[int, str]:
-        """The labels of the usable images of a category and role that have one, by id."""
-        query = select(images.id, images.label).where(USABLE, images.category == category, images.role == role)
-        return {image_id: label for image_id, label in self.connection.execute(query) if label is not None}
-
     def content(self, sha256: str) -> KnownContent | None:
         """The content of a SHA-256; None for one never seen."""
         return self.contents([sha256]).get(sha256)

@@ -174,7 +174,7 @@ def usable_images(
         embedded = np.concatenate(own) if own else NONE
     kept = np.isin(contents, embedded) & ~np.isin(contents, _numbers(catalog, lacks))
     ids, contents, groups = ids[kept], contents[kept], groups[kept]
-    names = sorted(numbers, key=in_order)
+    names = sorted(numbers, key=group_order)
     ranks = np.empty(len(names), dtype=np.int64)
     ranks[[numbers[name] for name in names]] = np.arange(len(names))
     order = np.lexsort((ids, ranks[groups]))
@@ -183,7 +183,7 @@ def usable_images(
     return UsableImages(ids[order], contents[order], spans)
 
 
-def in_order(name: tuple[str, str | None]) -> tuple[str, bool, str]:
+def group_order(name: tuple[str, str | None]) -> tuple[str, bool, str]:
     """The key by which groups are sorted: by category, images without a label first, then by label."""
     category, label = name
     return category, label is not None, label or ""

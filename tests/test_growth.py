@@ -15,13 +15,15 @@ from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
 from nearshot.retriever.sources import read_queries
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 
 
 @dataclass
 class Cost:
-    """SQL statements, and bytes handed to the operating system."""
+    """SQL statements, and bytes that are asked of the operating system and handed to it."""
 
     statements: int = 0
+    read: int = 0
     written: int = 0
 
 
@@ -32,16 +34,18 @@ def counted(store: Store) -> Iterator[Cost]:
     def note(*_: object) -> None:
         cost.statements += 1
 
-    before = written()
+    read, written = transferred()
     event.listen(store._database.engine, "before_cursor_execute", note)
     yield cost
     event.remove(store._database.engine, "before_cursor_execute", note)
-    cost.written = written() - before
+    now = transferred()
+    cost.read, cost.written = now[0] - read, now[1] - written
 
 
-def written() -> int:
-    lines = Path("/proc/self/io").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("wchar")))
+def transferred() -> tuple[int, int]:
+    """Bytes read and written by system calls."""
+    counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(counts["rchar"]), int(counts["wchar"])
 
 
 SIZES = [(200, 1), (2000, 1), (2000, 20)]
@@ -77,6 +81,17 @@ def query(here: Path, store: Store) -> None:
 def test_a_query_asks_the_database_as_much_of_a_large_store_and_of_many_categories(stores: list[Path]) -> None:
     small, large, many = costs(stores, query)
     assert small.statements == large.statements == many.statements
+
+
+def test_counting_what_a_backbone_has_seen_reads_no_vectors(stores: list[Path]) -> None:
+    def count(here: Path, store: Store) -> None:
+        with store.reading() as catalog:
+            [row] = catalog.backbones()
+            assert sum(each.vectors for each in catalog.count_vectors_by_category(row.id)) >= 200
+            catalog.categories(Role.SUPPORT)
+
+    vectors = 4 * 708 * SIZES[1][0]
+    assert costs(stores, count)[1].read < vectors / 10
 
 
 def test_one_new_shot_costs_what_it_is(stores: list[Path]) -> None:

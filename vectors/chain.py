@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.schema.errors import StoreError
-from nearshot.schema.segments import Group, UsableImages, in_order
+from nearshot.schema.segments import Group, UsableImages, group_order
 from nearshot.vectors.segment import InMemory, Segment
 from nearshot.vectors.segmented import Part, SegmentedStore
 
@@ -104,7 +104,9 @@ class Merged(NamedTuple):
 
 def merge(chain: Chain, *, from_the_first: bool) -> Merged:
     """Merge all of a chain; what is superseded need not be told any more where nothing is older."""
-    names = sorted({(each.category, each.label) for segment in chain.segments for each in segment.groups}, key=in_order)
+    names = sorted(
+        {(each.category, each.label) for segment in chain.segments for each in segment.groups}, key=group_order
+    )
     numbers = {key: number for number, key in enumerate(names)}
     codes, ids, sources, rows = [], [], [], []
     for source, (segment, dead) in enumerate(zip(chain.segments, chain.dead, strict=True)):

@@ -109,8 +109,8 @@ class Segment:
     def _read_or_map(self, size: int) -> bytes | mmap.mmap:
         with open_regular(self.path) as file:
             data: bytes | mmap.mmap = b""
-            if size < MAPPED:
-                data = file.readall()
+            if os.fstat(file.fileno()).st_size == size and size < MAPPED:
+                data = file.read(size)
             elif os.fstat(file.fileno()).st_size == size:
                 self._mapped = _Mapped(file)
                 data = self._mapped.bytes

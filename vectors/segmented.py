@@ -17,10 +17,7 @@ ROUNDING = 1e-5
 """More than float32 sums of a unit vector's few thousand products can be off."""
 
 SCORES = 16 << 20
-"""Scores that are held at a time, four bytes each: so many queries are scored together."""
-
-FEW = 4096
-"""Rows that are fetched at a time where they are scattered."""
+"""Scores that are held at a time, four bytes each: so many images are scored together."""
 
 
 class Part(NamedTuple):

@@ -78,8 +78,10 @@ def open_vectors(
     if vectors is None:
         tail = _read_tail(catalog, backbone, role, rows[-1].revision, category)
         vectors = opened[key] = chain.store(tail, category, label)
-        if label is None:
+        compared = _compared.setdefault(chain, set())
+        if label is None and category not in compared and len(vectors) <= FEW:
             _compare(catalog, backbone, role, category, vectors)
+            compared.add(category)
     return vectors
 
 
@@ -168,6 +170,9 @@ _opened: WeakKeyDictionary[Chain, WeakValueDictionary[tuple[int, str | None, str
 )
 """The vectors that somebody has open, by their chain, and revision, category and label."""
 
+_compared: WeakKeyDictionary[Chain, set[str | None]] = WeakKeyDictionary()
+"""The categories (None: all) whose ids were held against the rows, by chain."""
+
 
 def _rows(catalog: Catalog, backbone: BackboneRow, role: Role) -> list[SegmentRow]:
     return segment_rows(catalog, backbone.id, role).get((backbone.id, role), [])
@@ -226,9 +231,7 @@ def _checked_vectors(
 def _compare(
     catalog: Catalog, backbone: BackboneRow, role: Role, category: str | None, vectors: SegmentedStore
 ) -> None:
-    """Hold the ids of few vectors against the rows: a damaged index may hide what changed."""
-    if len(vectors) > FEW:
-        return
+    """Hold the ids of vectors against the rows: a damaged index may hide what changed."""
     if not np.array_equal(vectors.ids(), np.sort(usable_images(catalog, backbone, role, category=category).ids)):
         where = "all categories" if category is None else category
         raise StoreError(

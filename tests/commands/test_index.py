@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from nearshot.commands.index import _in_words
+from nearshot.indexer.report import Report
 from nearshot.schema.store import Store
 from tests.conftest import SMALL, Outcome, save_crop
 
@@ -225,3 +227,9 @@ def test_a_labels_file_that_is_no_csv_is_reported(nearshot: Run, small: Path) ->
     [report] = nearshot("index", "data", "--backbone", "hog", "--json").objects
     assert report["added"] == 6
     assert "cannot be read" in report["outside"][0]["rule"]
+
+
+def test_a_run_that_is_stopped_before_its_first_batch_is_not_told_that_there_is_nothing() -> None:
+    said = _in_words(Report(interrupted=True), None, Path("data"), Path(".nearshot"), dry_run=False)
+    assert said.splitlines()[-1] == "run the same command to go on from here"
+    assert "nothing to index" not in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -20,7 +21,9 @@ from PIL import Image
 from nearshot.backbones import memory_budget
 from nearshot.backbones.hog import HogBackbone
 from nearshot.backbones.limits import MAX_PIXELS
-from nearshot.backbones.protocol import Prepared
+from nearshot.backbones.protocol import Prepared, PreparedElsewhere
+from nearshot.backbones.resolve import resolve
+from nearshot.backbones.spec import parse_spec
 from nearshot.indexer import run as run_module
 from nearshot.indexer.load import Loaded, Skipped
 from nearshot.indexer.load_processes import ENDED, LoadProcesses
@@ -144,6 +147,18 @@ def test_a_run_that_is_stopped_leaves_none(store: Store, small: Path) -> None:
     run.close()  # type: ignore[attr-defined]
     assert children() == []
     assert counts(run_index(store, small, PROCESSES))["unchanged"] == 2
+
+
+def test_a_worker_needs_no_library_of_models() -> None:
+    """It would take each of sixteen processes many seconds."""
+    lite0 = resolve(parse_spec("lite0")).load("cpu")
+    assert isinstance(lite0, PreparedElsewhere)
+    script = (
+        "import pickle, sys; import nearshot.indexer.load_worker; pickle.loads(sys.stdin.buffer.read()); "
+        "print([name for name in ('torch', 'torchvision', 'timm', 'transformers', 'faiss') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], input=pickle.dumps(lite0.preparation), capture_output=True)
+    assert (done.stdout, done.stderr) == (b"[]\n", b"")
 
 
 def test_processes_that_cannot_start_are_a_clear_error(

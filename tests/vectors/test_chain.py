@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nearshot.schema.segments import NONE, Group, UsableImages, in_order
+from nearshot.schema.segments import NONE, Group, UsableImages, group_order
 from nearshot.vectors.chain import Chain, Tail, merge
 from nearshot.vectors.exact import ExactStore
 from nearshot.vectors.normalise import normalise
@@ -28,7 +28,7 @@ Held = dict[int, tuple[int, int]]
 
 
 def usable(held: Held) -> tuple[UsableImages, NDArray[np.float32]]:
-    order = sorted(held, key=lambda i: (in_order(NAMES[held[i][1]]), i))
+    order = sorted(held, key=lambda i: (group_order(NAMES[held[i][1]]), i))
     groups: list[Group] = []
     for position, image_id in enumerate(order):
         name = NAMES[held[image_id][1]]
