@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import platform
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +9,8 @@ from functools import cache
 
 import torch
 
+from nearshot.backbones.allocator import keep_freed_memory
 from nearshot.schema.errors import IndexingError, option
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-_LARGEST_KEPT, _KEPT_IN_ALL = 128 << 20, 512 << 20
-"""Bytes. Larger activations are taken from the system and given back, each time; without a bound the heap grows in holes."""
 
 _cores_free = threading.Event()
 _cores_free.set()
@@ -30,7 +25,7 @@ def prepare_for_forward_passes(device: torch.device) -> None:
     torch.backends.cudnn.allow_tf32 = False
     _all_cores()
     if device.type == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
 
 
 @contextmanager
@@ -74,16 +69,3 @@ def stand_back() -> None:
 def _all_cores() -> int:
     """Return the number of threads torch takes by itself, asked once and before any loading thread keeps to one core."""
     return torch.get_num_threads()
-
-
-@cache
-def _keep_freed_memory() -> None:
-    """Have glibc keep what a forward pass frees for the next one.
-
-    It would give activations back to the system and take them again as new pages, which the kernel clears: about a tenth
-    of an index run with CLIP ViT-B/32 (benchmarks/README.md).
-    """
-    if platform.libc_ver()[0] == "glibc":
-        allocator = ctypes.CDLL(None)
-        allocator.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
-        allocator.mallopt(_M_TRIM_THRESHOLD, _KEPT_IN_ALL)

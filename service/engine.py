@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nearshot.backbones.allocator import share_one_heap
 from nearshot.backbones.decode import decode
 from nearshot.backbones.memory_budget import DECODING
 from nearshot.backbones.preparation import prepare_safely
@@ -95,6 +96,7 @@ class Engine:
         self._telling: threading.Thread | None = None
         self._lapses: list[Lapse] = []
         DECODING.fix(settings.decode_bytes)
+        share_one_heap()
         self._maps: RevisionCache[Projection] = RevisionCache(store, most=MAPS)
 
     def load(self) -> None:

@@ -53,13 +53,23 @@ def check_unit_vectors(vectors: NDArray[np.float32], dimension: int) -> None:
 
 
 def nearest(query: NDArray[np.float32], ids: NDArray[np.int64], vectors: NDArray[np.float32], k: int) -> Neighbours:
-    """Score vectors (n, dimension) under ids (n,) against a query (dimension,), and keep the k best and their ties.
+    """Score vectors (n, dimension) under ids (n,) against a query (dimension,), and keep the k best and their ties."""
+    return best(ids, exact_scores(query, vectors), k)
+
+
+def exact_scores(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The cosines (n,) of a query (dimension,) with vectors (n, dimension).
 
     Products are summed in float64, row by row: no other row, and no order of rows, can change a score. Rounding may pass
     1, so scores are clipped.
     """
     exact = (vectors.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
-    scores = np.clip(exact, -1.0, 1.0).astype(np.float32)
+    scores: NDArray[np.float32] = np.clip(exact, -1.0, 1.0).astype(np.float32)
+    return scores
+
+
+def best(ids: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Neighbours:
+    """The k best of some scores (n,) under ids (n,), and those that tie with the last of them."""
     order = np.lexsort((ids, -scores))
     kept = order[: int(np.count_nonzero(scores >= scores[order[k - 1]]))] if k < len(order) else order
     return Neighbours(ids[kept], scores[kept])

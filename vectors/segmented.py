@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.schema.segments import Group
-from nearshot.vectors.protocol import Neighbours, check_unit_vectors, nearest
+from nearshot.vectors.protocol import Neighbours, best, check_unit_vectors, exact_scores
 from nearshot.vectors.segment import SortedVectors
 
 ROUNDING = 1e-5
@@ -18,6 +20,9 @@ ROUNDING = 1e-5
 
 SCORES = 16 << 20
 """Scores that are held at a time, four bytes each: so many images are scored together."""
+
+AT_ONCE = 4096
+"""Vectors that are fetched and scored exactly at a time."""
 
 
 class Part(NamedTuple):
@@ -34,8 +39,11 @@ class Part(NamedTuple):
 
     def groups(self) -> list[Group]:
         """Its groups, counted from its first vector."""
-        inside = (group for group in self.held.groups if self.first <= group.first < self.last)
-        return [group._replace(first=group.first - self.first, last=group.last - self.first) for group in inside]
+        start, end = (bisect_left(self.held.groups, row, key=attrgetter("first")) for row in (self.first, self.last))
+        return [
+            group._replace(first=group.first - self.first, last=group.last - self.first)
+            for group in self.held.groups[start:end]
+        ]
 
     def scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         """The cosines (q, n) with queries (q, d), as float32 sums them; minus infinity for the dead."""
@@ -100,9 +108,10 @@ class SegmentedStore:
 
     def labelled(self) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
         """Category and label of each, in order, and the ids (n,), ascending, of its images."""
-        order = sorted(range(len(self._labels)), key=self._labels.__getitem__)
-        for number in order:
-            spans = self._groups[self._groups[:, 0] == number, 1:].tolist()
+        groups = self._groups[np.argsort(self._groups[:, 0], kind="stable")]
+        bounds = np.searchsorted(groups[:, 0], np.arange(len(self._labels) + 1)).tolist()
+        for number in sorted(range(len(self._labels)), key=self._labels.__getitem__):
+            spans = groups[bounds[number] : bounds[number + 1], 1:].tolist()
             rows = np.concatenate([np.arange(first, last) for first, last in spans])
             kept = rows[~self._dead[rows]]
             if len(kept):
@@ -163,16 +172,22 @@ class SegmentedStore:
         k = min(k, self._count)
         least = np.partition(scores, len(scores) - k)[len(scores) - k] if k > 0 else np.inf
         rows = np.flatnonzero(scores >= least - 2 * ROUNDING) if k > 0 else np.empty(0, dtype=np.int64)
-        near = nearest(query, self._ids[rows], self._fetch(rows), k) if k > 0 else None
+        near = best(self._ids[rows], self._exact(query, rows), k) if k > 0 else None
         if labels == 0 or not len(self._labels):
             return near or Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
         more = np.setdiff1d(self._leading(scores, labels), rows)
-        best = nearest(query, self._ids[more], self._fetch(more), len(more))
+        of_labels = best(self._ids[more], self._exact(query, more), len(more))
         if near is None:
-            return best
-        ids, every = np.concatenate([near.ids, best.ids]), np.concatenate([near.scores, best.scores])
+            return of_labels
+        ids, every = np.concatenate([near.ids, of_labels.ids]), np.concatenate([near.scores, of_labels.scores])
         order = np.lexsort((ids, -every))
         return Neighbours(ids[order], every[order])
+
+    def _exact(self, query: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The cosines (n,) with the vectors in some rows, a few at a time: where all are alike, all may be asked for."""
+        parts = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
+        scores = [exact_scores(query, self._fetch(part)) for part in parts]
+        return np.concatenate(scores) if scores else np.empty(0, dtype=np.float32)
 
     def _leading(self, scores: NDArray[np.float32], labels: int | None) -> NDArray[np.int64]:
         """The rows that may be the nearest of one of the nearest labels."""
@@ -180,14 +195,14 @@ class SegmentedStore:
         bounds = np.stack([firsts, lasts], axis=1).ravel()
         padded = np.append(scores, -np.inf)  # so that the end of the last group is a place, too
         highest = np.maximum.reduceat(padded, bounds)[::2]
-        best = np.full(len(self._labels), -np.inf, dtype=np.float32)
-        np.maximum.at(best, numbers, highest)
-        wanted = np.flatnonzero(np.isfinite(best))
+        leads = np.full(len(self._labels), -np.inf, dtype=np.float32)
+        np.maximum.at(leads, numbers, highest)
+        wanted = np.flatnonzero(np.isfinite(leads))
         if labels is not None and labels < len(wanted):
-            least = np.partition(best[wanted], len(wanted) - labels)[len(wanted) - labels]
-            wanted = np.flatnonzero(best >= least - 2 * ROUNDING)
+            least = np.partition(leads[wanted], len(wanted) - labels)[len(wanted) - labels]
+            wanted = np.flatnonzero(leads >= least - 2 * ROUNDING)
         rows = []
-        for number in np.flatnonzero(np.isin(numbers, wanted) & (highest >= best[numbers] - 2 * ROUNDING)).tolist():
+        for number in np.flatnonzero(np.isin(numbers, wanted) & (highest >= leads[numbers] - 2 * ROUNDING)).tolist():
             first, last = firsts[number], lasts[number]
-            rows.append(first + np.flatnonzero(scores[first:last] >= best[numbers[number]] - 2 * ROUNDING))
+            rows.append(first + np.flatnonzero(scores[first:last] >= leads[numbers[number]] - 2 * ROUNDING))
         return np.concatenate(rows) if rows else np.empty(0, dtype=np.int64)

@@ -207,3 +207,22 @@ def test_many_queries_are_as_one_by_one(tmp_path: Path, monkeypatch: pytest.Monk
         alone = opened.search_labels(query[None], 3, 2)[0]
         assert near.ids.tolist() == alone.ids.tolist()
         np.testing.assert_array_equal(near.scores, alone.scores)
+
+
+def test_where_all_are_alike_they_are_scored_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nearshot.vectors.segmented.AT_ONCE", 7)
+    model = Model(tmp_path)
+    model.held = {i: (3, 1 + i % 4) for i in range(50)}
+    model.newer = set(model.held)
+    model.flush()
+    fetched: list[int] = []
+    real = SegmentedStore._fetch
+
+    def fetch(self: SegmentedStore, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        fetched.append(len(rows))
+        return real(self, rows)
+
+    monkeypatch.setattr(SegmentedStore, "_fetch", fetch)
+    [near] = model.opened().search(POOL[3:4], 2)
+    assert near.ids.tolist() == list(range(50)), "all tie"
+    assert max(fetched) == 7
