@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
@@ -39,6 +38,7 @@ from nearshot.schema.watches import Lapse, lapses
 from nearshot.service.batcher import BatchedBackbone, Batcher
 from nearshot.service.metrics import Metrics
 from nearshot.service.revision_cache import RevisionCache
+from nearshot.service.searchers import Searchers
 from nearshot.service.settings import Settings
 
 WATCH_SECONDS = 5.0
@@ -64,12 +64,6 @@ class _Key(NamedTuple):
     words: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    searcher: Searcher
-    current_at: float
-
-
 class Engine:
     """Everything that requests share. Safe from any thread, once `load` is done.
 
@@ -88,8 +82,8 @@ class Engine:
         self.served: dict[str, Served] = {}
         self.skipped: dict[str, str] = {}
         self.ready = False
-        self._searchers: OrderedDict[_Key, _Opened] = OrderedDict()
-        self._opening, self._adding = threading.Lock(), threading.Lock()
+        self._searchers = Searchers(store, age=settings.searcher_age, most=SEARCHERS)
+        self._adding, self._watching = threading.Lock(), threading.Lock()
         self._reports: RevisionCache[str] = RevisionCache(store, most=1)
         self.watching = Watching(store)
         self._watched_at = 0.0
@@ -145,8 +139,7 @@ class Engine:
 
     def outdate(self) -> None:
         """Have the next query look at the store anew: this service has changed it."""
-        with self._opening:
-            self._searchers.clear()
+        self._searchers.outdate()
 
     def report(self) -> str:
         """The evaluation of all that is served, as a page; drawn anew only when the store has changed."""
@@ -164,7 +157,7 @@ class Engine:
     def watch(self, searcher: Searcher, answer: Answer, digest: str) -> None:
         """Take an answer's score down; the store is told of what was taken down every few seconds."""
         self.watching.note(searcher, answer, digest)
-        with self._opening:
+        with self._watching:
             idle = self._telling is None or not self._telling.is_alive()
             if idle and time.monotonic() - self._watched_at > WATCH_SECONDS:
                 self._watched_at = time.monotonic()
@@ -185,6 +178,7 @@ class Engine:
         """Finish what was begun."""
         self.ready = False
         self.batcher.close()
+        self._searchers.close()
         if self._telling is not None:
             self._telling.join()
         self.watching.flush()
@@ -199,23 +193,9 @@ class Engine:
         return {part.description.name: BatchedBackbone(part, self.batcher) for part in backbones}
 
     def searcher(self, options: QueryOptions) -> Searcher:
-        """Return what to compare with, at most a quarter of a second behind the store. UsageError for what is not indexed."""
+        """Return what to compare with (`service.searchers`: how far behind the store). UsageError for what is not indexed."""
         key = _Key(options.backbone, options.category, options.score, options.against, options.text is not None)
-        with self._opening:
-            opened = self._searchers.get(key)
-            if opened is None or time.monotonic() - opened.current_at > self.settings.searcher_age:
-                opened = self._searchers[key] = self._renewed(opened, options)
-                while len(self._searchers) > SEARCHERS:
-                    self._searchers.popitem(last=False)
-            self._searchers.move_to_end(key)
-            return opened.searcher
-
-    def _renewed(self, opened: _Opened | None, options: QueryOptions) -> _Opened:
-        now = time.monotonic()
-        with self.store.reading() as catalog:
-            if opened is not None and opened.searcher.revision == catalog.revision():
-                return _Opened(opened.searcher, now)
-            return _Opened(self._open(catalog, options), now)
+        return self._searchers.get(key, lambda catalog: self._open(catalog, options))
 
     def _open(self, catalog: Catalog, options: QueryOptions) -> Searcher:
         categories = choose_categories(catalog, options.category)
