@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +11,7 @@ from pathlib import Path
 from nearshot.evaluation.misplaced import misplaced
 from nearshot.evaluation.near_duplicates import near_duplicates
 from nearshot.evaluation.samples import NEAR_DUPLICATE, find_leaks
-from nearshot.indexer.discover import discover
+from nearshot.indexer.discover import Discovery
 from nearshot.retriever.choose_backbone import choose_row
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.contract import SUPPORT_DIRECTORY
@@ -68,7 +68,8 @@ def lint(store: Store, root: Path, backbone: str | None = None) -> tuple[str, li
 
     Raises UsageError where the directory is not indexed.
     """
-    discovery = discover(root, follow_links=True)
+    discovery = Discovery(root, follow_links=True)
+    deque(discovery, maxlen=0)
     findings = [LintFinding(None, Rule.OUTSIDE, (breach.path,), breach.rule) for breach in discovery.breaches]
     resolved = str(root.resolve())
     with store.reading() as catalog:

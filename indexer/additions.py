@@ -93,6 +93,6 @@ def _query_of(catalog: Catalog, sha256: str, category: str) -> int | None:
 def _root_of(catalog: Catalog, category: str) -> Path:
     """The data directory that holds a category: of several, the one that was indexed first."""
     for root_id, path in sorted(catalog.roots().items()):
-        if any(image.present for image in catalog.known_images(root_id, [category]).values()):
+        if catalog.has_images(root_id, category):
             return Path(path)
     raise UsageError(f"no category '{category}' is indexed; make it a directory, and run `nearshot index`")

@@ -8,7 +8,8 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
 from nearshot.schema.contract import (
@@ -33,47 +34,45 @@ DIRECTORY_NAMED_IMAGE = "a directory with an image's name; rename it"
 DANGLING_LINK = "a link to nothing"
 LINK_OUTSIDE = "a link that leads out of the data directory; passed over without --follow-links"
 LINK_LOOP = "a link that leads back to itself"
+NOT_A_ROW = "a row is path,label, the path that of a query, relative to the file's directory"
 NOT_A_FILE = "neither a file nor a directory"
 
+_NAME = attrgetter("name")
 
-@dataclass(slots=True)
+
 class Discovery:
-    """Result of discovery: images in the contract, what lies outside it, and directories that could not be read.
+    """A walk over a data directory (or some categories of it), in the order of names: iterate over it, once, for its images.
 
-    `sidecars` are the caption files, by the path of the image that they lie beside.
+    Nothing is kept of an image that was passed on. What lies outside the contract (`breaches`), the directories that could not
+    be read (`unread`) and the caption files (`sidecars`, by the path of the image that they lie beside) are complete when the
+    iteration ends; `categories` are known from the start.
     """
 
-    categories: list[str] = field(default_factory=list)
-    images: list[FoundImage] = field(default_factory=list)
-    breaches: list[Breach] = field(default_factory=list)
-    unread: list[str] = field(default_factory=list)
-    sidecars: dict[str, Sidecar] = field(default_factory=dict)
+    def __init__(self, root: Path, categories: Collection[str] = (), *, follow_links: bool = False) -> None:
+        """Raise UsageError where it is no data directory, or has no such category."""
+        if not root.is_dir():
+            raise UsageError(
+                f"{root} is not a directory; give the data directory that holds <category>/{SUPPORT_DIRECTORY}/"
+            )
+        if (root / SUPPORT_DIRECTORY).is_dir() or (root / QUERY_DIRECTORY).is_dir():
+            raise UsageError(f"{root} is a category, not the data directory; give {root.resolve().parent}")
+        self.breaches: list[Breach] = []
+        self.unread: list[str] = []
+        self.sidecars: dict[str, Sidecar] = {}
+        self._walk = _Walk(str(root), self, follow_links=follow_links)
+        names = self._walk.top()
+        if missing := sorted(set(categories) - set(names)):
+            raise UsageError(f"no category '{missing[0]}' in {root}; there are {', '.join(names) or 'none'}")
+        self.categories = [name for name in names if not categories or name in categories]
+
+    def __iter__(self) -> Iterator[FoundImage]:
+        """Walk."""
+        for name in self.categories:
+            yield from self._walk.category(name)
 
     def hides(self, path: str) -> bool:
         """Tell whether a path lies in a directory that could not be read, so that its absence proves nothing."""
         return any(path.startswith(f"{directory}/") for directory in self.unread)
-
-
-def discover(root: Path, categories: Collection[str] = (), *, follow_links: bool = False) -> Discovery:
-    """Walk a data directory (or only some categories of it), in the order of names.
-
-    Raises UsageError where it is no data directory, or has no such category.
-    """
-    if not root.is_dir():
-        raise UsageError(
-            f"{root} is not a directory; give the data directory that holds <category>/{SUPPORT_DIRECTORY}/"
-        )
-    if (root / SUPPORT_DIRECTORY).is_dir() or (root / QUERY_DIRECTORY).is_dir():
-        raise UsageError(f"{root} is a category, not the data directory; give {root.resolve().parent}")
-    discovery = Discovery()
-    walk = _Walk(str(root), discovery, follow_links=follow_links)
-    names = walk.top()
-    if missing := sorted(set(categories) - set(names)):
-        raise UsageError(f"no category '{missing[0]}' in {root}; there are {', '.join(names) or 'none'}")
-    for name in names:
-        if not categories or name in categories:
-            walk.category(name)
-    return discovery
 
 
 class _Walk:
@@ -88,7 +87,7 @@ class _Walk:
     def top(self) -> list[str]:
         """The names of the categories; files beside them are outside the contract."""
         names = []
-        for entry in self._entries(()):
+        for entry in self._entries(())[0]:
             if not _is_utf8(entry.name):
                 self._breach((_shown(entry.name),), NOT_UTF8)
             elif not _is_directory(entry):
@@ -99,33 +98,42 @@ class _Walk:
                 names.append(entry.name)
         return names
 
-    def category(self, name: str) -> None:
-        """Everything in one category, its queries labelled."""
-        discovery = self._found
-        discovery.categories.append(name)
-        before = len(discovery.images)
+    def category(self, name: str) -> Iterator[FoundImage]:
+        """Everything in one category, shots before queries, which are given their true labels."""
         self._elsewhere.clear()
-        self._directory((name,), frozenset())
-        discovery.breaches.extend(
+        listed = _ListedLabels(self._root, name)
+        labels: set[str] = set()
+        for image in self._directory((name,), frozenset()):
+            if image.role == Role.SUPPORT:
+                if image.label and not image.failure:
+                    labels.add(image.label)
+                yield image
+            else:
+                label = listed.take(image.path, labels)
+                label = true_label(image.path.split("/"), labels) or label
+                yield image if label == image.label else replace(image, label=label)
+        self._found.breaches.extend(
             Breach(f"{path}/", NOT_A_SECTION, files) for path, files in sorted(self._elsewhere.items())
         )
-        images = discovery.images[before:]
-        labels = {image.label for image in images if image.role == Role.SUPPORT and image.label and not image.failure}
-        listed = self._listed_labels(name, labels)
-        discovery.images[before:] = [_with_true_label(image, labels, listed) for image in images]
+        self._found.breaches.extend(listed.breaches())
 
-    def _directory(self, parts: tuple[str, ...], above: frozenset[tuple[int, int]]) -> None:
+    def _directory(self, parts: tuple[str, ...], above: frozenset[tuple[int, int]]) -> Iterator[FoundImage]:
         try:
             here = Path(self._path(parts)).stat()
         except OSError:
             here = None
         inside = above | {(here.st_dev, here.st_ino)} if here else above
-        before = len(self._found.images)
+        is_section = len(parts) > 1 and parts[1] in (SUPPORT_DIRECTORY, QUERY_DIRECTORY)
+        beside: list[str] = []
         texts: list[os.DirEntry[str]] = []
-        for entry in self._entries(parts):
+        entries, failed = self._entries(parts)
+        if failed:
+            yield failed
+        for entry in entries:
             entry_parts = (*parts, entry.name)
+            image = None
             if not _is_utf8(entry.name):
-                self._fail((*parts, _shown(entry.name)), NOT_UTF8)
+                image = self._failed((*parts, _shown(entry.name)), NOT_UTF8)
             elif (
                 len(entry_parts) in (2, 3)
                 and entry.name == LABELS_FILE
@@ -133,41 +141,34 @@ class _Walk:
             ):
                 continue
             elif self._leads_outside(entry):
-                self._fail(entry_parts, LINK_OUTSIDE)
+                image = self._failed(entry_parts, LINK_OUTSIDE)
             elif self._is_link_loop(entry, inside):
-                self._fail(entry_parts, LINK_LOOP)
+                image = self._failed(entry_parts, LINK_LOOP)
             elif not _is_directory(entry):
-                if (
-                    is_sidecar_name(entry.name)
-                    and len(entry_parts) > 2
-                    and entry_parts[1] in (SUPPORT_DIRECTORY, QUERY_DIRECTORY)
-                ):
+                if is_section and is_sidecar_name(entry.name):
                     texts.append(entry)
                 else:
-                    self._file(entry_parts, entry)
-            elif (
-                len(entry_parts) > 2
-                and entry_parts[1] in (SUPPORT_DIRECTORY, QUERY_DIRECTORY)
-                and has_image_suffix(entry.name)
-            ):
-                self._fail(entry_parts, DIRECTORY_NAMED_IMAGE)
+                    image = self._file(entry_parts, entry)
+            elif is_section and has_image_suffix(entry.name):
+                image = self._failed(entry_parts, DIRECTORY_NAMED_IMAGE)
             else:
-                self._directory(entry_parts, inside)
+                yield from self._directory(entry_parts, inside)
+            if image:
+                beside.append(image.path)
+                yield image
         if texts:
-            self._sidecars(parts, texts, self._found.images[before:])
+            self._sidecars(parts, texts, beside)
 
-    def _sidecars(self, parts: tuple[str, ...], texts: list[os.DirEntry[str]], images: list[FoundImage]) -> None:
+    def _sidecars(self, parts: tuple[str, ...], texts: list[os.DirEntry[str]], beside: list[str]) -> None:
         """Give caption files to the images of their names in the same directory."""
         directory = "/".join(parts)
-        beside: dict[str, list[str]] = {}
-        for image in images:
-            parent, _, name = image.path.rpartition("/")
-            if parent == directory:
-                beside.setdefault(PurePosixPath(name).stem, []).append(image.path)
+        named: dict[str, list[str]] = {}
+        for path in beside:
+            named.setdefault(PurePosixPath(path).stem, []).append(path)
         for entry in texts:
-            named = beside.get(PurePosixPath(entry.name).stem)
-            if not named:
-                self._file((*parts, entry.name), entry)
+            paths = named.get(PurePosixPath(entry.name).stem)
+            if not paths:
+                self._file((*parts, entry.name), entry)  # outside the contract
                 continue
             try:
                 file_stat = entry.stat()
@@ -178,20 +179,20 @@ class _Walk:
                 self._breach((*parts, entry.name), NOT_A_FILE)
                 continue
             state = FileState(file_stat.st_size, file_stat.st_mtime_ns, file_stat.st_ctime_ns)
-            for path in named:
+            for path in paths:
                 self._found.sidecars[path] = Sidecar(f"{directory}/{entry.name}", state)
 
-    def _file(self, parts: tuple[str, ...], entry: os.DirEntry[str]) -> None:
+    def _file(self, parts: tuple[str, ...], entry: os.DirEntry[str]) -> FoundImage | None:
         placement = place_file(parts)
         if isinstance(placement, str):
             self._breach(parts, placement)
-            return
+            return None
         failure, state = None, NO_FILE
         try:
             file_stat = entry.stat()
         except FileNotFoundError:
             if not entry.is_symlink():
-                return  # it vanished since the directory was read
+                return None  # it vanished since the directory was read
             failure = DANGLING_LINK
         except OSError as error:
             failure = LINK_LOOP if error.errno == errno.ELOOP else _reason(error)
@@ -199,32 +200,30 @@ class _Walk:
             state = FileState(file_stat.st_size, file_stat.st_mtime_ns, file_stat.st_ctime_ns)
             failure = None if stat.S_ISREG(file_stat.st_mode) else NOT_A_FILE
         path = "/".join(parts)
-        self._found.images.append(
-            FoundImage(path, placement.category, placement.role, placement.label, placement.shot, state, failure)
-        )
+        return FoundImage(path, placement.category, placement.role, placement.label, placement.shot, state, failure)
 
-    def _entries(self, parts: tuple[str, ...]) -> Iterator[os.DirEntry[str]]:
+    def _entries(self, parts: tuple[str, ...]) -> tuple[list[os.DirEntry[str]], FoundImage | None]:
+        """What lies in a directory, in the order of names; where it cannot be read, an image that failed, or a breach."""
         try:
             with os.scandir(self._path(parts)) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
+                entries = sorted((each for each in listing if not is_ignored(each.name)), key=_NAME)
         except OSError as error:
             if not parts:
                 raise UsageError(f"{self._root} cannot be read: {error.strerror}") from error
             self._found.unread.append("/".join(parts))
-            self._fail(parts, f"the directory cannot be read: {error.strerror}")
-            return
-        yield from (entry for entry in entries if not is_ignored(entry.name))
+            return [], self._failed(parts, f"the directory cannot be read: {error.strerror}")
+        return entries, None
 
-    def _fail(self, parts: tuple[str, ...], reason: str) -> None:
+    def _failed(self, parts: tuple[str, ...], reason: str) -> FoundImage | None:
         """Take what cannot be used as an image that failed where images lie, and as outside the contract elsewhere."""
         section = parts[1] if len(parts) > 1 else None
         if section not in (SUPPORT_DIRECTORY, QUERY_DIRECTORY):
             self._found.breaches.append(Breach("/".join(parts), reason))
-            return
+            return None
         role = Role.QUERY if section == QUERY_DIRECTORY else Role.SUPPORT
         placement = place_file(parts)
         label, shot = (None, None) if isinstance(placement, str) else (placement.label, placement.shot)
-        self._found.images.append(FoundImage("/".join(parts), parts[0], role, label, shot, NO_FILE, reason))
+        return FoundImage("/".join(parts), parts[0], role, label, shot, NO_FILE, reason)
 
     def _breach(self, parts: tuple[str, ...], rule: str) -> None:
         if len(parts) > 2 and rule == NOT_A_SECTION:
@@ -250,42 +249,50 @@ class _Walk:
     def _path(self, parts: tuple[str, ...]) -> str:
         return os.path.join(self._root, *parts)  # noqa: PTH118 (a hot path)
 
-    def _listed_labels(self, category: str, labels: set[str]) -> dict[str, str]:
-        """Labels by path from labels.csv beside or in 6.preprocessed/; a row that names no image or label is a breach."""
-        listed: dict[str, str] = {}
+
+class _ListedLabels:
+    """True labels from labels.csv beside or in 6.preprocessed/; a row that names no query or no label is a breach."""
+
+    def __init__(self, root: str, category: str) -> None:
+        self._rows: dict[str, list[tuple[str, int, str]]] = {}
+        self._breaches: list[tuple[str, int, str]] = []
         for directory in (category, f"{category}/{QUERY_DIRECTORY}"):
             relative = f"{directory}/{LABELS_FILE}"
             try:
-                with Path(self._root, relative).open(encoding="utf-8-sig", newline="") as file:
+                with Path(root, relative).open(encoding="utf-8-sig", newline="") as file:
                     rows = list(csv.reader(file))
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, csv.Error) as error:
-                self._found.breaches.append(Breach(relative, f"cannot be read: {error}"))
+                self._breaches.append((relative, 0, f"cannot be read: {error}"))
                 continue
-            queries = {
-                image.path for image in self._found.images if image.category == category and image.role == Role.QUERY
-            }
             for number, row in enumerate(rows, start=1):
                 if not row or (number == 1 and [cell.strip().lower() for cell in row] == ["path", "label"]):
                     continue
-                path, label = f"{directory}/{row[0].strip()}", row[-1].strip()
-                if len(row) != 2 or path not in queries:
-                    rule = "a row is path,label, the path that of a query, relative to the file's directory"
-                elif label not in labels and label != UNKNOWN:
-                    rule = f"'{label}' is neither a label of the support set nor {UNKNOWN}"
+                if len(row) != 2:
+                    self._breaches.append((relative, number, NOT_A_ROW))
                 else:
-                    listed[path] = label
-                    continue
-                self._found.breaches.append(Breach(f"{relative} line {number}", rule, files=0))
-        return listed
+                    line = (relative, number, row[1].strip())
+                    self._rows.setdefault(f"{directory}/{row[0].strip()}", []).append(line)
 
+    def take(self, path: str, labels: set[str]) -> str | None:
+        """The label that is listed for a query, the last one where there are several."""
+        label = None
+        for relative, number, listed in self._rows.pop(path, ()):
+            if listed in labels or listed == UNKNOWN:
+                label = listed
+            else:
+                rule = f"'{listed}' is neither a label of the support set nor {UNKNOWN}"
+                self._breaches.append((relative, number, rule))
+        return label
 
-def _with_true_label(image: FoundImage, labels: set[str], listed: dict[str, str]) -> FoundImage:
-    if image.role != Role.QUERY:
-        return image
-    label = true_label(image.path.split("/"), labels) or listed.get(image.path)
-    return image if label == image.label else replace(image, label=label)
+    def breaches(self) -> list[Breach]:
+        """What was wrong, in the order of the lines, when every query has been taken."""
+        unknown = [(relative, number, NOT_A_ROW) for rows in self._rows.values() for relative, number, _ in rows]
+        return [
+            Breach(f"{relative} line {number}" if number else relative, rule, files=0 if number else 1)
+            for relative, number, rule in sorted([*self._breaches, *unknown])
+        ]
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

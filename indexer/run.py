@@ -20,9 +20,10 @@ from nearshot.backbones.preparation import prepare_safely
 from nearshot.backbones.protocol import Backbone
 from nearshot.backbones.spec import canonical_name, parts_of
 from nearshot.indexer.commit import Committer
-from nearshot.indexer.compare import Changes, compare
-from nearshot.indexer.discover import Discovery, discover
+from nearshot.indexer.compare import Changes
+from nearshot.indexer.discover import Discovery
 from nearshot.indexer.embed import Embedded, embed
+from nearshot.indexer.find_changes import find_changes
 from nearshot.indexer.intents import finish_intents
 from nearshot.indexer.load import Loaded, Loader, Skipped, lacking
 from nearshot.indexer.load_processes import LoadProcesses
@@ -94,7 +95,7 @@ class IndexRun:
             finish_intents(self._store, indexing=True)
             with self._store.reading() as catalog:
                 as_of = catalog.revision()
-            discovery = discover(self._root, self._options.categories, follow_links=self._options.follow_links)
+            discovery = Discovery(self._root, self._options.categories, follow_links=self._options.follow_links)
             selection = select_backbones(self._store, self._options, self._ready)
             run_facts = {"started": utc_now(), "version": version("nearshot")}
             with self._store.writing() as editor:
@@ -111,15 +112,20 @@ class IndexRun:
 
     def _run(self, discovery: Discovery, as_of: int, root_id: int, selection: RunBackbones) -> Iterator[Progress]:
         report = self.report
-        report.breaches, report.skipped_backbones = discovery.breaches, selection.skipped
+        report.skipped_backbones = selection.skipped
         report.backbones = {name: BackboneCount() for name in selection.names}
         committer = Committer(self._store, root_id, report, decoder=self._options.decoder, as_of=as_of)
-        if discovery.images:
+        with self._store.reading() as catalog:
+            changes = find_changes(
+                discovery, catalog, root_id, self._options.categories, decoder=self._options.decoder, as_of=as_of
+            )
+        report.breaches = discovery.breaches
+        if changes.found:
             selection.identify()
         with self._store.reading() as catalog:
-            known = catalog.known_images(root_id, self._options.categories or None)
-            changes = compare(discovery, known, decoder=self._options.decoder, as_of=as_of)
-            committer.expect_moves(changes.gone, elsewhere=_moved_away(catalog, root_id))
+            committer.expect_moves(
+                changes.gone, elsewhere=_moved_away(catalog, root_id) if changes.new or changes.touched else ()
+            )
             incomplete = lacking_tasks(catalog, selection.rows.values(), changes, root_id, discovery.categories)
         report.unchanged = len(changes.unchanged) + len(changes.hidden) - len(incomplete)
         committer.commit_discovered(changes)
@@ -240,18 +246,19 @@ def dry_run(store: Store | None, root: Path, options: IndexOptions) -> Report:
     A touched file counts as changed, and a new one as added, though reading may show that it is the same or broken.
     """
     resolved = root.resolve()
+    discovery = Discovery(resolved, options.categories, follow_links=options.follow_links)
     if store is None:
-        discovery = discover(resolved, options.categories, follow_links=options.follow_links)
-        return _foreseen(discovery, compare(discovery, {}, decoder=options.decoder, as_of=0))
+        changes = find_changes(discovery, None, None, options.categories, decoder=options.decoder, as_of=0)
+        return _foreseen(discovery, changes)
     with store.reading() as catalog:
-        as_of = catalog.revision()
-        discovery = discover(resolved, options.categories, follow_links=options.follow_links)
         root_id = catalog.root_id(str(resolved))
-        known = catalog.known_images(root_id, options.categories or None) if root_id is not None else {}
-        changes = compare(discovery, known, decoder=options.decoder, as_of=as_of)
-        away = _moved_away(catalog, root_id)
-        contents = catalog.all_contents() if changes.gone or away else {}
-    here = Counter(contents[image.content_id] for image in changes.gone if image.content_id is not None)
+        changes = find_changes(
+            discovery, catalog, root_id, options.categories, decoder=options.decoder, as_of=catalog.revision()
+        )
+        away = _moved_away(catalog, root_id) if changes.new else []
+        wanted = [known.content_id for known in (*changes.gone, *away) if known.content_id is not None]
+        contents = catalog.contents_of(wanted) if changes.new else {}
+    here = Counter(contents[known.content_id] for known in changes.gone if known.content_id in contents)
     elsewhere = {image.path: contents[image.content_id] for image in away if image.content_id is not None}
     moved_here, moved_in = _count_moved(resolved, changes.new, here, elsewhere)
     return _foreseen(discovery, changes, moved_here=moved_here, moved_in=moved_in)
@@ -297,5 +304,5 @@ def _foreseen(discovery: Discovery, changes: Changes, *, moved_here: int = 0, mo
 def _moved_away(catalog: Catalog, root_id: int | None) -> list[KnownImage]:
     """The images of data directories that are not there any more: renamed, perhaps, to the one that is indexed now."""
     lost = [other for other, path in catalog.roots().items() if other != root_id and not Path(path).is_dir()]
-    images = chain.from_iterable(catalog.known_images(other).values() for other in lost)
+    images = chain.from_iterable(map(catalog.known_images, lost))
     return [image for image in images if image.present]

@@ -32,9 +32,12 @@ def lacking_tasks(
     lacking: set[int] = set()
     for row in rows:
         lacking |= catalog.contents_lacking(row.id, root_id, wanted)
+    if not lacking:
+        return []
+    unchanged = set(changes.unchanged)
     first: dict[int, KnownImage] = {}
-    for known in changes.unchanged:
-        if known.content_id in lacking:
+    for known in catalog.known_images_showing(root_id, lacking):
+        if known.content_id is not None and known.id in unchanged:
             first.setdefault(known.content_id, known)
     return [Task(_as_found(known, changes), known) for known in first.values()]
 

@@ -16,7 +16,6 @@ from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
 from nearshot.schema.digests import COVERED, damaged_rows, digest_of
 from nearshot.schema.disk import sha256_of
 from nearshot.schema.errors import StoreError
-from nearshot.schema.images import KnownImage
 from nearshot.schema.intents import Planned, planned
 from nearshot.schema.segments import (
     broken_chains,
@@ -103,27 +102,24 @@ def _check_full_text(store: Store, *, repair: bool) -> Iterator[Finding]:
 
 def _check_files(catalog: Catalog, root_id: int, root: Path, intact: set[int]) -> Iterator[Finding]:
     """Compare every file with the content that its row names; `intact` collects the contents that are still there."""
-    known = [
-        image for image in catalog.known_images(root_id).values() if image.present and image.content_id is not None
-    ]
-    if known and not root.is_dir():
-        yield Finding(str(root), f"the data directory is not there, with {len(known)} images", Remedy.FORGET)
+    number = len(catalog.present_ids(root_id))
+    if number and not root.is_dir():
+        yield Finding(str(root), f"the data directory is not there, with {number} images", Remedy.FORGET)
         return
-    hashes = {content_id: sha256 for content_id, (_, sha256) in catalog.all_contents().items()}
-    for image in known:
-        problem = _file_problem(root / image.path, image, hashes)
+    for path, content_id, sha256 in catalog.present_contents(root_id):
+        problem = _file_problem(root / path, sha256)
         if problem:
-            yield Finding(str(root / image.path), problem, Remedy.INDEX)
-        elif image.content_id is not None:
-            intact.add(image.content_id)
+            yield Finding(str(root / path), problem, Remedy.INDEX)
+        else:
+            intact.add(content_id)
 
 
-def _file_problem(path: Path, image: KnownImage, hashes: dict[int, str]) -> str | None:
+def _file_problem(path: Path, sha256: str) -> str | None:
     try:
-        sha256 = sha256_of(path)
+        held = sha256_of(path)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    return None if sha256 == hashes.get(image.content_id or 0) else "has changed since it was indexed"
+    return None if held == sha256 else "has changed since it was indexed"
 
 
 def _check_rows(store: Store, *, repair: bool) -> Iterator[Finding]:

@@ -198,13 +198,8 @@ class Histories(RuleBasedStateMachine):
     def _known(self) -> dict[str, str]:
         with self.store.reading() as catalog:
             root_id = catalog.root_id(str(self.root.resolve()))
-            hashes = {content_id: sha256 for content_id, (_, sha256) in catalog.all_contents().items()}
-            images = catalog.known_images(root_id) if root_id is not None else {}
-        return {
-            path: hashes[image.content_id]
-            for path, image in images.items()
-            if image.present and image.content_id is not None
-        }
+            known = catalog.present_contents(root_id) if root_id is not None else ()
+            return {path: sha256 for path, _, sha256 in known}
 
     def _queries(self) -> list[str]:
         """The queries that the store knows as they are."""

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from nearshot.indexer.compare import Changes, compare
-from nearshot.indexer.discover import Discovery
+from nearshot.indexer.compare import Changes, Comparison
 from nearshot.schema.images import FileState, FoundImage, KnownImage
 from nearshot.schema.vocabulary import Role
 
@@ -19,8 +18,11 @@ FAILED = KNOWN._replace(content_id=None, failure="torn", decoder="old")
 
 
 def sorted_into(image: FoundImage | None, known: KnownImage | None, unread: tuple[str, ...] = ()) -> Changes:
-    discovery = Discovery(images=[image] if image else [], unread=list(unread))
-    return compare(discovery, {known.path: known} if known else {}, decoder="new", as_of=AS_OF)
+    comparison = Comparison(decoder="new", as_of=AS_OF)
+    comparison.find([image] if image else [], {known.path: known} if known else {})
+    if known and known.present and known.id not in comparison.seen:
+        comparison.miss(known, hidden=any(known.path.startswith(f"{directory}/") for directory in unread))
+    return comparison.changes
 
 
 @pytest.mark.parametrize(

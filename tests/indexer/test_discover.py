@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nearshot.indexer.discover import DANGLING_LINK, LINK_LOOP, LINK_OUTSIDE, NOT_A_FILE, discover
+from nearshot.indexer.discover import DANGLING_LINK, LINK_LOOP, LINK_OUTSIDE, NOT_A_FILE, Discovery
 from nearshot.schema.errors import UsageError
 from nearshot.schema.vocabulary import Role
 
@@ -27,9 +27,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_roles_labels_and_shots_come_from_the_paths_in_the_order_of_names(root: Path) -> None:
-    discovery = discover(root)
+    discovery = Discovery(root)
     assert discovery.categories == ["cats", "mugs"]
-    assert [(image.path, image.role, image.label, image.shot) for image in discovery.images] == [
+    assert [(image.path, image.role, image.label, image.shot) for image in discovery] == [
         ("cats/2.support-set/shot1.png", Role.SUPPORT, "cats", "shot1"),
         ("mugs/2.support-set/blue/shot1.jpg", Role.SUPPORT, "blue", "shot1"),
         ("mugs/2.support-set/red/shot1.png", Role.SUPPORT, "red", "shot1"),
@@ -42,13 +42,13 @@ def test_roles_labels_and_shots_come_from_the_paths_in_the_order_of_names(root: 
 
 
 def test_one_category_alone_is_walked_and_one_that_is_not_there_is_refused(root: Path) -> None:
-    assert {image.category for image in discover(root, ["cats"]).images} == {"cats"}
+    assert {image.category for image in Discovery(root, ["cats"])} == {"cats"}
     with pytest.raises(UsageError, match=r"no category 'dogs' in .*; there are cats, mugs"):
-        discover(root, ["dogs"])
+        Discovery(root, ["dogs"])
     with pytest.raises(UsageError, match="is a category, not the data directory; give"):
-        discover(root / "mugs")
+        Discovery(root / "mugs")
     with pytest.raises(UsageError, match="is not a directory"):
-        discover(root / "stray.png")
+        Discovery(root / "stray.png")
 
 
 def test_what_is_no_file_fails_with_its_reason_and_nothing_waits(root: Path) -> None:
@@ -58,7 +58,7 @@ def test_what_is_no_file_fails_with_its_reason_and_nothing_waits(root: Path) -> 
     (root / "mugs/6.preprocessed/loop").symlink_to(root / "mugs/6.preprocessed")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(shots / "shot4.png"))
-        reasons = {Path(image.path).name: image.failure for image in discover(root).images if image.failure}
+        reasons = {Path(image.path).name: image.failure for image in Discovery(root) if image.failure}
     assert reasons.pop("loop") == LINK_LOOP
     assert reasons == {"shot2.png": NOT_A_FILE, "shot3.png": DANGLING_LINK, "shot4.png": NOT_A_FILE}
 
@@ -74,16 +74,17 @@ def test_a_link_that_leads_out_of_the_data_directory_is_passed_over_unless_it_is
     (root / "mugs/6.preprocessed/others").symlink_to(elsewhere)
     (root / "mugs/6.preprocessed/own.png").symlink_to(root / "mugs/2.support-set/red/shot1.png")
     (root / "more").symlink_to(elsewhere / "more")
-    discovery = discover(root)
-    assert {Path(image.path).name for image in discovery.images if image.failure == LINK_OUTSIDE} == {
+    discovery = Discovery(root)
+    images = list(discovery)
+    assert {Path(image.path).name for image in images if image.failure == LINK_OUTSIDE} == {
         "secret.png",
         "others",
     }
     assert [breach.path for breach in discovery.breaches if breach.rule == LINK_OUTSIDE] == ["more"]
-    assert any(image.path.endswith("own.png") and not image.failure for image in discovery.images)
-    followed = discover(root, follow_links=True)
-    assert not [image for image in followed.images if image.failure]
-    assert {image.path for image in followed.images} >= {
+    assert any(image.path.endswith("own.png") and not image.failure for image in images)
+    followed = list(Discovery(root, follow_links=True))
+    assert not [image for image in followed if image.failure]
+    assert {image.path for image in followed} >= {
         "mugs/6.preprocessed/secret.png",
         "more/2.support-set/shot1.png",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +17,18 @@ from nearshot.backbones.hog import HogBackbone
 from nearshot.evaluation.evaluate import EvaluationOptions, evaluate
 from nearshot.evaluation.replay import ReplayOptions, replay
 from nearshot.indexer.commit import Committer
-from nearshot.indexer.discover import discover
+from nearshot.indexer.discover import Discovery
 from nearshot.indexer.feedback import add_shot, reject, undo
+from nearshot.indexer.find_changes import find_changes
 from nearshot.indexer.run import IndexRun
 from nearshot.indexer.verify import verify
 from nearshot.retriever.answer import Answer
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
 from nearshot.retriever.sources import read_queries
+from nearshot.schema.catalog import Catalog
 from nearshot.schema.errors import StoreError, UsageError
+from nearshot.schema.images import FoundImage
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Action
 from tests.conftest import HOG, SMALL, Outcome, counts, run_index, save_crop
@@ -180,19 +183,26 @@ def test_labels_during_an_index_run_are_kept(store: Store, small: Path) -> None:
     assert ask(store, small / GALAXY).decision.label == "galaxies"
 
 
-@pytest.mark.parametrize("moment", ["after the files were listed", "while files are read"])
+@pytest.mark.parametrize("moment", ["while files are listed", "after the files were listed", "while files are read"])
 def test_what_is_labelled_during_an_index_run_stays(
     moment: str, store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_index(store, small)
     save_crop(small / "things/2.support-set/coffee/shot3.png", "coffee:6")
-    real = discover
+    walk = Discovery.__iter__
 
-    def discover_and_label(*arguments: Any, **named: Any) -> Any:
-        discovery = real(*arguments, **named)
+    def find_and_label(*arguments: Any, **named: Any) -> Any:
+        changes = find_changes(*arguments, **named)
         with Store(store.directory) as other:
             add_shot(other, small / GALAXY, "galaxy")
-        return discovery
+        return changes
+
+    def list_and_label(discovery: Discovery) -> Iterator[FoundImage]:
+        images = walk(discovery)
+        yield next(images)
+        with Store(store.directory) as other:
+            add_shot(other, small / GALAXY, "galaxy")
+        yield from images
 
     if moment == "while files are read":
         run = iter(IndexRun(store, small, HOG))
@@ -201,10 +211,13 @@ def test_what_is_labelled_during_an_index_run_stays(
         list(run)
     else:
         with monkeypatch.context() as patch:
-            patch.setattr("nearshot.indexer.run.discover", discover_and_label)
+            if moment == "while files are listed":
+                patch.setattr(Discovery, "__iter__", list_and_label)
+            else:
+                patch.setattr("nearshot.indexer.run.find_changes", find_and_label)
             assert run_index(store, small).removed == 0
     with store.reading() as catalog:
-        assert catalog.known_images(1)["things/2.support-set/galaxy/shot1.png"].present
+        assert is_known(catalog, "things/2.support-set/galaxy/shot1.png")
     assert counts(run_index(store, small)) == {"unchanged": len(SMALL) + 2}
     assert undo(store, small / GALAXY, Action.LABEL).label == "galaxy"
 
@@ -215,20 +228,19 @@ def test_what_is_taken_back_during_an_index_run_leaves_nothing(
     run_index(store, small)
     add_shot(store, small / GALAXY, "galaxy")
     (small / "things/2.support-set/galaxy/shot1.png").touch()
-    real = discover
 
-    def discover_and_undo(*arguments: Any, **named: Any) -> Any:
-        discovery = real(*arguments, **named)
+    def find_and_undo(*arguments: Any, **named: Any) -> Any:
+        changes = find_changes(*arguments, **named)
         with Store(store.directory) as other:
             undo(other, small / GALAXY, Action.LABEL)
-        return discovery
+        return changes
 
-    monkeypatch.setattr("nearshot.indexer.run.discover", discover_and_undo)
+    monkeypatch.setattr("nearshot.indexer.run.find_changes", find_and_undo)
     run_index(store, small)
     monkeypatch.undo()
     assert counts(run_index(store, small)) == {"unchanged": len(SMALL)}
     with store.reading() as catalog:
-        assert not catalog.known_images(1)["things/2.support-set/galaxy/shot1.png"].present
+        assert not is_known(catalog, "things/2.support-set/galaxy/shot1.png")
 
 
 def test_what_is_taken_back_between_reading_and_committing_stays_away(store: Store, small: Path) -> None:
@@ -245,7 +257,7 @@ def test_what_is_taken_back_between_reading_and_committing_stays_away(store: Sto
     with mock.patch.object(Committer, "commit_batch", undo_and_commit):
         run_index(store, small)
     with store.reading() as catalog:
-        assert not catalog.known_images(1)["things/2.support-set/galaxy/shot1.png"].present
+        assert not is_known(catalog, "things/2.support-set/galaxy/shot1.png")
         assert "galaxy" not in catalog.support_labels("things")
 
 
@@ -292,3 +304,8 @@ def test_a_label_is_taken_back_where_the_data_directory_has_moved_to(store: Stor
     assert undo(store, moved / GALAXY, Action.LABEL).label == "galaxy"
     assert not (moved / "things/2.support-set/galaxy").exists()
     assert counts(run_index(store, moved)) == {"unchanged": len(SMALL)}
+
+
+def is_known(catalog: Catalog, path: str) -> bool:
+    """Tell whether an image is present."""
+    return catalog.known_images_at(1, [path])[path].present

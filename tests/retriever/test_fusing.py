@@ -38,7 +38,7 @@ def put(store: Store, name: str, means: np.ndarray, seed: int) -> None:
         hog = next(row for row in catalog.backbones() if row.name == "hog")
         labels = labelled_vectors(catalog, hog, "things", Role.SUPPORT).labels
         hashes = labelled_vectors(catalog, hog, "things", Role.SUPPORT).hashes
-        ids = {sha256: content_id for content_id, (_, sha256) in catalog.all_contents().items()}
+        ids = {sha256: content_id for _, content_id, sha256 in catalog.present_contents(1)}
     chance = np.random.default_rng(seed)
     vectors = normalise(
         means[[int(str(label)) for label in labels]] + chance.normal(size=(len(labels), means.shape[1]))

@@ -40,7 +40,7 @@ def test_a_mark_counts_for_more_than_a_label_and_can_be_taken_back(store: Store,
     save_crop(small / "things/6.preprocessed/new.png", "coffee:2")
     run_index(store, small)
     with store.reading() as catalog:
-        known = {path: image.id for path, image in catalog.known_images(1).items()}
+        known = {image.path: image.id for image in catalog.known_images(1)}
     assert len(lists(store)) == 2, "of an image that nobody labelled, nothing is known"
     new, cat = known["things/6.preprocessed/new.png"], known["things/6.preprocessed/cat/a.png"]
     mark_hits(store, new, [known["things/2.support-set/coffee/shot1.png"]], True)

@@ -115,7 +115,7 @@ def test_an_upgraded_store_goes_on_as_if_it_had_always_been_new(revision: str, t
         assert all(finding.repaired for finding in verify(store, repair=True)), "the segments were not frozen"
         assert list(verify(store)) == []
         with store.reading() as catalog:
-            assert sum(image.present for image in catalog.known_images(1).values()) == len(SMALL)
+            assert sum(image.present for image in catalog.known_images(1)) == len(SMALL)
 
 
 def test_captions_of_the_second_revision_are_found_after_the_upgrade_and_can_be_changed(tmp_path: Path) -> None:
