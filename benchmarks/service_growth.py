@@ -73,6 +73,7 @@ def measure(here: Path, queries: int) -> None:
             f"ready {ready:.2f} s, first query {client.ask(image):.2f} s, second {client.ask(image):.3f}; {own(process)}"
         )
         tell("search alone", searches(here / "store", queries))
+        client = Client(port)  # the service has closed a connection that nothing came through for a while
         tell("queries", [client.ask(image) for _ in range(queries)])
         for page in PAGES:
             tell(page, [fetched(port, page)[1] for _ in range(4)])
@@ -81,7 +82,7 @@ def measure(here: Path, queries: int) -> None:
         with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
             writer.stdout.readline()
-            client = Client(port)  # the service has closed a connection that nothing came through
+            client = Client(port)
             tell("queries beside a writer", [client.ask(image) for _ in range(queries)])
             tell("/v1/status beside a writer", [fetched(port, "/v1/status")[1] for _ in range(4)])
             writer.terminate()

@@ -14,8 +14,9 @@ from sklearn.decomposition import PCA
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError
 from nearshot.schema.images import Shown
-from nearshot.schema.segments import stored_vectors, usable_images
+from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
+from nearshot.vectors.segments import open_vectors
 
 MOST = 3000
 """Largest number of images that are projected; of more, every n-th."""
@@ -43,29 +44,27 @@ def methods() -> list[str]:
     return ["pca", *(["umap"] if find_spec("umap") else [])]
 
 
-def project(catalog: Catalog, row: BackboneRow, category: str, method: str = "pca") -> Projection:
+def project(store: Store, catalog: Catalog, row: BackboneRow, category: str, method: str = "pca") -> Projection:
     """Project all images of a category that a backbone has seen. UsageError for a method that is not available."""
     if method not in methods():
         raise UsageError(f"'{method}' is not available here; take {' or '.join(methods())}")
-    total = sum(count.vectors for count in catalog.count_vectors_by_category(row.id) if count.category == category)
+    opened = [open_vectors(store, catalog, row, role, category=category) for role in Role]
+    ids = [vectors.ids() for vectors in opened]  # shots before queries
+    total = sum(map(len, ids))
     if not total:
         raise UsageError(
             f"{row.name} has seen nothing of '{category}'; run `nearshot index DATA --backbone {row.name}`"
         )
-    ids, vectors = _every(-(-total // MOST), catalog, row, category)
+    step = -(-total // MOST)
+    taken = [
+        ids[0][::step],
+        ids[1][-len(ids[0]) % step :: step],
+    ]  # every n-th of both, counted through; no others are read
+    vectors = np.concatenate([each.vectors(own) for each, own in zip(opened, taken, strict=True)]).astype(np.float64)
     places, explained = _umap(vectors) if method == "umap" else _pca(vectors)
-    shown = catalog.shown(ids)
-    return Projection([shown[image_id] for image_id in ids], _in_unit_square(places), total, explained)
-
-
-def _every(step: int, catalog: Catalog, row: BackboneRow, category: str) -> tuple[list[int], NDArray[np.float64]]:
-    """The ids and vectors of every so many images, shots before queries; no others are read."""
-    images = [usable_images(catalog, row, role, category=category) for role in Role]
-    ids, contents = (
-        np.concatenate([getattr(each, name)[np.argsort(each.ids)] for each in images])[::step]
-        for name in ("ids", "contents")
-    )
-    return ids.tolist(), np.concatenate(list(stored_vectors(catalog, row, contents))).astype(np.float64)
+    chosen = np.concatenate(taken).tolist()
+    shown = catalog.shown(chosen)
+    return Projection([shown[image_id] for image_id in chosen], _in_unit_square(places), total, explained)
 
 
 def _pca(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], float | None]:

@@ -71,6 +71,14 @@ class ImageCount(NamedTuple):
     shots: int
 
 
+class CategoryCount(NamedTuple):
+    """A category's usable shots, by label, and the number of its usable queries."""
+
+    category: str
+    labels: dict[str, int]
+    queries: int
+
+
 class VectorCount(NamedTuple):
     """Usable images of a category and role: with a vector, not dealt with yet, and without a usable vector."""
 
@@ -189,6 +197,18 @@ class Catalog:
         [name] = names.c
         names = names.union_all(select(least.where(images.category > name).scalar_subquery()).where(name.is_not(None)))
         return [each for each in self.connection.execute(select(names)).scalars() if each is not None]
+
+    def count_categories(self) -> list[CategoryCount]:
+        """Every category that holds usable images, with its labels and queries counted, in order."""
+        names = {role: self.categories(role) for role in Role}
+        counted = (
+            select(images.category, func.count()).where(USABLE, images.role == Role.QUERY).group_by(images.category)
+        )
+        queries = dict(map(tuple, self.connection.execute(counted)))
+        return [
+            CategoryCount(name, self.support_labels(name), queries.get(name, 0))
+            for name in sorted({name for each in names.values() for name in each})
+        ]
 
     def support_labels(self, category: str) -> dict[str, int]:
         """Count the usable support images that each label of a category has."""

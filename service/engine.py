@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from functools import partial
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,7 @@ from nearshot.evaluation.projection import Projection, project
 from nearshot.evaluation.report import render_report
 from nearshot.indexer.additions import add_query
 from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.status import Status, read_status
 from nearshot.retriever.answer import Answer
 from nearshot.retriever.choose_backbone import choose_categories, choose_row, load_indexed
 from nearshot.retriever.embedding import encode_words
@@ -30,22 +34,29 @@ from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.search import Results, SearchOptions, search
 from nearshot.retriever.searcher import Searcher
 from nearshot.retriever.watching import Watching
-from nearshot.schema.catalog import BackboneRow, Catalog
-from nearshot.schema.errors import UsageError, WeightsError
+from nearshot.schema.catalog import BackboneRow, Catalog, CategoryCount
+from nearshot.schema.errors import StoreError, UsageError, WeightsError
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Against, Score
+from nearshot.schema.vocabulary import Against, Role, Score
 from nearshot.schema.watches import Lapse, lapses
 from nearshot.service.batcher import BatchedBackbone, Batcher
 from nearshot.service.metrics import Metrics
-from nearshot.service.revision_cache import RevisionCache
-from nearshot.service.searchers import Searchers
+from nearshot.service.renewed import Renewed
 from nearshot.service.settings import Settings
+from nearshot.vectors.segmented import SegmentedStore
+from nearshot.vectors.segments import open_vectors
 
 WATCH_SECONDS = 5.0
 """Interval at which the store is told what queries have scored."""
 
 SEARCHERS, MAPS = 64, 32
 """Limits on how many searchers are kept open and how many maps are remembered."""
+
+KEPT_SECONDS = 10.0
+"""How long after its last query a searcher is kept up to date without being asked for."""
+
+BEHIND_SECONDS, PATIENCE_SECONDS = 60.0, 0.1
+"""How far lists, counts and maps may be behind a store that changes, and how long they wait for the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +93,31 @@ class Engine:
         self.served: dict[str, Served] = {}
         self.skipped: dict[str, str] = {}
         self.ready = False
-        self._searchers = Searchers(store, age=settings.searcher_age, most=SEARCHERS)
+        self._searchers: Renewed[Searcher] = Renewed(
+            store, most=SEARCHERS, age=settings.searcher_age, kept=KEPT_SECONDS, threads=settings.threads
+        )
         self._adding, self._watching = threading.Lock(), threading.Lock()
-        self._reports: RevisionCache[str] = RevisionCache(store, most=1)
+        self._reports: Renewed[str] = Renewed(store, most=1)  # matplotlib draws for one thread only
         self.watching = Watching(store)
         self._watched_at = 0.0
         self._telling: threading.Thread | None = None
         self._lapses: list[Lapse] = []
         DECODING.fix(settings.decode_bytes)
         share_one_heap()
-        self._maps: RevisionCache[Projection] = RevisionCache(store, most=MAPS)
+        behind = partial(Renewed[Any], store, behind=BEHIND_SECONDS, patience=PATIENCE_SECONDS)
+        self._maps: Renewed[Projection] = behind(most=MAPS)
+        self._counts: Renewed[list[CategoryCount]] = behind(most=1)
+        self._status: Renewed[Status] = behind(most=1, by_revision=False)
+        self._warming: threading.Thread | None = None
+        self._warmed: dict[int, SegmentedStore] = {}
 
     def load(self) -> None:
         """Load the backbones. WeightsError where one that was asked for is not available, or none is."""
         with self.store.reading() as catalog:
             rows = {row.name: row for row in catalog.backbones()}
         wanted = tuple(map(canonical_name, self.settings.backbones)) or tuple(rows)
+        self._warming = threading.Thread(target=self._warm, args=([rows[name] for name in wanted if name in rows],))
+        self._warming.start()
         for name in sorted(wanted, key=lambda name: len(parts_of(name))):  # parts before what is fused of them
             if name not in rows:
                 raise UsageError(f"nothing is indexed with {name}; run `nearshot index DATA --backbone {name}`")
@@ -120,6 +140,12 @@ class Engine:
             raise WeightsError(f"there is no backbone to serve with: {reasons}")
         self.ready = True
 
+    def _warm(self, rows: Sequence[BackboneRow]) -> None:
+        """Read and check the segments while the backbones are loaded, and hold those of each until a searcher does."""
+        with suppress(StoreError), self.store.reading() as catalog:  # the first query is told
+            for row in rows:
+                self._warmed[row.id] = open_vectors(self.store, catalog, row, Role.SUPPORT)
+
     def index_options(self, categories: tuple[str, ...] = ()) -> IndexOptions:
         """Options of an index run with the backbones that are served."""
         settings = self.settings
@@ -139,7 +165,8 @@ class Engine:
 
     def outdate(self) -> None:
         """Have the next query look at the store anew: this service has changed it."""
-        self._searchers.outdate()
+        for renewed in self._all_renewed():
+            renewed.outdate()
 
     def report(self) -> str:
         """The evaluation of all that is served, as a page; drawn anew only when the store has changed."""
@@ -147,12 +174,25 @@ class Engine:
         def draw(_: Catalog) -> str:
             return render_report(self.store, evaluate(self.store, EvaluationOptions(backbones=tuple(self.served))))
 
-        return self._reports.get(None, draw)  # one at a time: matplotlib draws for one thread only
+        return self._reports.get(None, draw)
 
     def project(self, backbone: str | None, category: str, method: str) -> Projection:
         """A category in two dimensions. UsageError for what is not indexed, or a method that is not available."""
         row = self.searcher(QueryOptions(backbone=backbone, category=category)).row
-        return self._maps.get((row.id, category, method), lambda catalog: project(catalog, row, category, method))
+        return self._maps.get(
+            (row.id, category, method), lambda catalog: project(self.store, catalog, row, category, method)
+        )
+
+    def categories(self) -> list[CategoryCount]:
+        """The categories, with their labels and queries counted; of a large store that changes, as a minute ago at most."""
+        return self._counts.get(None, Catalog.count_categories)
+
+    def status(self) -> Status:
+        """What `nearshot status` tells; where the disk takes longer to look at, that of a minute ago at most."""
+        return self._status.get(None, lambda _: read_status(self.store))
+
+    def _all_renewed(self) -> tuple[Renewed[Any], ...]:
+        return self._searchers, self._reports, self._maps, self._counts, self._status
 
     def watch(self, searcher: Searcher, answer: Answer, digest: str) -> None:
         """Take an answer's score down; the store is told of what was taken down every few seconds."""
@@ -178,7 +218,10 @@ class Engine:
         """Finish what was begun."""
         self.ready = False
         self.batcher.close()
-        self._searchers.close()
+        if self._warming is not None:
+            self._warming.join()
+        for renewed in self._all_renewed():
+            renewed.close()
         if self._telling is not None:
             self._telling.join()
         self.watching.flush()
@@ -193,11 +236,13 @@ class Engine:
         return {part.description.name: BatchedBackbone(part, self.batcher) for part in backbones}
 
     def searcher(self, options: QueryOptions) -> Searcher:
-        """Return what to compare with (`service.searchers`: how far behind the store). UsageError for what is not indexed."""
+        """Return what to compare with (`service.renewed`: how far behind the store). UsageError for what is not indexed."""
         key = _Key(options.backbone, options.category, options.score, options.against, options.text is not None)
         return self._searchers.get(key, lambda catalog: self._open(catalog, options))
 
     def _open(self, catalog: Catalog, options: QueryOptions) -> Searcher:
+        if self._warming is not None:
+            self._warming.join()
         categories = choose_categories(catalog, options.category)
         if options.backbone is not None and canonical_name(options.backbone) not in self.served:
             reason = self.skipped.get(options.backbone)
@@ -207,7 +252,9 @@ class Engine:
             )
         among = {served.row.id for served in self.served.values()}
         row, coverage = choose_row(catalog, options.backbone, categories, words=options.text is not None, among=among)
-        return Searcher(self.store, catalog, row, coverage, options)
+        searcher = Searcher(self.store, catalog, row, coverage, options)
+        self._warmed.pop(row.id, None)
+        return searcher
 
     def backbone(self, searcher: Searcher) -> Backbone:
         """The loaded backbone of a searcher."""

@@ -17,7 +17,7 @@ class Settings:
     are between upload and answer, and bodies of `held_bytes` in all; what comes beyond is told to retry later. Decoding takes
     `decode_bytes` at once. A prepared image
     waits for others that are being decoded or may come, for `gather` at the longest or for `gather_share` of the last forward
-    pass. Answers are behind the store by `searcher_age` and what it takes to make a searcher (`service.searchers`).
+    pass. Answers are behind the store by `searcher_age` and what it takes to make a searcher (`service.renewed`).
     """
 
     backbones: tuple[str, ...] = ()

@@ -11,8 +11,6 @@ from fastapi.responses import HTMLResponse, Response
 from nearshot.backbones.protocol import TextEncoder
 from nearshot.evaluation.next_labels import advise
 from nearshot.evaluation.projection import methods
-from nearshot.indexer.status import read_status
-from nearshot.schema.vocabulary import Role
 from nearshot.service import models
 from nearshot.service.api.dependencies import DrawingsHere, EngineHere, SlowWorkHere, WorkHere
 
@@ -25,23 +23,15 @@ router = APIRouter(prefix="/v1")
 async def categories(engine: EngineHere, work: WorkHere) -> Any:
     """List what can be asked for."""
 
-    def count() -> list[dict[str, Any]]:
-        with engine.store.reading() as catalog:
-            queries = {row.category: row.images for row in catalog.count_images() if row.role == Role.QUERY}
-            names = sorted({*queries, *catalog.categories(Role.SUPPORT)})
-            return [
-                {
-                    "category": name,
-                    "labels": [
-                        {"label": label, "images": number} for label, number in catalog.support_labels(name).items()
-                    ],
-                    "queries": queries.get(name, 0),
-                }
-                for name in names
-            ]
-
     return {
-        "categories": await work.do(count),
+        "categories": [
+            {
+                "category": each.category,
+                "labels": [{"label": label, "images": number} for label, number in each.labels.items()],
+                "queries": each.queries,
+            }
+            for each in await work.do(engine.categories)
+        ],
         "backbones": [
             {
                 "name": name,
@@ -98,4 +88,4 @@ async def report(engine: EngineHere, drawings: DrawingsHere) -> Response:
 async def status(engine: EngineHere, work: SlowWorkHere) -> Any:
     """The object of `nearshot status --json`."""
     async with asyncio.timeout(engine.settings.seconds):
-        return (await work.do(read_status, engine.store)).as_json()
+        return (await work.do(engine.status)).as_json()

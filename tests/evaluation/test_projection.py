@@ -29,7 +29,7 @@ def indexed(store: Store, small: Path) -> Store:
 def test_all_images_of_the_category_have_the_places_that_pca_gives_them(indexed: Store) -> None:
     with indexed.reading() as catalog:
         [row] = catalog.backbones()
-        projected = project(catalog, row, "things")
+        projected = project(indexed, catalog, row, "things")
         held = [read_rows(catalog, row, role) for role in Role]
     vectors = np.concatenate([each.vectors(each.ids()) for each in held]).astype(np.float64)
     expected = PCA(n_components=2, svd_solver="full").fit(vectors)
@@ -47,9 +47,9 @@ def test_of_very_many_images_every_so_many_is_shown_of_both_roles(
 ) -> None:
     with indexed.reading() as catalog:
         [row] = catalog.backbones()
-        everything = project(catalog, row, "things")
+        everything = project(indexed, catalog, row, "things")
         monkeypatch.setattr(projection, "MOST", 6)
-        some = project(catalog, row, "things")
+        some = project(indexed, catalog, row, "things")
     step = -(-everything.total // 6)
     assert step > 1
     assert some.images == everything.images[::step]
@@ -61,15 +61,15 @@ def test_a_method_that_is_not_here_and_a_category_that_nobody_saw_are_told(index
     with indexed.reading() as catalog:
         [row] = catalog.backbones()
         with pytest.raises(UsageError, match="'tsne' is not available here; take pca or umap"):
-            project(catalog, row, "things", "tsne")
+            project(indexed, catalog, row, "things", "tsne")
         with pytest.raises(UsageError, match="hog has seen nothing of 'nowhere'"):
-            project(catalog, row, "nowhere")
+            project(indexed, catalog, row, "nowhere")
 
 
 def test_umap_gives_the_same_map_each_time(indexed: Store) -> None:
     with indexed.reading() as catalog:
         [row] = catalog.backbones()
-        first, second = (project(catalog, row, "things", "umap") for _ in range(2))
+        first, second = (project(indexed, catalog, row, "things", "umap") for _ in range(2))
     assert (first.places == second.places).all()
     assert first.explained is None
     assert np.isfinite(first.places).all()
@@ -80,4 +80,4 @@ def test_a_few_images_are_too_few_for_umap(store: Store, small: Path) -> None:
     with store.reading() as catalog:
         [row] = catalog.backbones()
         with pytest.raises(UsageError, match="UMAP needs 8 images, and here are 6; take pca"):
-            project(catalog, row, "things", "umap")
+            project(store, catalog, row, "things", "umap")

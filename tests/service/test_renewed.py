@@ -1,21 +1,20 @@
-"""Searchers that are open: which answers while the next one is made, and who waits for it."""
+"""What is renewed: which is given out while the next one is made, and who waits for it."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import cast
 
 import pytest
 
-from nearshot.retriever.searcher import Searcher
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.editor import NewContent
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
-from nearshot.service.searchers import Searchers
+from nearshot.service.renewed import Renewed
 from tests.service.asking import wait_for
 
 NUMBERS = count()
@@ -23,13 +22,13 @@ NUMBERS = count()
 
 @dataclass
 class Stub:
-    """What a searcher is known by here."""
+    """Something that was made of a state of the store."""
 
     revision: int
 
 
-def make(catalog: Catalog) -> Searcher:
-    return cast("Searcher", Stub(catalog.revision()))
+def make(catalog: Catalog) -> Stub:
+    return Stub(catalog.revision())
 
 
 class Held:
@@ -38,15 +37,15 @@ class Held:
     def __init__(self) -> None:
         self.begun, self.let = threading.Event(), threading.Event()
 
-    def __call__(self, catalog: Catalog) -> Searcher:
+    def __call__(self, catalog: Catalog) -> Stub:
         self.begun.set()
         assert self.let.wait(20)
         return make(catalog)
 
 
 @pytest.fixture
-def searchers(store: Store) -> Iterator[Searchers]:
-    opened = Searchers(store, age=0.02, most=3)
+def searchers(store: Store) -> Iterator[Renewed[Stub]]:
+    opened: Renewed[Stub] = Renewed(store, age=0.02, most=3, kept=10.0, threads=4)
     yield opened
     opened.close()
 
@@ -59,7 +58,7 @@ def change(store: Store) -> int:
         return catalog.revision()
 
 
-def test_the_old_one_answers_while_a_newer_one_is_made(store: Store, searchers: Searchers) -> None:
+def test_the_old_one_answers_while_a_newer_one_is_made(store: Store, searchers: Renewed[Stub]) -> None:
     held = Held()
     held.let.set()
     old = searchers.get("key", held)
@@ -73,7 +72,7 @@ def test_the_old_one_answers_while_a_newer_one_is_made(store: Store, searchers: 
     wait_for(lambda: searchers.get("key", held).revision == newest)
 
 
-def test_after_a_change_by_this_service_a_query_waits(store: Store, searchers: Searchers) -> None:
+def test_after_a_change_by_this_service_a_query_waits(store: Store, searchers: Renewed[Stub]) -> None:
     held = Held()
     held.let.set()
     searchers.get("key", held)
@@ -83,7 +82,7 @@ def test_after_a_change_by_this_service_a_query_waits(store: Store, searchers: S
     assert held.begun.wait(20)  # of the change before
     newest = change(store)
     searchers.outdate()
-    answers: list[Searcher] = []
+    answers: list[Stub] = []
     asking = threading.Thread(target=lambda: answers.append(searchers.get("key", held)))
     asking.start()
     held.let.set()
@@ -91,14 +90,14 @@ def test_after_a_change_by_this_service_a_query_waits(store: Store, searchers: S
     assert [searcher.revision for searcher in answers] == [newest]
 
 
-def test_what_has_no_revision_is_seen_after_outdating(searchers: Searchers) -> None:
+def test_what_has_no_revision_is_seen_after_outdating(searchers: Renewed[Stub]) -> None:
     old = searchers.get("key", make)
     assert searchers.get("key", make) is old
     searchers.outdate()
     assert searchers.get("key", make) is not old
 
 
-def test_one_that_takes_long_holds_up_no_other(searchers: Searchers) -> None:
+def test_one_that_takes_long_holds_up_no_other(searchers: Renewed[Stub]) -> None:
     held = Held()
     asking = threading.Thread(target=searchers.get, args=("slow", held))
     asking.start()
@@ -108,14 +107,14 @@ def test_one_that_takes_long_holds_up_no_other(searchers: Searchers) -> None:
     asking.join(20)
 
 
-def test_many_who_ask_at_once_have_one(searchers: Searchers) -> None:
+def test_many_who_ask_at_once_have_one(searchers: Renewed[Stub]) -> None:
     held, calls = Held(), []
 
-    def counted(catalog: Catalog) -> Searcher:
+    def counted(catalog: Catalog) -> Stub:
         calls.append(1)
         return held(catalog)
 
-    answers: list[Searcher] = []
+    answers: list[Stub] = []
     asking = [threading.Thread(target=lambda: answers.append(searchers.get("key", counted))) for _ in range(8)]
     for thread in asking:
         thread.start()
@@ -125,21 +124,46 @@ def test_many_who_ask_at_once_have_one(searchers: Searchers) -> None:
     assert (len(answers), len(set(map(id, answers))), len(calls)) == (8, 1, 1)
 
 
-def test_one_that_nobody_asked_for_is_brought_up_to_date_by_the_query(
-    store: Store, searchers: Searchers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nearshot.service.searchers.KEPT_SECONDS", 0.0)
-    searchers.get("key", make)
-    wait_for(lambda: not looking())
+def test_what_nobody_asked_for_is_brought_up_to_date_when_it_is_asked_for(store: Store) -> None:
+    renewed: Renewed[Stub] = Renewed(store, age=0.02, most=3, kept=0.0)
+    renewed.get("key", make)
     newest = change(store)
-    assert searchers.get("key", make).revision == newest
+    time.sleep(0.03)
+    assert renewed.get("key", make).revision == newest
+    renewed.close()
 
 
-def test_what_cannot_be_made_is_said_and_tried_again(searchers: Searchers) -> None:
-    def refuse(catalog: Catalog) -> Searcher:
+def test_what_may_be_behind_is_waited_for_only_so_long(store: Store) -> None:
+    renewed: Renewed[Stub] = Renewed(store, most=3, behind=60.0, patience=0.0)
+    old = renewed.get("key", make)
+    held = Held()
+    change(store)
+    renewed._entries["key"].make = held
+    assert renewed.get("key", held) is old
+    assert held.begun.wait(20)
+    assert renewed.get("key", held) is old
+    held.let.set()
+    wait_for(lambda: renewed.get("key", held) is not old)
+    held.let.clear()
+    newest = change(store)
+    renewed.outdate()
+    threading.Timer(0.05, held.let.set).start()
+    assert renewed.get("key", held).revision == newest, "after a change by this service nothing old is given out"
+    renewed.close()
+
+
+def test_what_is_made_of_more_than_the_store_is_made_each_time(store: Store) -> None:
+    numbers = count()
+    renewed: Renewed[int] = Renewed(store, most=1, behind=60.0, patience=20.0, by_revision=False)
+    assert [renewed.get(None, lambda _: next(numbers)) for _ in range(3)] == [0, 1, 2]
+    renewed.close()
+
+
+def test_what_cannot_be_made_is_said_and_tried_again(searchers: Renewed[Stub]) -> None:
+    def refuse(catalog: Catalog) -> Stub:
         raise UsageError("nothing is indexed yet")
 
-    def refuse_then(answers: list[Callable[[Catalog], Searcher]]) -> Callable[[Catalog], Searcher]:
+    def refuse_then(answers: list[Callable[[Catalog], Stub]]) -> Callable[[Catalog], Stub]:
         return lambda catalog: answers.pop(0)(catalog)
 
     maker = refuse_then([refuse, make])
@@ -148,12 +172,8 @@ def test_what_cannot_be_made_is_said_and_tried_again(searchers: Searchers) -> No
     assert searchers.get("key", maker).revision >= 0
 
 
-def test_the_longest_unused_are_closed(searchers: Searchers) -> None:
+def test_the_longest_unused_are_closed(searchers: Renewed[Stub]) -> None:
     first = searchers.get(0, make)
     for key in range(1, 4):
         searchers.get(key, make)
     assert searchers.get(0, make) is not first
-
-
-def looking() -> bool:
-    return any(thread.name == "searchers" for thread in threading.enumerate())
