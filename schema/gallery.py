@@ -15,6 +15,9 @@ from nearshot.schema.vocabulary import Role
 
 images, contents, roots = tables.images.c, tables.contents.c, tables.roots.c
 
+NEAR = 50_000
+"""Ids among which a page of images is looked for first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pictured:
@@ -35,8 +38,22 @@ def pictured(catalog: Catalog, image_id: int) -> Pictured | None:
 
 def list_pictured(catalog: Catalog, wanted: ImageFilter, *, after: int, limit: int) -> list[Pictured]:
     """Usable images by ascending id, from the first after one on."""
-    clauses = [images[name] == value for name, value in wanted.parameters().items()]
-    return _pictured(catalog, _usable().where(images.id > after, *clauses).order_by(images.id).limit(limit))
+    clauses = [
+        USABLE,
+        images.role.in_(list(Role)),
+        *(images[name] == value for name, value in wanted.parameters().items()),
+    ]
+    ids: list[int] = []
+    if wanted.category is None or wanted.label is None:  # most often they are near, and nothing need be sorted
+        near = select(images.id).with_hint(tables.images, "NOT INDEXED", "sqlite")
+        ids = _first(catalog, near.where(images.id > after, images.id <= after + NEAR, *clauses), limit)
+    if len(ids) < limit:
+        ids = _first(catalog, select(images.id).where(images.id > after, *clauses), limit)
+    return _pictured(catalog, _usable().where(images.id.in_(ids)).order_by(images.id))
+
+
+def _first(catalog: Catalog, query: Select[Any], limit: int) -> list[int]:
+    return list(catalog.connection.execute(query.order_by(images.id).limit(limit)).scalars())
 
 
 def _usable() -> Select[Any]:

@@ -23,6 +23,17 @@ class Tail(NamedTuple):
     current: UsableImages
     vectors: NDArray[np.float32]
 
+    def then(self, newer: Tail) -> Tail:
+        """This, and what changed after it."""
+        kept = ~np.isin(self.current.ids, newer.touched)
+        every = [(self.current, np.flatnonzero(kept)), (newer.current, np.arange(len(newer.current.ids)))]
+        order, groups = _grouped([(each.groups, each.ids, rows) for each, rows in every])
+        ids, contents = (
+            np.concatenate([getattr(each, name)[rows] for each, rows in every])[order] for name in ("ids", "contents")
+        )
+        vectors = np.concatenate([self.vectors[kept], newer.vectors])[order]
+        return Tail(np.union1d(self.touched, newer.touched), UsableImages(ids, contents, groups), vectors)
+
 
 class Chain:
     """Segments that are open, none or more. Any number of threads may read them."""
@@ -104,27 +115,38 @@ class Merged(NamedTuple):
 
 def merge(chain: Chain, *, from_the_first: bool) -> Merged:
     """Merge all of a chain; what is superseded need not be told any more where nothing is older."""
-    names = sorted(
-        {(each.category, each.label) for segment in chain.segments for each in segment.groups}, key=group_order
+    kept = [
+        np.arange(len(segment.ids)) if dead is None else np.flatnonzero(~dead)
+        for segment, dead in zip(chain.segments, chain.dead, strict=True)
+    ]
+    every_id = np.concatenate([segment.ids[rows] for segment, rows in zip(chain.segments, kept, strict=True)])
+    order, groups = _grouped(
+        [(segment.groups, segment.ids, rows) for segment, rows in zip(chain.segments, kept, strict=True)]
     )
-    numbers = {key: number for number, key in enumerate(names)}
-    codes, ids, sources, rows = [], [], [], []
-    for source, (segment, dead) in enumerate(zip(chain.segments, chain.dead, strict=True)):
-        lengths = [each.last - each.first for each in segment.groups]
-        code = np.repeat([numbers[each.category, each.label] for each in segment.groups], lengths)
-        kept = np.arange(len(segment.ids)) if dead is None else np.flatnonzero(~dead)
-        codes.append(code[kept])
-        ids.append(segment.ids[kept])
-        sources.append(np.full(len(kept), source))
-        rows.append(kept)
-    every_code, every_id = np.concatenate(codes).astype(np.int64), np.concatenate(ids)
-    order = np.lexsort((every_id, every_code))
-    bounds = np.searchsorted(every_code[order], np.arange(len(names) + 1)).tolist()
-    groups = [Group(*name, bounds[i], bounds[i + 1]) for i, name in enumerate(names) if bounds[i + 1] > bounds[i]]
+    sources = np.repeat(np.arange(len(kept)), [len(rows) for rows in kept])
     gone = np.empty(0, dtype=np.int64)
     if not from_the_first:
         gone = np.setdiff1d(np.unique(np.concatenate([each.superseded for each in chain.segments])), every_id)
-    return Merged(every_id[order], groups, gone, np.concatenate(sources)[order], np.concatenate(rows)[order])
+    return Merged(every_id[order], groups, gone, sources[order], np.concatenate(kept)[order])
+
+
+def _grouped(
+    parts: Sequence[tuple[Sequence[Group], NDArray[np.int64], NDArray[np.int64]]],
+) -> tuple[NDArray[np.int64], list[Group]]:
+    """In what order the kept rows of some parts (groups, ids, and the rows that are kept) stand together, and their groups."""
+    names = sorted({(each.category, each.label) for groups, _, _ in parts for each in groups}, key=group_order)
+    numbers = {name: number for number, name in enumerate(names)}
+    codes = [
+        np.repeat(
+            np.array([numbers[each.category, each.label] for each in groups], dtype=np.int64),
+            [each.last - each.first for each in groups],
+        )[rows]
+        for groups, _, rows in parts
+    ]
+    code, ids = np.concatenate(codes), np.concatenate([ids[rows] for _, ids, rows in parts])
+    order = np.lexsort((ids, code))
+    bounds = np.searchsorted(code[order], np.arange(len(names) + 1)).tolist()
+    return order, [Group(*name, bounds[i], bounds[i + 1]) for i, name in enumerate(names) if bounds[i + 1] > bounds[i]]
 
 
 def _among(ids: NDArray[np.int64], some: NDArray[np.int64]) -> NDArray[np.bool_] | None:

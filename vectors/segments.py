@@ -11,7 +11,7 @@ import logging
 import re
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -76,8 +76,9 @@ def open_vectors(
     opened = _opened.setdefault(chain, WeakValueDictionary())
     vectors = opened.get(key)
     if vectors is None:
-        tail = _read_tail(catalog, backbone, role, rows[-1].revision, category)
+        tail = _newest_tail(catalog, backbone, role, rows[-1].revision, category, opened)
         vectors = opened[key] = chain.store(tail, category, label)
+        _tails[vectors] = tail
         compared = _compared.setdefault(chain, set())
         if label is None and category not in compared and len(vectors) <= FEW:
             _compare(catalog, backbone, role, category, vectors)
@@ -91,6 +92,24 @@ def read_rows(
     """The same from the rows alone; StoreError where one is damaged."""
     tail = _read_tail(catalog, backbone, role, 0, category)
     return Chain([], backbone.dimension).store(tail, category, label)
+
+
+def _newest_tail(
+    catalog: Catalog,
+    backbone: BackboneRow,
+    role: Role,
+    since: int,
+    category: str | None,
+    opened: Mapping[tuple[int, str | None, str | None], SegmentedStore],
+) -> Tail:
+    """The tail after a revision: what somebody has open of it, and what changed after that, from the rows."""
+    now = catalog.revision()
+    known = {key[0]: vectors for key, vectors in list(opened.items()) if key[1] == category and since <= key[0] <= now}
+    if not known:
+        return _read_tail(catalog, backbone, role, since, category)
+    newest = max(known)
+    tail = _tails[known[newest]]
+    return tail if newest == now else tail.then(_read_tail(catalog, backbone, role, newest, category))
 
 
 def _read_tail(catalog: Catalog, backbone: BackboneRow, role: Role, since: int, category: str | None) -> Tail:
@@ -169,6 +188,9 @@ _opened: WeakKeyDictionary[Chain, WeakValueDictionary[tuple[int, str | None, str
     WeakKeyDictionary()
 )
 """The vectors that somebody has open, by their chain, and revision, category and label."""
+
+_tails: WeakKeyDictionary[SegmentedStore, Tail] = WeakKeyDictionary()
+"""The tails of the vectors that somebody has open."""
 
 _compared: WeakKeyDictionary[Chain, set[str | None]] = WeakKeyDictionary()
 """The categories (None: all) whose ids were held against the rows, by chain."""

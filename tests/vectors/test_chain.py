@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -63,20 +64,29 @@ class Model:
         self.held: Held = {}
         self.segments: list[Segment] = []
         self.newer: set[int] = set()
+        self.followed = self.tail()
 
     def path(self) -> Path:
         self.count += 1
         return self.here / str(self.count)
 
-    def tail(self) -> Tail:
-        images, vectors = usable({i: self.held[i] for i in self.newer if i in self.held})
-        return Tail(np.array(sorted(self.newer), dtype=np.int64), images, vectors)
+    def tail(self, of: Iterable[int] | None = None) -> Tail:
+        """What is newer, or some of it."""
+        newer = self.newer if of is None else set(of)
+        images, vectors = usable({i: self.held[i] for i in newer if i in self.held})
+        return Tail(np.array(sorted(newer), dtype=np.int64), images, vectors)
+
+    def change(self, number: int) -> None:
+        """Take an image as changed; a reader follows change by change."""
+        self.newer.add(number)
+        self.followed = self.followed.then(self.tail([number]))
 
     def flush(self) -> None:
         tail = self.tail()
         gone = Chain(self.segments, DIMENSION).holding(tail.touched)
         self.segments.append(write(self.path(), tail.current, gone, [tail.vectors]))
         self.newer = set()
+        self.followed = self.tail()
 
     def merge(self, first: int) -> None:
         newest = Chain(self.segments[first:], DIMENSION)
@@ -88,7 +98,7 @@ class Model:
         self.segments[first:] = [write(self.path(), images, merged.superseded, vectors)]
 
     def opened(self, category: str | None = None, label: str | None = None) -> SegmentedStore:
-        return Chain(self.segments, DIMENSION).store(self.tail(), category, label)
+        return Chain(self.segments, DIMENSION).store(self.followed, category, label)
 
     def exact(self, category: str | None = None, label: str | None = None) -> ExactStore:
         kept = [
@@ -120,14 +130,20 @@ def test_no_history_of_changes_and_merges_changes_an_answer(steps: list[tuple[st
             if step == "put":
                 # An image keeps its category and label: its path tells them, but for a label that is corrected.
                 model.held[number] = (vector, name)
-                model.newer.add(number)
+                model.change(number)
             elif step == "drop":
                 model.held.pop(number, None)
-                model.newer.add(number)
+                model.change(number)
             elif step == "flush":
                 model.flush()
             else:
                 model.merge(number)
+        tail, followed = model.tail(), model.followed
+        assert followed.touched.tolist() == tail.touched.tolist()
+        assert followed.current.groups == tail.current.groups
+        assert followed.current.ids.tolist() == tail.current.ids.tolist()
+        assert followed.current.contents.tolist() == tail.current.contents.tolist()
+        np.testing.assert_array_equal(followed.vectors, tail.vectors)
         for category, label in ((None, None), ("a", None), ("b", "x"), (None, "x")):
             held, truth = model.opened(category, label), model.exact(category, label)
             assert held.ids().tolist() == truth.ids().tolist()

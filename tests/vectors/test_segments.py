@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from nearshot.schema.catalog import BackboneRow
+from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import StoreError
-from nearshot.schema.segments import SegmentRow, segment_files, segment_rows
+from nearshot.schema.segments import SegmentRow, segment_files, segment_rows, stored_vectors
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from nearshot.vectors import segments
@@ -73,6 +75,33 @@ def test_rows_changed_since_are_applied(
     assert_equals_rows(store)
     refuse_rows(monkeypatch)
     assert len(opened(store)) == 4
+
+
+def test_who_has_a_state_open_reads_only_what_is_newer(
+    store: Store, small: Path, write_data: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, small)
+    monkeypatch.setattr("nearshot.indexer.run.write_segments", lambda *_: 0)
+    read: list[int] = []
+
+    def counted(catalog: Catalog, row: BackboneRow, contents: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+        read.append(len(contents))
+        return stored_vectors(catalog, row, contents)
+
+    monkeypatch.setattr(segments, "stored_vectors", counted)
+    held = [opened(store)]
+    for number in range(3, 6):
+        write_data({f"things/2.support-set/cat/shot{number}.png": f"chelsea:{number}"})
+        (small / f"things/2.support-set/cat/shot{number - 1}.png").unlink()
+        run_index(store, small)
+        read.clear()
+        held.append(opened(store))
+        assert sum(read) == 1, "the others were read before"
+        with store.reading() as catalog:
+            truth = read_rows(catalog, backbone(store), Role.SUPPORT)
+        assert held[-1].ids().tolist() == truth.ids().tolist()
+        np.testing.assert_array_equal(held[-1].vectors(truth.ids()), truth.vectors(truth.ids()))
+        assert held[-1].labels() == truth.labels()
 
 
 def test_what_changed_goes_into_a_segment_of_its_own(store: Store, small: Path, write_data: Writer) -> None:
