@@ -196,7 +196,10 @@ class Catalog:
         names = least.cte("names", recursive=True)  # one look into the index per category, not one per image
         [name] = names.c
         names = names.union_all(select(least.where(images.category > name).scalar_subquery()).where(name.is_not(None)))
-        return [each for each in self.connection.execute(select(names)).scalars() if each is not None]
+        found_names = [each for each in self.connection.execute(select(names)).scalars() if each is not None]
+        if not all(isinstance(each, str) for each in found_names):
+            raise StoreError("an index of images is damaged; `nearshot verify` says where")
+        return found_names
 
     def count_categories(self) -> list[CategoryCount]:
         """Every category that holds usable images, with its labels and queries counted, in order."""
@@ -326,7 +329,6 @@ class Catalog:
             select(*group, func.count().filter(DROPPED), func.count(embeddings.failure))
             .select_from(joined)
             .where(USABLE, embeddings.vector.is_(None))
-            .with_hint(tables.embeddings, "INDEXED BY ix_embeddings_failed", "sqlite")
             .group_by(*group)
         )
         few = {

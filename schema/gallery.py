@@ -38,17 +38,15 @@ def pictured(catalog: Catalog, image_id: int) -> Pictured | None:
 
 def list_pictured(catalog: Catalog, wanted: ImageFilter, *, after: int, limit: int) -> list[Pictured]:
     """Usable images by ascending id, from the first after one on."""
-    clauses = [
-        USABLE,
-        images.role.in_(list(Role)),
-        *(images[name] == value for name, value in wanted.parameters().items()),
-    ]
+    named = {"role": [role.value for role in Role]} | {name: [value] for name, value in wanted.parameters().items()}
     ids: list[int] = []
     if wanted.category is None or wanted.label is None:  # most often they are near, and nothing need be sorted
-        near = select(images.id).with_hint(tables.images, "NOT INDEXED", "sqlite")
-        ids = _first(catalog, near.where(images.id > after, images.id <= after + NEAR, *clauses), limit)
+        unindexed = [(images[name] + "").in_(values) for name, values in named.items()]
+        near = select(images.id).where(images.id > after, images.id <= after + NEAR, USABLE, *unindexed)
+        ids = _first(catalog, near, limit)
     if len(ids) < limit:
-        ids = _first(catalog, select(images.id).where(images.id > after, *clauses), limit)
+        clauses = [images[name].in_(values) for name, values in named.items()]
+        ids = _first(catalog, select(images.id).where(images.id > after, USABLE, *clauses), limit)
     return _pictured(catalog, _usable().where(images.id.in_(ids)).order_by(images.id))
 
 

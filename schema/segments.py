@@ -159,9 +159,7 @@ def usable_images(
         query = query.where(images.category == category)
     has = select(embeddings.content_id).where(embeddings.backbone_id == backbone.id)
     # Whether there is a vector is asked of indexes: looking at the vectors themselves would read a page of the file for each.
-    lacks = has.where(embeddings.vector.is_(None)).with_hint(
-        tables.embeddings, "INDEXED BY ix_embeddings_failed", "sqlite"
-    )
+    lacks = has.where(embeddings.vector.is_(None))
     numbers: dict[tuple[str, str | None], int] = {}
     chunks = [query] if among is None else [query.where(images.id.in_(chunk)) for chunk in _chunks(among.tolist())]
     rows = (row for chunk in chunks for row in _numbered(catalog, chunk, numbers))

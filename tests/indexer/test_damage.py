@@ -235,7 +235,8 @@ def test_an_index_that_lost_an_entry_hides_no_caption(store: Store, small: Path)
 
 
 @pytest.mark.parametrize(
-    ("table", "column"), [("images", "role"), ("images", "label"), ("segments", "file"), ("backbones", "name")]
+    ("table", "column"),
+    [("images", "role"), ("images", "category"), ("images", "label"), ("segments", "file"), ("backbones", "name")],
 )
 def test_a_text_that_became_bytes_is_damage(store: Store, small: Path, table: str, column: str) -> None:
     """The digest of a text is that of its bytes."""
