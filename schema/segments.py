@@ -20,6 +20,9 @@ images, embeddings, segments = tables.images.c, tables.embeddings.c, tables.segm
 
 NONE = np.empty(0, dtype=np.int64)
 
+MANY = 50_000
+"""Contents of which more are found by walking all that a backbone has seen than one by one."""
+
 
 class SegmentRow(NamedTuple):
     """The record of a segment: its file, bytes, digest and number of vectors; it reflects what changed after `since`, up to
@@ -165,7 +168,7 @@ def usable_images(
     rows = (row for chunk in chunks for row in _numbered(catalog, chunk, numbers))
     table: NDArray[np.int64] = np.fromiter(rows, dtype=np.dtype((np.int64, 3)))
     ids, contents, groups = table.reshape(-1, 3).T
-    if among is None:
+    if len(contents) > MANY:
         embedded = _numbers(catalog, has)
     else:
         own = [_numbers(catalog, has.where(embeddings.content_id.in_(chunk))) for chunk in _chunks(contents.tolist())]
