@@ -178,7 +178,7 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
             calibrations = all_calibrations(catalog, row.id)
             for category_samples, by in zip(samples, applied, strict=True):
                 digest.update(_facts(row, category_samples, by).encode())
-                about = [each.facts for each in calibrations if each.category == category_samples.category]
+                about = [each.lasting() for each in calibrations if each.category == category_samples.category]
                 digest.update(json.dumps([about, sorted(in_model[category_samples.category])]).encode())
             similarities = [category_samples.similarities() for category_samples in samples]
             mine = [

@@ -73,7 +73,9 @@ def _pca(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], float | Non
     if len(vectors) < 2:
         return np.zeros((len(vectors), 2)), None
     few = vectors.shape[0] <= vectors.shape[1]
-    pca = PCA(n_components=kept, svd_solver="full" if few else "covariance_eigh")  # both exact, each fast where it is taken
+    pca = PCA(
+        n_components=kept, svd_solver="full" if few else "covariance_eigh"
+    )  # both exact, each fast where it is taken
     places = np.zeros((len(vectors), 2))
     places[:, :kept] = pca.fit_transform(vectors)
     share = float(pca.explained_variance_ratio_.sum())

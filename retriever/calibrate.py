@@ -143,10 +143,11 @@ def calibrate(
     """
     with store.reading() as catalog:
         material = _read(catalog, backbone, category, options, negatives)
-        seen = support_digest(catalog, backbone, category)
+        digest = support_digest(catalog, backbone, category)
+        seen = {"revision": catalog.revision(), "images": len(material.support.paths)}
     for calibration, more in _find_policies(backbone.name, category, options, material):
         if calibration.policy.calibrated:
-            _keep(store, backbone, calibration, seen, more)
+            _keep(store, backbone, calibration, digest, more | {"seen": seen})
         yield calibration
 
 
@@ -183,7 +184,7 @@ def _find_policies(
         )
 
 
-def _keep(store: Store, backbone: BackboneRow, calibration: Calibration, seen: str, more: dict[str, Any]) -> None:
+def _keep(store: Store, backbone: BackboneRow, calibration: Calibration, digest: str, more: dict[str, Any]) -> None:
     facts_json = json.dumps(calibration.facts() | more | {"fingerprint": backbone.fingerprint})
     policy = calibration.policy
     row = CalibrationRow(
@@ -193,7 +194,7 @@ def _keep(store: Store, backbone: BackboneRow, calibration: Calibration, seen: s
         policy.threshold,
         policy.margin_floor,
         facts_json,
-        seen,
+        digest,
         utc_now(),
     )
     with store.writing() as editor:

@@ -11,8 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nearshot.retriever.discriminant import Samples, class_sums
-from nearshot.retriever.scores import Labelled, Numbers, Scores, cosines, directions, neighbour_scores, rounded
+from nearshot.retriever.discriminant import Samples
+from nearshot.retriever.scores import (
+    Labelled,
+    Numbers,
+    Scores,
+    cosines,
+    directions,
+    label_sums,
+    neighbour_scores,
+    queries_together,
+    rounded,
+)
 from nearshot.schema.labelled import LabelledVectors
 from nearshot.schema.vocabulary import Score
 
@@ -72,8 +82,9 @@ def _without(score: Score, labelled: Labelled, asked: Numbers, out: Sequence[Num
         return scored
     if score == Score.PROTOTYPE:
         return _by_means(labelled, asked, out)
-    for start in range(0, len(asked), MOST // 4):
-        part = slice(start, start + MOST // 4)
+    together = queries_together(len(labelled.vectors))
+    for start in range(0, len(asked), together):
+        part = slice(start, start + together)
         similarities = cosines(labelled.vectors[asked[part]], labelled.vectors)
         for row, left in zip(similarities, out[part], strict=True):
             row[left] = np.nan
@@ -90,14 +101,15 @@ def _alike(out: Sequence[Numbers]) -> list[list[int]]:
 
 
 def _by_means(labelled: Labelled, asked: Numbers, out: Sequence[Numbers]) -> Scores:
-    wide, count = labelled.vectors.astype(np.float64), len(labelled.names)
+    count = len(labelled.names)
     sizes = np.bincount(labelled.numbers, minlength=count)
-    sums = class_sums(wide, labelled.numbers, count)
-    scored = np.clip(wide[asked] @ directions(sums / np.maximum(sizes, 1)[:, None]).T, -1.0, 1.0)
-    for row, (image, left) in enumerate(zip(asked, out, strict=True)):
+    sums = label_sums(labelled)
+    wide = labelled.vectors[asked].astype(np.float64)
+    scored = np.clip(wide @ directions(sums / np.maximum(sizes, 1)[:, None]).T, -1.0, 1.0)
+    for row, left in enumerate(out):
         for label in np.unique(labelled.numbers[left]):
             mine = left[labelled.numbers[left] == label]
             rest = sizes[label] - len(mine)
-            mean = (sums[label] - wide[mine].sum(axis=0)) / max(rest, 1)
-            scored[row, label] = np.clip(wide[image] @ directions(mean[None])[0], -1.0, 1.0) if rest else -np.inf
+            mean = (sums[label] - labelled.vectors[mine].astype(np.float64).sum(axis=0)) / max(rest, 1)
+            scored[row, label] = np.clip(wide[row] @ directions(mean[None])[0], -1.0, 1.0) if rest else -np.inf
     return rounded(scored)

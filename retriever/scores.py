@@ -22,8 +22,11 @@ NEIGHBOURS = 20
 DECIMALS = 6
 """Scores are rounded to so many: float32 carries no more, and the rest depends on who multiplied in which order."""
 
-AT_ONCE = 1024
-"""Queries that are scored together: a bound on the memory that a table of cosines takes."""
+AT_ONCE, COSINES = 1024, 4 << 20
+"""Queries that are scored together at most, and cosines that are held at a time: bounds on memory."""
+
+WIDE = 16_384
+"""Images whose vectors are widened to float64 at a time."""
 
 Scores = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -80,7 +83,8 @@ class Neighbourhood:
     def scores(self, queries: NDArray[np.float32]) -> Scores:
         """The scores (q, m)."""
         shots, numbers, count = self.labelled.vectors, self.labelled.numbers, len(self.labelled.names)
-        parts = [queries[start : start + AT_ONCE] for start in range(0, len(queries), AT_ONCE)]
+        together = queries_together(len(shots))
+        parts = [queries[start : start + together] for start in range(0, len(queries), together)]
         scored = [neighbour_scores(self.score, cosines(part, shots), numbers, count) for part in parts]
         return np.concatenate(scored) if scored else np.zeros((0, count))
 
@@ -94,11 +98,7 @@ class Prototypes:
     @classmethod
     def of(cls, labelled: Labelled) -> Prototypes:
         """The means of what the labels are known by."""
-        sums = np.zeros((len(labelled.names), labelled.vectors.shape[1]))
-        for start in range(0, len(labelled.vectors), discriminant.BLOCK):
-            part = slice(start, start + discriminant.BLOCK)
-            wide = labelled.vectors[part].astype(np.float64)
-            sums += discriminant.class_sums(wide, labelled.numbers[part], len(sums))
+        sums = label_sums(labelled)
         sizes = np.bincount(labelled.numbers, minlength=len(sums))
         return cls(directions(sums / np.maximum(sizes, 1)[:, None]))
 
@@ -126,7 +126,27 @@ class Discriminants:
 
 def cosines(queries: NDArray[np.float32], shots: NDArray[np.float32]) -> Scores:
     """The cosines (q, n) of unit vectors (q, d) and (n, d), clipped to [-1, 1] and rounded to 6 decimals."""
-    return rounded(np.clip(queries.astype(np.float64) @ shots.astype(np.float64).T, -1.0, 1.0))
+    wide = queries.astype(np.float64)
+    scores = np.empty((len(queries), len(shots)))
+    for start in range(0, len(shots), WIDE):
+        few = shots[start : start + WIDE].astype(np.float64)
+        scores[:, start : start + WIDE] = rounded(np.clip(wide @ few.T, -1.0, 1.0))
+    return scores
+
+
+def queries_together(shots: int) -> int:
+    """How many queries are scored together against so many images."""
+    return max(1, min(AT_ONCE, COSINES // max(1, shots)))
+
+
+def label_sums(labelled: Labelled) -> NDArray[np.float64]:
+    """The sums (m, d) of each label's vectors."""
+    sums = np.zeros((len(labelled.names), labelled.vectors.shape[1]))
+    for start in range(0, len(labelled.vectors), discriminant.BLOCK):
+        part = slice(start, start + discriminant.BLOCK)
+        wide = labelled.vectors[part].astype(np.float64)
+        sums += discriminant.class_sums(wide, labelled.numbers[part], len(sums))
+    return sums
 
 
 def label_numbers(labels: Sequence[str | None]) -> tuple[tuple[str, ...], Numbers]:

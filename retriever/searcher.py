@@ -31,6 +31,7 @@ from nearshot.schema.errors import UsageError, option
 from nearshot.schema.feedback import negatives, rejected_in
 from nearshot.schema.images import Shown
 from nearshot.schema.labelled import support_digest
+from nearshot.schema.segments import touched
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Against, Role, Score, Verdict
 from nearshot.schema.watches import lapses
@@ -79,7 +80,8 @@ class Searcher:
         self.stale = [
             category
             for category in self.supported
-            if category in self._calibrations and _is_stale(catalog, row, self._calibrations[category])
+            if category in self._calibrations
+            and _is_stale(catalog, row, self._calibrations[category], sum(self.labels[category].values()))
         ]
         self.lapses = [
             lapse
@@ -295,9 +297,15 @@ def _hits(known: Mapping[int, Shown], near: Neighbours) -> list[Hit]:
 _NOTHING = Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
 
 
-def _is_stale(catalog: Catalog, row: BackboneRow, calibration: CalibrationRow) -> bool:
-    """Tell whether the shots, or the strangers in the model, are no longer those of the calibration."""
-    category = calibration.category
-    if calibration.support_digest != support_digest(catalog, row, category):
+def _is_stale(catalog: Catalog, row: BackboneRow, calibration: CalibrationRow, shots: int) -> bool:
+    """Tell whether the shots (there are so many now), or the strangers in the model, are no longer those of the calibration.
+
+    The digest of all shots is asked last: of most categories their number, or that none has changed, tells.
+    """
+    category, seen = calibration.category, calibration.about().get("seen")
+    if seen and seen["images"] != shots:
+        return True
+    may_differ = not seen or len(touched(catalog, row, Role.SUPPORT, seen["revision"], category)) > 0
+    if may_differ and calibration.support_digest != support_digest(catalog, row, category):
         return True
     return strangers_are_gone(catalog, row, category, calibration)

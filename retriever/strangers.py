@@ -53,8 +53,8 @@ def strangers_in_force(
 
 def strangers_are_gone(catalog: Catalog, backbone: BackboneRow, category: str, calibration: CalibrationRow) -> bool:
     """Tell whether the store lacks a stranger that the calibration's model knew: the threshold was set for another model."""
-    known = _known_strangers(catalog, backbone, category)
-    return any(sha256 not in known for sha256 in calibration.about().get("strangers", ()))
+    needed = calibration.about().get("strangers", ())
+    return bool(needed) and not set(needed) <= _known_strangers(catalog, backbone, category).keys()
 
 
 def model_strangers(

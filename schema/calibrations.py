@@ -33,6 +33,10 @@ class CalibrationRow(NamedTuple):
         parsed: dict[str, Any] = json.loads(self.facts)
         return parsed
 
+    def lasting(self) -> str:
+        """The facts as JSON, without the revision that they were seen at: the same however often the store was changed."""
+        return json.dumps({name: value for name, value in self.about().items() if name != "seen"})
+
 
 def stored_calibrations(catalog: Catalog, backbone_id: int, score: str) -> Mapping[str, CalibrationRow]:
     """A backbone's calibrations of a score, by category."""

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import and_, or_, select
+from sqlalchemy import or_, select
 
 from nearshot.schema import tables
-from nearshot.schema.catalog import USABLE, BackboneRow, Catalog, as_vectors
-from nearshot.schema.digests import check_images, stored_vector
+from nearshot.schema.catalog import USABLE, BackboneRow, Catalog
+from nearshot.schema.digests import check_images
+from nearshot.schema.segments import stored_vectors
 from nearshot.schema.vocabulary import Role
 
 images, contents, embeddings = tables.images.c, tables.contents.c, tables.embeddings.c
@@ -44,23 +45,28 @@ def labelled_vectors(
     `vectors` is (n, 0) where they are not wanted.
     """
     check_images(catalog.connection, category, catalog.revision())
-    embedded = and_(embeddings.content_id == images.content_id, embeddings.backbone_id == backbone.id)
-    vector = [images.id, stored_vector()] if with_vectors else []
+    has = select(embeddings.content_id).where(
+        embeddings.content_id == images.content_id,
+        embeddings.backbone_id == backbone.id,
+        embeddings.vector.is_not(None),
+    )
     query = (
-        select(images.path, images.label, images.shot, contents.sha256, *vector)
-        .select_from(tables.images.join(tables.embeddings, embedded))
-        .join(tables.contents, contents.id == images.content_id)
+        select(images.path, images.label, images.shot, contents.sha256, images.content_id)
+        .select_from(tables.images.join(tables.contents, contents.id == images.content_id))
         .join(tables.roots, tables.roots.c.id == images.root_id)
-        .where(USABLE, images.category == category, images.role == role, embeddings.vector.is_not(None))
+        .where(USABLE, images.category == category, images.role == role, has.exists())
         .order_by(images.path, tables.roots.c.path)
     )
     if label is not None:
         query = query.where(images.label == label)
     rows = [tuple(row) for row in catalog.connection.execute(query)]
     paths, labels, shots, hashes = (tuple(row[column] for row in rows) for column in range(4))
-    vectors = np.zeros((len(rows), 0), dtype=np.float32)
-    if with_vectors:
-        vectors = as_vectors([row[4:] for row in rows], backbone.dimension).vectors
+    vectors = np.zeros((len(rows), backbone.dimension if with_vectors else 0), dtype=np.float32)
+    if with_vectors:  # not in the query above: it would sort them
+        start = 0
+        for part in stored_vectors(catalog, backbone, np.array([row[4] for row in rows], dtype=np.int64)):
+            vectors[start : start + len(part)] = part
+            start += len(part)
     return LabelledVectors(paths, labels, shots, hashes, vectors)
 
 
