@@ -14,6 +14,9 @@ SHRINKAGE = 0.5
 BLOCK = 4096
 """Vectors that are widened to float64 at a time."""
 
+KEPT = 20_000
+"""Largest number of vectors whose coordinates are kept."""
+
 LEAST = 1e-12
 """Variances below this share of the largest are rounding, not variance."""
 
@@ -81,29 +84,49 @@ def fit(
     """
     if len(vectors) + len(strangers) < vectors.shape[1]:
         return Samples.of(vectors, numbers, count, strangers).discriminant()
-    dimension, classes = vectors.shape[1], count + (len(strangers) > 0)
-    sums, products = np.zeros((classes, dimension)), np.zeros((dimension, dimension))
-    unknown = np.full(len(strangers), count, dtype=np.int64)
-    for part, labels in ((vectors, numbers), (strangers, unknown)):
+    labels, sizes = _labels(numbers, count, len(strangers))
+    means, axes, deviations = _axes_by_blocks(vectors, strangers, labels, sizes)
+    return _discriminant(means, sizes, count, axes, deviations)
+
+
+def _labels(numbers: NDArray[np.int64], count: int, strangers: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The labels (n + u,) of all vectors, `count` for Unknown, and their sizes."""
+    labels = np.concatenate([numbers, np.full(strangers, count, dtype=np.int64)])
+    return labels, np.bincount(labels, minlength=count + (strangers > 0))
+
+
+def _axes_by_blocks(
+    vectors: NDArray[np.floating],
+    strangers: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+) -> tuple[Array, Array, Array]:
+    """The means (c, d) of all labels, and the axes (d, d) and sums of squares (d,) of `principal_axes`: no more than a block
+    of the vectors is widened at a time.
+    """
+    dimension = vectors.shape[1]
+    sums, products = np.zeros((len(sizes), dimension)), np.zeros((dimension, dimension))
+    for part, own in ((vectors, labels[: len(vectors)]), (strangers, labels[len(vectors) :])):
         for start in range(0, len(part), BLOCK):
             wide = part[start : start + BLOCK].astype(np.float64)
-            sums += class_sums(wide, labels[start : start + BLOCK], classes)
+            sums += class_sums(wide, own[start : start + BLOCK], len(sizes))
             products += wide.T @ wide
-    sizes = np.bincount(np.concatenate([numbers, unknown]), minlength=classes)
     means = sums / sizes[:, None]
     deviations, columns = np.linalg.eigh(products - (means.T * sizes) @ means)
-    return _discriminant(means, sizes, count, columns.T, _without_rounding(deviations))
+    return means, columns.T, _without_rounding(deviations)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
     """The vectors that a discriminant rests on, in coordinates in which their common deviations are uncorrelated.
 
-    `points` (n, p) are the coordinates along `axes` (p, d), orthonormal; `deviations` (p,) the sums of squared deviations from
-    the labels' means along each; `numbers` (n,) the labels, `count` for Unknown.
+    `coordinates` (n, p) are those along `axes` (p, d), orthonormal (None: of so many they are worked out when they are needed);
+    `deviations` (p,) the sums of squared deviations from the labels' `means` (c, p) along each; `numbers` (n,) the labels,
+    `count` for Unknown.
     """
 
-    points: Array
+    vectors: NDArray[np.floating]
+    coordinates: Array | None
     numbers: NDArray[np.int64]
     count: int
     dimension: int
@@ -117,13 +140,23 @@ class Samples:
         cls, vectors: NDArray[np.floating], numbers: NDArray[np.int64], count: int, strangers: NDArray[np.floating]
     ) -> Samples:
         """Find the axes: from an n x n or a d x d matrix, whichever is smaller."""
-        wide = np.concatenate([vectors, strangers]).astype(np.float64)
-        labels = np.concatenate([numbers, np.full(len(strangers), count, dtype=np.int64)])
-        classes = count + (len(strangers) > 0)
-        sizes = np.bincount(labels, minlength=classes)
-        means = class_means(wide, labels, sizes)
-        axes, deviations = principal_axes(wide, wide - means[labels])
-        return cls(wide @ axes.T, labels, count, wide.shape[1], axes, deviations, means @ axes.T, sizes)
+        labels, sizes = _labels(numbers, count, len(strangers))
+        every = np.concatenate([vectors, strangers]) if len(strangers) else vectors
+        if len(every) < every.shape[1]:
+            wide = every.astype(np.float64)
+            means = class_sums(wide, labels, len(sizes)) / np.maximum(sizes, 1)[:, None]
+            axes, deviations = principal_axes(wide, wide - means[labels])
+        else:
+            means, axes, deviations = _axes_by_blocks(vectors, strangers, labels, sizes)
+        points = every.astype(np.float64) @ axes.T if len(every) <= KEPT else None
+        return cls(every, points, labels, count, every.shape[1], axes, deviations, means @ axes.T, sizes)
+
+    def points(self, numbers: NDArray[np.int64]) -> Array:
+        """The coordinates (q, p) of some of the vectors, by number."""
+        if self.coordinates is not None:
+            return self.coordinates[numbers]
+        points: Array = self.vectors[numbers].astype(np.float64) @ self.axes.T
+        return points
 
     def discriminant(self) -> Discriminant:
         """The discriminant of all of them."""
@@ -142,14 +175,14 @@ class Samples:
         sizes, means = self.sizes.copy(), self.means.copy()
         taken = []
         for label in np.unique(self.numbers[out]).tolist():
-            mine = self.points[out[self.numbers[out] == label]] - self.means[label]
+            mine = self.points(out[self.numbers[out] == label]) - self.means[label]
             sizes[label] -= len(mine)
             taken.append(mine)
             if sizes[label]:
                 shift = mine.sum(axis=0) / sizes[label]
                 means[label] -= shift
                 taken.append(np.sqrt(sizes[label]) * shift[None])
-        removed = np.concatenate(taken) if taken else np.zeros((0, self.points.shape[1]))
+        removed = np.concatenate(taken) if taken else np.zeros((0, len(self.axes)))
         present = np.flatnonzero(sizes > 0)
         degrees = int(sizes.sum()) - len(present)
         scatter = float(self.deviations.sum() - (removed**2).sum())
@@ -160,9 +193,9 @@ class Samples:
         labels = present[present < self.count]
         reference = _reference(means[present], len(labels))
         points = np.vstack([means[labels], reference])
-        queries = self.points[np.asarray(asked, dtype=np.int64)]
+        queries = self.points(np.asarray(asked, dtype=np.int64))
         distances = _squares(queries * np.sqrt(inverse), points * np.sqrt(inverse))
-        correction = np.zeros((0, self.points.shape[1]))
+        correction = np.zeros((0, len(self.axes)))
         if len(removed) and scatter > 0:
             share = (1 - SHRINKAGE) / degrees
             scaled = removed * inverse
@@ -172,12 +205,6 @@ class Samples:
         scores = np.full((len(queries), self.count), -np.inf)
         scores[:, labels] = closeness(distances[:, :-1], distances[:, -1:])
         return scores
-
-
-def class_means(vectors: Array, numbers: NDArray[np.int64], sizes: NDArray[np.int64]) -> Array:
-    """The means (m, d) of vectors (n, d) by their labels (n,), of which each has `sizes` (m,)."""
-    means: Array = class_sums(vectors, numbers, len(sizes)) / np.maximum(sizes, 1)[:, None]
-    return means
 
 
 def class_sums(vectors: Array, numbers: NDArray[np.int64], count: int) -> Array:

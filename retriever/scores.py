@@ -22,8 +22,11 @@ NEIGHBOURS = 20
 DECIMALS = 6
 """Scores are rounded to so many: float32 carries no more, and the rest depends on who multiplied in which order."""
 
-AT_ONCE, COSINES = 1024, 4 << 20
+AT_ONCE, COSINES = 1024, 16 << 20
 """Queries that are scored together at most, and cosines that are held at a time: bounds on memory."""
+
+WORKED = 2 << 20
+"""Cosines that are worked on at a time: there are several tables of them meanwhile."""
 
 WIDE = 16_384
 """Images whose vectors are widened to float64 at a time."""
@@ -161,21 +164,28 @@ def neighbour_scores(score: Score, similarities: Scores, numbers: Numbers, count
 
     A label without images scores -inf. An image whose cosine is NaN is left out.
     """
-    known = np.where(np.isnan(similarities), -np.inf, similarities)
     order = np.argsort(numbers, kind="stable")
     present, first = np.unique(numbers[order], return_index=True)
-    best = np.full((len(similarities), count), -np.inf)
-    if len(present):
-        best[:, present] = np.maximum.reduceat(known[:, order], first, axis=1)
-    if score == Score.MAX_SIM or not len(present):
+    together = max(1, WORKED // max(1, similarities.shape[1]))
+    scored = np.full((len(similarities), count), -np.inf)
+    for start in range(0, len(similarities) if len(present) else 0, together):
+        few = similarities[start : start + together]
+        known = np.where(np.isnan(few), -np.inf, few)
+        scored[start : start + together, present] = _of_labels(score, known, order, first)
+    return scored
+
+
+def _of_labels(score: Score, known: Scores, order: Numbers, first: Numbers) -> Scores:
+    """The scores (q, p) of the labels that have images, from cosines (q, n): those of each label from `first` on in `order`."""
+    best: Scores = np.maximum.reduceat(known[:, order], first, axis=1)
+    if score == Score.MAX_SIM:
         return best
     if known.shape[1] > NEIGHBOURS:
         least = np.partition(known, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS][:, None]
         known = np.where(known >= least, known, -np.inf)  # all that tie with the last vote, too
     nearest = np.max(known, axis=1, keepdims=True)
     votes = np.exp((known - np.where(np.isfinite(nearest), nearest, 0.0)) / TEMPERATURE)
-    shares = np.zeros_like(best)
-    shares[:, present] = np.add.reduceat(votes[:, order], first, axis=1)
+    shares = np.add.reduceat(votes[:, order], first, axis=1)
     total = np.maximum(votes.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     return np.where(np.isfinite(best), rounded(shares / total), -np.inf)
 
