@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import pytest
 from sqlalchemy import event
 
 from benchmarks.growth import build, run, save
+from nearshot.indexer.discover import Discovery
+from nearshot.indexer.find_changes import find_changes
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
 from nearshot.retriever.sources import read_queries
@@ -114,6 +117,24 @@ def test_a_run_that_finds_nothing_writes_next_to_nothing(stores: list[Path]) -> 
     small, large, many = costs(stores, nothing)
     assert small.statements == large.statements == many.statements
     assert max(small.written, large.written, many.written) < 100_000
+
+
+def test_memory_follows_what_changed_and_not_what_there_is(stores: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nearshot.indexer.find_changes.CHUNK", 50)
+    peaks = []
+    for here in stores[:2]:
+        with Store(here / "store") as store, store.reading() as catalog:
+            root_id = catalog.root_id(str((here / "data").resolve()))
+            for _ in range(2):  # what is kept for ever is there the second time
+                tracemalloc.start()
+                discovery = Discovery(here / "data")
+                changes = find_changes(discovery, catalog, root_id, (), decoder="", as_of=catalog.revision())
+                peak = tracemalloc.get_traced_memory()[1]
+                tracemalloc.stop()
+            assert changes.found == len(changes.unchanged) + len(changes.new)
+            peaks.append(peak)
+    images = SIZES[1][0] - SIZES[0][0]
+    assert peaks[1] - peaks[0] < 150 * images, "bytes an image: found and known, it was a thousand"
 
 
 def test_many_small_runs_write_each_vector_a_few_times(stores: list[Path]) -> None:
