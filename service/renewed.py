@@ -17,6 +17,9 @@ from nearshot.schema.store import Store
 
 Made = TypeVar("Made")
 
+REST = 3
+"""How many times as long as it took nothing is looked after again: on few cores those who ask would have to share them."""
+
 
 @dataclass(slots=True, eq=False)
 class _Entry(Generic[Made]):
@@ -28,6 +31,7 @@ class _Entry(Generic[Made]):
     generation: int = -1
     current_at: float = 0.0
     used_at: float = field(default_factory=time.monotonic)
+    rests_until: float = 0.0
     coming: Future[tuple[int, Made]] | None = None
 
 
@@ -39,7 +43,7 @@ class Renewed(Generic[Made]):
     changed (with `by_revision`; else whatever it was made of may have), and where it has, it is made anew, once for all who
     ask. Who asks waits for it, but: where what there is was right within `behind` seconds, for `patience` seconds at most; and
     what was asked for within the last `kept` seconds is looked after without being asked for, so that nobody waits: it is
-    behind the store by `age` and what making it takes.
+    behind the store by `age` and a few times what making it takes.
     """
 
     def __init__(
@@ -128,6 +132,8 @@ class Renewed(Generic[Made]):
             made = entry.made if is_right and entry.made is not None else entry.make(catalog)
         with self._changing:
             entry.made, entry.revision, entry.generation, entry.current_at = made, revision, generation, now
+            ended = time.monotonic()
+            entry.rests_until = ended + REST * (ended - now)
         return made
 
     def _look_after(self) -> None:
@@ -154,10 +160,10 @@ class Renewed(Generic[Made]):
         with self._changing:
             kept = [each for each in self._entries.values() if now - each.used_at <= self._kept]
             for entry in kept:
-                if entry.made is None or entry.revision != revision:
-                    self._renew(entry)
-                else:
+                if entry.revision == revision and entry.made is not None:
                     entry.current_at = now
+                elif now >= entry.rests_until:
+                    self._renew(entry)
             if not kept:
                 self._looking = None
             return bool(kept)
