@@ -35,6 +35,12 @@ class Committer:
                 self._gone[known.content_id].append(known)
         self._kept = {known.id for known in elsewhere}
 
+    def commit_returned(self, changes: Changes) -> None:
+        """Commit that images are there again as they were."""
+        if changes.returned:
+            with self._store.writing() as editor:
+                self._report.added += editor.return_images(changes.returned, as_of=self._as_of)
+
     def commit_discovered(self, changes: Changes) -> None:
         """Commit what no file need be read for: new labels of queries, failures that discovery saw, failures that are gone."""
         report = self._report

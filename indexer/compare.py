@@ -15,14 +15,15 @@ class Changes:
 
     `new` and `touched` (another state than before, or a failure whose decoder changed) must be read. `failing` cannot be
     read; `still_failed` were tried before and have not changed. `gone` are known images that were not found; `hidden`
-    ones lie in directories that could not be read, or came after discovery, and are left as they are. Of `unchanged` ones
-    there may be millions: these are ids.
+    ones lie in directories that could not be read, or came after discovery, and are left as they are. `returned` ones were
+    taken out of the store, and lie there as they did. Of `unchanged` and `returned` ones there may be millions: these are ids.
     """
 
     found: int = 0
     new: list[FoundImage] = field(default_factory=list)
     touched: list[tuple[FoundImage, KnownImage]] = field(default_factory=list)
     unchanged: array[int] = field(default_factory=lambda: array("q"))
+    returned: array[int] = field(default_factory=lambda: array("q"))
     failing: list[FoundImage] = field(default_factory=list)
     still_failed: list[KnownImage] = field(default_factory=list)
     gone: list[KnownImage] = field(default_factory=list)
@@ -48,6 +49,9 @@ class Comparison:
             self.changes.found += 1
             before = known.get(image.path)
             if before is not None and not before.present:
+                if self._is_as_it_was(image, before):
+                    self._take_as_it_is(image, before, self.changes.returned)
+                    continue
                 before = None
             if before is not None:
                 self.seen.append(before.id)
@@ -72,6 +76,14 @@ class Comparison:
         elif before.failure is not None:
             changes.still_failed.append(before)
         else:
-            changes.unchanged.append(before.id)
-            if before.label != image.label:
-                changes.relabelled[before.id] = image.label
+            self._take_as_it_is(image, before, changes.unchanged)
+
+    def _is_as_it_was(self, image: FoundImage, before: KnownImage) -> bool:
+        """Tell whether an image that is not in the store any more need not be read to be there again."""
+        usable = before.content_id is not None and before.failure is None and image.failure is None
+        return usable and before.state == image.state and before.revision <= self._as_of
+
+    def _take_as_it_is(self, image: FoundImage, before: KnownImage, taken: array[int]) -> None:
+        taken.append(before.id)
+        if before.label != image.label:
+            self.changes.relabelled[before.id] = image.label

@@ -122,12 +122,15 @@ class IndexRun:
         report.breaches = discovery.breaches
         if changes.found:
             selection.identify()
+        committer.commit_returned(changes)
         with self._store.reading() as catalog:
             committer.expect_moves(
                 changes.gone, elsewhere=_moved_away(catalog, root_id) if changes.new or changes.touched else ()
             )
             incomplete = lacking_tasks(catalog, selection.rows.values(), changes, root_id, discovery.categories)
-        report.unchanged = len(changes.unchanged) + len(changes.hidden) - len(incomplete)
+        again = sum(task.known is None for task in incomplete)  # returned, but to be read all the same: counted then
+        report.added -= again
+        report.unchanged = len(changes.unchanged) + len(changes.hidden) - (len(incomplete) - again)
         committer.commit_discovered(changes)
         if tasks := [*changed_tasks(changes), *incomplete]:
             # Where no more files came than went, they may all have moved: then no model is needed, nor loaded.
@@ -291,7 +294,7 @@ def _foreseen(discovery: Discovery, changes: Changes, *, moved_here: int = 0, mo
     still = [Failure(known.path, known.failure) for known in changes.still_failed if known.failure]
     retried = sum(known.content_id is None for _, known in changes.touched)
     return Report(
-        added=len(changes.new) + retried - moved_here - moved_in,
+        added=len(changes.new) + len(changes.returned) + retried - moved_here - moved_in,
         changed=len(changes.touched) - retried,
         moved=moved_here + moved_in,
         removed=sum(known.content_id is not None for known in changes.gone) - moved_here,

@@ -27,19 +27,19 @@ class Task:
 def lacking_tasks(
     catalog: Catalog, rows: Iterable[BackboneRow], changes: Changes, root_id: int, categories: Iterable[str]
 ) -> list[Task]:
-    """Unchanged images whose contents some backbone has not dealt with; one image a content."""
+    """Unchanged images whose contents some backbone has not dealt with, and returned ones, as new; one image a content."""
     wanted = list(categories)
     lacking: set[int] = set()
     for row in rows:
         lacking |= catalog.contents_lacking(row.id, root_id, wanted)
     if not lacking:
         return []
-    unchanged = set(changes.unchanged)
+    unchanged, returned = set(changes.unchanged), set(changes.returned)
     first: dict[int, KnownImage] = {}
     for known in catalog.known_images_showing(root_id, lacking):
-        if known.content_id is not None and known.id in unchanged:
+        if known.content_id is not None and (known.id in unchanged or known.id in returned):
             first.setdefault(known.content_id, known)
-    return [Task(_as_found(known, changes), known) for known in first.values()]
+    return [Task(_as_found(known, changes), known if known.id in unchanged else None) for known in first.values()]
 
 
 def changed_tasks(changes: Changes) -> list[Task]:

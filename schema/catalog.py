@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, and_, bindparam, func, select
+from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select
 
 from nearshot.schema import tables
-from nearshot.schema.digests import check, stored_vector
+from nearshot.schema.digests import check, intact, stored_vector
 from nearshot.schema.errors import StoreError
 from nearshot.schema.images import KnownImage, Shown
 from nearshot.schema.vocabulary import Role
@@ -139,8 +139,10 @@ class Catalog:
         return starmap(KnownImage, self.connection.execute(_KNOWN.where(images.root_id == root_id).order_by(images.id)))
 
     def known_images_at(self, root_id: int, paths: Collection[str]) -> dict[str, KnownImage]:
-        """Those of some paths under a root that were ever seen, by path."""
-        query = _KNOWN.where(images.root_id == root_id, images.path.in_(bindparam("paths", expanding=True)))
+        """Those of some paths under a root that were ever seen, by path; of a damaged one that is gone, not what it showed."""
+        told = case((or_(images.present, intact(tables.images)), images.content_id), else_=None).label("content_id")
+        columns = (told if name == "content_id" else images[name] for name in KnownImage._fields)
+        query = select(*columns).where(images.root_id == root_id, images.path.in_(bindparam("paths", expanding=True)))
         return {row.path: KnownImage(*row) for row in self.connection.execute(query, {"paths": list(paths)})}
 
     def known_images_of(self, ids: Sequence[int]) -> Iterator[KnownImage]:

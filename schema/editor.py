@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -111,6 +111,16 @@ class Editor(Catalog):
         present = (tables.images.c.root_id == root_id, tables.images.c.present)
         statement = update(tables.images).where(*present).values(present=False, revision=self.stamp)
         return int(self.connection.execute(statement).rowcount)
+
+    def return_images(self, ids: Sequence[int], *, as_of: int) -> int:
+        """Mark images as there again, but those that were taken out after a revision; how many."""
+        returned = 0
+        for start in range(0, len(ids), CHUNK):
+            chunk = tables.images.c.id.in_(list(ids[start : start + CHUNK]))
+            gone = (chunk, ~tables.images.c.present, tables.images.c.revision <= as_of)
+            statement = update(tables.images).where(*gone).values(present=True, revision=self.stamp)
+            returned += int(self.connection.execute(statement).rowcount)
+        return returned
 
     def relabel_images(self, labels: Mapping[int, str | None]) -> None:
         """Set the labels of images, by id."""

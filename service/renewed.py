@@ -26,7 +26,7 @@ class _Entry(Generic[Made]):
     """What was made under a key: the last of it, of which revision and generation, and when it was last known to be right."""
 
     make: Callable[[Catalog], Made]
-    made: Made | None = None
+    product: Made | None = None
     revision: int = -1
     generation: int = -1
     current_at: float = 0.0
@@ -43,7 +43,7 @@ class Renewed(Generic[Made]):
     changed (with `by_revision`; else whatever it was made of may have), and where it has, it is made anew, once for all who
     ask. Who asks waits for it, but: where what there is was right within `behind` seconds, for `patience` seconds at most; and
     what was asked for within the last `kept` seconds is looked after without being asked for, so that nobody waits: it is
-    behind the store by `age` and a few times what making it takes.
+    behind the store by `age` and what making it takes, or where that is more than `age` a few times as long.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class Renewed(Generic[Made]):
             is_kept = self._looking is not None and now - entry.used_at <= self._kept
             entry.used_at = now
             self._look_after()
-            generation, made = self._generation, entry.made
-            since = now - entry.current_at if made is not None and entry.generation == generation else float("inf")
-            if made is not None and (since < self._age or (is_kept and since < float("inf"))):
-                return made
+            generation, product = self._generation, entry.product
+            since = now - entry.current_at if product is not None and entry.generation == generation else float("inf")
+            if product is not None and (since < self._age or (is_kept and since < float("inf"))):
+                return product
             coming = self._renew(entry)
-        if made is not None and since < self._behind:
+        if product is not None and since < self._behind:
             wait([coming], self._patience)
-            return coming.result()[1] if coming.done() else made
+            return coming.result()[1] if coming.done() else product
         while True:
             of, newest = coming.result()
             if of >= generation:  # one that was begun before the last change that this service made is not enough
@@ -117,24 +117,24 @@ class Renewed(Generic[Made]):
     def _make(self, coming: Future[tuple[int, Made]], entry: _Entry[Made], generation: int) -> None:
         try:
             with self._room:
-                made = self._made_now(entry, generation)
+                product = self._made_now(entry, generation)
         except BaseException as error:  # whoever waits for it raises it
-            entry.made = None
+            entry.product = None
             coming.set_exception(error)
         else:
-            coming.set_result((generation, made))
+            coming.set_result((generation, product))
 
     def _made_now(self, entry: _Entry[Made], generation: int) -> Made:
         now = time.monotonic()
         with self._store.reading() as catalog:
             revision = catalog.revision()
             is_right = self._by_revision and (entry.generation, entry.revision) == (generation, revision)
-            made = entry.made if is_right and entry.made is not None else entry.make(catalog)
+            product = entry.product if is_right and entry.product is not None else entry.make(catalog)
         with self._changing:
-            entry.made, entry.revision, entry.generation, entry.current_at = made, revision, generation, now
+            entry.product, entry.revision, entry.generation, entry.current_at = product, revision, generation, now
             ended = time.monotonic()
-            entry.rests_until = ended + REST * (ended - now)
-        return made
+            entry.rests_until = ended + (REST * (ended - now) if ended - now > self._age else 0.0)
+        return product
 
     def _look_after(self) -> None:
         """See that what is in use is looked after. Under the lock."""
@@ -160,7 +160,7 @@ class Renewed(Generic[Made]):
         with self._changing:
             kept = [each for each in self._entries.values() if now - each.used_at <= self._kept]
             for entry in kept:
-                if entry.revision == revision and entry.made is not None:
+                if entry.revision == revision and entry.product is not None:
                     entry.current_at = now
                 elif now >= entry.rests_until:
                     self._renew(entry)

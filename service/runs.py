@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -39,8 +39,8 @@ class RunState:
 class Runs:
     """Starts runs, and remembers them. Safe from any thread."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, ended: Callable[[], None] = lambda: None) -> None:
+        self._store, self._ended = store, ended
         self._runs: dict[int, RunState] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -88,6 +88,7 @@ class Runs:
             except Exception:  # a thread's own end would say nothing to whoever waits
                 log.exception("the index run failed")
                 run.errors[str(root)] = "it failed; the service's log has the reason"
+        self._ended()
         run.state = "interrupted" if self.stopping else "failed" if run.errors else "finished"
 
     def _index(self, run: RunState, root: Path, options: IndexOptions, ready: Mapping[str, Backbone]) -> None:

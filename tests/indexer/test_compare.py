@@ -29,7 +29,11 @@ def sorted_into(image: FoundImage | None, known: KnownImage | None, unread: tupl
     ("image", "known", "expected"),
     [
         (IMAGE, None, "new"),
-        (IMAGE, KNOWN._replace(present=False), "new"),
+        (IMAGE, KNOWN._replace(present=False), "returned"),
+        (IMAGE, KNOWN._replace(present=False, revision=AS_OF + 1), "new"),
+        (IMAGE, FAILED._replace(present=False), "new"),
+        (replace(IMAGE, state=OTHER), KNOWN._replace(present=False), "new"),
+        (replace(IMAGE, failure="torn"), KNOWN._replace(present=False), "failing"),
         (IMAGE, KNOWN, "unchanged"),
         (replace(IMAGE, state=OTHER), KNOWN, "touched"),
         (IMAGE, FAILED, "touched"),
@@ -47,7 +51,7 @@ def test_an_image_is_sorted_into_one_thing_to_do(
     image: FoundImage | None, known: KnownImage | None, expected: str | None
 ) -> None:
     changes = sorted_into(image, known)
-    kinds = ("new", "touched", "unchanged", "failing", "still_failed", "gone", "hidden")
+    kinds = ("new", "touched", "unchanged", "returned", "failing", "still_failed", "gone", "hidden")
     assert [kind for kind in kinds if getattr(changes, kind)] == ([expected] if expected else [])
 
 

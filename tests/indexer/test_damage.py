@@ -22,7 +22,7 @@ from nearshot.schema import digests
 from nearshot.schema.errors import StoreError
 from nearshot.schema.store import DATABASE_FILE, Store
 from nearshot.schema.vocabulary import Mode, Score
-from tests.conftest import counts, run_index
+from tests.conftest import SMALL, counts, run_index
 
 PINNED = -191643465336303922
 CAT = "things/6.preprocessed/cat/a.png"
@@ -106,6 +106,16 @@ def test_a_damaged_image_is_never_answered_with_and_comes_back_by_index(store: S
     assert [after[key] for key in ("verdict", "label", "score")] == [
         before[key] for key in ("verdict", "label", "score")
     ]
+
+
+def test_a_damaged_image_that_was_forgotten_is_read_anew(store: Store, small: Path) -> None:
+    run_index(store, small)
+    with store.writing() as editor:
+        editor.forget_root(1)
+    damage(store, "UPDATE images SET content_id = 3 - content_id WHERE id = ?", 1)
+    with Store(store.directory) as damaged:
+        assert counts(run_index(damaged, small)) == {"added": len(SMALL)}
+        assert list(verify(damaged)) == []
 
 
 def test_a_damaged_threshold_is_never_decided_by(store: Store, small: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from nearshot.backbones.hog import HogBackbone
+from nearshot.indexer.load import Loaded, Loader, Skipped
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun, dry_run
 from nearshot.indexer.verify import verify
@@ -271,3 +272,42 @@ def test_encoding_one_batch_while_another_is_committed_comes_to_the_same(
     assert reports[0] == reports[1]
     assert vectors[0] == vectors[1]
     assert totals[0] == totals[1]
+
+
+def test_what_was_forgotten_is_there_again_without_being_read(
+    store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, small)
+    before = catalogued(store)
+    with store.writing() as editor:
+        editor.forget_root(1)
+    assert catalogued(store) == []
+    (small / "things/6.preprocessed/cat/a.png").touch()
+    read: list[str] = []
+    load = Loader.load
+
+    def noted(loader: Loader, path: Path) -> Loaded | Skipped:
+        read.append(path.name)
+        return load(loader, path)
+
+    monkeypatch.setattr(Loader, "load", noted)
+    assert counts(run_index(store, small)) == {"added": len(SMALL)}
+    assert read == ["a.png"], "it was touched"
+    assert catalogued(store) == before
+    assert counts(run_index(store, small)) == {"unchanged": len(SMALL)}
+
+
+def test_what_was_forgotten_and_lacks_a_vector_is_read_for_it(store: Store, small: Path) -> None:
+    run_index(store, small)
+    with store.writing() as editor:
+        editor.forget_root(1)
+        editor.drop_embedding(2, 1)
+    report = run_index(store, small)
+    assert counts(report) == {"added": len(SMALL)}
+    assert report.backbones["hog"].embedded == 1
+    assert list(verify(store)) == []
+
+
+def catalogued(store: Store) -> list[tuple[str, str | None, int | None]]:
+    with store.reading() as catalog:
+        return [(image.path, image.label, image.content_id) for image in catalog.known_images(1) if image.present]
