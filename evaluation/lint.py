@@ -69,7 +69,7 @@ def lint(store: Store, root: Path, backbone: str | None = None) -> tuple[str, li
     Raises UsageError where the directory is not indexed.
     """
     discovery = Discovery(root, follow_links=True)
-    deque(discovery, maxlen=0)
+    deque(discovery, maxlen=0)  # walk, for what lies outside the contract
     findings = [LintFinding(None, Rule.OUTSIDE, (breach.path,), breach.rule) for breach in discovery.breaches]
     resolved = str(root.resolve())
     with store.reading() as catalog:

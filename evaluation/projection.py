@@ -56,10 +56,7 @@ def project(store: Store, catalog: Catalog, row: BackboneRow, category: str, met
             f"{row.name} has seen nothing of '{category}'; run `nearshot index DATA --backbone {row.name}`"
         )
     step = -(-total // MOST)
-    taken = [
-        ids[0][::step],
-        ids[1][-len(ids[0]) % step :: step],
-    ]  # every n-th of both, counted through; no others are read
+    taken = [ids[0][::step], ids[1][-len(ids[0]) % step :: step]]  # counted through both
     vectors = np.concatenate([each.vectors(own) for each, own in zip(opened, taken, strict=True)]).astype(np.float64)
     places, explained = _umap(vectors) if method == "umap" else _pca(vectors)
     chosen = np.concatenate(taken).tolist()
@@ -72,10 +69,8 @@ def _pca(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], float | Non
     kept = min(2, *vectors.shape)
     if len(vectors) < 2:
         return np.zeros((len(vectors), 2)), None
-    few = vectors.shape[0] <= vectors.shape[1]
-    pca = PCA(
-        n_components=kept, svd_solver="full" if few else "covariance_eigh"
-    )  # both exact, each fast where it is taken
+    solver = "full" if vectors.shape[0] <= vectors.shape[1] else "covariance_eigh"  # both exact, each fast in its place
+    pca = PCA(n_components=kept, svd_solver=solver)
     places = np.zeros((len(vectors), 2))
     places[:, :kept] = pca.fit_transform(vectors)
     share = float(pca.explained_variance_ratio_.sum())

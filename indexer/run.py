@@ -23,7 +23,7 @@ from nearshot.indexer.commit import Committer
 from nearshot.indexer.compare import Changes
 from nearshot.indexer.discover import Discovery
 from nearshot.indexer.embed import Embedded, embed
-from nearshot.indexer.find_changes import find_changes
+from nearshot.indexer.find_changes import all_new, find_changes
 from nearshot.indexer.intents import finish_intents
 from nearshot.indexer.load import Loaded, Loader, Skipped, lacking
 from nearshot.indexer.load_processes import LoadProcesses
@@ -36,6 +36,7 @@ from nearshot.indexer.tasks import Task, changed_tasks, lacking_tasks
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.disk import sha256_of
 from nearshot.schema.images import FoundImage, KnownImage
+from nearshot.schema.known_images import known_images, sizes_and_hashes
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Loading
 from nearshot.vectors.fused import fuse
@@ -251,16 +252,18 @@ def dry_run(store: Store | None, root: Path, options: IndexOptions) -> Report:
     resolved = root.resolve()
     discovery = Discovery(resolved, options.categories, follow_links=options.follow_links)
     if store is None:
-        changes = find_changes(discovery, None, None, options.categories, decoder=options.decoder, as_of=0)
-        return _foreseen(discovery, changes)
+        return _foreseen(discovery, all_new(discovery, decoder=options.decoder))
     with store.reading() as catalog:
-        root_id = catalog.root_id(str(resolved))
-        changes = find_changes(
-            discovery, catalog, root_id, options.categories, decoder=options.decoder, as_of=catalog.revision()
-        )
+        root_id, as_of = catalog.root_id(str(resolved)), catalog.revision()
+        if root_id is None:
+            changes = all_new(discovery, decoder=options.decoder)
+        else:
+            changes = find_changes(
+                discovery, catalog, root_id, options.categories, decoder=options.decoder, as_of=as_of
+            )
         away = _moved_away(catalog, root_id) if changes.new else []
         wanted = [known.content_id for known in (*changes.gone, *away) if known.content_id is not None]
-        contents = catalog.contents_of(wanted) if changes.new else {}
+        contents = sizes_and_hashes(catalog, wanted) if changes.new else {}
     here = Counter(contents[known.content_id] for known in changes.gone if known.content_id in contents)
     elsewhere = {image.path: contents[image.content_id] for image in away if image.content_id is not None}
     moved_here, moved_in = _count_moved(resolved, changes.new, here, elsewhere)
@@ -307,5 +310,5 @@ def _foreseen(discovery: Discovery, changes: Changes, *, moved_here: int = 0, mo
 def _moved_away(catalog: Catalog, root_id: int | None) -> list[KnownImage]:
     """The images of data directories that are not there any more: renamed, perhaps, to the one that is indexed now."""
     lost = [other for other, path in catalog.roots().items() if other != root_id and not Path(path).is_dir()]
-    images = chain.from_iterable(map(catalog.known_images, lost))
+    images = chain.from_iterable(known_images(catalog, root) for root in lost)
     return [image for image in images if image.present]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nearshot.indexer.compare import Changes
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.images import FoundImage, KnownImage
+from nearshot.schema.known_images import known_images_showing
 from nearshot.schema.vocabulary import Role
 
 
@@ -36,7 +37,7 @@ def lacking_tasks(
         return []
     unchanged, returned = set(changes.unchanged), set(changes.returned)
     first: dict[int, KnownImage] = {}
-    for known in catalog.known_images_showing(root_id, lacking):
+    for known in known_images_showing(catalog, root_id, lacking):
         if known.content_id is not None and (known.id in unchanged or known.id in returned):
             first.setdefault(known.content_id, known)
     return [Task(_as_found(known, changes), known if known.id in unchanged else None) for known in first.values()]

@@ -17,6 +17,7 @@ from nearshot.schema.digests import COVERED, damaged_rows, digest_of
 from nearshot.schema.disk import sha256_of
 from nearshot.schema.errors import StoreError
 from nearshot.schema.intents import Planned, planned
+from nearshot.schema.known_images import present_contents, present_ids
 from nearshot.schema.segments import (
     broken_chains,
     forget_segments,
@@ -102,11 +103,11 @@ def _check_full_text(store: Store, *, repair: bool) -> Iterator[Finding]:
 
 def _check_files(catalog: Catalog, root_id: int, root: Path, intact: set[int]) -> Iterator[Finding]:
     """Compare every file with the content that its row names; `intact` collects the contents that are still there."""
-    number = len(catalog.present_ids(root_id))
+    number = len(present_ids(catalog, root_id))
     if number and not root.is_dir():
         yield Finding(str(root), f"the data directory is not there, with {number} images", Remedy.FORGET)
         return
-    for path, content_id, sha256 in catalog.present_contents(root_id):
+    for path, content_id, sha256 in present_contents(catalog, root_id):
         problem = _file_problem(root / path, sha256)
         if problem:
             yield Finding(str(root / path), problem, Remedy.INDEX)

@@ -8,17 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select
+from sqlalchemy import Connection, Select, and_, bindparam, func, select
 
 from nearshot.schema import tables
-from nearshot.schema.digests import check, intact, stored_vector
+from nearshot.schema.digests import check, stored_vector
 from nearshot.schema.errors import StoreError
-from nearshot.schema.images import KnownImage, Shown
+from nearshot.schema.images import Shown
 from nearshot.schema.vocabulary import Role
 
 images, contents, embeddings = tables.images.c, tables.contents.c, tables.embeddings.c
-
-_KNOWN = select(*(images[name] for name in KnownImage._fields))
 backbones = tables.backbones.c
 
 USABLE = and_(images.present, images.content_id.is_not(None))
@@ -134,43 +132,6 @@ class Catalog:
             query = query.where(images.category == category)
         return self.connection.execute(query).scalar() is not None
 
-    def known_images(self, root_id: int) -> Iterator[KnownImage]:
-        """Every image ever seen under a root, in the order of ids."""
-        return starmap(KnownImage, self.connection.execute(_KNOWN.where(images.root_id == root_id).order_by(images.id)))
-
-    def known_images_at(self, root_id: int, paths: Collection[str]) -> dict[str, KnownImage]:
-        """Those of some paths under a root that were ever seen, by path; of a damaged one that is gone, not what it showed."""
-        told = case((or_(images.present, intact(tables.images)), images.content_id), else_=None).label("content_id")
-        columns = (told if name == "content_id" else images[name] for name in KnownImage._fields)
-        query = select(*columns).where(images.root_id == root_id, images.path.in_(bindparam("paths", expanding=True)))
-        return {row.path: KnownImage(*row) for row in self.connection.execute(query, {"paths": list(paths)})}
-
-    def known_images_of(self, ids: Sequence[int]) -> Iterator[KnownImage]:
-        """The images of some ids, in the order of their paths a few thousand at a time."""
-        query = _KNOWN.where(images.id.in_(bindparam("ids", expanding=True))).order_by(images.path)
-        for start in range(0, len(ids), CHUNK):
-            yield from starmap(KnownImage, self.connection.execute(query, {"ids": list(ids[start : start + CHUNK])}))
-
-    def present_ids(self, root_id: int, categories: Collection[str] = ()) -> NDArray[np.int64]:
-        """Ids (n,) of the present images under a root (of some categories)."""
-        query = select(images.id).where(images.root_id == root_id, images.present)
-        if categories:
-            query = query.where(images.category.in_(sorted(categories)))
-        return np.fromiter(self.connection.execute(query).scalars(), dtype=np.int64)
-
-    def known_images_showing(self, root_id: int, contents_: Collection[int]) -> Iterator[KnownImage]:
-        """The present images under a root that show some contents, in the order of their paths."""
-        wanted = sorted(contents_)
-        query = _KNOWN.where(
-            images.root_id == root_id, images.present, images.content_id.in_(bindparam("c", expanding=True))
-        )
-        rows = [
-            KnownImage(*row)
-            for start in range(0, len(wanted), CHUNK)
-            for row in self.connection.execute(query, {"c": wanted[start : start + CHUNK]})
-        ]
-        return iter(sorted(rows, key=lambda known: known.path))
-
     def removed_since(self, root_id: int, paths: Iterable[str], revision: int) -> set[str]:
         """Those of some paths under a root that were taken out of the store after a revision."""
         query = select(images.path).where(
@@ -198,22 +159,19 @@ class Catalog:
         names = least.cte("names", recursive=True)  # one look into the index per category, not one per image
         [name] = names.c
         names = names.union_all(select(least.where(images.category > name).scalar_subquery()).where(name.is_not(None)))
-        found_names = [each for each in self.connection.execute(select(names)).scalars() if each is not None]
-        if not all(isinstance(each, str) for each in found_names):
+        every = [each for each in self.connection.execute(select(names)).scalars() if each is not None]
+        if not all(isinstance(each, str) for each in every):
             raise StoreError("an index of images is damaged; `nearshot verify` says where")
-        return found_names
+        return every
 
     def count_categories(self) -> list[CategoryCount]:
         """Every category that holds usable images, with its labels and queries counted, in order."""
-        names = {role: self.categories(role) for role in Role}
+        names = {name for role in Role for name in self.categories(role)}
         counted = (
             select(images.category, func.count()).where(USABLE, images.role == Role.QUERY).group_by(images.category)
         )
         queries = dict(map(tuple, self.connection.execute(counted)))
-        return [
-            CategoryCount(name, self.support_labels(name), queries.get(name, 0))
-            for name in sorted({name for each in names.values() for name in each})
-        ]
+        return [CategoryCount(name, self.support_labels(name), queries.get(name, 0)) for name in sorted(names)]
 
     def support_labels(self, category: str) -> dict[str, int]:
         """Count the usable support images that each label of a category has."""
@@ -259,35 +217,6 @@ class Catalog:
             .order_by(tables.roots.c.path, images.path)
         )
         return list(starmap(PlacedImage, self.connection.execute(query)))
-
-    def contents_of(self, ids: Iterable[int]) -> dict[int, tuple[int, str]]:
-        """Size in bytes and SHA-256 of some contents, by id."""
-        query = select(contents.id, contents.size, contents.sha256).where(
-            contents.id.in_(bindparam("ids", expanding=True))
-        )
-        wanted = sorted(set(ids))
-        return {
-            content_id: (size, sha256)
-            for start in range(0, len(wanted), CHUNK)
-            for content_id, size, sha256 in self.connection.execute(query, {"ids": wanted[start : start + CHUNK]})
-        }
-
-    def present_contents(self, root_id: int) -> Iterator[tuple[str, int, str]]:
-        """Path, content id and SHA-256 of every present image under a root that has a content, in the order of ids."""
-        query = (
-            select(images.id, images.path, images.content_id, contents.sha256)
-            .select_from(tables.images.outerjoin(tables.contents, contents.id == images.content_id))
-            .where(
-                images.root_id == root_id, images.present, images.content_id.is_not(None), images.id > bindparam("last")
-            )
-            .order_by(images.id)
-            .limit(CHUNK)
-        )
-        last = 0
-        while rows := self.connection.execute(query, {"last": last}).all():
-            for image_id, path, content_id, sha256 in rows:
-                last = image_id
-                yield path, content_id, sha256
 
     def count_images(self) -> list[ImageCount]:
         """Count the present images of each category and role, and their labels and shots."""

@@ -116,7 +116,8 @@ class Engine:
         with self.store.reading() as catalog:
             rows = {row.name: row for row in catalog.backbones()}
         wanted = tuple(map(canonical_name, self.settings.backbones)) or tuple(rows)
-        self._warming = threading.Thread(target=self._warm, args=([rows[name] for name in wanted if name in rows],))
+        known = [rows[name] for name in wanted if name in rows]
+        self._warming = threading.Thread(target=self._warm, args=(known,), name="warming", daemon=True)
         self._warming.start()
         for name in sorted(wanted, key=lambda name: len(parts_of(name))):  # parts before what is fused of them
             if name not in rows:
@@ -253,7 +254,7 @@ class Engine:
         among = {served.row.id for served in self.served.values()}
         row, coverage = choose_row(catalog, options.backbone, categories, words=options.text is not None, among=among)
         searcher = Searcher(self.store, catalog, row, coverage, options)
-        self._warmed.pop(row.id, None)
+        self._warmed = {other: held for other, held in self._warmed.items() if other in among and other != row.id}
         return searcher
 
     def backbone(self, searcher: Searcher) -> Backbone:

@@ -17,9 +17,6 @@ from nearshot.schema.store import Store
 
 Made = TypeVar("Made")
 
-REST = 3
-"""How many times as long as it took nothing is looked after again: on few cores those who ask would have to share them."""
-
 
 @dataclass(slots=True, eq=False)
 class _Entry(Generic[Made]):
@@ -31,7 +28,6 @@ class _Entry(Generic[Made]):
     generation: int = -1
     current_at: float = 0.0
     used_at: float = field(default_factory=time.monotonic)
-    rests_until: float = 0.0
     coming: Future[tuple[int, Made]] | None = None
 
 
@@ -43,7 +39,7 @@ class Renewed(Generic[Made]):
     changed (with `by_revision`; else whatever it was made of may have), and where it has, it is made anew, once for all who
     ask. Who asks waits for it, but: where what there is was right within `behind` seconds, for `patience` seconds at most; and
     what was asked for within the last `kept` seconds is looked after without being asked for, so that nobody waits: it is
-    behind the store by `age` and what making it takes, or where that is more than `age` a few times as long.
+    behind the store by `age` and what making it takes.
     """
 
     def __init__(
@@ -69,7 +65,7 @@ class Renewed(Generic[Made]):
         self._closing = threading.Event()
 
     def get(self, key: Hashable, make: Callable[[Catalog], Made]) -> Made:
-        """What there is under a key, made with `make` if there is nothing; raises what that raises."""
+        """What there is under a key, made by the `make` that came first for it; raises what that raises."""
         with self._changing:
             entry = self._entries.setdefault(key, _Entry(make))
             self._entries.move_to_end(key)
@@ -132,8 +128,6 @@ class Renewed(Generic[Made]):
             product = entry.product if is_right and entry.product is not None else entry.make(catalog)
         with self._changing:
             entry.product, entry.revision, entry.generation, entry.current_at = product, revision, generation, now
-            ended = time.monotonic()
-            entry.rests_until = ended + (REST * (ended - now) if ended - now > self._age else 0.0)
         return product
 
     def _look_after(self) -> None:
@@ -160,10 +154,10 @@ class Renewed(Generic[Made]):
         with self._changing:
             kept = [each for each in self._entries.values() if now - each.used_at <= self._kept]
             for entry in kept:
-                if entry.revision == revision and entry.product is not None:
-                    entry.current_at = now
-                elif now >= entry.rests_until:
+                if entry.product is None or entry.revision != revision:
                     self._renew(entry)
+                else:
+                    entry.current_at = now
             if not kept:
                 self._looking = None
             return bool(kept)

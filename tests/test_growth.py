@@ -125,6 +125,7 @@ def test_memory_follows_what_changed_and_not_what_there_is(stores: list[Path], m
     for here in stores[:2]:
         with Store(here / "store") as store, store.reading() as catalog:
             root_id = catalog.root_id(str((here / "data").resolve()))
+            assert root_id is not None
             for _ in range(2):  # what is kept for ever is there the second time
                 tracemalloc.start()
                 discovery = Discovery(here / "data")

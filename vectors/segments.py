@@ -77,8 +77,9 @@ def open_vectors(
     vectors = opened.get(key)
     if vectors is None:
         tail = _newest_tail(catalog, backbone, role, rows[-1].revision, category, opened)
-        vectors = opened[key] = chain.store(tail, category, label)
-        _tails[vectors] = tail
+        vectors = chain.store(tail, category, label)
+        _tails[vectors] = tail  # before others can find it
+        opened[key] = vectors
         compared = _compared.setdefault(chain, set())
         if label is None and category not in compared and len(vectors) <= FEW:
             _compare(catalog, backbone, role, category, vectors)

@@ -180,6 +180,13 @@ def forget(here: Path) -> None:
             editor.forget_root(root_id)
 
 
+def forget_and_index(here: Path) -> None:
+    """Forget the data directory, and index it again: its files are as they were, and none is read."""
+    index(here)
+    forget(here)
+    index(here)
+
+
 def repair(here: Path) -> None:
     """Verify and repair."""
     with opened(here) as store:
@@ -208,6 +215,7 @@ SCENARIOS = {
     "caption": Scenario(indexed, caption),
     "calibrate": Scenario(indexed, calibrate),
     "forget": Scenario(indexed, forget),
+    "forget and index": Scenario(indexed, forget_and_index),
     "verify --repair": Scenario(damaged, repair),
     "add": Scenario(indexed, add),
     "migrate": Scenario(frozen("0001"), nothing),

@@ -25,6 +25,7 @@ from nearshot.indexer.intents import finish_intents
 from nearshot.indexer.run import IndexRun
 from nearshot.indexer.verify import Remedy, verify
 from nearshot.schema.errors import UsageError
+from nearshot.schema.known_images import present_contents
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Action
 from tests.conftest import HOG, run_index
@@ -198,7 +199,7 @@ class Histories(RuleBasedStateMachine):
     def _known(self) -> dict[str, str]:
         with self.store.reading() as catalog:
             root_id = catalog.root_id(str(self.root.resolve()))
-            known = catalog.present_contents(root_id) if root_id is not None else ()
+            known = present_contents(catalog, root_id) if root_id is not None else ()
             return {path: sha256 for path, _, sha256 in known}
 
     def _queries(self) -> list[str]:

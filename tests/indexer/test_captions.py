@@ -24,6 +24,7 @@ from nearshot.indexer.verify import verify
 from nearshot.retriever.search import SearchOptions, search
 from nearshot.schema.captions import ImageFilter, captions_shown, full_text_problem
 from nearshot.schema.errors import UsageError
+from nearshot.schema.known_images import present_contents
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import CaptionTask, Mode, Precision, Role
 from tests.conftest import run_index, save_crop
@@ -155,7 +156,7 @@ def test_a_run_killed_ten_times_captions_every_image_once(store: Store, small: P
         save_crop(small / f"things/6.preprocessed/{number}.png", f"{('rocket', 'coffee')[number % 2]}:{number // 2}")
     run_index(store, small)
     with store.reading() as catalog:
-        contents = len({content for _, content, _ in catalog.present_contents(1)})
+        contents = len({content for _, content, _ in present_contents(catalog, 1)})
     written = [0]
     for seed in range(10):
         command = [sys.executable, "-c", CHILD, str(store.directory), str(seed)]

@@ -29,6 +29,7 @@ from nearshot.retriever.sources import read_queries
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.errors import StoreError, UsageError
 from nearshot.schema.images import FoundImage
+from nearshot.schema.known_images import known_images_at
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Action
 from tests.conftest import HOG, SMALL, Outcome, counts, run_index, save_crop
@@ -308,4 +309,4 @@ def test_a_label_is_taken_back_where_the_data_directory_has_moved_to(store: Stor
 
 def is_known(catalog: Catalog, path: str) -> bool:
     """Tell whether an image is present."""
-    return catalog.known_images_at(1, [path])[path].present
+    return known_images_at(catalog, 1, [path])[path].present

@@ -20,6 +20,7 @@ from nearshot.indexer.run import IndexRun, dry_run
 from nearshot.indexer.verify import verify
 from nearshot.schema.disk import open_regular
 from nearshot.schema.errors import UsageError
+from nearshot.schema.known_images import known_images
 from nearshot.schema.segments import segment_rows
 from nearshot.schema.store import Store
 from nearshot.vectors.normalise import normalise
@@ -308,6 +309,18 @@ def test_what_was_forgotten_and_lacks_a_vector_is_read_for_it(store: Store, smal
     assert list(verify(store)) == []
 
 
+def test_what_was_taken_out_since_it_was_looked_for_stays_out(store: Store, small: Path) -> None:
+    run_index(store, small)
+    with store.reading() as catalog:
+        as_of = catalog.revision()
+    with store.writing() as editor:
+        editor.forget_root(1)
+    with store.writing() as editor:
+        assert editor.return_images([1, 2], as_of=as_of) == 0
+        assert editor.return_images([1, 2], as_of=editor.revision()) == 2
+        assert editor.return_images([1, 2], as_of=editor.revision()) == 0, "they are there"
+
+
 def catalogued(store: Store) -> list[tuple[str, str | None, int | None]]:
     with store.reading() as catalog:
-        return [(image.path, image.label, image.content_id) for image in catalog.known_images(1) if image.present]
+        return [(image.path, image.label, image.content_id) for image in known_images(catalog, 1) if image.present]

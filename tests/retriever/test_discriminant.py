@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import special_ortho_group
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from nearshot.retriever import discriminant
 from nearshot.retriever.discriminant import BLOCK, Samples, closeness, fit
 
 Array = NDArray[np.float64]
@@ -98,16 +101,19 @@ def test_with_one_shot_per_label_the_nearest_mean_wins(seed: int, labels: int) -
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.data(), st.integers(0, 10**6), SIZES, st.integers(1, 4), st.sampled_from([0, 4]))
+@given(st.data(), st.integers(0, 10**6), SIZES, st.integers(1, 4), st.sampled_from([0, 4]), st.sampled_from([0, 100]))
 def test_leaving_out_is_fitting_without(
-    data: st.DataObject, seed: int, size: tuple[int, int], labels: int, strangers: int
+    data: st.DataObject, seed: int, size: tuple[int, int], labels: int, strangers: int, kept_coordinates: int
 ) -> None:
     vectors, numbers, others = draw(seed, *size, labels, strangers)
     left = data.draw(st.one_of(st.sets(st.integers(0, size[0] - 1), min_size=1, max_size=4), st.just("a label")))
     out = np.flatnonzero(numbers == 0) if isinstance(left, str) else np.array(sorted(left))
     kept = np.setdiff1d(np.arange(size[0]), out)
     present, renumbered = np.unique(numbers[kept], return_inverse=True)
-    scores = Samples.of(vectors, numbers, labels, others).scores_without(out, out)
+    with mock.patch.object(discriminant, "KEPT", kept_coordinates):
+        samples = Samples.of(vectors, numbers, labels, others)
+    assert (samples.coordinates is None) == (kept_coordinates < len(vectors) + len(others))
+    scores = samples.scores_without(out, out)
     expected = np.full((len(out), labels), -np.inf)
     if len(kept):
         expected[:, present] = fit(vectors[kept], renumbered, len(present), others).scores(vectors[out])

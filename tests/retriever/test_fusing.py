@@ -12,6 +12,7 @@ from nearshot.retriever.choose_backbone import choose_row
 from nearshot.retriever.find_policy import Calibration, FusionTried
 from nearshot.schema.calibrations import all_calibrations
 from nearshot.schema.editor import Embedding
+from nearshot.schema.known_images import present_contents
 from nearshot.schema.labelled import labelled_vectors
 from nearshot.schema.segments import segment_rows
 from nearshot.schema.store import Store
@@ -38,7 +39,7 @@ def put(store: Store, name: str, means: np.ndarray, seed: int) -> None:
         hog = next(row for row in catalog.backbones() if row.name == "hog")
         labels = labelled_vectors(catalog, hog, "things", Role.SUPPORT).labels
         hashes = labelled_vectors(catalog, hog, "things", Role.SUPPORT).hashes
-        ids = {sha256: content_id for _, content_id, sha256 in catalog.present_contents(1)}
+        ids = {sha256: content_id for _, content_id, sha256 in present_contents(catalog, 1)}
     chance = np.random.default_rng(seed)
     vectors = normalise(
         means[[int(str(label)) for label in labels]] + chance.normal(size=(len(labels), means.shape[1]))

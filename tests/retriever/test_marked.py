@@ -12,6 +12,7 @@ import pytest
 from nearshot.retriever.marked import marked_images
 from nearshot.retriever.marking import mark_hits
 from nearshot.schema.errors import UsageError
+from nearshot.schema.known_images import known_images
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Against
 from tests.conftest import Outcome, run_index, save_crop
@@ -40,7 +41,7 @@ def test_a_mark_counts_for_more_than_a_label_and_can_be_taken_back(store: Store,
     save_crop(small / "things/6.preprocessed/new.png", "coffee:2")
     run_index(store, small)
     with store.reading() as catalog:
-        known = {image.path: image.id for image in catalog.known_images(1)}
+        known = {image.path: image.id for image in known_images(catalog, 1)}
     assert len(lists(store)) == 2, "of an image that nobody labelled, nothing is known"
     new, cat = known["things/6.preprocessed/new.png"], known["things/6.preprocessed/cat/a.png"]
     mark_hits(store, new, [known["things/2.support-set/coffee/shot1.png"]], True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nearshot.retriever import discriminant
-from nearshot.retriever.scores import AT_ONCE, Labelled, cosines, fit, label_numbers, neighbour_scores
+from nearshot.retriever import discriminant, scores
+from nearshot.retriever.scores import AT_ONCE, Labelled, Scores, cosines, fit, label_numbers, neighbour_scores
 from nearshot.schema.vocabulary import Score
 from nearshot.vectors.normalise import normalise
 
@@ -101,6 +103,27 @@ def test_more_images_than_a_block_have_the_same_means(monkeypatch: pytest.Monkey
     whole = fit(Score.PROTOTYPE, labelled).scores(queries)
     monkeypatch.setattr(discriminant, "BLOCK", 4)
     assert fit(Score.PROTOTYPE, labelled).scores(queries).tolist() == whole.tolist()
+
+
+@pytest.mark.parametrize("score", [Score.MAX_SIM, Score.KNN_VOTE])
+def test_tables_that_are_worked_on_in_parts_are_the_same(score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled, queries = Labelled.of(["a", "b", "c"] * 10, random_vectors(30, 0)), random_vectors(9, 1)
+    whole = fit(score, labelled).scores(queries)
+    near = cosines(queries, labelled.vectors)
+    parts = Counter[str]()
+
+    def counted(*given: Any) -> Scores:
+        parts["worked on"] += 1
+        return real(*given)
+
+    real = scores._of_labels
+    monkeypatch.setattr(scores, "_of_labels", counted)
+    for name, value in (("WIDE", 7), ("WORKED", 65), ("COSINES", 100)):
+        monkeypatch.setattr(scores, name, value)
+    assert scores.queries_together(30) == 3
+    np.testing.assert_allclose(cosines(queries, labelled.vectors), near, atol=1e-6)
+    np.testing.assert_allclose(fit(score, labelled).scores(queries), whole, atol=1e-6)
+    assert parts["worked on"] == 6, "three tables of three queries, two rows at a time"
 
 
 def test_labels_are_numbered_by_name_and_opposite_images_have_a_mean_without_direction() -> None:

@@ -18,6 +18,7 @@ from nearshot.schema import database, tables
 from nearshot.schema.captions import CaptionHit, ImageFilter, full_text_problem, put_captions, search_captions
 from nearshot.schema.database import HEAD, Database
 from nearshot.schema.errors import StoreError
+from nearshot.schema.known_images import known_images
 from nearshot.schema.store import DATABASE_FILE, Store
 from nearshot.schema.words import match_expression
 from tests.conftest import SMALL, run_index
@@ -115,7 +116,7 @@ def test_an_upgraded_store_goes_on_as_if_it_had_always_been_new(revision: str, t
         assert all(finding.repaired for finding in verify(store, repair=True)), "the segments were not frozen"
         assert list(verify(store)) == []
         with store.reading() as catalog:
-            assert sum(image.present for image in catalog.known_images(1)) == len(SMALL)
+            assert sum(image.present for image in known_images(catalog, 1)) == len(SMALL)
 
 
 def test_captions_of_the_second_revision_are_found_after_the_upgrade_and_can_be_changed(tmp_path: Path) -> None:

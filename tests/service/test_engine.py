@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
+import pytest
+
 from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.status import Status, read_status
 from nearshot.retriever.fused import FusedBackbone
 from nearshot.retriever.options import QueryOptions
+from nearshot.schema.catalog import BackboneRow
+from nearshot.schema.segments import SegmentRow
 from nearshot.schema.store import Store
 from nearshot.service.engine import Engine
 from nearshot.service.metrics import Metrics
 from nearshot.service.settings import Settings
-from tests.conftest import run_index
+from nearshot.vectors import segments
+from nearshot.vectors.segment import Segment
+from tests.conftest import run_index, save_crop
+from tests.service.asking import wait_for
 
 
 def test_a_fused_backbone_shares_the_models_of_its_parts(store: Store, small: Path) -> None:
@@ -28,3 +37,46 @@ def test_a_fused_backbone_shares_the_models_of_its_parts(store: Store, small: Pa
     alone.load()
     assert (list(alone.served), sorted(set(alone.shared()))) == (["lite0+hog"], ["hog", "lite0"])
     alone.close()
+
+
+def test_segments_are_read_while_models_load_and_once(
+    store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, small)
+    read: list[str] = []
+    real = segments._read
+
+    def noted(at: Store, row: BackboneRow, record: SegmentRow) -> Segment:
+        read.append(record.role)
+        return real(at, row, record)
+
+    monkeypatch.setattr(segments, "_read", noted)
+    engine = Engine(store, Settings(), Metrics())
+    engine.load()
+    wait_for(lambda: read == ["support"])
+    assert engine.searcher(QueryOptions()).supported == ["things"]
+    assert engine.searcher(QueryOptions(category="things")).supported == ["things"]
+    assert read == ["support"]
+    assert engine._warmed == {}, "from now on the searchers hold them"
+    engine.close()
+
+
+def test_the_status_of_a_store_that_takes_long_to_look_at_is_given_out_as_it_was(
+    store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, small)
+    engine = Engine(store, Settings(), Metrics())
+    engine.load()
+    old = engine.status()
+    going = threading.Event()
+
+    def slow(at: Store) -> Status:
+        assert going.wait(20)
+        return read_status(at)
+
+    monkeypatch.setattr("nearshot.service.engine.read_status", slow)
+    save_crop(small / "things/2.support-set/cat/shot9.png", "chelsea:9")
+    assert engine.status() is old
+    going.set()
+    wait_for(lambda: engine.status().roots[0].new == 1)
+    engine.close()

@@ -135,10 +135,12 @@ def test_what_nobody_asked_for_is_brought_up_to_date_when_it_is_asked_for(store:
 
 def test_what_may_be_behind_is_waited_for_only_so_long(store: Store) -> None:
     renewed: Renewed[Stub] = Renewed(store, most=3, behind=60.0, patience=0.0)
-    old = renewed.get("key", make)
     held = Held()
+    held.let.set()
+    old = renewed.get("key", held)
+    held.let.clear()
+    held.begun.clear()
     change(store)
-    renewed._entries["key"].make = held
     assert renewed.get("key", held) is old
     assert held.begun.wait(20)
     assert renewed.get("key", held) is old
@@ -149,6 +151,19 @@ def test_what_may_be_behind_is_waited_for_only_so_long(store: Store) -> None:
     renewed.outdate()
     threading.Timer(0.05, held.let.set).start()
     assert renewed.get("key", held).revision == newest, "after a change by this service nothing old is given out"
+    renewed.close()
+
+
+def test_one_that_took_long_at_first_is_looked_after_all_the_same(store: Store) -> None:
+    renewed: Renewed[Stub] = Renewed(store, age=0.02, most=3, kept=10.0)
+    held = Held()
+    threading.Timer(0.5, held.let.set).start()
+    old = renewed.get("key", held)
+    newest = change(store)
+    until = time.monotonic() + 0.5
+    while renewed.get("key", held) is old and time.monotonic() < until:
+        time.sleep(0.01)
+    assert renewed.get("key", held).revision == newest
     renewed.close()
 
 
