@@ -158,5 +158,6 @@ def _svg(figure: Figure) -> str:
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "nearshot", "svg.fonttype": "none"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Creating legend with loc=")  # said by the clock, on a busy machine
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return re.sub(r"^.*?(?=<svg)", "", stream.getvalue(), flags=re.DOTALL)
