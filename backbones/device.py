@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from typing import TYPE_CHECKING
 
 from nearshot.schema.errors import UsageError, option
@@ -9,6 +11,17 @@ from nearshot.schema.vocabulary import Device, Precision
 
 if TYPE_CHECKING:
     import torch
+
+ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""What Linux has where there is a GPU of NVIDIA's, of AMD's, or Windows' own seen from within."""
+
+
+def encodes_on_cpu(name: str) -> bool:
+    """Tell, without torch, whether a device's name stands for the CPU: `auto` does where no sign of a GPU is seen."""
+    if name == Device.AUTO:
+        is_apple = platform.system() == "Darwin" and platform.machine() == "arm64"
+        return not is_apple and not any(os.path.exists(path) for path in ACCELERATORS)  # noqa: PTH110 (no Path to make)
+    return name == Device.CPU
 
 
 def choose_device(name: str = "auto") -> torch.device:

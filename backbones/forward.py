@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 
 import torch
 
 from nearshot.backbones.allocator import keep_freed_memory
+from nearshot.backbones.cores import all_cores_taken, wait_for_cores
 from nearshot.schema.errors import IndexingError, option
-
-_cores_free = threading.Event()
-_cores_free.set()
 
 
 def prepare_for_forward_passes(device: torch.device) -> None:
@@ -32,23 +30,18 @@ def prepare_for_forward_passes(device: torch.device) -> None:
 def forward_pass(device: torch.device, images: int) -> Iterator[None]:
     """Run a forward pass in inference mode. On a CPU it takes all cores, and loading threads wait.
 
-    A core taken from one thread of a forward pass stops all of them, since they wait for each other. Raises IndexingError
-    where a GPU has not memory enough.
+    Raises IndexingError where a GPU has not memory enough.
     """
     if torch.get_num_threads() != _all_cores():  # loading threads change the default
         torch.set_num_threads(_all_cores())
-    if device.type == "cpu":
-        _cores_free.clear()
     try:
-        with torch.inference_mode():
+        with all_cores_taken() if device.type == "cpu" else nullcontext(), torch.inference_mode():
             yield
     except torch.OutOfMemoryError as error:
         raise IndexingError(
             f"not enough GPU memory for {images} images at once; "
             f"give a smaller {option('batch_size')}, or {option('device')} cpu"
         ) from error
-    finally:
-        _cores_free.set()
 
 
 def stand_back() -> None:
@@ -62,7 +55,7 @@ def stand_back() -> None:
     _all_cores()
     if torch.get_num_threads() > 1:
         torch.set_num_threads(1)
-    _cores_free.wait()
+    wait_for_cores()
 
 
 @cache

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nearshot.backbones.forward import forward_pass
 from nearshot.backbones.no_code import forbid_remote_code, reason_of, refuse_foreign_models
 from nearshot.backbones.spec import Spec
-from nearshot.backbones.torch_backbone import TorchBackbone
+from nearshot.backbones.torch_backbone import TorchBackbone, Tower
 from nearshot.backbones.transforms import preparation_of
 from nearshot.backbones.weights import OPEN_CLIP_CONFIG, Location, open_clip_files
 from nearshot.schema.errors import WeightsError
@@ -25,7 +25,7 @@ class OpenClip(TorchBackbone):
 
     def __init__(self, spec: Spec, model: Any, transform: Any, *, vocabulary: str, **chosen: Any) -> None:
         """Take over a model; `vocabulary` names its tokenizer as `open_clip.get_tokenizer` wants it."""
-        self._name, self._model, self._vocabulary = spec.name, model, vocabulary
+        self._name, self._vocabulary = spec.name, vocabulary
         super().__init__(
             spec.name,
             model,
@@ -40,15 +40,25 @@ class OpenClip(TorchBackbone):
 
         Raises WeightsError where the tokenizer is not on this machine; those of OpenAI's CLIP come with open_clip.
         """
+        tokens = self.tokenizer()(list(texts))
+        with forward_pass(self._device, len(texts)):
+            vectors: NDArray[np.float32] = self.text_model(tokens.to(self._device)).float().cpu().numpy()
+        return vectors
+
+    def tokenizer(self) -> Any:
+        """The model's own tokenizer; WeightsError where it is not on this machine."""
         try:
-            tokens = open_clip.get_tokenizer(self._vocabulary)(list(texts))
+            return open_clip.get_tokenizer(self._vocabulary)
         except (OSError, ValueError, ImportError) as error:
             raise WeightsError(
                 f"{self._name}: its tokenizer is not available, so words cannot be compared: {reason_of(error)}"
             ) from error
-        with forward_pass(self._device, len(texts)):
-            vectors: NDArray[np.float32] = self._model.encode_text(tokens.to(self._device)).float().cpu().numpy()
-        return vectors
+
+    @property
+    def text_model(self) -> torch.nn.Module:
+        """What maps tokens (n, context) to vectors (n, dimension), as a module."""
+        encode_text: Any = self._model.encode_text
+        return Tower(self._model, encode_text)
 
 
 def load(spec: Spec, location: Location, *, device: torch.device, precision: Precision) -> OpenClip:

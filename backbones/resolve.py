@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nearshot.backbones.compiled import compiled_cache
+from nearshot.backbones.device import encodes_on_cpu
 from nearshot.backbones.loading import load_backbone
 from nearshot.backbones.protocol import Backbone
+from nearshot.backbones.runtime import Compiling, compiled_from, load_compiled
 from nearshot.backbones.spec import Library, Spec
 from nearshot.backbones.weights import Location, locate, signature
 from nearshot.schema.catalog import BackboneRow
@@ -22,9 +25,20 @@ class Resolved:
     precision: Precision
     signature: str
 
-    def load(self, device: str = "auto") -> Backbone:
-        """Load it; WeightsError where its library cannot use the weights."""
-        return load_backbone(self.spec, self.location, device=device, precision=self.precision)
+    def load(self, device: str = "auto", *, compiling: Compiling | None = None) -> Backbone:
+        """Load it; WeightsError where its library cannot use the weights.
+
+        On a CPU what was compiled is taken, without torch. With `compiling`, which is told its name before, it is compiled
+        where it has not been.
+        """
+        can_be_compiled = self.location is not None and self.precision == Precision.FP32 and encodes_on_cpu(device)
+        cache = compiled_cache() if can_be_compiled else None
+        if cache and (compiled := load_compiled(self.spec, self.signature, cache)):
+            return compiled
+        backbone = load_backbone(self.spec, self.location, device=device, precision=self.precision)
+        if cache and (compiled := compiled_from(self.spec, self.signature, backbone, cache, compiling)):
+            return compiled
+        return backbone
 
 
 def resolve(

@@ -40,6 +40,7 @@ class TorchBackbone:
         (n, C, H, W) to vectors (n, dimension) by means of the model. Raises WeightsError where the model gives anything else.
         """
         prepare_for_forward_passes(device)
+        self._model = model
         self._device, self._dtype = device, dtype_of(precision, device)
         self.preparation, self._forward = preparation, forward
         self._most = sys.maxsize
@@ -57,6 +58,11 @@ class TorchBackbone:
     def batch_size(self) -> int:
         """16 on a CPU, where larger batches gain nothing; 128 on a GPU, or what its memory has turned out to hold."""
         return min(16 if self._device.type == "cpu" else 128, self._most)
+
+    @property
+    def image_model(self) -> torch.nn.Module:
+        """What maps a batch (n, C, H, W) to vectors (n, dimension), as a module."""
+        return Tower(self._model, self._forward)
 
     @property
     def is_on_gpu(self) -> bool:
@@ -104,6 +110,18 @@ class TorchBackbone:
         host = self._pinned[: len(batch)]
         np.stack(batch, out=host.numpy())
         return host
+
+
+class Tower(torch.nn.Module):
+    """A function of a batch by means of a model, as a module."""
+
+    def __init__(self, model: torch.nn.Module, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.model, self.function = model, function
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        """What the function gives."""
+        return self.function(given)
 
 
 def _levels(preparation: Preparation, device: torch.device) -> torch.Tensor | None:
