@@ -96,6 +96,7 @@ class CompiledCache:
 
     def __init__(self, root: Path) -> None:
         """`root` need not be there yet."""
+        self.root = root
         self._compiled, self._identities = root / "compiled", root / "identities"
 
     def fingerprint_of(self, signature: str) -> str | None:
@@ -117,6 +118,10 @@ class CompiledCache:
         if digest != _digest(record) or record.get("fingerprint") != fingerprint:
             raise CompiledError(f"{directory / RECORD} is damaged")
         return Compiled(directory, record)
+
+    def knows(self, fingerprint: str) -> bool:
+        """Tell whether there is a record of a fingerprint for this runtime, without looking into it."""
+        return (self._compiled / _key(fingerprint) / RECORD).is_file()
 
     def identify(self, signature: str, fingerprint: str) -> None:
         """Remember that weights of a signature have a fingerprint."""

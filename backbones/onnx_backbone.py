@@ -11,7 +11,6 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from nearshot.backbones.clip_words import ClipWords
 from nearshot.backbones.compiled import Compiled, CompiledError
 from nearshot.backbones.cores import all_cores_taken, number_of_cores, wait_for_cores
 from nearshot.backbones.protocol import Prepared
@@ -63,11 +62,13 @@ class OnnxClip(OnnxBackbone):
         """Check and open the files for images; those for words when the first are asked for. Raises CompiledError."""
         super().__init__(name, compiled)
         self._compiled = compiled
-        self._text: tuple[ClipWords, Any] | None = None
+        self._text: tuple[Any, Any] | None = None
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The vectors (n, dimension), not normalised, of n >= 1 texts; raises CompiledError."""
         if self._text is None:
+            from nearshot.backbones.clip_words import ClipWords
+
             model, _, vocabulary = self._compiled.checked("text.onnx", "text.bin", "words.json")
             self._text = ClipWords.read(vocabulary), open_session(model, packed=False)
         words, session = self._text

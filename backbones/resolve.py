@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nearshot.backbones.compiled import compiled_cache
+from nearshot.backbones.compiled import CompiledCache, compiled_cache
 from nearshot.backbones.device import encodes_on_cpu
 from nearshot.backbones.loading import load_backbone
 from nearshot.backbones.protocol import Backbone
@@ -25,20 +25,40 @@ class Resolved:
     precision: Precision
     signature: str
 
+    @property
+    def can_be_compiled(self) -> bool:
+        """Tell whether it has weights, in float32; what else stands in the way is found out by compiling."""
+        return self.location is not None and self.precision == Precision.FP32
+
     def load(self, device: str = "auto", *, compiling: Compiling | None = None) -> Backbone:
         """Load it; WeightsError where its library cannot use the weights.
 
         On a CPU what was compiled is taken, without torch. With `compiling`, which is told its name before, it is compiled
         where it has not been.
         """
-        can_be_compiled = self.location is not None and self.precision == Precision.FP32 and encodes_on_cpu(device)
-        cache = compiled_cache() if can_be_compiled else None
+        cache = self._cache(device)
         if cache and (compiled := load_compiled(self.spec, self.signature, cache)):
             return compiled
         backbone = load_backbone(self.spec, self.location, device=device, precision=self.precision)
         if cache and (compiled := compiled_from(self.spec, self.signature, backbone, cache, compiling)):
             return compiled
         return backbone
+
+    @property
+    def is_compiled(self) -> bool:
+        """Tell, by the records alone, whether commands on a CPU can do without torch."""
+        cache = self._cache("cpu")
+        fingerprint = cache.fingerprint_of(self.signature) if cache else None
+        return bool(cache and fingerprint and cache.knows(fingerprint))
+
+    def is_uncompiled(self, backbone: Backbone, device: str) -> bool:
+        """Tell whether what was loaded could be compiled, and has never been tried."""
+        cache = self._cache(device)
+        return cache is not None and not cache.knows(backbone.description.fingerprint)
+
+    def _cache(self, device: str) -> CompiledCache | None:
+        """Where it may be compiled, if it can be for a device."""
+        return compiled_cache() if self.can_be_compiled and encodes_on_cpu(device) else None
 
 
 def resolve(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nearshot.commands.common import json_option, output, reports_errors, store_option, weights_option
+
+if TYPE_CHECKING:
+    from nearshot.schema.catalog import BackboneRow
 
 PRESENT = {"backbone": "none needed", "captioner": "none needed", "fused": "of its parts"}
 """Words shown for weights that have no file of their own."""
@@ -35,7 +38,7 @@ def backbones(context: click.Context, store_directory: Path, weights: Path | Non
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("name", "dimension", "source", "licence", "weights", "indexed"):
+    for heading in ("name", "dimension", "source", "licence", "weights", "compiled", "indexed"):
         table.add_column(heading, justify="right" if heading == "dimension" else "left", no_wrap=True)
     for row in rows:
         here = "here" if row["weights"] else PRESENT[row["kind"]] if row["available"] else "missing"
@@ -45,6 +48,7 @@ def backbones(context: click.Context, store_directory: Path, weights: Path | Non
             row["source"],
             row["licence"] or "?",
             here,
+            "yes" if row["compiled"] else "",
             "yes" if row["indexed"] else "",
         )
     console = output()
@@ -71,22 +75,87 @@ def pull(names: tuple[str, ...], store_directory: Path) -> None:
         click.echo(f"{spec.name}: {location.path if location else 'needs no weights'}")
 
 
+@backbones.command("compile")
+@click.argument("names", nargs=-1)
+@click.option("--remove", is_flag=True, help="Delete what was compiled instead.")
+@weights_option
+@store_option
+@reports_errors
+def compile_command(names: tuple[str, ...], store_directory: Path, weights: Path | None, *, remove: bool) -> None:
+    """Compile backbones for this CPU: NAMES, or all that the store was indexed with.
+
+    Each is exported to ONNX once, its vectors are held against torch's, and the files are kept in the cache ($NEARSHOT_CACHE,
+    else ~/.cache/nearshot). From then on commands on a CPU encode with them, and import neither torch nor the model's library.
+    """
+    from nearshot.backbones.compiled import compiled_cache
+    from nearshot.backbones.resolve import resolve
+    from nearshot.backbones.spec import NAMED, parse_spec, parts_of
+    from nearshot.schema.errors import UsageError, WeightsError
+
+    cache = compiled_cache()
+    if cache is None:
+        raise UsageError("NEARSHOT_RUNTIME is torch: nothing is compiled then; unset it")
+    indexed = _indexed(store_directory)
+    wanted = [part for name in names or indexed for part in parts_of(name)]
+    if not wanted:
+        raise UsageError(f"nothing is indexed in {store_directory}; name the backbones: {', '.join(NAMED)}")
+    failed: list[str] = []
+    for name in dict.fromkeys(wanted):
+        choice = resolve(parse_spec(name), row=indexed.get(name), weights=weights)
+        if choice.location is None:
+            click.echo(f"{name}: has no weights to compile")
+            continue
+        if remove:
+            known = cache.fingerprint_of(choice.signature)
+            click.echo(f"{name}: {'deleted' if known and cache.remove(known) else 'was not compiled'}")
+            continue
+        begun: list[str] = []
+
+        def compiling(name: str, begun: list[str] = begun) -> None:
+            begun.append(name)
+            click.echo(f"{name}: compiling, some 10 to 30 s", err=True)
+
+        backbone = choice.load("cpu", compiling=compiling)
+        compiled = cache.of(backbone.description.fingerprint) if choice.can_be_compiled else None
+        if compiled is None or compiled.refused:
+            reason = compiled.refused if compiled else "only fp32 is compiled"
+            failed.append(f"{name}: stays with torch: {reason}")
+            continue
+        done = f"compiled in {compiled.record['seconds']} s" if begun else "is compiled"
+        cosine = compiled.record["cosine"]
+        click.echo(f"{name}: {done}, {compiled.size / 1e6:.0f} MB; cosine to torch at least {cosine:.8f}")
+    if failed:
+        raise WeightsError("; ".join(failed))
+
+
+def _indexed(store_directory: Path) -> dict[str, BackboneRow]:
+    """The rows of the backbones that a store is indexed with, by name; none where there is no store."""
+    from nearshot.schema.store import DATABASE_FILE, Store
+
+    if not (store_directory / DATABASE_FILE).is_file():
+        return {}
+    with Store(store_directory) as store, store.reading() as catalog:
+        return {row.name: row for row in catalog.backbones()}
+
+
 def _rows(store_directory: Path, weights: Path | None) -> list[dict[str, Any]]:
+    from nearshot.backbones.resolve import resolve
     from nearshot.backbones.spec import FLORENCE2, NAMED, parse_spec, parts_of
     from nearshot.backbones.weights import locate
     from nearshot.schema.errors import WeightsError
-    from nearshot.schema.store import DATABASE_FILE, Store
 
-    known = {}
-    if (store_directory / DATABASE_FILE).is_file():
-        with Store(store_directory) as store, store.reading() as catalog:
-            known = {row.name: row for row in catalog.backbones()}
+    known = _indexed(store_directory)
     rows: list[dict[str, Any]] = []
     fused = [name for name in known if len(parts_of(name)) > 1]
     for name in dict.fromkeys([*NAMED, *(name for name in known if name not in fused), FLORENCE2.name]):
         spec, row = FLORENCE2 if name == FLORENCE2.name else parse_spec(name), known.get(name)
+        compiled = False
         try:
-            location = locate(spec, weights, remembered=Path(row.location) if row and row.location else None)
+            if spec == FLORENCE2:
+                location = locate(spec, weights)
+            else:
+                choice = resolve(spec, row=row, weights=weights)
+                location, compiled = choice.location, choice.is_compiled
             available, problem = True, None
         except WeightsError as error:
             location, available, problem = None, False, str(error)
@@ -99,15 +168,20 @@ def _rows(store_directory: Path, weights: Path | None) -> list[dict[str, Any]]:
                 "licence": spec.licence,
                 "available": available,
                 "weights": str(location.path) if location else None,
+                "compiled": compiled,
                 "problem": problem,
                 "indexed": row is not None,
             }
         )
-    problems, licences = ({row["name"]: row[fact] for row in rows} for fact in ("problem", "licence"))
+    problems, licences, ready = (
+        {row["name"]: row[fact] for row in rows} for fact in ("problem", "licence", "compiled")
+    )
     for name in fused:
         problem = "; ".join(filter(None, (problems[part] for part in parts_of(name)))) or None
         licence = " and ".join(licences[part] or "?" for part in parts_of(name))
         kind = {"name": name, "kind": "fused", "dimension": known[name].dimension, "source": known[name].source}
-        state = {"licence": licence, "available": problem is None, "weights": None, "problem": problem, "indexed": True}
+        compiled = all(ready[part] for part in parts_of(name))
+        state = {"licence": licence, "available": problem is None, "weights": None, "compiled": compiled}
+        state |= {"problem": problem, "indexed": True}
         rows.append(kind | state)
     return rows

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nearshot.commands.background import compile_in_background
 from nearshot.commands.caption import watch as watch_captions
 from nearshot.commands.common import (
     INTERRUPTED,
@@ -65,6 +66,13 @@ SHOWN = 10
 )
 @click.option("--follow-links", is_flag=True, help="Take links that lead out of DATA, too.")
 @click.option("--no-captions", is_flag=True, help="Leave captions for later (nearshot caption).")
+@click.option(
+    "--compile/--no-compile",
+    "compiles",
+    default=True,
+    show_default=True,
+    help="On a CPU, compile new backbones in the background afterwards, so that later commands start without torch.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @device_option
 @weights_option
@@ -73,7 +81,14 @@ SHOWN = 10
 @store_option
 @reports_errors
 def index_command(
-    data: Path, store_directory: Path, *, dry_run: bool, no_captions: bool, as_json: bool, **chosen: Any
+    data: Path,
+    store_directory: Path,
+    *,
+    dry_run: bool,
+    no_captions: bool,
+    compiles: bool,
+    as_json: bool,
+    **chosen: Any,
 ) -> None:
     """Index the images of DATA, or what changed there since the last time.
 
@@ -90,6 +105,7 @@ def index_command(
     precision = _precision(chosen.pop("precision"))
     options = IndexOptions(**chosen | {"loading": Loading(chosen["loading"])}, precision=precision)
     captions: CaptionReport | str | None = None
+    in_background = False
     if dry_run:
         exists = (store_directory / DATABASE_FILE).is_file()
         report = foresee(Store(store_directory) if exists else None, data, options)
@@ -101,11 +117,14 @@ def index_command(
             report = run.report
             if not (no_captions or report.interrupted):
                 captions = _caption(store, options, should_stop)
+        if compiles and report.uncompiled and not report.interrupted:
+            in_background = compile_in_background(report.uncompiled, store_directory, options.weights)
     if as_json:
         written = {"skipped": captions} if isinstance(captions, str) else captions.as_json() if captions else None
         click.echo(json.dumps({**report.as_json(), "captions": written}))
     else:
-        click.echo(_in_words(report, captions, data, store_directory, dry_run=dry_run))
+        lines = _in_words(report, captions, data, store_directory, dry_run=dry_run, in_background=in_background)
+        click.echo(lines)
     if report.interrupted or (captions and not isinstance(captions, str) and captions.interrupted):
         sys.exit(INTERRUPTED)
 
@@ -161,7 +180,15 @@ def _caption(store: Store, options: IndexOptions, should_stop: Callable[[], bool
     return run.report
 
 
-def _in_words(report: Report, captions: CaptionReport | str | None, data: Path, store: Path, *, dry_run: bool) -> str:
+def _in_words(
+    report: Report,
+    captions: CaptionReport | str | None,
+    data: Path,
+    store: Path,
+    *,
+    dry_run: bool,
+    in_background: bool,
+) -> str:
     done = [
         f"{getattr(report, name)} {name}"
         for name in ("added", "changed", "moved", "removed", "unchanged", "failed")
@@ -183,6 +210,11 @@ def _in_words(report: Report, captions: CaptionReport | str | None, data: Path, 
         lines.append("  without captions: no weights on this machine; `nearshot backbones pull florence2` fetches them")
     elif captions:
         lines.append(f"  captions: {captions.written} written, {len(captions.failures)} failed")
+    if in_background:
+        lines.append(
+            f"  {', '.join(report.uncompiled)}: being compiled in the background, so that commands on this CPU start without "
+            "torch; `nearshot backbones` tells when it is done (--no-compile leaves it)"
+        )
     lines += _listed("failed", [f"{failure.path}: {failure.reason}" for failure in report.failures])
     outside = [
         f"{breach.path}{f' ({breach.files} files)' if breach.files > 1 else ''}: {breach.rule}"

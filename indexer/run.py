@@ -137,6 +137,7 @@ class IndexRun:
             # Where no more files came than went, they may all have moved: then no model is needed, nor loaded.
             must_load = len(incomplete) > 0 or len(tasks) > len(changes.gone)
             yield from self._read(tasks, committer, selection, must_load=must_load)
+        report.uncompiled = selection.uncompiled
         if not report.interrupted:
             committer.commit_removals()
         report.captions_taken, unusable = take_up(self._store, self._root, root_id, discovery)

@@ -86,6 +86,13 @@ class RunBackbones:
         return any(isinstance(backbone, PreparedElsewhere) and backbone.is_on_gpu for backbone in loaded)
 
     @property
+    def uncompiled(self) -> list[str]:
+        """The names of the backbones that torch has loaded, and that were never compiled for this CPU."""
+        return [
+            name for name, backbone in self._loaded.items() if self._choices[name].is_uncompiled(backbone, self._device)
+        ]
+
+    @property
     def batch_size(self) -> int:
         """The largest batch that a loaded backbone takes with ease."""
         return max((backbone.batch_size for backbone in self._loaded.values()), default=16)

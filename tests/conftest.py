@@ -31,6 +31,8 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("STORE", "SERVER", "API_KEY"):
         monkeypatch.delenv(f"NEARSHOT_{name}", raising=False)
     monkeypatch.delenv("NEARSHOT_WEIGHTS", raising=False)
+    monkeypatch.setenv("NEARSHOT_RUNTIME", "torch")
+    monkeypatch.setenv("NEARSHOT_CACHE", str(tmp_path / "no-cache"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no-torch-cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-hub-cache"))

@@ -1,0 +1,35 @@
+"""Work in the background: a command that goes on by itself when the one that began it has ended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+NICENESS = 19
+RUN = f"import os; os.nice({NICENESS}); from nearshot.commands.main import main; main()"
+LOG = "compile.log"
+
+
+def compile_in_background(names: Iterable[str], store: Path, weights: Path | None) -> bool:
+    """Begin `nearshot backbones compile` at the lowest priority, its words in the cache's log; False where it cannot begin."""
+    from nearshot.backbones.compiled import compiled_cache
+
+    cache = compiled_cache()
+    if cache is None:
+        return False
+    where = ["--store", str(store.absolute()), *(["--weights", str(weights.absolute())] if weights else [])]
+    try:
+        cache.root.mkdir(parents=True, exist_ok=True)
+        with (cache.root / LOG).open("wb") as log:
+            subprocess.Popen(
+                [sys.executable, "-c", RUN, "backbones", "compile", *names, *where],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+    except OSError:
+        return False
+    return True
