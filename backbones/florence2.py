@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from transformers import AutoProcessor, Florence2ForConditionalGeneration
 from transformers.utils.logging import disable_progress_bar
 
 from nearshot.backbones.device import dtype_of
+from nearshot.backbones.device_batch import DeviceBatches
 from nearshot.backbones.forward import forward_pass, prepare_for_forward_passes, stand_back
+from nearshot.backbones.halving import Halving
 from nearshot.backbones.no_code import forbid_remote_code
 from nearshot.backbones.protocol import Prepared, fingerprint
 from nearshot.backbones.torch_backbone import digest_weights
+from nearshot.backbones.transforms import preparation_of_processor
 from nearshot.backbones.weights import Location
 from nearshot.schema.errors import WeightsError
 from nearshot.schema.vocabulary import CaptionTask, Precision
@@ -73,29 +76,32 @@ class Florence2:
             weights=digest_weights(self._model), preprocessing=preprocessing, precision=precision
         )
         self._model.eval().requires_grad_(False).to(device=device, dtype=self._dtype)
+        self.preparation = preparation_of_processor(self._processor.image_processor, "np")
+        self._batches = DeviceBatches(self.preparation, device, self._dtype, torch.contiguous_format)
+        self._halving = Halving()
         self._prompts = {task: self._prompt(prompt) for task, prompt in PROMPTS.items()}
 
     @property
     def batch_size(self) -> int:
-        """4 on a CPU, where each picture takes seconds; 16 on a GPU."""
-        return 4 if self._device.type == "cpu" else 16
+        """4 on a CPU, where each picture takes seconds; on a GPU 64, or what its memory has turned out to hold."""
+        return min(4 if self._device.type == "cpu" else 64, self._halving.most)
 
     def prepare(self, picture: Image.Image) -> Prepared:
-        """The picture as float32 (3, H, W), by the checkpoint's own image processor."""
+        """The picture by the checkpoint's own image processor: uint8 (H, W, 3) that is looked up, or float32 (3, H, W)."""
         stand_back()
-        pixels: Prepared = np.asarray(
-            self._processor.image_processor(images=picture, return_tensors="np")["pixel_values"][0]
-        )
-        return pixels
+        return self.preparation(picture)
 
     def caption(self, batch: Sequence[Prepared], task: CaptionTask) -> list[str]:
-        """The captions of n prepared pictures."""
+        """The captions of n prepared pictures; in halves where a GPU has no memory for all of them at once."""
+        return list(chain(*self._halving.apply(lambda part: self._caption(part, task), batch)))
+
+    def _caption(self, batch: Sequence[Prepared], task: CaptionTask) -> list[str]:
         prompt = self._prompts[task].expand(len(batch), -1)
         with forward_pass(self._device, len(batch)):
             tokens = self._model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
-                pixel_values=torch.from_numpy(np.stack(batch)).to(self._device, self._dtype),
+                pixel_values=self._batches.values(self._batches.send(batch)),
                 max_new_tokens=LENGTHS[task],
                 do_sample=False,
             ).cpu()

@@ -26,11 +26,15 @@ def prepare_for_forward_passes(device: torch.device) -> None:
         keep_freed_memory()
 
 
+class GpuMemoryError(IndexingError):
+    """A batch that a GPU has no memory for."""
+
+
 @contextmanager
 def forward_pass(device: torch.device, images: int) -> Iterator[None]:
     """Run a forward pass in inference mode. On a CPU it takes all cores, and loading threads wait.
 
-    Raises IndexingError where a GPU has not memory enough.
+    Raises GpuMemoryError where a GPU has not memory enough, and IndexingError where it fails.
     """
     if torch.get_num_threads() != _all_cores():  # loading threads change the default
         torch.set_num_threads(_all_cores())
@@ -38,9 +42,16 @@ def forward_pass(device: torch.device, images: int) -> Iterator[None]:
         with all_cores_taken() if device.type == "cpu" else nullcontext(), torch.inference_mode():
             yield
     except torch.OutOfMemoryError as error:
-        raise IndexingError(
+        raise GpuMemoryError(
             f"not enough GPU memory for {images} images at once; "
             f"give a smaller {option('batch_size')}, or {option('device')} cpu"
+        ) from error
+    except (
+        torch.AcceleratorError
+    ) as error:  # a bus that lost it, a driver that reset it: nothing of it can be used again
+        raise IndexingError(
+            f"the GPU failed ({str(error).splitlines()[0]}); what was committed is whole: run the same command again, "
+            f"or with {option('device')} cpu"
         ) from error
 
 

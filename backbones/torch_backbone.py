@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from nearshot.backbones.cuda_graphs import CudaGraphs
 from nearshot.backbones.device import dtype_of
+from nearshot.backbones.device_batch import DeviceBatches
 from nearshot.backbones.forward import forward_pass, prepare_for_forward_passes, stand_back
-from nearshot.backbones.preparation import LEVELS, Preparation
+from nearshot.backbones.halving import Halving
+from nearshot.backbones.preparation import Preparation
 from nearshot.backbones.protocol import Description, Prepared, fingerprint
-from nearshot.schema.errors import IndexingError, WeightsError
+from nearshot.schema.errors import WeightsError
 from nearshot.schema.vocabulary import Precision
 
 
@@ -40,11 +42,11 @@ class TorchBackbone:
         (n, C, H, W) to vectors (n, dimension) by means of the model. Raises WeightsError where the model gives anything else.
         """
         prepare_for_forward_passes(device)
-        self._model = model
+        self._model, self._forward = model, forward
         self._device, self._dtype = device, dtype_of(precision, device)
-        self.preparation, self._forward = preparation, forward
-        self._most = sys.maxsize
-        self._table, self._pinned = _levels(preparation, device), torch.empty(0)
+        self.preparation = preparation
+        self._batches, self._halving = DeviceBatches(preparation, device, self._dtype, torch.channels_last), Halving()
+        self._pass = CudaGraphs(self._vectors) if device.type == "cuda" else self._vectors
         digest = digest_weights(model)
         model.eval().requires_grad_(False)
         model.to(device=device, dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -57,7 +59,7 @@ class TorchBackbone:
     @property
     def batch_size(self) -> int:
         """16 on a CPU, where larger batches gain nothing; 128 on a GPU, or what its memory has turned out to hold."""
-        return min(16 if self._device.type == "cpu" else 128, self._most)
+        return min(16 if self._device.type == "cpu" else 128, self._halving.most)
 
     @property
     def image_model(self) -> torch.nn.Module:
@@ -76,40 +78,20 @@ class TorchBackbone:
 
     def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
         """The vectors (n, dimension) of n prepared pictures; in halves where a GPU has no memory for all of them at once."""
-        if len(batch) > self._most:
-            parts = [batch[at : at + self._most] for at in range(0, len(batch), self._most)]
-            return np.concatenate([self.encode(part) for part in parts])
-        try:
-            with forward_pass(self._device, len(batch)):
-                vectors: NDArray[np.float32] = self._forward(self.on_device(batch)).float().cpu().numpy()
-            return vectors
-        except IndexingError:
-            if len(batch) == 1:
-                raise
-        self._most = (len(batch) + 1) // 2
-        torch.cuda.empty_cache()
-        return self.encode(batch)
+        parts = self._halving.apply(self._encode, batch)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def on_device(self, batch: Sequence[Prepared]) -> torch.Tensor:
         """What the model is given of prepared pictures: (n, 3, H, W) on its device, in its precision, channels last."""
-        given = self._stacked(batch).to(self._device, non_blocking=True)
-        if self._table is not None:
-            number, height, width, channels = given.shape
-            levels = given.to(torch.int32) + torch.arange(0, 3 * LEVELS, LEVELS, dtype=torch.int32, device=self._device)
-            values = self._table.index_select(0, levels.flatten()).view(number, height, width, channels)
-            given = values.permute(0, 3, 1, 2)
-        return given.to(self._dtype, memory_format=torch.channels_last)
+        return self._batches.values(self._batches.send(batch))
 
-    def _stacked(self, batch: Sequence[Prepared]) -> torch.Tensor:
-        """The batch in one piece; for a GPU in memory that its copies go out of directly, which is kept for the next batch."""
-        if self._device.type != "cuda":
-            return torch.from_numpy(np.stack(batch))
-        shape, dtype = batch[0].shape, torch.uint8 if batch[0].dtype == np.uint8 else torch.float32
-        if self._pinned.shape[1:] != shape or len(self._pinned) < len(batch) or self._pinned.dtype != dtype:
-            self._pinned = torch.empty((len(batch), *shape), dtype=dtype, pin_memory=True)
-        host = self._pinned[: len(batch)]
-        np.stack(batch, out=host.numpy())
-        return host
+    def _encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+        with forward_pass(self._device, len(batch)):
+            vectors: NDArray[np.float32] = self._pass(self._batches.send(batch)).cpu().numpy()
+        return vectors
+
+    def _vectors(self, sent: torch.Tensor) -> torch.Tensor:
+        return self._forward(self._batches.values(sent)).float()
 
 
 class Tower(torch.nn.Module):
@@ -122,10 +104,6 @@ class Tower(torch.nn.Module):
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         """What the function gives."""
         return self.function(given)
-
-
-def _levels(preparation: Preparation, device: torch.device) -> torch.Tensor | None:
-    return None if preparation.table is None else torch.from_numpy(preparation.table.flatten()).to(device)
 
 
 def digest_weights(model: torch.nn.Module) -> str:

@@ -83,7 +83,7 @@ def test_a_batch_that_a_gpu_has_no_memory_for_is_halved_and_not_lost(monkeypatch
 
     monkeypatch.setattr(backbone, "_forward", short_of_memory)
     np.testing.assert_allclose(backbone.encode(prepared), expected, atol=1e-4)
-    assert sizes == [5, 3, 2, 1, 2]
+    assert sizes == [5, 3, 2, 2, 1]
     assert backbone.batch_size == 2
     monkeypatch.setattr(backbone, "_forward", lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError()))
     with pytest.raises(IndexingError, match="not enough GPU memory for 1 images"):
