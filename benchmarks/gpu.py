@@ -2,10 +2,12 @@
 
     python -m benchmarks.gpu [--images 8000] [--threads-images 1000] [--backbone clip ...] [--precision fp32 bf16 fp16]
 
-`bare` are forward passes over prepared batches that lie on the device; `loaded` is reading, decoding and preparing alone, in
-processes; `indexed` a whole run into a new store, models loaded before the clock starts, processes started after it;
-`steady` its second three quarters, and `threads` a run that loads on threads. The JPEGs are 400 photographs of 500 x 375 under
-as many digests as there are images. Runs where FAISS and SQLite's command line are not.
+`bare` are forward passes over prepared batches that lie on the device, `compiled` the same by torch.compile (`--compile`);
+`one` is a prepared image alone, in milliseconds: its kernels launched one by one, and as it is encoded, recorded as a CUDA
+graph. `loaded` is reading, decoding and preparing alone, in processes; `indexed` a whole run into a new store, models loaded
+before the clock starts, processes started after it; `steady` its second three quarters, and `threads` a run that loads on
+threads (0 images: none). `nvJPEG` is decoding and resizing on the GPU, which gives other pixels. The JPEGs are 400 photographs
+of 500 x 375 under as many digests as there are images. Runs where FAISS and SQLite's command line are not.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("--threads-images", type=int, default=1000)
     parser.add_argument("--backbone", nargs="+", default=list(NAMES))
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16", "fp16"])
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile as well; some 20 s a row")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--weights", type=Path, help="keep the random weights here for the next time")
     arguments = parser.parse_args()
@@ -60,7 +63,12 @@ def main() -> None:
             save_weights(weights)
         root, few = Path(directory, "data"), Path(directory, "few")
         write_images(root, arguments.images)
-        write_images(few, arguments.threads_images)
+        if arguments.threads_images:
+            write_images(few, arguments.threads_images)
+        if device.type == "cuda":
+            print(
+                f"nvJPEG: decoded {nvjpeg_rate(root, resized=False):.0f}, and resized {nvjpeg_rate(root, resized=True):.0f}"
+            )
         for precision in map(Precision, arguments.precision):
             for name in arguments.backbone:
                 row(name, precision, root, few, weights, arguments)
@@ -70,21 +78,62 @@ def row(name: str, precision: Precision, root: Path, few: Path, weights: Path, a
     """Measure one backbone, and print it."""
     backbone = resolve(parse_spec(name), weights=weights, precision=precision).load(arguments.device)
     assert isinstance(backbone, TorchBackbone)
-    bare = bare_rate(backbone, root)
+    bare = bare_rate(backbone, root, backbone._forward)
+    compiled = ""
+    if arguments.compile:
+        started = time.perf_counter()
+        quick = torch.compile(backbone.image_model)
+        rate_of_compiled = bare_rate(backbone, root, quick)
+        compiled = f"compiled {rate_of_compiled:.0f} (in {time.perf_counter() - started - BARE_SECONDS:.0f} s)  "
+    by_one, recorded = single_ms(backbone, root)
     loaded = loaded_rate(backbone, root)
     del backbone
     options = IndexOptions(backbones=(name,), weights=weights, device=arguments.device, precision=precision)
     indexed, steady, grown, allocated = indexed_rates(root, options, Loading.PROCESSES)
-    on_threads, _, _, _ = indexed_rates(few, options, Loading.THREADS)
+    on_threads = indexed_rates(few, options, Loading.THREADS)[0] if arguments.threads_images else 0.0
     print(
-        f"{precision.value} {name:9} bare {bare:7.0f}  loaded {loaded:6.0f}  indexed {indexed:6.0f}  steady {steady:6.0f}  "
+        f"{precision.value} {name:9} bare {bare:7.0f}  {compiled}one {by_one:.1f}, {recorded:.1f} ms  "
+        f"loaded {loaded:6.0f}  indexed {indexed:6.0f}  steady {steady:6.0f}  "
         f"ratio {steady / bare:.2f}, of the slower of bare and loaded {steady / min(bare, loaded):.2f}; "
         f"threads {on_threads:5.0f}; resident {grown:+.0f} MiB, allocated {allocated:+.1f} MiB",
         flush=True,
     )
 
 
-def bare_rate(backbone: TorchBackbone, root: Path) -> float:
+def single_ms(backbone: TorchBackbone, root: Path) -> tuple[float, float]:
+    """Milliseconds from a prepared image to its vector in host memory: kernel by kernel, and as `encode` does it."""
+    path = min((root / "photos/6.preprocessed").iterdir())
+    prepared = [backbone.prepare(decode(path.read_bytes()).picture)]
+
+    def kernel_by_kernel() -> None:
+        with torch.inference_mode():
+            backbone._forward(backbone.on_device(prepared)).float().cpu()
+
+    for _ in range(3):
+        kernel_by_kernel()
+        backbone.encode(prepared)
+    return 1000 / rate(kernel_by_kernel, 1), 1000 / rate(lambda: backbone.encode(prepared), 1)
+
+
+def nvjpeg_rate(root: Path, *, resized: bool) -> float:
+    """JPEGs per second that torchvision decodes on the GPU, and resizes to 224 there one by one."""
+    from torchvision.io import ImageReadMode, decode_jpeg, read_file
+    from torchvision.transforms.v2 import functional
+
+    paths = sorted((root / "photos/6.preprocessed").iterdir())[:128]
+    files = [read_file(str(path)) for path in paths]
+
+    def work() -> None:
+        for picture in decode_jpeg(files, mode=ImageReadMode.RGB, device="cuda"):
+            if resized:
+                functional.resize(picture, [224], functional.InterpolationMode.BICUBIC, antialias=True)
+        torch.cuda.synchronize()
+
+    work()
+    return rate(work, len(files))
+
+
+def bare_rate(backbone: TorchBackbone, root: Path, model: Callable[[torch.Tensor], torch.Tensor]) -> float:
     """Images per second of forward passes, results brought to the host."""
     paths = sorted((root / "photos/6.preprocessed").iterdir())[: 2 * backbone.batch_size]
     prepared = [backbone.prepare(decode(path.read_bytes()).picture) for path in paths]
@@ -94,13 +143,13 @@ def bare_rate(backbone: TorchBackbone, root: Path) -> float:
     def forward() -> None:
         with torch.inference_mode():
             for batch in batches:
-                backbone._forward(batch).float().cpu()
+                model(batch).float().cpu()
 
     forward()
     return rate(forward, len(prepared))
 
 
-def rate(work: Callable[[], None], images: int) -> float:
+def rate(work: Callable[[], object], images: int) -> float:
     """Images per second over some seconds."""
     started, done = time.perf_counter(), 0
     while time.perf_counter() - started < BARE_SECONDS:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from nearshot.backbones.cuda_graphs import CudaGraphs
 from nearshot.backbones.resolve import resolve
 from nearshot.backbones.spec import parse_spec
 from nearshot.backbones.torch_backbone import TorchBackbone
@@ -42,7 +43,8 @@ def test_a_recorded_pass_gives_the_same_bits_as_a_plain_one(name: str, precision
         for again in recorded:
             np.testing.assert_array_equal(again, plain)
         assert not np.array_equal(other, plain)  # what was recorded takes what it is given
-    assert backbone._pass._graphs  # type: ignore[attr-defined]
+    assert isinstance(backbone._pass, CudaGraphs)
+    assert backbone._pass._graphs
 
 
 def test_vectors_are_those_of_the_cpu(weights: Path) -> None:
