@@ -31,8 +31,10 @@ class Halving:
             except GpuMemoryError:
                 if len(part) == 1:
                     raise
-                self.most = (len(part) + 1) // 2
-                torch.cuda.empty_cache()
+            else:
+                at += len(part)
                 continue
-            at += len(part)
+            # The error is gone by now, and with it what its frames held: only then is the memory free to be given back.
+            self.most = (len(part) + 1) // 2
+            torch.cuda.empty_cache()
         return results

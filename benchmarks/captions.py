@@ -84,7 +84,7 @@ def measure_speed(root: Path, images: int, captioner: Florence2) -> None:
         bare_seconds(captioner, batches[:1])
         before = bare_seconds(captioner, batches)
         started = time.perf_counter()
-        for _ in CaptionRun(store, lambda: captioner, CaptionOptions()):
+        for _ in CaptionRun(store, lambda: captioner, CaptionOptions(workers=IndexOptions().threads)):
             pass
         taken = time.perf_counter() - started
         bare = (before + bare_seconds(captioner, batches)) / 2
@@ -113,7 +113,7 @@ def measure_memory(root: Path, images: int, captioner: Florence2) -> None:
     resident: list[float] = []
     allocated: list[float] = []
     with indexed(root, images) as store:
-        for done, _ in CaptionRun(store, lambda: captioner, CaptionOptions()):
+        for done, _ in CaptionRun(store, lambda: captioner, CaptionOptions(workers=IndexOptions().threads)):
             if done >= WARM_UP:
                 resident.append(process.memory_info().rss / MIB)
                 allocated.append(torch.cuda.memory_allocated() / MIB if torch.cuda.is_available() else 0.0)
