@@ -17,7 +17,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM python AS cpu
 COPY --from=build /opt/nearshot /opt/nearshot
 RUN install --directory --owner=1000 --group=1000 /data /models /store
-ENV PATH=/opt/nearshot/bin:$PATH HOME=/tmp HF_HOME=/models TORCH_HOME=/models NEARSHOT_STORE=/store PYTHONUNBUFFERED=1
+ENV PATH=/opt/nearshot/bin:$PATH HOME=/tmp HF_HOME=/models TORCH_HOME=/models NEARSHOT_CACHE=/models/nearshot NEARSHOT_STORE=/store PYTHONUNBUFFERED=1
 USER 1000:1000
 VOLUME ["/models", "/store"]
 EXPOSE 8077

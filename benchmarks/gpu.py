@@ -27,6 +27,7 @@ from benchmarks.material import machine, save_jpegs, save_weights
 from nearshot.backbones.decode import decode
 from nearshot.backbones.device import choose_device
 from nearshot.backbones.in_order import batches, in_order
+from nearshot.backbones.loading import load_backbone
 from nearshot.backbones.resolve import resolve
 from nearshot.backbones.spec import parse_spec
 from nearshot.backbones.torch_backbone import TorchBackbone
@@ -76,7 +77,8 @@ def main() -> None:
 
 def row(name: str, precision: Precision, root: Path, few: Path, weights: Path, arguments: argparse.Namespace) -> None:
     """Measure one backbone, and print it."""
-    backbone = resolve(parse_spec(name), weights=weights, precision=precision).load(arguments.device)
+    choice = resolve(parse_spec(name), weights=weights, precision=precision)
+    backbone = load_backbone(choice.spec, choice.location, device=arguments.device, precision=precision)
     assert isinstance(backbone, TorchBackbone)
     bare = bare_rate(backbone, root, backbone._forward)
     compiled = ""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nearshot.schema.store import Store
 
 SHOWN = 10
+COMPILING = "  {}: being compiled in the background, for commands without torch; `nearshot backbones` tells when it is done"
 
 
 @click.command("index")
@@ -211,10 +212,7 @@ def _in_words(
     elif captions:
         lines.append(f"  captions: {captions.written} written, {len(captions.failures)} failed")
     if in_background:
-        lines.append(
-            f"  {', '.join(report.uncompiled)}: being compiled in the background, so that commands on this CPU start without "
-            "torch; `nearshot backbones` tells when it is done (--no-compile leaves it)"
-        )
+        lines.append(COMPILING.format(", ".join(report.uncompiled)))
     lines += _listed("failed", [f"{failure.path}: {failure.reason}" for failure in report.failures])
     outside = [
         f"{breach.path}{f' ({breach.files} files)' if breach.files > 1 else ''}: {breach.rule}"

@@ -81,7 +81,6 @@ images = Table(
         "ix_images_usable",
         *("role", "category", "label", "content_id"),
         sqlite_where=text("present = 1 AND content_id IS NOT NULL"),
-        postgresql_where=text("present AND content_id IS NOT NULL"),
     ),
     sqlite_autoincrement=True,
     comment="One row per path; ids are never reused. A removed image keeps its row, a failed one has a reason and no content.",
@@ -132,7 +131,6 @@ embeddings = Table(
         "backbone_id",
         "content_id",
         sqlite_where=text("vector IS NULL"),
-        postgresql_where=text("vector IS NULL"),
     ),
     comment="L2-normalised little-endian float32; null with a reason where a backbone gave no usable vector.",
 )

@@ -46,7 +46,7 @@ def test_every_call_of_nearshot_is_one_that_it_takes(line: str) -> None:
 
 
 def test_there_are_calls_to_look_at() -> None:
-    assert len(commands()) == 8
+    assert len(commands()) == 10
 
 
 def test_the_image_is_built_from_all_packages_and_nothing_else() -> None:

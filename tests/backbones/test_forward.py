@@ -73,6 +73,6 @@ def test_a_gpu_that_fails_is_not_taken_for_one_without_memory() -> None:
         with forward_pass(CPU, len(part)):
             raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
-    with pytest.raises(IndexingError, match="the GPU failed .*run the same command again, or with device cpu"):
+    with pytest.raises(IndexingError, match=r"the GPU failed .*run the same command again, or with device cpu"):
         Halving().apply(work, range(4))
     assert asked == [4]
