@@ -82,7 +82,7 @@ def open_session(model: Path, *, packed: bool) -> Any:
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = number_of_cores()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # between passes the cores are for loading
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # between passes the cores are for loading
     options.log_severity_level = 4  # what it says of a model that it cannot read is in what it raises
     if not packed:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
