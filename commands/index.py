@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from nearshot.schema.store import Store
 
 SHOWN = 10
-COMPILING = "  {}: being compiled in the background, for commands without torch; `nearshot backbones` tells when it is done"
+COMPILING = (
+    "  {}: being compiled in the background, for commands without torch; `nearshot backbones` tells when it is done"
+)
 
 
 @click.command("index")

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError
@@ -70,6 +69,8 @@ def _pca(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], float | Non
     if len(vectors) < 2:
         return np.zeros((len(vectors), 2)), None
     solver = "full" if vectors.shape[0] <= vectors.shape[1] else "covariance_eigh"  # both exact, each fast in its place
+    from sklearn.decomposition import PCA  # a second, which a service would spend when it starts
+
     pca = PCA(n_components=kept, svd_solver=solver)
     places = np.zeros((len(vectors), 2))
     places[:, :kept] = pca.fit_transform(vectors)

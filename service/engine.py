@@ -20,9 +20,7 @@ from nearshot.backbones.memory_budget import DECODING
 from nearshot.backbones.preparation import prepare_safely
 from nearshot.backbones.protocol import Backbone, Prepared
 from nearshot.backbones.spec import canonical_name, parts_of
-from nearshot.evaluation.evaluate import EvaluationOptions, evaluate
 from nearshot.evaluation.projection import Projection, project
-from nearshot.evaluation.report import render_report
 from nearshot.indexer.additions import add_query
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.status import Status, read_status
@@ -171,6 +169,9 @@ class Engine:
 
     def report(self) -> str:
         """The evaluation of all that is served, as a page; drawn anew only when the store has changed."""
+        # Imported when they are asked for: plots and statistics would keep a service waiting for a second when it starts.
+        from nearshot.evaluation.evaluate import EvaluationOptions, evaluate
+        from nearshot.evaluation.report import render_report
 
         def draw(_: Catalog) -> str:
             return render_report(self.store, evaluate(self.store, EvaluationOptions(backbones=tuple(self.served))))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 
 from nearshot.backbones.protocol import TextEncoder
-from nearshot.evaluation.next_labels import advise
 from nearshot.evaluation.projection import methods
 from nearshot.service import models
 from nearshot.service.api.dependencies import DrawingsHere, EngineHere, SlowWorkHere, WorkHere
+
+if TYPE_CHECKING:
+    from nearshot.evaluation.next_labels import Advice
+    from nearshot.service.engine import Engine
 
 REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 
@@ -66,11 +69,17 @@ async def map_(engine: EngineHere, drawings: DrawingsHere, asked: Annotated[mode
     return summary | {"points": points}
 
 
+def _advise(engine: Engine, asked: models.NextParameters) -> Advice:
+    from nearshot.evaluation.next_labels import advise  # which takes SciPy a while
+
+    return advise(engine.store, asked.category, backbone=asked.backbone, limit=asked.limit)
+
+
 @router.get("/next", response_model=models.Next, summary="What to label next")
 async def next_(engine: EngineHere, work: SlowWorkHere, asked: Annotated[models.NextParameters, Query()]) -> Any:
     """The unlabelled queries that are most worth labelling, as `nearshot next --json` gives them."""
     async with asyncio.timeout(engine.settings.seconds):
-        advice = await work.do(lambda: advise(engine.store, asked.category, backbone=asked.backbone, limit=asked.limit))
+        advice = await work.do(lambda: _advise(engine, asked))
     return {
         "next": [query.as_json() for query in advice.worth],
         "labels": [need.as_json() for need in advice.needs],

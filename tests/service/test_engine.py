@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -80,3 +82,10 @@ def test_the_status_of_a_store_that_takes_long_to_look_at_is_given_out_as_it_was
     going.set()
     wait_for(lambda: engine.status().roots[0].new == 1)
     engine.close()
+
+
+def test_a_service_starts_without_plots_statistics_and_models_libraries() -> None:
+    names = ("torch", "transformers", "sklearn", "scipy", "matplotlib", "pandas", "pyarrow", "faiss")
+    script = f"import sys, nearshot.service.app; print([name for name in {names} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
