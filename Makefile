@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 DEMO := demo-data
 STORE := demo-store
+BENCH := bench-data
 
-.PHONY: demo test lowest lint docs promises soak reproduce install clean
+.PHONY: demo test lowest lint docs promises soak bench bench-gpu reproduce install clean
 
 install: $(VENV)/installed
 
@@ -46,6 +47,21 @@ soak: $(VENV)/installed
 	$(BIN)/python -m tests.faults.mutants
 	NEARSHOT_HISTORIES=300 $(BIN)/python -m pytest tests/faults/test_histories.py
 
+# The figures at the top of benchmarks/README.md, on a CPU: some 25 minutes on 2 cores.
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks.cold --weights $(BENCH)/weights
+	$(BIN)/python -m benchmarks.index --runtime onnx --images 160 --rounds 2 --weights $(BENCH)/weights
+	$(BIN)/python -m benchmarks.precision --weights $(BENCH)/weights
+	$(BIN)/python -m benchmarks.commands --files 20000
+	$(BIN)/python -m benchmarks.growth --images 1000 10000
+
+# On an NVIDIA GPU; some ten minutes.
+bench-gpu: $(VENV)/installed
+	$(BIN)/python -m pytest tests/backbones/test_gpu.py
+	$(BIN)/python -m benchmarks.gpu --images 6000 --threads-images 150 --compile --weights $(BENCH)/weights
+	$(BIN)/python -m benchmarks.captions --images 192 --tokens 24 --device cuda --precision fp32
+	$(BIN)/python -m benchmarks.captions --images 256 --tokens 24 --device cuda --precision bf16 --many 0
+
 # Published figures with the real weights, CIFAR-10 and STL-10; needs a network, and without a GPU much time.
 reproduce: $(VENV)/installed
 	$(BIN)/python -m benchmarks.reproduce $(ARGUMENTS)
@@ -57,4 +73,4 @@ lint: $(VENV)/installed
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(DEMO) $(STORE) site *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LOWEST) $(DEMO) $(STORE) $(BENCH) site *.egg-info .mypy_cache .ruff_cache .pytest_cache

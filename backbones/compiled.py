@@ -39,7 +39,11 @@ _AT_ONCE = 1 << 20
 
 
 class CompiledError(NearshotError):
-    """A compiled backbone that cannot be used: damaged, incomplete, or of another runtime."""
+    """A compiled backbone that cannot be used, though it may be whole: there is no memory, or it is just being replaced."""
+
+
+class DamagedError(CompiledError):
+    """A compiled backbone whose bytes are not those that were written."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,12 @@ class Compiled:
             with path.open("rb", buffering=0) as file:
                 while block := file.read(_AT_ONCE):
                     hasher.update(block)
+        except FileNotFoundError as error:
+            raise DamagedError(f"{path} is not there") from error
         except OSError as error:
             raise CompiledError(f"{path} cannot be read: {error.strerror}") from error
         if hasher.hexdigest() != self.record["files"].get(name):
-            raise CompiledError(f"{path} is damaged")
+            raise DamagedError(f"{path} is damaged")
         return path
 
 
@@ -105,7 +111,7 @@ class CompiledCache:
         return fingerprint if fingerprint is not None and _FINGERPRINT.fullmatch(fingerprint) else None
 
     def of(self, fingerprint: str) -> Compiled | None:
-        """What was compiled of a fingerprint for this runtime, None for nothing; CompiledError where its record is damaged."""
+        """What was compiled of a fingerprint for this runtime, None for nothing; DamagedError where its record is damaged."""
         directory = self._compiled / _key(fingerprint)
         text = _text(directory / RECORD)
         if text is None:
@@ -114,9 +120,9 @@ class CompiledCache:
             record = json.loads(text)
             digest = record.pop("xxh3")
         except (ValueError, KeyError, AttributeError) as error:
-            raise CompiledError(f"{directory / RECORD} is damaged") from error
+            raise DamagedError(f"{directory / RECORD} is damaged") from error
         if digest != _digest(record) or record.get("fingerprint") != fingerprint:
-            raise CompiledError(f"{directory / RECORD} is damaged")
+            raise DamagedError(f"{directory / RECORD} is damaged")
         return Compiled(directory, record)
 
     def knows(self, fingerprint: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ class OnnxBackbone:
         """The vectors (n, dimension) of n prepared pictures."""
         self._encoded += len(batch)
         if not self._packed and (len(batch) > FEW or self._encoded > FEW_IN_ALL):
-            self._session, self._packed = open_session(self._path, packed=True), True
+            self._packed = True
+            with suppress(CompiledError):  # deleted or replaced meanwhile: what is open goes on as it is
+                self._session = open_session(self._path, packed=True)
         pixels = np.stack([self.preparation.values(prepared) for prepared in batch])
         return run(self._session, pixels)
 

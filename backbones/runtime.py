@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from nearshot.backbones.compiled import Compiled, CompiledCache, CompiledError
+from nearshot.backbones.compiled import Compiled, CompiledCache, CompiledError, DamagedError
 from nearshot.backbones.protocol import Backbone
 from nearshot.backbones.spec import Spec
 
@@ -75,5 +75,8 @@ def _find(fingerprint: str, cache: CompiledCache) -> Compiled | None:
 
 
 def _give_up(fingerprint: str, cache: CompiledCache, error: CompiledError) -> None:
-    log.warning("%s; torch encodes in its place, slower to start; `nearshot backbones compile` mends it", error)
-    cache.remove(fingerprint)
+    if isinstance(error, DamagedError):
+        log.warning("%s; torch encodes in its place, slower to start; `nearshot backbones compile` mends it", error)
+        cache.remove(fingerprint)
+    else:
+        log.warning("%s; torch encodes in its place, slower to start", error)

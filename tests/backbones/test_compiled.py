@@ -134,6 +134,28 @@ def test_many_single_images_are_worth_packing_the_weights(weights: Path) -> None
     assert cosines(first, last).min() > 0.999999
 
 
+def test_a_cache_that_goes_while_it_is_used_changes_no_answer(cache: Path, weights: Path) -> None:
+    backbone = choice("dinov2", weights).load("cpu")
+    assert isinstance(backbone, OnnxBackbone)
+    picture = backbone.prepare(Image.open(photograph("coffee")).convert("RGB"))
+    before = backbone.encode([picture])
+    shutil.rmtree(cache)
+    np.testing.assert_allclose(backbone.encode([picture] * 6), before.repeat(6, axis=0), atol=1e-5)
+
+
+def test_what_cannot_be_opened_for_lack_of_memory_is_kept(
+    cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise RuntimeError("std::bad_alloc")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nearshot.backbones.onnx_backbone.onnxruntime.InferenceSession", no_memory)
+        assert isinstance(choice("dinov2", weights).load("cpu"), TorchBackbone)
+    assert "bad_alloc" in caplog.text
+    assert isinstance(choice("dinov2", weights).load("cpu"), OnnxBackbone)
+
+
 @pytest.mark.parametrize("damaged", [*FILES, RECORD])
 @pytest.mark.parametrize("how", ["flipped", "cut", "gone"])
 def test_what_is_damaged_is_deleted_and_torch_takes_its_place(

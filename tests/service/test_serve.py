@@ -85,7 +85,7 @@ def test_who_presses_ctrl_c_twice_reads_no_traceback(served: Served) -> None:
 SLOWLY = """
 import time
 import nearshot.service.api.feedback as feedback
-import nearshot.service.engine as engine
+import nearshot.evaluation.report as report
 
 add_shot = feedback.add_shot
 
@@ -93,7 +93,7 @@ def say(what, seconds):
     print(what, flush=True)
     time.sleep(seconds)
 
-engine.render_report = lambda *_: say("drawing", 600)
+report.render_report = lambda *_: say("drawing", 600)
 feedback.add_shot = lambda *arguments: (say("labelling", 2), add_shot(*arguments))[1]
 
 from nearshot.commands.main import main

@@ -91,7 +91,7 @@ def test_a_report_that_takes_too_long_is_there_when_one_comes_again(
         assert go_on.wait(20)
         return "<html>late</html>"
 
-    monkeypatch.setattr("nearshot.service.engine.render_report", render)
+    monkeypatch.setattr("nearshot.evaluation.report.render_report", render)
     engine.settings = replace(engine.settings, seconds=0.2)
     with TestClient(create_app(engine), base_url=HERE) as client:
         late = client.get("/v1/report")
