@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ LOG = "compile.log"
 def compile_in_background(names: Iterable[str], store: Path, weights: Path | None) -> bool:
     """Begin `nearshot backbones compile` at the lowest priority, its words in the cache's log; False where it cannot begin."""
     from nearshot.backbones.compiled import compiled_cache
+    from nearshot.indexer.load_processes import import_path
 
     cache = compiled_cache()
     if cache is None:
@@ -24,7 +26,8 @@ def compile_in_background(names: Iterable[str], store: Path, weights: Path | Non
         cache.root.mkdir(parents=True, exist_ok=True)
         with (cache.root / LOG).open("wb") as log:
             subprocess.Popen(
-                [sys.executable, "-c", RUN, "backbones", "compile", *names, *where],
+                [sys.executable, "-P", "-c", RUN, "backbones", "compile", *names, *where],
+                env=os.environ | {"PYTHONPATH": import_path()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

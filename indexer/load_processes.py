@@ -83,7 +83,7 @@ class _Process:
         self._is_ready = False
         here, there = socket.socketpair()
         with there:
-            environment = os.environ | {"PYTHONPATH": _import_path(), "OMP_NUM_THREADS": "1"}
+            environment = os.environ | {"PYTHONPATH": import_path(), "OMP_NUM_THREADS": "1"}
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", WORKER, str(there.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -134,6 +134,6 @@ class _Process:
         self._process.wait()
 
 
-def _import_path() -> str:
+def import_path() -> str:
     """Where this very nearshot is imported from, before whatever else is."""
     return os.pathsep.join([str(Path(schema.__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
