@@ -32,7 +32,8 @@ from nearshot.backbones.torch_backbone import TorchBackbone
 from nearshot.commands.main import main
 from nearshot.indexer.options import IndexOptions
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Precision
+from nearshot.schema.vocabulary import Precision, Role
+from nearshot.vectors.segments import open_vectors
 from tests import tiny
 from tests.conftest import run_index
 from tests.photographs import NAMES, photograph
@@ -375,3 +376,16 @@ def test_the_command_says_what_is_compiled_and_takes_it_away(cache: Path, weight
     assert "nothing is indexed" in told("", 2)
     assert told("--remove dinov2") == "dinov2: deleted\n"
     assert told("--remove dinov2") == "dinov2: was not compiled\n"
+
+
+@pytest.mark.usefixtures("cache")
+def test_two_index_runs_come_to_the_same_bits(small: Path, weights: Path, tmp_path: Path) -> None:
+    options = IndexOptions(backbones=("dinov2",), weights=weights, device="cpu", workers=2)
+    twice = []
+    for name in ("a", "b"):
+        with Store(tmp_path / name, create=True) as store:
+            run_index(store, small, options)
+            with store.reading() as catalog:
+                vectors = open_vectors(store, catalog, catalog.backbones()[0], Role.SUPPORT)
+                twice.append(vectors.vectors(vectors.ids()))
+    np.testing.assert_array_equal(*twice)
