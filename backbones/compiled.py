@@ -145,9 +145,13 @@ class CompiledCache:
     def keep(self, fingerprint: str, write: Callable[[Path], dict[str, Any]]) -> Compiled:
         """Keep what `write` puts into a directory, with the record that it returns; replaces what was there, atomically.
 
-        What was compiled of the same fingerprint for another runtime goes; so do the leavings of whoever was killed here.
+        Of what was compiled of the same fingerprint for other runtimes the newest stays, for environments that are used in
+        turn; the leavings of whoever was killed here go.
         """
-        for left in [*self._compiled.glob(f"{fingerprint}-*"), *self._compiled.glob(".*.part")]:
+        own = self._compiled / _key(fingerprint)
+        others = (path for path in self._compiled.glob(f"{fingerprint}-*") if path != own)
+        older = sorted(others, key=lambda path: -path.stat().st_mtime)[1:]
+        for left in [own, *older, *self._compiled.glob(".*.part")]:
             shutil.rmtree(left, ignore_errors=True)
         aside = self._compiled / f".{uuid.uuid4().hex}.part"
         aside.mkdir(parents=True)
@@ -159,7 +163,7 @@ class CompiledCache:
             }
             with written_whole(aside / RECORD) as path:
                 path.write_text(json.dumps(record | {"xxh3": _digest(record)}), encoding="ascii")
-            aside.rename(self._compiled / _key(fingerprint))
+            aside.rename(own)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         kept = self.of(fingerprint)

@@ -46,7 +46,7 @@ class RefusedError(NearshotError):
 
 
 def compile_backbone(backbone: TorchBackbone, cache: CompiledCache) -> Compiled:
-    """Export a backbone that is on the CPU, check the files against it, and keep them; or keep why it is refused."""
+    """Export a backbone that is on the CPU, check the files against it, and keep them; or keep why it is refused. OSError."""
     fingerprint = backbone.description.fingerprint
     started = time.monotonic()
 
@@ -54,6 +54,8 @@ def compile_backbone(backbone: TorchBackbone, cache: CompiledCache) -> Compiled:
         try:
             with _quiet():
                 record = _compile(backbone, directory)
+        except OSError:
+            raise  # of the disk, not of the backbone
         except Exception as error:  # the exporter has exceptions of every kind for what it cannot do
             for file in directory.iterdir():
                 file.unlink()

@@ -29,7 +29,8 @@ def compiled_from(
 ) -> Backbone | None:
     """What was compiled of a backbone that torch has loaded on the CPU, if need be now; None where it stays with torch.
 
-    Without `compiling` nothing is compiled. From now on weights of this signature are known by it.
+    Without `compiling` nothing is compiled; with it what was refused is tried again. From now on weights of this signature are
+    known by what was compiled.
     """
     from nearshot.backbones.torch_backbone import TorchBackbone
 
@@ -37,9 +38,10 @@ def compiled_from(
         return None
     fingerprint = backbone.description.fingerprint
     try:
-        if compiling is not None and _find(fingerprint, cache) is None:
+        if compiling is not None:
             with cache.held():
-                if _find(fingerprint, cache) is None:
+                known = _find(fingerprint, cache)
+                if known is None or known.refused:
                     from nearshot.backbones.compiling import compile_backbone
 
                     compiling(spec.name)

@@ -105,6 +105,9 @@ def compile_command(names: tuple[str, ...], store_directory: Path, weights: Path
         if choice.location is None:
             click.echo(f"{name}: has no weights to compile")
             continue
+        if not choice.can_be_compiled:
+            failed.append(f"{name}: stays with torch: only fp32 is compiled, and it is indexed in {choice.precision}")
+            continue
         if remove:
             known = cache.fingerprint_of(choice.signature)
             click.echo(f"{name}: {'deleted' if known and cache.remove(known) else 'was not compiled'}")
@@ -116,10 +119,9 @@ def compile_command(names: tuple[str, ...], store_directory: Path, weights: Path
             click.echo(f"{name}: compiling, some 10 to 30 s", err=True)
 
         backbone = choice.load("cpu", compiling=compiling)
-        compiled = cache.of(backbone.description.fingerprint) if choice.can_be_compiled else None
+        compiled = cache.of(backbone.description.fingerprint)
         if compiled is None or compiled.refused:
-            reason = compiled.refused if compiled else "only fp32 is compiled"
-            failed.append(f"{name}: stays with torch: {reason}")
+            failed.append(f"{name}: stays with torch: {compiled.refused if compiled else 'it could not be kept'}")
             continue
         done = f"compiled in {compiled.record['seconds']} s" if begun else "is compiled"
         cosine = compiled.record["cosine"]

@@ -9,7 +9,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 NICENESS = 19
-RUN = f"import os; os.nice({NICENESS}); from nearshot.commands.main import main; main()"
+RUN = f"""
+import os
+os.nice({NICENESS})
+try:
+    with open("/proc/self/oom_score_adj", "w") as score:
+        score.write("1000")
+except OSError:
+    pass
+from nearshot.commands.main import main
+main()
+"""
+"""It takes up to 2.5 GB: where memory is short, Linux is to end it before anything else."""
+
 LOG = "compile.log"
 
 

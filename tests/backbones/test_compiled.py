@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -245,9 +246,12 @@ def test_what_cannot_be_compiled_stays_with_torch_and_is_not_tried_again(
     compiled = compile_backbone(backbone, cache)
     assert compiled.refused == "its pictures are prepared by its library alone"
     resolved, begun = choice("dinov2", weights), list[str]()
-    assert isinstance(resolved.load("cpu", compiling=begun.append), TorchBackbone)
-    assert begun == []
     assert not resolved.is_uncompiled(backbone, "cpu")
+    assert isinstance(resolved.load("cpu"), TorchBackbone)
+    assert isinstance(
+        resolved.load("cpu", compiling=begun.append), OnnxBackbone
+    )  # unless it is asked for: it works now
+    assert begun == ["dinov2"]
 
 
 def test_what_encodes_otherwise_than_torch_is_refused(
@@ -267,6 +271,38 @@ def test_what_encodes_otherwise_than_torch_is_refused(
     refused = compile_backbone(backbone, CompiledCache(tmp_path / "cache")).refused
     assert refused is not None
     assert "below 0.99999" in refused
+
+
+def test_a_full_disk_is_no_reason_to_refuse_it_for_good(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NEARSHOT_RUNTIME", "auto")
+    monkeypatch.setenv("NEARSHOT_CACHE", str(tmp_path / "cache"))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("nearshot.backbones.compiling._export", full)
+    resolved = choice("dinov2", weights)
+    backbone = resolved.load("cpu", compiling=lambda _: None)
+    assert isinstance(backbone, TorchBackbone)
+    assert "No space left on device" in caplog.text
+    assert resolved.is_uncompiled(backbone, "cpu")
+    assert not [path for path in (tmp_path / "cache/compiled").iterdir() if path.is_dir()]
+
+
+def test_what_was_compiled_for_the_runtime_before_stays_and_for_older_ones_goes(tmp_path: Path) -> None:
+    cache, print_ = CompiledCache(tmp_path), "a" * 64
+    for age, runtime in enumerate(("old", "before", "older")):
+        other = tmp_path / "compiled" / f"{print_}-{runtime}"
+        other.mkdir(parents=True)
+        os.utime(other, (1_000_000 - age, 1_000_000 - age))
+    os.utime(tmp_path / "compiled" / f"{print_}-before")
+    with cache.held():
+        cache.keep(print_, lambda directory: {"refused": "a test"})
+    left = {path.name for path in (tmp_path / "compiled").iterdir() if path.is_dir()}
+    assert f"{print_}-before" in left
+    assert len(left) == 2
 
 
 def test_whoever_is_killed_while_compiling_leaves_nothing_that_is_used(tmp_path: Path) -> None:
@@ -381,11 +417,11 @@ def test_the_command_says_what_is_compiled_and_takes_it_away(cache: Path, weight
 @pytest.mark.usefixtures("cache")
 def test_two_index_runs_come_to_the_same_bits(small: Path, weights: Path, tmp_path: Path) -> None:
     options = IndexOptions(backbones=("dinov2",), weights=weights, device="cpu", workers=2)
-    twice = []
+    twice: list[NDArray[np.float32]] = []
     for name in ("a", "b"):
         with Store(tmp_path / name, create=True) as store:
             run_index(store, small, options)
             with store.reading() as catalog:
                 vectors = open_vectors(store, catalog, catalog.backbones()[0], Role.SUPPORT)
                 twice.append(vectors.vectors(vectors.ids()))
-    np.testing.assert_array_equal(*twice)
+    np.testing.assert_array_equal(twice[0], twice[1])
