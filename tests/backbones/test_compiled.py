@@ -64,6 +64,16 @@ def cache(compiled_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return root
 
 
+@pytest.fixture
+def other_weights(weights: Path, tmp_path: Path) -> Path:
+    """The same CLIP, and a DINOv2 that is not compiled."""
+    root = tmp_path / "other-weights"
+    root.mkdir()
+    (root / "clip").symlink_to(weights / "clip")
+    tiny.save_dinov2(root / "dinov2", seed=5)
+    return root
+
+
 def choice(name: str, weights: Path, precision: Precision | None = None) -> Resolved:
     return resolve(parse_spec(name), weights=weights, precision=precision)
 
@@ -360,20 +370,20 @@ def _lines(small: Path, store: Path, weights: Path) -> Iterator[list[str]]:
 
 
 def test_the_first_index_run_tells_what_could_be_compiled_and_later_ones_do_not(
-    store: Store, small: Path, weights: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, small: Path, other_weights: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = IndexOptions(backbones=("resnet50", "dinov2"), weights=weights, device="cpu", workers=2)
+    options = IndexOptions(backbones=("dinov2", "clip"), weights=other_weights, device="cpu", workers=2)
     report = run_index(store, small, options)
-    assert report.uncompiled == ["resnet50"]
-    assert report.as_json()["uncompiled"] == ["resnet50"]
+    assert report.uncompiled == ["dinov2"]
+    assert report.as_json()["uncompiled"] == ["dinov2"]
     assert run_index(store, small, options).uncompiled == []  # nothing was loaded
     monkeypatch.setenv("NEARSHOT_RUNTIME", "torch")
     with Store(tmp_path / "other", create=True) as other:
-        assert run_index(other, small, replace(options, backbones=("resnet50",))).uncompiled == []
+        assert run_index(other, small, replace(options, backbones=("dinov2",))).uncompiled == []
 
 
 def test_compiling_goes_on_in_the_background_unless_it_is_not_wanted(
-    cache: Path, small: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, small: Path, other_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[list[str]] = []
     popen = subprocess.Popen
@@ -384,18 +394,18 @@ def test_compiling_goes_on_in_the_background_unless_it_is_not_wanted(
         return begun.append(arguments)
 
     monkeypatch.setattr(subprocess, "Popen", begin)
-    line = f"index {small} --weights {weights} --device cpu --backbone resnet50 --no-captions"
+    line = f"index {small} --weights {other_weights} --device cpu --backbone dinov2 --no-captions"
     told = CliRunner().invoke(main, shlex.split(f"{line} --store {tmp_path}/a --no-compile")).output
     assert (begun, "compiled" in told) == ([], False)
     told = CliRunner().invoke(main, shlex.split(f"{line} --store {tmp_path}/b")).output
-    assert "resnet50: being compiled in the background" in told
+    assert "dinov2: being compiled in the background" in told
     [arguments] = begun
     command: click.Command = main
     words = arguments[arguments.index("backbones") :]
     while isinstance(command, click.Group) and words[0] in command.commands:
         command, words = command.commands[words[0]], words[1:]
     context = command.make_context("compile", words, parent=click.Context(main))
-    assert context.params["names"] == ("resnet50",)
+    assert context.params["names"] == ("dinov2",)
     assert json.loads(CliRunner().invoke(main, ["backbones", "--json", "--store", f"{tmp_path}/b"]).output)
 
 
