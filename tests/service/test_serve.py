@@ -25,12 +25,19 @@ from tests.conftest import Outcome, run_index, save_crop
 CLI = Path(__file__).parents[2] / "cli.py"
 
 
+PATIENCE_S = 120
+"""What is waited for and never comes ends with the service, not with the patience of whoever runs the tests."""
+
+
 class Served:
     """A running service."""
 
     def __init__(self, store: Path, *options: str, program: Sequence[str] = (str(CLI),)) -> None:
         command = [sys.executable, *program, "serve", "--store", str(store), "--port", "0", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        watchdog = threading.Timer(PATIENCE_S, self.process.kill)
+        watchdog.daemon = True
+        watchdog.start()
         assert self.process.stdout is not None
         self.line = self.process.stdout.readline()
         match = re.search(r"http://\S+?(?=/ )", self.line)
