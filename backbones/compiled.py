@@ -7,6 +7,7 @@ need be loaded to know who they are. Nothing is used that its digest does not vo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -28,14 +29,14 @@ from filelock import FileLock
 from nearshot.backbones.pillow_pixels import PillowPixels
 from nearshot.backbones.preparation import Preparation
 from nearshot.backbones.protocol import Description
-from nearshot.schema.disk import read_regular, written_whole
-from nearshot.schema.errors import NearshotError
+from nearshot.schema.disk import open_regular, read_regular, written_whole
+from nearshot.schema.errors import NearshotError, UsageError
 from nearshot.schema.vocabulary import Precision
 
 FORMAT = 1
 RECORD = "compiled.json"
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
-_AT_ONCE = 1 << 20
+RUNTIMES = ("auto", "torch")
 
 
 class CompiledError(NearshotError):
@@ -83,16 +84,14 @@ class Compiled:
         return [self._checked(name) for name in names]
 
     def _checked(self, name: str) -> Path:
-        path, hasher = self.directory / name, xxhash.xxh3_128()
+        path = self.directory / name
         try:
-            with path.open("rb", buffering=0) as file:
-                while block := file.read(_AT_ONCE):
-                    hasher.update(block)
+            digest = _xxh3(path)
         except FileNotFoundError as error:
             raise DamagedError(f"{path} is not there") from error
         except OSError as error:
             raise CompiledError(f"{path} cannot be read: {error.strerror}") from error
-        if hasher.hexdigest() != self.record["files"].get(name):
+        if digest != self.record["files"].get(name):
             raise DamagedError(f"{path} is damaged")
         return path
 
@@ -181,9 +180,13 @@ class CompiledCache:
 def compiled_cache() -> CompiledCache | None:
     """The user's cache: `$NEARSHOT_CACHE`, else `nearshot` in `$XDG_CACHE_HOME` or `~/.cache`.
 
-    None where `$NEARSHOT_RUNTIME` is `torch`: then nothing is compiled, nor is anything compiled used.
+    None where `$NEARSHOT_RUNTIME` is `torch`: then nothing is compiled, nor is anything compiled used. UsageError where it is
+    neither that nor `auto`.
     """
-    if os.environ.get("NEARSHOT_RUNTIME") == "torch":
+    runtime = os.environ.get("NEARSHOT_RUNTIME") or "auto"
+    if runtime not in RUNTIMES:
+        raise UsageError(f"NEARSHOT_RUNTIME is '{runtime}'; it can be {' or '.join(RUNTIMES)}")
+    if runtime == "torch":
         return None
     own = os.environ.get("NEARSHOT_CACHE")
     return CompiledCache(Path(own or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/nearshot").expanduser())
@@ -198,11 +201,8 @@ def _digest(record: dict[str, Any]) -> str:
 
 
 def _xxh3(path: Path) -> str:
-    hasher = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(_AT_ONCE):
-            hasher.update(block)
-    return hasher.hexdigest()
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def _text(path: Path) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nearshot.backbones.compiled import CompiledCache, compiled_cache
+from nearshot.backbones.compiled import CompiledCache, CompiledError, compiled_cache
 from nearshot.backbones.device import encodes_on_cpu
 from nearshot.backbones.loading import load_backbone
 from nearshot.backbones.protocol import Backbone
@@ -49,7 +49,11 @@ class Resolved:
         """Tell, by the records alone, whether commands on a CPU can do without torch."""
         cache = self._cache("cpu")
         fingerprint = cache.fingerprint_of(self.signature) if cache else None
-        return bool(cache and fingerprint and cache.knows(fingerprint))
+        try:
+            compiled = cache.of(fingerprint) if cache and fingerprint else None
+        except CompiledError:
+            return False
+        return compiled is not None and not compiled.refused
 
     def is_uncompiled(self, backbone: Backbone, device: str) -> bool:
         """Tell whether what was loaded could be compiled, and has never been tried."""

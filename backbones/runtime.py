@@ -50,8 +50,8 @@ def compiled_from(
         if ready is not None:
             cache.identify(signature, fingerprint)
     except OSError as error:
-        log.warning("%s stays with torch: the cache cannot be written: %s", spec.name, error)
-        return None
+        log.warning("%s: the cache of compiled backbones cannot be written: %s", spec.name, error)
+        return _ready(spec, fingerprint, cache)
     return ready
 
 

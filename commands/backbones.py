@@ -101,7 +101,11 @@ def compile_command(names: tuple[str, ...], store_directory: Path, weights: Path
         raise UsageError(f"nothing is indexed in {store_directory}; name the backbones: {', '.join(NAMED)}")
     failed: list[str] = []
     for name in dict.fromkeys(wanted):
-        choice = resolve(parse_spec(name), row=indexed.get(name), weights=weights)
+        try:
+            choice = resolve(parse_spec(name), row=indexed.get(name), weights=weights)
+        except WeightsError as error:
+            failed.append(str(error))  # the others can be compiled all the same
+            continue
         if choice.location is None:
             click.echo(f"{name}: has no weights to compile")
             continue
@@ -142,7 +146,7 @@ def _indexed(store_directory: Path) -> dict[str, BackboneRow]:
 
 def _rows(store_directory: Path, weights: Path | None) -> list[dict[str, Any]]:
     from nearshot.backbones.resolve import resolve
-    from nearshot.backbones.spec import FLORENCE2, NAMED, parse_spec, parts_of
+    from nearshot.backbones.spec import FLORENCE2, NAMED, Library, parse_spec, parts_of
     from nearshot.backbones.weights import locate
     from nearshot.schema.errors import WeightsError
 
@@ -182,7 +186,7 @@ def _rows(store_directory: Path, weights: Path | None) -> list[dict[str, Any]]:
         problem = "; ".join(filter(None, (problems[part] for part in parts_of(name)))) or None
         licence = " and ".join(licences[part] or "?" for part in parts_of(name))
         kind = {"name": name, "kind": "fused", "dimension": known[name].dimension, "source": known[name].source}
-        compiled = all(ready[part] for part in parts_of(name))
+        compiled = all(ready[part] for part in parts_of(name) if parse_spec(part).library != Library.SCIKIT_IMAGE)
         state = {"licence": licence, "available": problem is None, "weights": None, "compiled": compiled}
         state |= {"problem": problem, "indexed": True}
         rows.append(kind | state)

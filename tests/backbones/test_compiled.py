@@ -32,6 +32,7 @@ from nearshot.backbones.spec import parse_spec
 from nearshot.backbones.torch_backbone import TorchBackbone
 from nearshot.commands.main import main
 from nearshot.indexer.options import IndexOptions
+from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Precision, Role
 from nearshot.vectors.segments import open_vectors
@@ -239,6 +240,9 @@ def test_other_precisions_and_devices_are_torchs_affair(weights: Path) -> None:
 
 def test_the_environment_can_ask_for_torch(cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert compiled_cache() is not None
+    monkeypatch.setenv("NEARSHOT_RUNTIME", "onnx")
+    with pytest.raises(UsageError, match="NEARSHOT_RUNTIME is 'onnx'; it can be auto or torch"):
+        compiled_cache()
     monkeypatch.setenv("NEARSHOT_RUNTIME", "torch")
     assert compiled_cache() is None
     assert isinstance(choice("dinov2", weights).load("cpu"), TorchBackbone)
@@ -344,6 +348,24 @@ def test_a_cache_that_cannot_be_written_is_said_and_stops_nobody(
     assert "the cache cannot be written" in caplog.text
 
 
+def test_what_is_compiled_is_used_from_a_cache_that_cannot_be_written(
+    cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(cache / "identities")
+    (cache / "identities").write_text("no directory")
+    assert isinstance(choice("dinov2", weights).load("cpu"), OnnxBackbone)
+    assert "cannot be written" in caplog.text
+
+
+def test_what_was_refused_does_not_count_as_compiled(cache: Path, weights: Path) -> None:
+    resolved = choice("dinov2", weights)
+    assert resolved.is_compiled
+    fingerprint = resolved.load("cpu").description.fingerprint
+    CompiledCache(cache).keep(fingerprint, lambda directory: {"refused": "a test"})
+    assert not resolved.is_compiled
+    assert isinstance(resolved.load("cpu"), TorchBackbone)
+
+
 def test_a_query_and_a_small_index_run_import_no_library_of_models(
     cache: Path, weights: Path, small: Path, tmp_path: Path
 ) -> None:
@@ -420,6 +442,9 @@ def test_the_command_says_what_is_compiled_and_takes_it_away(cache: Path, weight
     assert "dinov2: is compiled, " in told("dinov2")
     assert told("hog") == "hog: has no weights to compile\n"
     assert "nothing is indexed" in told("", 2)
+    mixed = told("timm:vit_tiny_patch16_224 dinov2", 2)  # what has no weights here keeps nobody else from it
+    assert "dinov2: is compiled, " in mixed
+    assert "timm:vit_tiny_patch16_224" in mixed
     assert told("--remove dinov2") == "dinov2: deleted\n"
     assert told("--remove dinov2") == "dinov2: was not compiled\n"
 
