@@ -345,7 +345,7 @@ def test_a_cache_that_cannot_be_written_is_said_and_stops_nobody(
     monkeypatch.setenv("NEARSHOT_CACHE", str(tmp_path / "cache"))
     backbone = choice("dinov2", weights).load("cpu", compiling=lambda _: None)
     assert isinstance(backbone, TorchBackbone)
-    assert "the cache cannot be written" in caplog.text
+    assert "the cache of compiled backbones cannot be written" in caplog.text
 
 
 def test_what_is_compiled_is_used_from_a_cache_that_cannot_be_written(
