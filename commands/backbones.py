@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nearshot.commands.common import json_option, output, reports_errors, store_option, weights_option
+from nearshot.commands.common import flag, json_option, output, reports_errors, store_option, weights_option
 
 if TYPE_CHECKING:
     from nearshot.schema.catalog import BackboneRow
@@ -104,7 +104,7 @@ def compile_command(names: tuple[str, ...], store_directory: Path, weights: Path
         try:
             choice = resolve(parse_spec(name), row=indexed.get(name), weights=weights)
         except WeightsError as error:
-            failed.append(str(error))  # the others can be compiled all the same
+            failed.append(error.told(flag))  # the others can be compiled all the same
             continue
         if choice.location is None:
             click.echo(f"{name}: has no weights to compile")
