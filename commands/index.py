@@ -23,7 +23,7 @@ from nearshot.commands.common import (
     weights_option,
 )
 from nearshot.progress import progress_bar
-from nearshot.schema.vocabulary import Loading, Precision
+from nearshot.schema.vocabulary import Ann, Loading, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +67,11 @@ COMPILING = (
     show_default=True,
     help="Read and decode on threads or in processes; auto takes processes for many files where a GPU encodes.",
 )
+@click.option(
+    "--ann",
+    type=one_of(Ann),
+    help="Build approximate indexes for searches among many images, now and in later runs. Verdicts stay exact.",
+)
 @click.option("--follow-links", is_flag=True, help="Take links that lead out of DATA, too.")
 @click.option("--no-captions", is_flag=True, help="Leave captions for later (nearshot caption).")
 @click.option(
@@ -105,8 +110,10 @@ def index_command(
     from nearshot.indexer.run import dry_run as foresee
     from nearshot.schema.store import DATABASE_FILE, Store
 
-    precision = _precision(chosen.pop("precision"))
-    options = IndexOptions(**chosen | {"loading": Loading(chosen["loading"])}, precision=precision)
+    enums: dict[str, type[Any]] = {"precision": Precision, "loading": Loading, "ann": Ann}
+    options = IndexOptions(
+        **{name: enums[name](value) if value and name in enums else value for name, value in chosen.items()}
+    )
     captions: CaptionReport | str | None = None
     in_background = False
     if dry_run:
@@ -130,11 +137,6 @@ def index_command(
         click.echo(lines)
     if report.interrupted or (captions and not isinstance(captions, str) and captions.interrupted):
         sys.exit(INTERRUPTED)
-
-
-def _precision(name: str | None) -> Any:
-
-    return Precision(name) if name else None
 
 
 def _require_sense(data: Path, options: IndexOptions) -> None:
@@ -206,6 +208,10 @@ def _in_words(
         names = " ".join(report.skipped_backbones)
         lines.append(
             f"  without {names.replace(' ', ', ')}: no weights on this machine; `nearshot backbones pull {names}` fetches them"
+        )
+    for ann in report.ann:
+        lines.append(
+            f"  {ann.backbone}: approximate index ({ann.kind}) of {ann.vectors:,} {ann.role} images, {ann.in_words()}"
         )
     if report.captions_taken:
         lines.append(f"  captions: {report.captions_taken} taken from text files")

@@ -63,6 +63,7 @@ CSV_COLUMNS = (
 )
 @number_option("coverage")
 @number_option("false")
+@click.option("--exact", is_flag=True, help="Find hits among queries without approximate indexes (index --ann).")
 @click.option("--text", help="Mix these words into each image (with clip): this, but red.")
 @number_option("text_weight", default=0.5, show_default=True)
 @click.option("--hits/--no-hits", default=None, help="List the hits of each image. Default: for a single image.")
@@ -140,6 +141,10 @@ def query_command(
             click.echo(
                 f"each image mixed with the words '{options.text}' (weight {options.text_weight:g}): scores are lower than "
                 "between images, for which the threshold is meant"
+            )
+        if layout.hits and context.recall is not None:
+            click.echo(
+                f"hits among queries are approximate (recall@10 {context.recall:.3f}); --exact compares with all"
             )
         if layout.hits and stop is not None:
             click.echo(f"hits: {Stop.from_json(stop).in_words()}")

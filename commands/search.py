@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     type=FiniteRange(FALSE.least, FALSE.most, max_open=True),
     help="List only as many results that on average at most this share is false, as labels and marks tell (such as 0.1).",
 )
+@click.option("--exact", is_flag=True, help="Compare with all images, without approximate indexes (index --ann).")
 @device_option
 @weights_option
 @json_option
@@ -96,4 +97,5 @@ def _in_words(hit: Found, results: Results) -> str:
 def _mode(results: Results) -> str:
     if results.backbone is None:
         return results.mode.value
-    return f"{results.mode} (images by {results.backbone})"
+    how = "" if results.recall is None else f", approximate: recall@10 {results.recall:.3f}; --exact compares with all"
+    return f"{results.mode} (images by {results.backbone}{how})"

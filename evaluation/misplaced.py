@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from nearshot.retriever.scores import cosines, label_numbers
 from nearshot.schema.labelled import LabelledVectors
-from nearshot.vectors.segmented import ROUNDING, SCORES
+from nearshot.vectors.protocol import ROUNDING
+from nearshot.vectors.segmented import SCORES
 
 
 class Misplaced(NamedTuple):

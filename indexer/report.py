@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nearshot.schema.contract import Breach
+from nearshot.vectors.ann_indexes import AnnWritten
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Report:
     """Result of an index run (for a dry run, what it would do). Every image in the contract is counted in exactly one field.
 
     `captions_taken` counts the captions by hand that were taken from text files beside images. `uncompiled` are the backbones
-    that torch encoded with on a CPU, and that `nearshot backbones compile` can make faster.
+    that torch encoded with on a CPU, and that `nearshot backbones compile` can make faster. `ann` are the approximate
+    indexes that were built.
     """
 
     added: int = 0
@@ -45,6 +47,7 @@ class Report:
     skipped_backbones: dict[str, str] = field(default_factory=dict)
     uncompiled: list[str] = field(default_factory=list)
     captions_taken: int = 0
+    ann: Sequence[AnnWritten] = ()
     interrupted: bool = False
     seconds: float = 0.0
 
@@ -70,6 +73,7 @@ class Report:
             "skipped_backbones": self.skipped_backbones,
             "uncompiled": self.uncompiled,
             "captions_taken": self.captions_taken,
+            "ann": [each._asdict() for each in self.ann],
             "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
             "outside": [{"path": breach.path, "rule": breach.rule, "files": breach.files} for breach in self.breaches],
             "interrupted": self.interrupted,

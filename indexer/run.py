@@ -31,14 +31,17 @@ from nearshot.indexer.load_worker import Setup
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.report import BackboneCount, Failure, Report
 from nearshot.indexer.run_backbones import RunBackbones, select_backbones
+from nearshot.indexer.sample_words import encoded_words
 from nearshot.indexer.sidecars import take_up
 from nearshot.indexer.tasks import Task, changed_tasks, lacking_tasks
+from nearshot.schema.ann import choose_ann
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.disk import sha256_of
 from nearshot.schema.images import FoundImage, KnownImage
 from nearshot.schema.known_images import known_images, sizes_and_hashes
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Loading
+from nearshot.vectors.ann_indexes import write_ann_indexes
 from nearshot.vectors.fused import fuse
 from nearshot.vectors.segments import write_segments
 
@@ -143,7 +146,17 @@ class IndexRun:
         report.captions_taken, unusable = take_up(self._store, self._root, root_id, discovery)
         report.breaches = [*discovery.breaches, *unusable]
         rows = selection.rows | self._fuse()
+        if self._options.ann is not None:
+            with self._store.writing() as editor:
+                for row in rows.values():
+                    choose_ann(editor, row.id, self._options.ann)
         write_segments(self._store, rows.values())
+        report.ann = write_ann_indexes(
+            self._store,
+            rows.values(),
+            words=lambda row: encoded_words(self._store, selection, row),
+            should_stop=self._should_stop,
+        )
         with self._store.reading() as catalog:
             for name, row in rows.items():
                 count = report.backbones[name]

@@ -11,6 +11,7 @@ import numpy as np
 
 from nearshot.indexer.intents import finish_intents
 from nearshot.schema import tables
+from nearshot.schema.ann import AnnRow, ann_rows, forget_ann
 from nearshot.schema.captions import full_text_problem, rebuild_full_text
 from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
 from nearshot.schema.digests import COVERED, damaged_rows, digest_of
@@ -28,6 +29,7 @@ from nearshot.schema.segments import (
 )
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
+from nearshot.vectors.ann import file_digest
 from nearshot.vectors.chain import Chain
 from nearshot.vectors.segments import damage, open_segments, open_vectors, rewrite_segments, sweep
 
@@ -228,7 +230,13 @@ def _check_segments(store: Store, *, repair: bool) -> Iterator[Finding]:
             if not damaged and (problem := _differs(store, catalog, rows[backbone_id], Role(role))):
                 damaged = [(f"segments of {role} by {rows[backbone_id].name}", problem)]
             problems[backbone_id, role] = damaged
+        damaged_indexes = _damaged_indexes(store, catalog)
     orphans = [path for path in sorted(store.segment_directory.iterdir()) if path.name not in recorded]
+    for ann, problem in damaged_indexes:
+        if repair:
+            with store.writing() as editor:
+                forget_ann(editor, ann.segment_id)
+        yield Finding(f"approximate index {ann.file}", problem, Remedy.REPAIR, repair)
     for (backbone_id, role), named_problems in problems.items():
         repaired = repair and len(named_problems) > 0 and _rewrite(store, rows[backbone_id], role)
         for subject, problem in named_problems:
@@ -237,6 +245,19 @@ def _check_segments(store: Store, *, repair: bool) -> Iterator[Finding]:
         sweep(store)
     for path in orphans:
         yield Finding(f"segment {path.name}", "is named by no record", Remedy.REPAIR, repair)
+
+
+def _damaged_indexes(store: Store, catalog: Catalog) -> list[tuple[AnnRow, str]]:
+    """The approximate indexes that cannot be used; without one, all vectors are compared until an index run builds it again."""
+    damaged = []
+    for ann in ann_rows(catalog).values():
+        path = store.segment_directory / ann.file
+        try:
+            if path.stat().st_size != ann.size or file_digest(path) != ann.xxh3:
+                damaged.append((ann, "its bytes are not those that were written"))
+        except OSError as error:
+            damaged.append((ann, f"cannot be read: {error.strerror}"))
+    return damaged
 
 
 def _rewrite(store: Store, row: BackboneRow, role: str) -> bool:

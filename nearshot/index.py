@@ -93,6 +93,7 @@ class Choices(TypedDict, total=False):
     text: str | None
     text_weight: float
     captions: bool
+    exact: bool
     max_pixels: int
 
 
@@ -278,6 +279,7 @@ class Index:
         role: str | None = None,
         limit: int = 20,
         false: float | None = None,
+        exact: bool = False,
     ) -> Results:
         """Find images by words: of their captions, by what a text encoder sees in them, or by both.
 
@@ -289,6 +291,7 @@ class Index:
             role: support or query.
             limit: how many to list.
             false: end the list where on average more than this share would be false, as marks tell.
+            exact: compare with all images, whatever approximate indexes there are.
 
         Returns:
             The results, best first: iterate over them; `mode` is the mode taken, `missing` why `auto` could not take more.
@@ -303,6 +306,7 @@ class Index:
             wanted=wanted,
             limit=limit,
             false=false,
+            exact=exact,
             device=self._device,
             weights=self._weights,
         )

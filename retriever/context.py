@@ -22,7 +22,8 @@ class Context:
 
     `score` is what labels are scored by, and `score_reason` why. `labels` are those of each category that has shots. Of the
     support images, the backbone has dealt with `covered` and not yet with `lacking`. `stale` are the categories whose support
-    set changed after they were calibrated, `lapsed` those whose promise no longer holds, and why.
+    set changed after they were calibrated, `lapsed` those whose promise no longer holds, and why. `recall` is the recall@10
+    of the approximate indexes that hits among queries come from; None where all are compared, as shots always are.
     """
 
     backbone: str
@@ -34,6 +35,7 @@ class Context:
     lacking: int
     stale: Sequence[str]
     lapsed: Mapping[str, str]
+    recall: float | None
 
     @classmethod
     def from_json(cls, answer: Mapping[str, Any]) -> Context:

@@ -18,6 +18,7 @@ class QueryOptions:
     `text` is mixed with each image: the unit vector of (1 - text_weight) times the image's plus text_weight times the words'.
     With `captions`, the hits carry theirs. With `coverage`, answers carry the labels that cannot be ruled out
     (`retriever.prediction_set`). With `false`, hits end where more than this share would be false (`retriever.stopping`).
+    With `exact`, hits among queries are found without approximate indexes.
     """
 
     backbone: str | None = None
@@ -32,6 +33,7 @@ class QueryOptions:
     captions: bool = False
     coverage: float | None = None
     false: float | None = None
+    exact: bool = False
     device: str = "auto"
     weights: Path | None = None
     max_pixels: int = MAX_PIXELS

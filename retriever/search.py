@@ -35,12 +35,16 @@ DEPTH = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOptions:
-    """Options of a search. With `false`, results end where more than this share would be false (`retriever.stopping`)."""
+    """Options of a search. With `false`, results end where more than this share would be false (`retriever.stopping`).
+
+    With `exact`, words are compared with all images, whatever approximate indexes there are.
+    """
 
     mode: Mode = Mode.AUTO
     wanted: ImageFilter = field(default_factory=ImageFilter)
     limit: int = 20
     false: float | None = None
+    exact: bool = False
     device: str = "auto"
     weights: Path | None = None
 
@@ -99,13 +103,17 @@ class Found:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Results:
-    """Results of a search, best first; the mode that was taken; and, where `auto` could not take both, why not."""
+    """Results of a search, best first; the mode that was taken; and, where `auto` could not take both, why not.
+
+    `recall` is the recall@10 of the approximate index that images were found by; None where all were compared.
+    """
 
     mode: Mode
     found: list[Found]
     backbone: str | None = None
     missing: tuple[str, ...] = ()
     stop: Stop | None = None
+    recall: float | None = None
 
     def __repr__(self) -> str:
         return f"<Results {len(self.found)} by {self.mode}>"
@@ -173,13 +181,13 @@ def search(
     if not captioned and options.mode != Mode.IMAGE:
         missing.append("captions: there are none yet; `nearshot caption` writes them")
     with store.reading() as catalog:
-        results = _search(store, catalog, query, words, options, mode)
+        results, recall = _search(store, catalog, query, words, options, mode)
         stop = None
         if options.false is not None:
             lists = marked_words(catalog, mode, words.row.id if words else None)
             stop = find_stop(lists, options.false, options.limit)
             results = [result for result in results if stop.keeps(result.standing(mode))]
-    return Results(mode, results, words.row.name if words else None, tuple(missing), stop)
+    return Results(mode, results, words.row.name if words else None, tuple(missing), stop, recall)
 
 
 def _encode(
@@ -205,13 +213,14 @@ def _search(
     words: _Words | None,
     options: SearchOptions,
     mode: Mode,
-) -> list[Found]:
+) -> tuple[list[Found], float | None]:
+    """What was found, and the recall@10 of the approximate indexes, where images were found by such."""
     depth = max(DEPTH, options.limit) if mode == Mode.HYBRID else options.limit
     match = match_expression(query) if mode in (Mode.CAPTIONS, Mode.HYBRID) else None
     if match:
         check_words(catalog.connection)
     matches = search_captions(catalog.connection, match, options.wanted, limit=depth) if match else []
-    nearest = _nearest_images(store, catalog, words, options.wanted, depth) if words else []
+    nearest, recall = _nearest_images(store, catalog, words, options, depth) if words else ([], None)
     rankings = {Mode.CAPTIONS: [each.image_id for each in matches], Mode.IMAGE: [hit.image.id for hit in nearest]}
     ranks = {kind: {image: rank for rank, image in enumerate(ids, start=1)} for kind, ids in rankings.items()}
     fused = fuse((ids, 1.0) for ids in rankings.values())
@@ -220,7 +229,7 @@ def _search(
     captions = captions_shown(catalog.connection, best)
     matching = {each.image_id: each for each in matches}
     scores = {hit.image.id: hit.score for hit in nearest}
-    return [
+    results = [
         Found(
             rank,
             shown[image],
@@ -231,14 +240,24 @@ def _search(
         )
         for rank, image in enumerate(best, start=1)
     ]
+    return results, recall
 
 
-def _nearest_images(store: Store, catalog: Catalog, words: _Words, wanted: ImageFilter, limit: int) -> list[Hit]:
-    """The images that are wanted which are nearest to the words, best first."""
+def _nearest_images(
+    store: Store, catalog: Catalog, words: _Words, options: SearchOptions, limit: int
+) -> tuple[list[Hit], float | None]:
+    """The images that are wanted which are nearest to the words, best first, and the least recall@10 of the indexes used."""
     scores: dict[int, float] = {}
+    recalls: list[float] = []
+    wanted, exact = options.wanted, options.exact
     for role in [wanted.role] if wanted.role else list(Role):
-        vectors = open_vectors(store, catalog, words.row, role, category=wanted.category, label=wanted.label)
-        near = vectors.search(words.vector, limit)[0]
+        vectors = open_vectors(
+            store, catalog, words.row, role, category=wanted.category, label=wanted.label, whole=exact
+        )
+        recall = None if exact else vectors.recall(words=True)
+        recalls += [] if recall is None else [recall]
+        [near] = vectors.search(words.vector, limit) if exact else vectors.search_near(words.vector, limit, words=True)
         scores |= zip(near.ids.tolist(), near.scores.tolist(), strict=True)
     shown = catalog.shown(scores)
-    return rank_hits(Hit(shown[image_id], score) for image_id, score in scores.items())[:limit]
+    hits = rank_hits(Hit(shown[image_id], score) for image_id, score in scores.items())[:limit]
+    return hits, min(recalls, default=None)

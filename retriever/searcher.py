@@ -61,7 +61,11 @@ class Searcher:
         self.revision = catalog.revision()
         self._store = store
         roles = [Role.SUPPORT] if options.against == Against.SUPPORT else list(Role)
-        self._vectors = {role: open_vectors(store, catalog, row, role, category=options.category) for role in roles}
+        whole = {Role.SUPPORT: True, Role.QUERY: options.exact or options.text is not None}
+        self._vectors = {
+            role: open_vectors(store, catalog, row, role, category=options.category, whole=whole[role])
+            for role in roles
+        }
         labels = self._vectors[Role.SUPPORT].labels()
         self.labels = {category: labels.get(category, {}) for category in categories}
         self.supported = [category for category, labels in self.labels.items() if labels]
@@ -133,7 +137,18 @@ class Searcher:
             lacking=self.coverage.lacking,
             stale=self.stale,
             lapsed={lapse.category: lapse.reason for lapse in self.lapses},
+            recall=self.recall(options),
         )
+
+    def recall(self, options: QueryOptions) -> float | None:
+        """The recall@10 of the approximate indexes that hits among queries come from; None where all are compared."""
+        return self._vectors[Role.QUERY].recall() if self._is_approximate(options) else None
+
+    def _is_approximate(self, options: QueryOptions) -> bool:
+        """Tell whether hits among queries may come from approximate indexes. Mixed with words, a query lies elsewhere than
+        images do, by which recall is measured.
+        """
+        return Role.QUERY in self._vectors and not options.exact and options.text is None
 
     def answer(self, name: str, vector: NDArray[np.float32], options: QueryOptions) -> Answer:
         """Answer a unit vector (1, dimension) by options that have the category, score and against of this searcher."""
@@ -144,7 +159,8 @@ class Searcher:
         support = self._support(vectors, options, None if options.coverage is not None else 2)
         queries = [_NOTHING] * len(vectors)
         if Role.QUERY in self._vectors:
-            queries = self._vectors[Role.QUERY].search(vectors, options.top_k)
+            others = self._vectors[Role.QUERY]
+            queries = (others.search_near if self._is_approximate(options) else others.search)(vectors, options.top_k)
         known = self._known([*support, *queries])
         return [
             {Role.SUPPORT: _hits(known, shots), Role.QUERY: _hits(known, others)}

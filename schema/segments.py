@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Select, delete, insert, select, update
+from sqlalchemy import ColumnElement, Select, delete, insert, select, update
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import CHUNK, DAMAGED_VECTOR, BackboneRow, Catalog
@@ -88,13 +88,14 @@ def broken_chains(catalog: Catalog) -> set[tuple[int, str]]:
 
 def segment_files(catalog: Catalog) -> set[str]:
     """The files that any record names, damaged ones as well."""
-    return set(catalog.connection.execute(select(segments.file)).scalars())
+    files = select(segments.file).union_all(select(tables.ann_indexes.c.file))
+    return set(catalog.connection.execute(files).scalars())
 
 
 def record_segment(editor: Editor, row: SegmentRow, merged: Sequence[SegmentRow] = ()) -> None:
     """Record a segment (its `id` does not count), in the place of those that were merged into it."""
     if merged:
-        editor.connection.execute(delete(tables.segments).where(segments.id.in_([old.id for old in merged])))
+        _delete(editor, segments.id.in_([old.id for old in merged]))
     values = row._asdict()
     del values["id"]
     editor.connection.execute(insert(tables.segments).values(values))
@@ -108,7 +109,14 @@ def move_segment(editor: Editor, row: SegmentRow, revision: int) -> None:
 def forget_segments(editor: Editor, backbone_id: int | None = None, role: str | None = None) -> None:
     """Forget the segments of a backbone and role, or all; the rows still hold all that was in them."""
     own = [] if backbone_id is None else [segments.backbone_id == backbone_id, segments.role == role]
-    editor.connection.execute(delete(tables.segments).where(*own))
+    _delete(editor, *own)
+
+
+def _delete(editor: Editor, *conditions: ColumnElement[bool]) -> None:
+    """Delete records, and those of the approximate indexes over them."""
+    gone = select(segments.id).where(*conditions)
+    editor.connection.execute(delete(tables.ann_indexes).where(tables.ann_indexes.c.segment_id.in_(gone)))
+    editor.connection.execute(delete(tables.segments).where(*conditions))
 
 
 def touched(

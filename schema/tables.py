@@ -264,6 +264,31 @@ segments = Table(
     comment="The FAISS files of a backbone and role, each with what changed after one revision (since) up to another.",
 )
 
+ann_choices = Table(
+    "ann_choices",
+    metadata,
+    Column("backbone_id", Integer, ForeignKey("backbones.id"), primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("digest", BigInteger),
+    comment="The kind of approximate index that a backbone's large segments are to have.",
+)
+
+ann_indexes = Table(
+    "ann_indexes",
+    metadata,
+    Column("segment_id", Integer, ForeignKey("segments.id"), primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("file", String, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("xxh3", String(32), nullable=False),
+    Column("effort", Integer, nullable=False),
+    Column("recall", Float, nullable=False),
+    Column("words_effort", Integer),
+    Column("words_recall", Float),
+    Column("digest", BigInteger),
+    comment="The approximate indexes of segments: how much of one is looked at, and the recall@10 that was measured with that.",
+)
+
 runs = Table(
     "runs",
     metadata,

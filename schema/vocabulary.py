@@ -71,6 +71,14 @@ class Loading(StrEnum):
     PROCESSES = "processes"
 
 
+class Ann(StrEnum):
+    """Kind of approximate index over many vectors: lists around centres (IVF), a graph (HNSW), or none."""
+
+    NONE = "none"
+    IVF = "ivf"
+    HNSW = "hnsw"
+
+
 class Guard(StrEnum):
     """Against which strangers the threshold is set.
 

@@ -78,6 +78,7 @@ def _parameters(options: QueryOptions) -> dict[str, Any]:
         "caption": options.captions,
         "coverage": options.coverage,
         "false": options.false,
+        "exact": options.exact or None,
     }
     return {name: value for name, value in chosen.items() if value is not None}
 

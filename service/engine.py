@@ -71,6 +71,7 @@ class _Key(NamedTuple):
     score: Score | None
     against: Against
     words: bool
+    exact: bool
 
 
 class Engine:
@@ -239,7 +240,9 @@ class Engine:
 
     def searcher(self, options: QueryOptions) -> Searcher:
         """Return what to compare with (`service.renewed`: how far behind the store). UsageError for what is not indexed."""
-        key = _Key(options.backbone, options.category, options.score, options.against, options.text is not None)
+        key = _Key(
+            options.backbone, options.category, options.score, options.against, options.text is not None, options.exact
+        )
         return self._searchers.get(key, lambda catalog: self._open(catalog, options))
 
     def _open(self, catalog: Catalog, options: QueryOptions) -> Searcher:

@@ -50,6 +50,7 @@ class QueryParameters(BaseModel):
     coverage: Annotated[float | None, _number("coverage")] = None
     false: Annotated[float | None, _number("false")] = None
     caption: bool = Field(False, description="Give the captions of the hits.")
+    exact: bool = Field(False, description="Find hits among queries without approximate indexes.")
 
     @model_validator(mode="after")
     def _take_former_names(self) -> QueryParameters:
@@ -73,6 +74,7 @@ class SearchParameters(BaseModel):
     role: Role | None = None
     limit: int = Field(20, ge=1, le=1000)
     false: Annotated[float | None, _number("false")] = None
+    exact: bool = Field(False, description="Compare with all images, whatever approximate indexes there are.")
 
 
 class ImagesParameters(BaseModel):
@@ -125,6 +127,7 @@ class Answers(BaseModel):
     stale: list[str] = Field(description="Categories whose shots changed after they were calibrated.")
     lapsed: dict[str, str] = Field(description="Categories whose promise no longer holds, and why.")
     lacking: int = Field(description="Support images that the backbone has not seen yet.")
+    recall: float | None = Field(description="The recall@10 of hits among queries; null where all are compared.")
 
 
 class SearchResults(BaseModel):
@@ -134,6 +137,7 @@ class SearchResults(BaseModel):
     backbone: str | None
     missing: list[str]
     stop: shapes.Stop | None
+    recall: float | None = Field(description="The recall@10 of the approximate index; null where all were compared.")
     found: list[shapes.Found]
 
 

@@ -39,7 +39,7 @@ def test_http_takes_them_all_but_what_a_service_decides_with_the_same_defaults()
 
 def test_a_client_passes_every_one_of_them_on() -> None:
     numbers = {"threshold": 0.5, "margin_floor": 0.1, "coverage": 0.9, "false": 0.1}
-    chosen = QueryOptions(backbone="hog", category="c", text="red", captions=True, **numbers)  # type: ignore[arg-type]
+    chosen = QueryOptions(backbone="hog", category="c", text="red", captions=True, exact=True, **numbers)  # type: ignore[arg-type]
     passed = _parameters(chosen)
     assert set(passed) == set(QueryParameters.model_fields) - FORMER - {"score_by"}
     assert QueryParameters(**passed).threshold == 0.5

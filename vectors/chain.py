@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nearshot.schema.errors import StoreError
 from nearshot.schema.segments import Group, UsableImages, group_order
+from nearshot.vectors.ann import AnnIndex
 from nearshot.vectors.segment import InMemory, Segment
 from nearshot.vectors.segmented import Part, SegmentedStore
 
@@ -38,8 +39,12 @@ class Tail(NamedTuple):
 class Chain:
     """Segments that are open, none or more. Any number of threads may read them."""
 
-    def __init__(self, segments: Sequence[Segment], dimension: int) -> None:
+    def __init__(
+        self, segments: Sequence[Segment], dimension: int, indexes: Sequence[AnnIndex | None] | None = None
+    ) -> None:
+        """Hold some segments, oldest first, and of each its approximate index, where it has one."""
         self.segments = tuple(segments)
+        self.indexes = tuple(indexes) if indexes is not None else (None,) * len(self.segments)
         self.dimension = dimension
 
     @cached_property
@@ -54,12 +59,13 @@ class Chain:
     def store(self, tail: Tail, category: str | None = None, label: str | None = None) -> SegmentedStore:
         """The vectors of a category, or of all, and of a label, or of all, with those of the tail."""
         parts = []
-        for segment, dead in zip(self.segments, self.dead, strict=True):
+        for segment, dead, index in zip(self.segments, self.dead, self.indexes, strict=True):
             for first, last in _spans(segment.groups, category, label):
                 now = _among(segment.ids[first:last], tail.touched)
                 if dead is not None and dead[first:last].any():
                     now = dead[first:last] if now is None else now | dead[first:last]
-                parts.append(Part(segment, first, last, now))
+                whole = last - first == len(segment.ids)
+                parts.append(Part(segment, first, last, now, index if whole else None))
         held = InMemory(tail.current.ids, tail.current.groups, tail.vectors)
         parts += [Part(held, first, last, None) for first, last in _spans(held.groups, category, label)]
         return SegmentedStore(self.dimension, parts, of=self)

@@ -7,6 +7,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+ROUNDING = 1e-5
+"""More than float32 sums of a unit vector's few thousand products can be off."""
+
 
 class Neighbours(NamedTuple):
     """The nearest vectors of one query: ids (n,) int64 and cosines (n,) float32, descending; ties by ascending id."""

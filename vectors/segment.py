@@ -56,6 +56,9 @@ class SortedVectors(Protocol):
     def rows(self, first: int, last: int) -> NDArray[np.float32]:
         """The vectors (last - first, dimension), which were checked."""
 
+    def pick(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors (n, dimension) in some rows (n,), which were checked, and no others."""
+
 
 class Written(NamedTuple):
     """A file that was written: bytes, and the XXH3 of 128 bits, in hexadecimal, of the digests that it ends with."""
@@ -125,27 +128,35 @@ class Segment:
         flat = np.frombuffer(self._bytes, dtype="<f4", count=(last - first) * self.dimension, offset=start)
         return flat.reshape(last - first, self.dimension)
 
+    def pick(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors (n, dimension) in some rows (n,); StoreError as `rows`."""
+        starts = VECTORS_AT + 4 * self.dimension * rows  # of which none is longer than a block
+        firsts, lasts = starts // BLOCK, (starts + 4 * self.dimension - 1) // BLOCK
+        self._check_blocks(np.unique(np.concatenate([firsts, lasts])))
+        flat = np.frombuffer(self._bytes, dtype="<f4", count=len(self.ids) * self.dimension, offset=VECTORS_AT)
+        return flat.reshape(-1, self.dimension)[rows]
+
     def _check(self, start: int, end: int) -> None:
         """Check the blocks from one byte up to another that were not checked yet."""
+        self._check_blocks(np.arange(start // BLOCK, -(-end // BLOCK)))
+
+    def _check_blocks(self, blocks: NDArray[np.int64]) -> None:
         if self.is_changed():
             raise StoreError(f"{self.path} was changed by somebody while it was open")
-        blocks = slice(start // BLOCK, -(-end // BLOCK))
-        for block in np.flatnonzero(~self._checked[blocks]).tolist():
-            number = blocks.start + block
+        for number in blocks[~self._checked[blocks]].tolist():
             content = self._bytes[number * BLOCK : min((number + 1) * BLOCK, self._held)]
             if xxhash.xxh3_64(content).intdigest() != self._digests[number]:
                 raise StoreError(f"{self.path} is damaged: its bytes are not those that were written")
             self._checked[number] = True
 
 
-class _Mapped:
-    """A file that is mapped, and held open for as long."""
+class FileState:
+    """A file that is held open, and its state when it was opened."""
 
     def __init__(self, file: FileIO) -> None:
         self._descriptor = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._descriptor)
         self._state = self._look()
-        self.bytes = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
 
     def is_changed(self) -> bool:
         """Tell whether somebody has written to it: past the end of one that was cut short, to read a byte is to die."""
@@ -154,6 +165,14 @@ class _Mapped:
     def _look(self) -> tuple[int, int]:
         status = os.fstat(self._descriptor)
         return status.st_size, status.st_mtime_ns
+
+
+class _Mapped(FileState):
+    """A file that is mapped, and held open for as long."""
+
+    def __init__(self, file: FileIO) -> None:
+        super().__init__(file)
+        self.bytes = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
 
 
 class InMemory:
@@ -165,6 +184,10 @@ class InMemory:
     def rows(self, first: int, last: int) -> NDArray[np.float32]:
         """The vectors (last - first, dimension)."""
         return self._vectors[first:last]
+
+    def pick(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors (n, dimension) in some rows (n,)."""
+        return self._vectors[rows]
 
 
 def write_segment(

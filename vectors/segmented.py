@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -11,12 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nearshot.schema.errors import StoreError
 from nearshot.schema.segments import Group
-from nearshot.vectors.protocol import Neighbours, best, check_unit_vectors, exact_scores
+from nearshot.vectors.ann import AnnIndex, asked_for
+from nearshot.vectors.protocol import ROUNDING, Neighbours, best, check_unit_vectors, exact_scores
 from nearshot.vectors.segment import SortedVectors
 
-ROUNDING = 1e-5
-"""More than float32 sums of a unit vector's few thousand products can be off."""
+log = logging.getLogger(__name__)
 
 SCORES = 16 << 20
 """Scores that are held at a time, four bytes each: so many images are scored together."""
@@ -26,12 +28,16 @@ AT_ONCE = 4096
 
 
 class Part(NamedTuple):
-    """Vectors of one segment, from `first` up to `last`; `dead` (last - first,) bool tells the superseded (None: none)."""
+    """Vectors of one segment, from `first` up to `last`; `dead` (last - first,) bool tells the superseded (None: none).
+
+    `ann` is the approximate index of the segment, where all its vectors are meant and it has one.
+    """
 
     held: SortedVectors
     first: int
     last: int
     dead: NDArray[np.bool_] | None
+    ann: AnnIndex | None = None
 
     def ids(self) -> NDArray[np.int64]:
         """The ids of all its vectors, the dead as well."""
@@ -142,13 +148,55 @@ class SegmentedStore:
         for number in np.unique(which).tolist():
             part, wanted = self._parts[number], np.flatnonzero(which == number)
             places = rows[wanted] - self._starts[number] + part.first
-            held = part.held.rows(int(places.min()), int(places.max()) + 1)
-            vectors[wanted] = held[places - places.min()]
+            vectors[wanted] = part.held.pick(places)
         return vectors
 
     def search(self, queries: NDArray[np.float32], k: int) -> list[Neighbours]:
         """The nearest vectors of each query."""
         return self.search_labels(queries, k, 0)
+
+    def recall(self, *, words: bool = False) -> float | None:
+        """The recall@10 of `search_near`, as it was measured when its indexes were built; None where it compares all."""
+        measured = [part.ann.recalls.by(words=words) for part in self._parts if part.ann is not None]
+        return min((each.recall for each in measured if each is not None), default=None)
+
+    def search_near(self, queries: NDArray[np.float32], k: int, *, words: bool = False) -> list[Neighbours]:
+        """The nearest vectors of each query, an image's or of `words`, as far as approximate indexes name them.
+
+        Their cosines are exact. What has no index is compared whole; where no part has one, the answers are those of `search`.
+        """
+        if self.recall(words=words) is None or not k:
+            return self.search(queries, k)
+        check_unit_vectors(queries, self._dimension)
+        rows = [
+            self._near(part, int(start), queries, k, words=words)
+            for part, start in zip(self._parts, self._starts, strict=False)
+        ]
+        answers = []
+        for query, *own in zip(queries, *rows, strict=True):
+            every = np.concatenate(own)
+            answers.append(best(self._ids[every], self._exact(query, every), min(k, self._count)))
+        return answers
+
+    def _near(
+        self, part: Part, start: int, queries: NDArray[np.float32], k: int, *, words: bool
+    ) -> list[NDArray[np.int64]]:
+        """The rows, counted over all parts, among which the k nearest vectors of a part are for each query, as far as known."""
+        alive = part.last - part.first - (0 if part.dead is None else int(np.count_nonzero(part.dead)))
+        measured = part.ann.recalls.by(words=words) if part.ann is not None else None
+        if part.ann is not None and measured is not None:
+            try:
+                return [start + rows for rows in _by_ann(part, part.ann, queries, k, alive, measured.effort)]
+            except (OSError, StoreError) as error:
+                log.warning("approximate index passed over (nearshot verify --repair mends it): %s", error)
+        near = []
+        together = max(1, SCORES // (part.last - part.first))
+        for first in range(0, len(queries), together):
+            for scores in part.scores(queries[first : first + together]):
+                count = min(k, alive)
+                least = np.partition(scores, len(scores) - count)[len(scores) - count] if count else np.inf
+                near.append(start + np.flatnonzero(scores >= least - 2 * ROUNDING))
+        return near
 
     def search_labels(self, queries: NDArray[np.float32], k: int, labels: int | None) -> list[Neighbours]:
         """The k nearest vectors of each query and, of each of the nearest labels (None: of all), the nearest of it.
@@ -206,3 +254,18 @@ class SegmentedStore:
             first, last = firsts[number], lasts[number]
             rows.append(first + np.flatnonzero(scores[first:last] >= leads[numbers[number]] - 2 * ROUNDING))
         return np.concatenate(rows) if rows else np.empty(0, dtype=np.int64)
+
+
+def _by_ann(
+    part: Part, ann: AnnIndex, queries: NDArray[np.float32], k: int, alive: int, effort: int
+) -> list[NDArray[np.int64]]:
+    """The living rows of a part that its index names: k or more, where so many are alive and it knows them."""
+    count = part.last - part.first
+    wanted = asked_for(k)
+    while True:
+        wanted = min(wanted, count)
+        rows = [own[own >= 0] for own in ann.search(queries, wanted, effort)]
+        living = [own if part.dead is None else own[~part.dead[own]] for own in rows]
+        if wanted == count or min(map(len, living), default=k) >= min(k, alive) or max(map(len, rows)) < wanted:
+            return living
+        wanted *= 4

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from nearshot.schema.ann import AnnRow, ann_rows
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.digests import FEW
 from nearshot.schema.disk import written_whole
@@ -37,6 +38,7 @@ from nearshot.schema.segments import (
 )
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
+from nearshot.vectors.ann import AnnIndex, Measured, Recalls
 from nearshot.vectors.chain import Chain, Tail, merge
 from nearshot.vectors.protocol import check_unit_vectors
 from nearshot.vectors.segment import Segment, write_segment
@@ -56,20 +58,23 @@ def open_vectors(
     *,
     category: str | None = None,
     label: str | None = None,
+    whole: bool = True,
 ) -> SegmentedStore:
     """The vectors of a backbone and role (of a category, of a label) as the catalog's state has them.
 
-    They come from segments, with what changed since from the rows. Every byte is checked before it is used. Where a segment is
-    missing, damaged or another's, the rows are read instead. Of few images all ids are held against the rows, too (StoreError
-    where these have lost some). Those of one state are in memory once, for all who have them open.
+    They come from segments, with what changed since from the rows. Every byte is checked before it is used: all of them now
+    where all will be (`whole`), else each when it is. Where a segment is missing, damaged or another's, the rows are read
+    instead. Of few images all ids are held against the rows, too (StoreError where these have lost some). Those of one state
+    are in memory once, for all who have them open.
     """
     rows = _rows(catalog, backbone, role)
-    chain = _open_chain(store, backbone, rows)
-    try:
-        chain.check(category)
-    except StoreError as error:
-        _pass_over(error)
-        chain = Chain([], backbone.dimension)
+    chain = _open_chain(store, catalog, backbone, rows)
+    if whole or not any(chain.indexes):
+        try:
+            chain.check(category)
+        except StoreError as error:
+            _pass_over(error)
+            chain = Chain([], backbone.dimension)
     if not chain.segments:
         return read_rows(catalog, backbone, role, category=category, label=label)
     key = (catalog.revision(), category, label)
@@ -176,14 +181,14 @@ def damage(store: Store, backbone: BackboneRow, row: SegmentRow) -> str | None:
 
 def open_segments(store: Store, catalog: Catalog, backbone: BackboneRow, role: Role) -> Chain:
     """The segments of a backbone and role, whatever has changed since; none where one is missing or damaged."""
-    return _open_chain(store, backbone, _rows(catalog, backbone, role))
+    return _open_chain(store, catalog, backbone, _rows(catalog, backbone, role))
 
 
 _segments: WeakValueDictionary[tuple[str, str], Segment] = WeakValueDictionary()
 """The segments that somebody has open, by file and digest."""
 
-_chains: WeakValueDictionary[tuple[tuple[str, str], ...], Chain] = WeakValueDictionary()
-"""The chains that somebody has open, by their segments."""
+_chains: WeakValueDictionary[tuple[tuple[str, str, str], ...], Chain] = WeakValueDictionary()
+"""The chains that somebody has open, by their segments and approximate indexes."""
 
 _opened: WeakKeyDictionary[Chain, WeakValueDictionary[tuple[int, str | None, str | None], SegmentedStore]] = (
     WeakKeyDictionary()
@@ -201,9 +206,12 @@ def _rows(catalog: Catalog, backbone: BackboneRow, role: Role) -> list[SegmentRo
     return segment_rows(catalog, backbone.id, role).get((backbone.id, role), [])
 
 
-def _open_chain(store: Store, backbone: BackboneRow, rows: list[SegmentRow]) -> Chain:
+def _open_chain(store: Store, catalog: Catalog, backbone: BackboneRow, rows: list[SegmentRow]) -> Chain:
     """The segments of some records; none where one is missing or damaged."""
-    key = tuple((str(store.segment_directory / row.file), row.xxh3) for row in rows)
+    recorded = ann_rows(catalog, backbone.id)
+    anns = [recorded.get(row.id) for row in rows]
+    files = [*zip(rows, anns, strict=True)]
+    key = tuple((str(store.segment_directory / row.file), row.xxh3, ann.file if ann else "") for row, ann in files)
     try:
         segments = [_open_segment(store, backbone, row) for row in rows]
     except FileNotFoundError:  # a writer has put another in its place since this reader began
@@ -213,10 +221,25 @@ def _open_chain(store: Store, backbone: BackboneRow, rows: list[SegmentRow]) -> 
         segments = []
     chain = _chains.get(key) if segments else None
     if chain is None or any(old is not new for old, new in zip(chain.segments, segments, strict=True)):
-        chain = Chain(segments, backbone.dimension)
+        indexes = [ann and _ann_index(store, row, ann) for row, ann in files] if segments else []
+        chain = Chain(segments, backbone.dimension, indexes)
         if segments:
             _chains[key] = chain
     return chain
+
+
+def _ann_index(store: Store, row: SegmentRow, ann: AnnRow) -> AnnIndex:
+    words = None
+    if ann.words_effort is not None and ann.words_recall is not None:
+        words = Measured(ann.words_effort, ann.words_recall)
+    return AnnIndex(
+        store.segment_directory / ann.file,
+        size=ann.size,
+        digest=ann.xxh3,
+        kind=ann.kind,
+        vectors=row.vectors,
+        recalls=Recalls(Measured(ann.effort, ann.recall), words),
+    )
 
 
 def _open_segment(store: Store, backbone: BackboneRow, row: SegmentRow) -> Segment:
@@ -268,7 +291,7 @@ def _write_newest(store: Store, backbone: BackboneRow, role: Role) -> bool:
     with store.reading() as catalog:
         revision = catalog.revision()
         rows = _rows(catalog, backbone, role)
-        chain = _open_chain(store, backbone, rows)
+        chain = _open_chain(store, catalog, backbone, rows)
         if not chain.segments:
             rows = []
         since = rows[-1].revision if rows else 0
@@ -294,7 +317,7 @@ def _merge_newest(store: Store, backbone: BackboneRow, role: Role) -> bool:
     """Merge the newest segments where together they are large beside the one before them; tells whether there were some."""
     with store.reading() as catalog:
         rows = _rows(catalog, backbone, role)
-        chain = _open_chain(store, backbone, rows)
+        chain = _open_chain(store, catalog, backbone, rows)
         sizes = chain.sizes()
         first = next((i for i in range(len(sizes) - 1) if sum(sizes[i + 1 :]) >= GROWTH * sizes[i]), None)
         if first is None:

@@ -66,6 +66,7 @@ async def query(
         "stale": searcher.stale,
         "lapsed": {lapse.category: lapse.reason for lapse in searcher.lapses},
         "lacking": searcher.coverage.lacking,
+        "recall": searcher.recall(options),
     }
 
 
@@ -109,13 +110,14 @@ async def context(engine: EngineHere, work: WorkHere, asked: Annotated[models.Qu
 async def search(engine: EngineHere, work: WorkHere, asked: Annotated[models.SearchParameters, Query()]) -> Any:
     """By captions, by what the text encoder of a served backbone sees, or by both, as `nearshot search --json` gives it."""
     wanted = ImageFilter(category=asked.category, label=asked.label, role=asked.role)
-    options = SearchOptions(mode=asked.mode, wanted=wanted, limit=asked.limit, false=asked.false)
+    options = SearchOptions(mode=asked.mode, wanted=wanted, limit=asked.limit, false=asked.false, exact=asked.exact)
     results = await work.do(engine.search, asked.q, options)
     return {
         "mode": results.mode,
         "backbone": results.backbone,
         "missing": list(results.missing),
         "stop": results.stop.as_json() if results.stop else None,
+        "recall": results.recall,
         "found": [hit.as_json(results.mode) for hit in results.found],
     }
 
@@ -134,6 +136,7 @@ def _query_options(asked: models.QueryParameters) -> QueryOptions:
         captions=asked.caption,
         coverage=asked.coverage,
         false=asked.false,
+        exact=asked.exact,
     )
 
 
