@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn import config_context
 
 from nearshot.evaluation.judged import Judged, judge
@@ -27,6 +26,7 @@ from nearshot.retriever.strangers import is_for_calibration
 from nearshot.schema.calibrations import all_calibrations
 from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.errors import UsageError
+from nearshot.schema.labelled import json_parts
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Score
 
@@ -177,16 +177,13 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
             applied = [rules[row.name, category_samples.category] for category_samples in samples]
             calibrations = all_calibrations(catalog, row.id)
             for category_samples, by in zip(samples, applied, strict=True):
-                digest.update(_facts(row, category_samples, by).encode())
+                for part in _facts(row, category_samples, by):
+                    digest.update(part)
                 about = [each.lasting() for each in calibrations if each.category == category_samples.category]
                 digest.update(json.dumps([about, sorted(in_model[category_samples.category])]).encode())
-            similarities = [category_samples.similarities() for category_samples in samples]
-            mine = [
-                _judge(row, category_samples, known, by)
-                for category_samples, known, by in zip(samples, similarities, applied, strict=True)
-            ]
+            mine = [_judge(row, category_samples, by) for category_samples, by in zip(samples, applied, strict=True)]
             outcomes += _count(row, mine)
-            shots += _measure(row, samples, similarities, applied, options)
+            shots += _measure(row, samples, applied, options)
             scores += compare_scores(catalog, row, samples, in_model)
             judged += [judgement for judgement in mine if len(judgement.truth) and judgement.names]
     return Evaluation(
@@ -204,11 +201,11 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
     )
 
 
-def _judge(row: BackboneRow, samples: CategorySamples, similarities: NDArray[np.float64], rules: Rules) -> Judged:
+def _judge(row: BackboneRow, samples: CategorySamples, rules: Rules) -> Judged:
     scores = np.zeros((len(samples.truth), 0))
     if samples.names:
         scores = fit(rules.score, samples.labelled(rules.strangers.vectors)).scores(samples.queries.vectors)
-    return judge(samples, similarities, scores, row.name, rules.policy, rules.score)
+    return judge(samples, scores, row.name, rules.policy, rules.score)
 
 
 def _count(row: BackboneRow, judged: Sequence[Judged]) -> list[OutcomeRow]:
@@ -229,7 +226,6 @@ def _count(row: BackboneRow, judged: Sequence[Judged]) -> list[OutcomeRow]:
 def _measure(
     row: BackboneRow,
     samples: Sequence[CategorySamples],
-    similarities: Sequence[NDArray[np.float64]],
     rules: Sequence[Rules],
     options: EvaluationOptions,
 ) -> list[ShotsRow]:
@@ -237,8 +233,8 @@ def _measure(
     for count in shot_counts(samples):
         draws = [
             [
-                measure(category_samples, known, by.score, by.policy, by.strangers.vectors, count, seed)
-                for category_samples, by, known in zip(samples, rules, similarities, strict=True)
+                measure(category_samples, by.score, by.policy, by.strangers.vectors, count, seed)
+                for category_samples, by in zip(samples, rules, strict=True)
                 if len(category_samples.truth)
             ]
             for seed in range(options.seeds if draws_differ(samples, count) else 1)
@@ -264,16 +260,21 @@ BEFORE = ("known negatives", "shots of other labels, and known negatives")
 """Methods recorded in earlier versions by calibrations that looked at labelled queries."""
 
 
-def _facts(row: BackboneRow, samples: CategorySamples, rules: Rules) -> str:
-    """Everything that decides one category's figures, but for the vectors, which fingerprint and bytes decide."""
+def _facts(row: BackboneRow, samples: CategorySamples, rules: Rules) -> Iterator[bytes]:
+    """Everything that decides one category's figures, but for the vectors, which fingerprint and bytes decide: as JSON."""
     support, queries, policy = samples.support, samples.queries, rules.policy
-    return json.dumps(
+    yield json.dumps(
         [
             *(row.name, row.fingerprint, samples.category, rules.score),
             *(policy.threshold, policy.margin_floor, policy.calibrated),
-            list(zip(support.paths, support.labels, support.shots, support.hashes, strict=True)),
-            list(zip(queries.paths, queries.labels, queries.hashes, strict=True)),
-            list(samples.negatives.hashes),
-            list(rules.strangers.hashes),
         ]
-    )
+    )[:-1].encode()
+    for items in (
+        zip(support.paths, support.labels, support.shots, support.hashes, strict=True),
+        zip(queries.paths, queries.labels, queries.hashes, strict=True),
+        samples.negatives.hashes,
+        rules.strangers.hashes,
+    ):
+        yield b", "
+        yield from json_parts(items)
+    yield b"]"

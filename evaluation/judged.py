@@ -80,15 +80,13 @@ class Mistake:
 
 def judge(
     samples: CategorySamples,
-    similarities: NDArray[np.float64],
     scores: NDArray[np.float64],
     backbone: str,
     policy: Policy,
     score: Score,
 ) -> Judged:
-    """Judge a category's queries, given their cosines (q, n) with its support images and the scores (q, m) of its labels."""
-    numbers = samples.numbers
-    predicted = predict(scores, policy, samples.rejected(similarities))
+    """Judge a category's queries, given the scores (q, m) of its labels."""
+    predicted = predict(scores, policy, samples.rejected())
     support, queries = samples.support, samples.queries
     rows = np.arange(len(scores))
     best, winners = np.full(len(scores), REFUSED), []
@@ -96,8 +94,7 @@ def judge(
     if samples.names:
         best = scores.argmax(axis=1)
         top, own = scores[rows, best], scores[rows, np.maximum(samples.truth, 0)]
-        of_best = np.where(numbers[None, :] == best[:, None], similarities, -np.inf).argmax(axis=1).tolist()
-        winners = [ImageFile(support.paths[index], support.hashes[index]) for index in of_best]
+        winners = [ImageFile(support.paths[index], support.hashes[index]) for index in samples.winners(best).tolist()]
     return Judged(
         category=samples.category,
         backbone=backbone,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -92,7 +92,11 @@ def lint(store: Store, root: Path, backbone: str | None = None) -> tuple[str, li
 
 def _lint_category(catalog: Catalog, row: BackboneRow, hog: BackboneRow | None, category: str) -> Iterator[LintFinding]:
     support = labelled_vectors(catalog, row, category, Role.SUPPORT)
-    yield from _copies(category, support, hog and labelled_vectors(catalog, hog, category, Role.SUPPORT))
+    on_hog = support if hog is not None and hog.id == row.id else None
+    if hog is not None and on_hog is None:
+        on_hog = labelled_vectors(catalog, hog, category, Role.SUPPORT)
+    yield from _copies(category, support, on_hog)
+    del on_hog
     yield from _misplaced(category, support)
     yield from _counts(category, support)
     for leak in find_leaks(catalog, [row], hog, category).values():
@@ -103,9 +107,11 @@ def _lint_category(catalog: Catalog, row: BackboneRow, hog: BackboneRow | None, 
 
 def _copies(category: str, support: LabelledVectors, on_hog: LabelledVectors | None) -> Iterator[LintFinding]:
     """The same bytes anywhere; nearly the same picture, as hog sees it, within a label."""
-    same = defaultdict(list)
+    often = {sha256 for sha256, count in Counter(support.hashes).items() if count > 1}
+    same: dict[str, list[int]] = {}
     for index, sha256 in enumerate(support.hashes):
-        same[sha256].append(index)
+        if sha256 in often:
+            same.setdefault(sha256, []).append(index)
     for indexes in same.values():
         labels = sorted({str(support.labels[index]) for index in indexes})
         files = tuple(support.paths[index] for index in indexes)

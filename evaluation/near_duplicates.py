@@ -2,6 +2,8 @@
 
 Where two unit vectors have a cosine of c or more, they are at most sqrt(2 - 2 c) apart, and so are their projections on any few
 orthogonal directions. A tree over these finds who may be so near; only those are compared. Nothing is missed.
+
+Where there are many vectors, few directions tell little: only those of neighbouring blocks are compared (`vectors.blocks`).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from nearshot.retriever.scores import DECIMALS, cosines
+from nearshot.vectors.blocks import near_pairs
 
 DIRECTIONS = 12
 """Dimensions of the tree: more tell more apart, and slow it down."""
@@ -21,6 +24,9 @@ SAMPLE = 2000
 """Vectors that the directions of most variance are found by."""
 
 AT_ONCE = 512
+
+MANY = 50_000
+"""Vectors from which on they are compared by blocks."""
 
 
 def near_duplicates(
@@ -31,6 +37,22 @@ def near_duplicates(
     """
     if not len(queries) or not len(vectors):
         return
+    candidates = (
+        near_pairs(vectors, least, None if queries is vectors else queries)
+        if len(vectors) > MANY
+        else _close(queries, vectors, least)
+    )
+    for number, numbers in candidates:
+        near = cosines(queries[number][None], vectors[numbers])[0]
+        same = near >= least
+        if same.any():
+            yield number, numbers[same], near[same]
+
+
+def _close(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], least: float
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """The queries' numbers that have some, and the vectors, ascending, that may be so near."""
     sample = vectors[:: -(-len(vectors) // SAMPLE)].astype(np.float64)
     directions = np.linalg.svd(sample - sample.mean(axis=0), full_matrices=False)[2][:DIRECTIONS].T
     tree = KDTree(vectors.astype(np.float64) @ directions)
@@ -39,10 +61,5 @@ def near_duplicates(
         few = queries[start : start + AT_ONCE]
         close = tree.query_ball_point(few.astype(np.float64) @ directions, apart, return_sorted=True)
         for number, candidates in enumerate(close, start=start):
-            if not candidates:
-                continue
-            numbers = np.array(candidates, dtype=np.int64)
-            near = cosines(queries[number][None], vectors[numbers])[0]
-            same = near >= least
-            if same.any():
-                yield number, numbers[same], near[same]
+            if candidates:
+                yield number, np.array(candidates, dtype=np.int64)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.evaluation.near_duplicates import near_duplicates
-from nearshot.retriever.scores import Labelled, Numbers, cosines, label_numbers, nearer_to_negatives
+from nearshot.retriever.scores import (
+    Labelled,
+    Numbers,
+    cosines,
+    label_numbers,
+    nearer_to_negatives,
+    nearest_cosines,
+    nearest_numbers,
+)
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.feedback import Negatives, negatives
 from nearshot.schema.images import UNKNOWN
@@ -32,7 +41,7 @@ class Leak:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CategorySamples:
     """One category for one backbone.
 
@@ -47,23 +56,38 @@ class CategorySamples:
     truth: NDArray[np.int64]
     negatives: Negatives
 
-    def rejected(self, similarities: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Tell which queries (q,) are nearer to a rejected image than to any shot; a rejected query does not refuse itself."""
+    def rejected(self, kept: Numbers | None = None) -> NDArray[np.bool_]:
+        """Tell which queries (q,) are nearer to a rejected image than to any shot, of all or of some support images by number;
+        a rejected query does not refuse itself.
+        """
         if not len(self.negatives.paths):
-            return np.zeros(len(similarities), dtype=np.bool_)
+            return np.zeros(len(self.truth), dtype=np.bool_)
         near = cosines(self.queries.vectors, self.negatives.vectors)
         itself = np.array(self.queries.hashes)[:, None] == np.array(self.negatives.hashes)[None, :]
-        return nearer_to_negatives(similarities, np.where(itself, np.nan, near))
+        shots = self.nearest if kept is None else nearest_cosines(self.queries.vectors, self.support.vectors[kept])
+        return nearer_to_negatives(shots[:, None], np.where(itself, np.nan, near))
+
+    @cached_property
+    def nearest(self) -> NDArray[np.float64]:
+        """The cosines (q,) of queries with the nearest support image."""
+        return nearest_cosines(self.queries.vectors, self.support.vectors)
+
+    def winners(self, labels: Numbers) -> Numbers:
+        """The support image (q,) nearest to each query among those of a label (q,), by number; the first of those that tie."""
+        order = np.argsort(self.numbers, kind="stable")
+        bounds = np.searchsorted(self.numbers[order], np.arange(len(self.names) + 1))
+        winners = np.empty(len(labels), dtype=np.int64)
+        for label in np.unique(labels).tolist():
+            asked = np.flatnonzero(labels == label)
+            images = order[bounds[label] : bounds[label + 1]]
+            winners[asked] = images[nearest_numbers(self.queries.vectors[asked], self.support.vectors[images])]
+        return winners
 
     def labelled(self, strangers: NDArray[np.float32], kept: Numbers | None = None) -> Labelled:
         """Return what the labels are known by: all support images, or some by number (each label keeps one at least)."""
         if kept is None:
             return Labelled(self.names, self.numbers, self.support.vectors, strangers)
         return Labelled(self.names, self.numbers[kept], self.support.vectors[kept], strangers)
-
-    def similarities(self) -> NDArray[np.float64]:
-        """The cosines (q, n) of queries with support images."""
-        return cosines(self.queries.vectors, self.support.vectors)
 
 
 def load_samples(catalog: Catalog, backbone: BackboneRow, category: str, wanted: Collection[str]) -> CategorySamples:

@@ -56,7 +56,6 @@ def draws_differ(samples: Iterable[CategorySamples], count: int) -> bool:
 
 def measure(
     samples: CategorySamples,
-    similarities: NDArray[np.float64],
     score: Score,
     policy: Policy,
     strangers: NDArray[np.float32],
@@ -70,7 +69,7 @@ def measure(
     kept = np.array(sorted(_draw(samples, shots, seed)), dtype=np.int64)
     scores = fit(score, samples.labelled(strangers, kept)).scores(samples.queries.vectors)
     truth = samples.truth
-    predicted = predict(scores, policy, samples.rejected(similarities[:, kept]))
+    predicted = predict(scores, policy, samples.rejected(kept))
     values = {
         "accuracy": closed_set_accuracy(scores, truth),
         "auroc": auroc(scores, truth),

@@ -52,12 +52,16 @@ def gather(
     """Score everything by a model that has not seen it: shots, queries (q, d) of labels `truth` (q,), strangers (u, d)."""
     model = fit(score, labelled)
     by_others = without_the_shot(score, labelled, held_out)
-    no_label = without_the_label(score, labelled, held_out)
     own = np.isfinite(by_others[np.arange(len(held_out.truth)), held_out.truth])
+    shots = _known(by_others[own], held_out.truth[own])
+    del by_others  # with many labels these are large tables
+    no_label = without_the_label(score, labelled, held_out)
     others = np.isfinite(no_label).any(axis=1)
+    left_out = _strangers(no_label[others])
+    del no_label
     return Evidence(
-        shots=_known(by_others[own], held_out.truth[own]),
-        left_out=_strangers(no_label[others]),
+        shots=shots,
+        left_out=left_out,
         left_out_labels=held_out.truth[others],
         queries=_known(model.scores(queries), truth),
         negatives=_strangers(model.scores(strangers)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 
 import numpy as np
 
@@ -45,15 +46,26 @@ class HeldOut:
     @classmethod
     def of(cls, support: LabelledVectors, numbers: Numbers) -> HeldOut:
         """The shots of a support set whose images have labels by number (n,)."""
-        shots: dict[tuple[str | None, str | None], list[int]] = {}
-        copies: dict[str, list[int]] = {}
-        for index, key in enumerate(zip(support.labels, support.shots, strict=True)):
-            shots.setdefault(key, []).append(index)
-            copies.setdefault(support.hashes[index], []).append(index)
-        firsts = sorted(sorted((images[0] for images in shots.values()), key=lambda i: support.hashes[i])[:MOST])
-        groups = {images[0]: images for images in shots.values()}
+        first_of: dict[str | None, dict[str | None, int]] = {}  # of each label, of each shot
+        for index, (label, shot) in enumerate(zip(support.labels, support.shots, strict=True)):
+            first_of.setdefault(label, {}).setdefault(shot, index)
+        every = (index for shots in first_of.values() for index in shots.values())
+        firsts = sorted(nsmallest(MOST, every, key=lambda index: (support.hashes[index], index)))
+        by_shot: dict[tuple[str | None, str | None], set[int]] = {}
+        by_bytes: dict[str, set[int]] = {}
+        for first in firsts:
+            by_shot[support.labels[first], support.shots[first]] = set()
+            by_bytes[support.hashes[first]] = set()
+        for index, (sha256, label, shot) in enumerate(zip(support.hashes, support.labels, support.shots, strict=True)):
+            for leaving in (by_shot.get((label, shot)), by_bytes.get(sha256)):
+                if leaving is not None:
+                    leaving.add(index)
         with_it = tuple(
-            np.array(sorted({*groups[first], *copies[support.hashes[first]]}), dtype=np.int64) for first in firsts
+            np.array(
+                sorted(by_shot[support.labels[first], support.shots[first]] | by_bytes[support.hashes[first]]),
+                dtype=np.int64,
+            )
+            for first in firsts
         )
         asked = np.array(firsts, dtype=np.int64)
         return cls(asked, numbers[asked], with_it)
@@ -66,7 +78,8 @@ def without_the_shot(score: Score, labelled: Labelled, held_out: HeldOut) -> Sco
 
 def without_the_label(score: Score, labelled: Labelled, held_out: HeldOut) -> Scores:
     """The scores (s, m) of each shot where its whole label is left out everywhere, votes and covariance included."""
-    labels = [np.flatnonzero(labelled.numbers == label) for label in range(len(labelled.names))]
+    order = np.argsort(labelled.numbers, kind="stable")
+    labels = np.split(order, np.cumsum(np.bincount(labelled.numbers, minlength=len(labelled.names)))[:-1])
     out = [np.union1d(labels[label], same) for label, same in zip(held_out.truth, held_out.with_it, strict=True)]
     return _without(score, labelled, held_out.asked, out)
 

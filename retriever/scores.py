@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,9 +86,8 @@ class Neighbourhood:
     def scores(self, queries: NDArray[np.float32]) -> Scores:
         """The scores (q, m)."""
         shots, numbers, count = self.labelled.vectors, self.labelled.numbers, len(self.labelled.names)
-        together = queries_together(len(shots))
-        parts = [queries[start : start + together] for start in range(0, len(queries), together)]
-        scored = [neighbour_scores(self.score, cosines(part, shots), numbers, count) for part in parts]
+        near = _cosines_by_parts(queries, shots)
+        scored = [neighbour_scores(self.score, similarities, numbers, count) for similarities in near]
         return np.concatenate(scored) if scored else np.zeros((0, count))
 
 
@@ -135,6 +134,24 @@ def cosines(queries: NDArray[np.float32], shots: NDArray[np.float32]) -> Scores:
         few = shots[start : start + WIDE].astype(np.float64)
         scores[:, start : start + WIDE] = rounded(np.clip(wide @ few.T, -1.0, 1.0))
     return scores
+
+
+def nearest_cosines(queries: NDArray[np.float32], shots: NDArray[np.float32]) -> Scores:
+    """The largest cosine (q,) of each unit query (q, d) with unit vectors (n, d), -inf without any, as `cosines` has them."""
+    parts = [near.max(axis=1, initial=-np.inf) for near in _cosines_by_parts(queries, shots)]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def nearest_numbers(queries: NDArray[np.float32], shots: NDArray[np.float32]) -> Numbers:
+    """Which of unit vectors (n, d), of which there are some, is nearest to each unit query (q, d); the first of ties."""
+    parts = [near.argmax(axis=1) for near in _cosines_by_parts(queries, shots)]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def _cosines_by_parts(queries: NDArray[np.float32], shots: NDArray[np.float32]) -> Iterator[Scores]:
+    """The cosines (up to `queries_together`, n) of all queries, in order."""
+    together = queries_together(len(shots))
+    return (cosines(queries[start : start + together], shots) for start in range(0, len(queries), together))
 
 
 def queries_together(shots: int) -> int:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import or_, select
 
 from nearshot.schema import tables
-from nearshot.schema.catalog import USABLE, BackboneRow, Catalog
+from nearshot.schema.catalog import CHUNK, USABLE, BackboneRow, Catalog
 from nearshot.schema.digests import check_images
 from nearshot.schema.segments import stored_vectors
+from nearshot.schema.spill import gathered
 from nearshot.schema.vocabulary import Role
 
 images, contents, embeddings = tables.images.c, tables.contents.c, tables.embeddings.c
@@ -21,7 +24,8 @@ images, contents, embeddings = tables.images.c, tables.contents.c, tables.embedd
 
 class LabelledVectors(NamedTuple):
     """n images in the order of their paths, whatever the order of indexing: paths under their roots, labels (of queries the
-    true ones, None where unknown), shots, SHA-256 of their contents, and unit vectors (n, dimension) float32.
+    true ones, None where unknown), shots, SHA-256 of their contents, and unit vectors (n, dimension) float32, which many are
+    mapped from a file of (`schema.spill`) and are not to be written to.
     """
 
     paths: tuple[str, ...]
@@ -59,14 +63,17 @@ def labelled_vectors(
     )
     if label is not None:
         query = query.where(images.label == label)
-    rows = [tuple(row) for row in catalog.connection.execute(query)]
-    paths, labels, shots, hashes = (tuple(row[column] for row in rows) for column in range(4))
-    vectors = np.zeros((len(rows), backbone.dimension if with_vectors else 0), dtype=np.float32)
-    if with_vectors:  # not in the query above: it would sort them
-        start = 0
-        for part in stored_vectors(catalog, backbone, np.array([row[4] for row in rows], dtype=np.int64)):
-            vectors[start : start + len(part)] = part
-            start += len(part)
+    columns: list[list[Any]] = [[], [], [], [], []]
+    once: dict[str | None, str | None] = {}  # a label is said of many images
+    for row in catalog.connection.execute(query, execution_options={"yield_per": CHUNK}):
+        for column, value in zip(columns, row, strict=True):
+            column.append(once.setdefault(value, value) if column is columns[1] or column is columns[2] else value)
+    content_ids = np.array(columns.pop(), dtype=np.int64)
+    paths, labels, shots, hashes = map(tuple, columns)
+    if not with_vectors:
+        return LabelledVectors(paths, labels, shots, hashes, np.zeros((len(paths), 0), dtype=np.float32))
+    # The vectors are not in the query above: it would sort them.
+    vectors = gathered(stored_vectors(catalog, backbone, content_ids), len(paths), backbone.dimension)
     return LabelledVectors(paths, labels, shots, hashes, vectors)
 
 
@@ -84,5 +91,17 @@ def small_images(catalog: Catalog, category: str, least: int) -> list[tuple[str,
 def support_digest(catalog: Catalog, backbone: BackboneRow, category: str) -> str:
     """A digest of a category's support set as a backbone has seen it: labels, shots and contents."""
     support = labelled_vectors(catalog, backbone, category, Role.SUPPORT, with_vectors=False)
-    support_images = sorted(zip(map(str, support.labels), map(str, support.shots), support.hashes, strict=True))
-    return hashlib.sha256(json.dumps(support_images).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for part in json_parts(sorted(zip(map(str, support.labels), map(str, support.shots), support.hashes, strict=True))):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def json_parts(items: Iterable[Any]) -> Iterator[bytes]:
+    """What `json.dumps` makes of a list, a few thousand items at a time: of a million it would be a text of 150 MB."""
+    yield b"["
+    rest, between = iter(items), ""
+    while chunk := list(islice(rest, CHUNK)):
+        yield (between + json.dumps(chunk)[1:-1]).encode()
+        between = ", "
+    yield b"]"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nearshot.schema.errors import StoreError
 
 HELD = 256 << 20
-"""Bytes of vectors that are held in memory; more are mapped from a file, whose pages the system takes back when it needs them."""
+"""Bytes of vectors that are held in memory; more are mapped from a file, whose pages the system takes back when it must."""
 
 LASTING = Path("/var/tmp")
 """Where large temporary files belong (Filesystem Hierarchy Standard 3.0, 5.15): /tmp may be memory itself."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -153,33 +153,6 @@ def file_digest(path: Path) -> str:
         while block := file.read(1 << 20):
             hasher.update(block)
     return hasher.hexdigest()
-
-
-def nearest_by_ann(vectors: NDArray[np.float32], k: int) -> Iterator[NDArray[np.int64]]:
-    """The rows (up to 4,096, m) among which the k nearest to each of unit vectors (n, d) probably are, itself as well.
-
-    -1 stands for none. In order, all n of them.
-    """
-    held = _Array(vectors)
-    index = _build(held, Ann.IVF, lambda: False)
-    effort = _measure(index, held, Ann.IVF).effort
-    for start in range(0, len(vectors), 4096):
-        yield _search(index, vectors[start : start + 4096], min(asked_for(k), len(vectors)), Ann.IVF, effort)
-
-
-class _Array:
-    """Vectors in an array, in the shape of a segment's."""
-
-    groups = ()
-
-    def __init__(self, vectors: NDArray[np.float32]) -> None:
-        self.ids, self._vectors = np.arange(len(vectors)), vectors
-
-    def rows(self, first: int, last: int) -> NDArray[np.float32]:
-        return self._vectors[first:last]
-
-    def pick(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self._vectors[rows]
 
 
 def _build(held: SortedVectors, kind: Ann, should_stop: Callable[[], bool]) -> Any:

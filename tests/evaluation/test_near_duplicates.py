@@ -79,3 +79,29 @@ def test_blocks_come_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     support = LabelledVectors(names, labels, names, names, normalise(chance.standard_normal((30, 3))))
     assert len(list(misplaced(support))) > 3
     assert list(misplaced(support)) == by_all_pairs(support)
+
+
+def test_of_many_images_those_of_neighbouring_blocks_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = np.random.default_rng(2)
+    numbers = np.arange(3000) % 40
+    shown = numbers.copy()
+    shown[chance.choice(3000, 60, replace=False)] = chance.integers(0, 40, 60)  # these lie under a wrong label
+    vectors = normalise(chance.standard_normal((40, 24))[shown] + 0.25 * chance.standard_normal((3000, 24)))
+    vectors[:300] = vectors[:6].repeat(50, axis=0)  # copies of a picture alone in its block
+    names = tuple(map(str, range(3000)))
+    hashes = tuple(f"copy {i // 50}" if i < 300 else str(i) for i in range(3000))
+    support = LabelledVectors(names, tuple(f"label{i}" for i in numbers), names, hashes, vectors)
+    exact = list(misplaced(support))
+    monkeypatch.setattr(module, "MANY", 100)
+    assert list(misplaced(support)) == exact
+    assert len(exact) > 50
+
+
+def test_of_many_vectors_those_of_neighbouring_blocks_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = np.random.default_rng(3)
+    vectors = normalise(chance.standard_normal((2000, 30)))
+    copies = normalise(vectors[::20] + 0.002 * chance.standard_normal((100, 30)))
+    exact = [(query, near.tolist()) for query, near, _ in near_duplicates(copies, vectors, 0.999)]
+    monkeypatch.setattr("nearshot.evaluation.near_duplicates.MANY", 1000)
+    assert [(query, near.tolist()) for query, near, _ in near_duplicates(copies, vectors, 0.999)] == exact
+    assert len(exact) == 100

@@ -12,7 +12,7 @@ from nearshot.schema.errors import StoreError
 from nearshot.schema.segments import Group, UsableImages
 from nearshot.schema.vocabulary import Ann
 from nearshot.vectors import ann
-from nearshot.vectors.ann import AnnIndex, Measured, Recalls, file_digest, nearest_by_ann, write_ann
+from nearshot.vectors.ann import AnnIndex, Measured, Recalls, file_digest, write_ann
 from nearshot.vectors.chain import Chain, Tail
 from nearshot.vectors.normalise import normalise
 from nearshot.vectors.segment import Segment, write_segment
@@ -204,15 +204,6 @@ def test_it_stops_when_it_is_told_to(tmp_path: Path) -> None:
     segment, _ = written(tmp_path, clustered(), Ann.IVF)
     assert write_ann(tmp_path / "stopped", segment, Ann.HNSW, should_stop=lambda: True) is None
     assert not (tmp_path / "stopped").exists()
-
-
-def test_the_neighbours_of_all_vectors_of_an_array(tmp_path: Path) -> None:
-    vectors = clustered()
-    rows = np.concatenate(list(nearest_by_ann(vectors, 11)))
-    assert rows.shape == (COUNT, ann.asked_for(11))
-    assert np.mean([row in own for row, own in enumerate(rows)]) > 0.99
-    exact = np.argsort(-(vectors @ vectors.T), axis=1)[:, :11]
-    assert np.mean([len(set(a) & set(b)) / 11 for a, b in zip(rows.tolist(), exact.tolist(), strict=True)]) > 0.97
 
 
 def _digest(path: Path) -> str:
