@@ -80,12 +80,12 @@ def main() -> None:
             "nearshot": lambda number: vectors.search_near(queries[number][None], K),
         }
         times: dict[str, list[float]] = {name: [] for name in ways}
-        for number in range(QUERIES):
-            for name, way in ways.items():
+        for number in [*range(QUERIES)] * 2:  # the first time, pages of the file become those of the process
+            for name, way in sorted(ways.items(), reverse=number % 2 == 1):
                 started = time.perf_counter()
                 way(number)
                 times[name].append(time.perf_counter() - started)
-        medians = {name: 1000 * float(np.median(each[QUERIES // 2 :])) for name, each in times.items()}
+        medians = {name: 1000 * float(np.median(each[QUERIES:])) for name, each in times.items()}
         started = time.perf_counter()
         exact = vectors.search(queries, K)
         batch = 1000 * (time.perf_counter() - started) / QUERIES

@@ -29,12 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.backbones.decode import decode
-from nearshot.backbones.protocol import Backbone
+from nearshot.backbones.protocol import Backbone, TextEncoder
 from nearshot.backbones.resolve import resolve
 from nearshot.backbones.spec import parse_spec
 from nearshot.backbones.state_dict import read_state
 from nearshot.retriever.choose_backbone import load_indexed
-from nearshot.retriever.embedding import encode_words
 from nearshot.retriever.scores import Labelled, fit
 from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.labelled import labelled_vectors
@@ -164,7 +163,8 @@ def by_words(store: Store, row: BackboneRow, clip: Backbone, category: str) -> f
     with store.reading() as catalog:
         queries = labelled_vectors(catalog, row, category, Role.QUERY)
         names = list(catalog.support_labels(category))
-    means = [np.mean([encode_words(clip, words)[0] for words in prompts(category, name)], axis=0) for name in names]
+    assert isinstance(clip, TextEncoder)
+    means = [np.mean(normalise(clip.encode_text(prompts(category, name))), axis=0) for name in names]
     nearest = (queries.vectors @ normalise(np.array(means)).T).argmax(axis=1)
     return 100 * float(np.mean([names[number] == label for number, label in zip(nearest, queries.labels, strict=True)]))
 

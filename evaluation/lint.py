@@ -99,6 +99,7 @@ def _lint_category(catalog: Catalog, row: BackboneRow, hog: BackboneRow | None, 
     del on_hog
     yield from _misplaced(category, support)
     yield from _counts(category, support)
+    del support  # what is looked at next is read for itself
     for leak in find_leaks(catalog, [row], hog, category).values():
         yield LintFinding(category, Rule.LEAK, (leak.query, leak.shot), leak.reason)
     for path, width, height in small_images(catalog, category, LEAST_SIDE):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,10 +19,11 @@ from nearshot.retriever.scores import (
     nearest_cosines,
     nearest_numbers,
 )
-from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
 from nearshot.schema.feedback import Negatives, negatives
 from nearshot.schema.images import UNKNOWN
 from nearshot.schema.labelled import LabelledVectors, labelled_vectors
+from nearshot.schema.spill import gathered
 from nearshot.schema.vocabulary import Role
 
 NEAR_DUPLICATE = 0.999
@@ -87,7 +88,9 @@ class CategorySamples:
         """Return what the labels are known by: all support images, or some by number (each label keeps one at least)."""
         if kept is None:
             return Labelled(self.names, self.numbers, self.support.vectors, strangers)
-        return Labelled(self.names, self.numbers[kept], self.support.vectors[kept], strangers)
+        parts = (self.support.vectors[kept[start : start + CHUNK]] for start in range(0, len(kept), CHUNK))
+        vectors = gathered(parts, len(kept), self.support.vectors.shape[1])
+        return Labelled(self.names, self.numbers[kept], vectors, strangers)
 
 
 def load_samples(catalog: Catalog, backbone: BackboneRow, category: str, wanted: Collection[str]) -> CategorySamples:
@@ -134,17 +137,33 @@ def find_leaks(
     """Labelled queries that are copies of shots, by SHA-256: the same bytes, or, where `hog` has seen both, nearly the same."""
     leaks: dict[str, Leak] = {}
     for row in rows:
-        support, queries = (labelled_vectors(catalog, row, category, role, with_vectors=False) for role in Role)
-        shots = dict(zip(reversed(support.hashes), reversed(support.paths), strict=True))
-        for path, sha256, label in zip(queries.paths, queries.hashes, queries.labels, strict=True):
-            if label is not None and sha256 in shots:
-                leaks.setdefault(sha256, Leak(category, path, shots[sha256], SAME_BYTES))
-    if hog is not None:
-        support, queries = (labelled_vectors(catalog, hog, category, role) for role in Role)
-        for index, shown, scores in near_duplicates(queries.vectors, support.vectors, NEAR_DUPLICATE):
-            if queries.labels[index] is not None:
-                best = int(scores.argmax())
-                reason = f"cosine {scores[best]:.4f} on hog"
-                leak = Leak(category, queries.paths[index], support.paths[int(shown[best])], reason)
-                leaks.setdefault(queries.hashes[index], leak)
+        for sha256, leak in _same_bytes(catalog, row, category):
+            leaks.setdefault(sha256, leak)
+    for sha256, leak in _nearly_the_same(catalog, hog, category) if hog is not None else ():
+        leaks.setdefault(sha256, leak)
     return leaks
+
+
+def _same_bytes(catalog: Catalog, row: BackboneRow, category: str) -> Iterator[tuple[str, Leak]]:
+    queries = labelled_vectors(catalog, row, category, Role.QUERY, with_vectors=False)
+    asked = {sha256 for sha256, label in zip(queries.hashes, queries.labels, strict=True) if label is not None}
+    support = labelled_vectors(catalog, row, category, Role.SUPPORT, with_vectors=False)
+    shots: dict[str, str] = {}
+    for sha256, path in zip(support.hashes, support.paths, strict=True):
+        if sha256 in asked:
+            shots.setdefault(sha256, path)
+    for path, sha256, label in zip(queries.paths, queries.hashes, queries.labels, strict=True):
+        if label is not None and sha256 in shots:
+            yield sha256, Leak(category, path, shots[sha256], SAME_BYTES)
+
+
+def _nearly_the_same(catalog: Catalog, hog: BackboneRow, category: str) -> Iterator[tuple[str, Leak]]:
+    queries = labelled_vectors(catalog, hog, category, Role.QUERY)
+    if not any(label is not None for label in queries.labels):
+        return
+    support = labelled_vectors(catalog, hog, category, Role.SUPPORT)
+    for index, shown, scores in near_duplicates(queries.vectors, support.vectors, NEAR_DUPLICATE):
+        if queries.labels[index] is not None:
+            best = int(scores.argmax())
+            reason = f"cosine {scores[best]:.4f} on hog"
+            yield queries.hashes[index], Leak(category, queries.paths[index], support.paths[int(shown[best])], reason)

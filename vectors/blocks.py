@@ -24,7 +24,7 @@ ROUNDS = 8
 """Rounds of k-means."""
 
 AT_ONCE = 16_384
-"""Vectors that are assigned to blocks, or compared with a sample, at a time."""
+"""Vectors that are compared with a sample at a time."""
 
 WORKED = 4 << 20
 """Cosines that are worked on at a time."""
@@ -63,9 +63,10 @@ class Blocks:
         """The blocks (n, reach) whose centres are nearest to unit vectors (n, d), in no order."""
         reach = min(reach, len(self._centres))
         nearest = np.empty((len(vectors), reach), dtype=np.int32)
-        for start in range(0, len(vectors), AT_ONCE):
-            scores = vectors[start : start + AT_ONCE] @ self._centres.T
-            nearest[start : start + AT_ONCE] = (
+        together = max(1, WORKED // len(self._centres))
+        for start in range(0, len(vectors), together):
+            scores = vectors[start : start + together] @ self._centres.T
+            nearest[start : start + together] = (
                 scores.argmax(axis=1)[:, None] if reach == 1 else np.argpartition(-scores, reach - 1, axis=1)[:, :reach]
             )
         return nearest
