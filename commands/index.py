@@ -133,7 +133,10 @@ def index_command(
         written = {"skipped": captions} if isinstance(captions, str) else captions.as_json() if captions else None
         click.echo(json.dumps({**report.as_json(), "captions": written}))
     else:
-        lines = _in_words(report, captions, data, store_directory, dry_run=dry_run, in_background=in_background)
+        chosen_ann = None if dry_run else options.ann
+        lines = _in_words(
+            report, captions, data, store_directory, dry_run=dry_run, in_background=in_background, ann=chosen_ann
+        )
         click.echo(lines)
     if report.interrupted or (captions and not isinstance(captions, str) and captions.interrupted):
         sys.exit(INTERRUPTED)
@@ -193,7 +196,10 @@ def _in_words(
     *,
     dry_run: bool,
     in_background: bool,
+    ann: Ann | None,
 ) -> str:
+    from nearshot.vectors.ann import LEAST
+
     done = [
         f"{getattr(report, name)} {name}"
         for name in ("added", "changed", "moved", "removed", "unchanged", "failed")
@@ -209,9 +215,13 @@ def _in_words(
         lines.append(
             f"  without {names.replace(' ', ', ')}: no weights on this machine; `nearshot backbones pull {names}` fetches them"
         )
-    for ann in report.ann:
+    for each in report.ann:
         lines.append(
-            f"  {ann.backbone}: approximate index ({ann.kind}) of {ann.vectors:,} {ann.role} images, {ann.in_words()}"
+            f"  {each.backbone}: approximate index ({each.kind}) of {each.vectors:,} {each.role} images, {each.in_words()}"
+        )
+    if ann not in (None, Ann.NONE) and not report.ann:
+        lines.append(
+            f"  no approximate index was built: they are there, or no segment has {LEAST:,} vectors, and all are compared"
         )
     if report.captions_taken:
         lines.append(f"  captions: {report.captions_taken} taken from text files")

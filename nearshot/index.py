@@ -41,7 +41,7 @@ from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.errors import ImageError, UsageError, option
 from nearshot.schema.images import Shown
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Action, Against, Guard, Loading, Mode, Precision, Role, Score
+from nearshot.schema.vocabulary import Action, Against, Ann, Guard, Loading, Mode, Precision, Role, Score
 from nearshot.vectors.segments import open_vectors
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ class Index:
         batch_size: int | None = None,
         workers: int | None = None,
         loading: str = "auto",
+        ann: str | None = None,
         max_pixels: int = MAX_PIXELS,
         follow_links: bool = False,
         progress: bool = False,
@@ -174,6 +175,7 @@ class Index:
             batch_size: images per forward pass.
             workers: threads or processes that read and decode.
             loading: read and decode on threads or in processes; auto takes processes for many files where a GPU encodes.
+            ann: build approximate indexes of this kind (ivf, hnsw, none) beside large segments, now and in later runs.
             max_pixels: images of more pixels are refused.
             follow_links: take links that lead out of `data`, too.
             progress: show a bar, in terminals and notebooks.
@@ -199,6 +201,7 @@ class Index:
             batch_size=batch_size,
             workers=workers,
             loading=_required(Loading, loading, "loading"),
+            ann=_chosen(Ann, ann, "ann"),
             max_pixels=max_pixels,
             follow_links=follow_links,
         )

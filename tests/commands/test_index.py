@@ -231,7 +231,7 @@ def test_a_labels_file_that_is_no_csv_is_reported(nearshot: Run, small: Path) ->
 
 def test_a_run_that_is_stopped_before_its_first_batch_is_not_told_that_there_is_nothing() -> None:
     said = _in_words(
-        Report(interrupted=True), None, Path("data"), Path(".nearshot"), dry_run=False, in_background=False
+        Report(interrupted=True), None, Path("data"), Path(".nearshot"), dry_run=False, in_background=False, ann=None
     )
     assert said.splitlines()[-1] == "run the same command to go on from here"
     assert "nothing to index" not in said

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import nearshot as nearshot_door
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.status import read_status
 from nearshot.indexer.verify import verify
@@ -140,6 +141,19 @@ def test_the_commands_say_it(nearshot: Callable[..., Outcome], data: Path) -> No
     assert "hits among queries are approximate (recall@10 1.000); --exact compares with all" in told
     assert "approximate" not in nearshot("query", query, "--against", "query", "--exact").stdout
     assert "approximate" not in nearshot("query", query).stdout
+
+
+def test_who_asks_for_one_of_few_images_is_told(
+    nearshot: Callable[..., Outcome], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nearshot.vectors.ann_indexes.LEAST", 20_000)
+    said = nearshot("index", data, "--backbone", "hog", "--ann", "hnsw", "--no-captions", "--no-compile").stdout
+    assert "no approximate index was built: they are there, or no segment has 20,000 vectors" in said
+
+
+def test_from_python(data: Path, tmp_path: Path) -> None:
+    with nearshot_door.open(tmp_path / "s", create=True) as index:
+        assert [each.kind for each in index.add(data, backbones=["hog"], ann="ivf").ann] == [Ann.IVF, Ann.IVF]
 
 
 def test_recall_that_is_low_is_told(store: Store, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
