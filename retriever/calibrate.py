@@ -35,7 +35,7 @@ from nearshot.retriever.sources import read_queries
 from nearshot.schema.calibrations import CalibrationRow, put_calibration
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import ImageError, UsageError, option
-from nearshot.schema.labelled import support_digest
+from nearshot.schema.labelled import digest_of_support
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Guard, Score
 from nearshot.vectors.fused import find_parts, fuse
@@ -143,7 +143,7 @@ def calibrate(
     """
     with store.reading() as catalog:
         material = _read(catalog, backbone, category, options, negatives)
-        digest = support_digest(catalog, backbone, category)
+        digest = digest_of_support(material.support)
         seen = {"revision": catalog.revision(), "images": len(material.support.paths)}
     for calibration, more in _find_policies(backbone.name, category, options, material):
         if calibration.policy.calibrated:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nearshot.retriever.conformal import Known, Strangers
 from nearshot.retriever.held_out import HeldOut, without_the_label, without_the_shot
 from nearshot.retriever.prediction_set import SetSamples
-from nearshot.retriever.scores import DECIMALS, Labelled, Numbers, Scores, fit
+from nearshot.retriever.scores import DECIMALS, WORKED, Labelled, Numbers, Scores, fit
 from nearshot.schema.vocabulary import Score
 
 
@@ -53,11 +53,11 @@ def gather(
     model = fit(score, labelled)
     by_others = without_the_shot(score, labelled, held_out)
     own = np.isfinite(by_others[np.arange(len(held_out.truth)), held_out.truth])
-    shots = _known(by_others[own], held_out.truth[own])
-    del by_others  # with many labels these are large tables
+    shots = _known(_rows(by_others, own), held_out.truth[own])
+    del by_others  # with many labels these are large tables, of which there is one at a time
     no_label = without_the_label(score, labelled, held_out)
     others = np.isfinite(no_label).any(axis=1)
-    left_out = _strangers(no_label[others])
+    left_out = _strangers(_rows(no_label, others))
     del no_label
     return Evidence(
         shots=shots,
@@ -102,5 +102,13 @@ def _best_and_margin(scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.fl
         return np.zeros(0), np.zeros(0)
     if scores.shape[1] == 1:
         return scores[:, 0], np.full(len(scores), np.inf)
-    second, best = np.partition(scores, -2, axis=1)[:, -2:].T
+    together = max(1, WORKED // scores.shape[1])
+    parts = [scores[start : start + together] for start in range(0, len(scores), together)]
+    leading: Scores = np.concatenate([np.partition(part, -2, axis=1)[:, -2:] for part in parts])
+    second, best = leading.T
     return best, np.round(best - second, DECIMALS)
+
+
+def _rows(scores: Scores, kept: NDArray[np.bool_]) -> Scores:
+    """The scores (n, m) of the rows that are kept; where all are, no copy of them."""
+    return scores if kept.all() else scores[kept]

@@ -14,6 +14,7 @@ import numpy as np
 
 from nearshot.retriever.discriminant import Samples
 from nearshot.retriever.scores import (
+    DECIMALS,
     Labelled,
     Numbers,
     Scores,
@@ -118,11 +119,14 @@ def _by_means(labelled: Labelled, asked: Numbers, out: Sequence[Numbers]) -> Sco
     sizes = np.bincount(labelled.numbers, minlength=count)
     sums = label_sums(labelled)
     wide = labelled.vectors[asked].astype(np.float64)
-    scored = np.clip(wide @ directions(sums / np.maximum(sizes, 1)[:, None]).T, -1.0, 1.0)
+    scored: Scores = wide @ directions(sums / np.maximum(sizes, 1)[:, None]).T
+    np.clip(scored, -1.0, 1.0, out=scored)  # with many labels this is a large table, which is not copied
     for row, left in enumerate(out):
         for label in np.unique(labelled.numbers[left]):
             mine = left[labelled.numbers[left] == label]
             rest = sizes[label] - len(mine)
             mean = (sums[label] - labelled.vectors[mine].astype(np.float64).sum(axis=0)) / max(rest, 1)
             scored[row, label] = np.clip(wide[row] @ directions(mean[None])[0], -1.0, 1.0) if rest else -np.inf
-    return rounded(scored)
+    np.round(scored, DECIMALS, out=scored)
+    scored += 0.0  # no negative zeros
+    return scored

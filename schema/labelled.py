@@ -90,7 +90,11 @@ def small_images(catalog: Catalog, category: str, least: int) -> list[tuple[str,
 
 def support_digest(catalog: Catalog, backbone: BackboneRow, category: str) -> str:
     """A digest of a category's support set as a backbone has seen it: labels, shots and contents."""
-    support = labelled_vectors(catalog, backbone, category, Role.SUPPORT, with_vectors=False)
+    return digest_of_support(labelled_vectors(catalog, backbone, category, Role.SUPPORT, with_vectors=False))
+
+
+def digest_of_support(support: LabelledVectors) -> str:
+    """The digest of a support set that was read."""
     digest = hashlib.sha256()
     for part in json_parts(sorted(zip(map(str, support.labels), map(str, support.shots), support.hashes, strict=True))):
         digest.update(part)
