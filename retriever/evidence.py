@@ -56,7 +56,7 @@ def gather(
     shots = _known(_rows(by_others, own), held_out.truth[own])
     del by_others  # with many labels these are large tables, of which there is one at a time
     no_label = without_the_label(score, labelled, held_out)
-    others: NDArray[np.bool_] = np.isfinite(no_label).any(axis=1)
+    others = np.asarray(np.isfinite(no_label).any(axis=1))
     left_out = _strangers(_rows(no_label, others))
     del no_label
     return Evidence(
