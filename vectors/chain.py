@@ -70,9 +70,13 @@ class Chain:
         parts += [Part(held, first, last, None) for first, last in _spans(held.groups, category, label)]
         return SegmentedStore(self.dimension, parts, of=self)
 
-    def check(self, category: str | None = None) -> None:
-        """Check every byte that a store of a category, or of all, is made of; StoreError where one is damaged."""
-        for segment in self.segments:
+    def check(self, category: str | None = None, *, indexed: bool = True) -> None:
+        """Check every byte that a store of a category, or of all, is made of, or but for segments that have an approximate
+        index; StoreError where one is damaged.
+        """
+        for segment, index in zip(self.segments, self.indexes, strict=True):
+            if index is not None and not indexed:
+                continue
             for first, last in _spans(segment.groups, category, None):
                 segment.rows(first, last)
 

@@ -164,6 +164,7 @@ class SegmentedStore:
         """The nearest vectors of each query, an image's or of `words`, as far as approximate indexes name them.
 
         Their cosines are exact. What has no index is compared whole; where no part has one, the answers are those of `search`.
+        StoreError where a vector that is named is damaged.
         """
         if self.recall(words=words) is None or not k:
             return self.search(queries, k)
@@ -175,7 +176,11 @@ class SegmentedStore:
         answers = []
         for query, *own in zip(queries, *rows, strict=True):
             every = np.concatenate(own)
-            answers.append(best(self._ids[every], self._exact(query, every), min(k, self._count)))
+            try:
+                scores = self._exact(query, every)
+            except StoreError as error:
+                raise StoreError(f"{error}; `nearshot verify --repair` mends it") from error
+            answers.append(best(self._ids[every], scores, min(k, self._count)))
         return answers
 
     def _near(

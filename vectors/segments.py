@@ -62,19 +62,18 @@ def open_vectors(
 ) -> SegmentedStore:
     """The vectors of a backbone and role (of a category, of a label) as the catalog's state has them.
 
-    They come from segments, with what changed since from the rows. Every byte is checked before it is used: all of them now
-    where all will be (`whole`), else each when it is. Where a segment is missing, damaged or another's, the rows are read
-    instead. Of few images all ids are held against the rows, too (StoreError where these have lost some). Those of one state
-    are in memory once, for all who have them open.
+    They come from segments, with what changed since from the rows. Every byte is checked before it is used: all of them now,
+    or (not `whole`) those of segments that have an approximate index when they are. Where a segment is missing, damaged or
+    another's, the rows are read instead. Of few images all ids are held against the rows, too (StoreError where these have
+    lost some). Those of one state are in memory once, for all who have them open.
     """
     rows = _rows(catalog, backbone, role)
     chain = _open_chain(store, catalog, backbone, rows)
-    if whole or not any(chain.indexes):
-        try:
-            chain.check(category)
-        except StoreError as error:
-            _pass_over(error)
-            chain = Chain([], backbone.dimension)
+    try:
+        chain.check(category, indexed=whole or category is not None or label is not None)
+    except StoreError as error:
+        _pass_over(error)
+        chain = Chain([], backbone.dimension)
     if not chain.segments:
         return read_rows(catalog, backbone, role, category=category, label=label)
     key = (catalog.revision(), category, label)

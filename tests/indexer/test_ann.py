@@ -11,6 +11,7 @@ import nearshot as nearshot_door
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.status import read_status
 from nearshot.indexer.verify import verify
+from nearshot.retriever.answer import Answer
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
 from nearshot.retriever.search import SearchOptions, search
@@ -19,6 +20,7 @@ from nearshot.schema.errors import StoreError
 from nearshot.schema.segments import segment_files
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Against, Ann, Mode
+from nearshot.vectors import segments
 from tests.conftest import HOG, Outcome, Writer, run_index
 
 IVF = IndexOptions(backbones=("hog",), ann=Ann.IVF)
@@ -109,6 +111,27 @@ def test_a_lost_or_damaged_one_costs_no_answer_and_is_built_again(store: Store, 
     assert not list(verify(store, repair=False))
     assert not files(store)
     assert len(run_index(store, data).ann) == 2
+
+
+def test_a_damaged_vector_that_an_index_names_is_an_error_and_others_are_answered_from(
+    store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nearshot.vectors.segment.BLOCK", 1 << 12)
+    run_index(store, data, IVF)
+    [segment] = store.segment_directory.glob("*query*.faiss")
+    content = bytearray(segment.read_bytes())
+    content[2000] ^= 1
+    segment.write_bytes(content)
+    segments._segments.clear()  # what was read before, when it was whole
+    query = [("q", (data / "things/6.preprocessed/q3.png").read_bytes())]
+    near, exact = (QueryOptions(backbone="hog", against=Against.QUERY, exact=each) for each in (False, True))
+    with pytest.raises(StoreError, match=r"is damaged.*verify --repair"):
+        list(Retriever(store, near).answer(query))
+    [answer] = Retriever(store, exact).answer(query)
+    assert isinstance(answer, Answer)
+    assert len(answer.hits) == 5, "taken from the rows"
+    assert all(finding.repaired for finding in verify(store, repair=True))
+    assert len(list(Retriever(store, near).answer(query))) == 1
 
 
 def test_one_that_cannot_be_written_is_told_and_nothing_else_is_lost(
