@@ -120,7 +120,7 @@ def test_a_damaged_vector_that_an_index_names_is_an_error_and_others_are_answere
     run_index(store, data, IVF)
     [segment] = store.segment_directory.glob("*query*.faiss")
     content = bytearray(segment.read_bytes())
-    content[2000] ^= 1
+    content[6000] ^= 1
     segment.write_bytes(content)
     segments._segments.clear()  # what was read before, when it was whole
     query = [("q", (data / "things/6.preprocessed/q3.png").read_bytes())]
