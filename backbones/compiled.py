@@ -7,7 +7,6 @@ need be loaded to know who they are. Nothing is used that its digest does not vo
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -29,7 +28,7 @@ from filelock import FileLock
 from nearshot.backbones.pillow_pixels import PillowPixels
 from nearshot.backbones.preparation import Preparation
 from nearshot.backbones.protocol import Description
-from nearshot.schema.disk import open_regular, read_regular, written_whole
+from nearshot.schema.disk import read_regular, written_whole, xxh3_of
 from nearshot.schema.errors import NearshotError, UsageError
 from nearshot.schema.vocabulary import Precision
 
@@ -86,7 +85,7 @@ class Compiled:
     def _checked(self, name: str) -> Path:
         path = self.directory / name
         try:
-            digest = _xxh3(path)
+            digest = xxh3_of(path)
         except FileNotFoundError as error:
             raise DamagedError(f"{path} is not there") from error
         except OSError as error:
@@ -158,7 +157,7 @@ class CompiledCache:
             record = write(aside)
             record |= {
                 "fingerprint": fingerprint,
-                "files": {path.name: _xxh3(path) for path in sorted(aside.iterdir())},
+                "files": {path.name: xxh3_of(path) for path in sorted(aside.iterdir())},
             }
             with written_whole(aside / RECORD) as path:
                 path.write_text(json.dumps(record | {"xxh3": _digest(record)}), encoding="ascii")
@@ -198,11 +197,6 @@ def _key(fingerprint: str) -> str:
 
 def _digest(record: dict[str, Any]) -> str:
     return xxhash.xxh3_128(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def _xxh3(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def _text(path: Path) -> str | None:

@@ -198,8 +198,6 @@ def _in_words(
     in_background: bool,
     ann: Ann | None,
 ) -> str:
-    from nearshot.vectors.ann import LEAST
-
     done = [
         f"{getattr(report, name)} {name}"
         for name in ("added", "changed", "moved", "removed", "unchanged", "failed")
@@ -215,14 +213,11 @@ def _in_words(
         lines.append(
             f"  without {names.replace(' ', ', ')}: no weights on this machine; `nearshot backbones pull {names}` fetches them"
         )
-    for each in report.ann:
-        lines.append(
-            f"  {each.backbone}: approximate index ({each.kind}) of {each.vectors:,} {each.role} images, {each.in_words()}"
-        )
-    if ann not in (None, Ann.NONE) and not report.ann:
-        lines.append(
-            f"  no approximate index was built: they are there, or no segment has {LEAST:,} vectors, and all are compared"
-        )
+    lines += [f"  {each.in_words()}" for each in report.ann]
+    if ann not in (None, Ann.NONE) and not report.ann_there and not report.interrupted:
+        from nearshot.schema.ann import LEAST
+
+        lines.append(f"  no approximate index yet: no segment has {LEAST:,} vectors, and all are compared")
     if report.captions_taken:
         lines.append(f"  captions: {report.captions_taken} taken from text files")
     if isinstance(captions, str):

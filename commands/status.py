@@ -37,8 +37,6 @@ def _print(taken: Status) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from nearshot.schema.ann import recall_in_words
-
     console = output()
     console.print(f"store {taken.store}, revision {taken.revision}", markup=False)
     for root in taken.roots:
@@ -60,8 +58,7 @@ def _print(taken: Status) -> None:
         table.add_row(*(Text(str(cell)) for cell in (category.category, category.role, *cells, *states)))
     console.print(table)
     for ann in taken.anns:
-        recall = recall_in_words(ann.recall, ann.words_recall)
-        console.print(f"{ann.backbone}: approximate index ({ann.kind}) of {ann.vectors:,} {ann.role} images, {recall}")
+        console.print(ann.in_words(), markup=False)
     for lapse in taken.lapses:
         console.print(
             f"{lapse.category}, {lapse.backbone}, {lapse.score}: the promise has lapsed: {lapse.reason}", markup=False

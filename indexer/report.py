@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nearshot.schema.ann import AnnState
 from nearshot.schema.contract import Breach
-from nearshot.vectors.ann_indexes import AnnWritten
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Report:
 
     `captions_taken` counts the captions by hand that were taken from text files beside images. `uncompiled` are the backbones
     that torch encoded with on a CPU, and that `nearshot backbones compile` can make faster. `ann` are the approximate
-    indexes that were built.
+    indexes that were built, `ann_there` how many there are.
     """
 
     added: int = 0
@@ -47,7 +47,8 @@ class Report:
     skipped_backbones: dict[str, str] = field(default_factory=dict)
     uncompiled: list[str] = field(default_factory=list)
     captions_taken: int = 0
-    ann: Sequence[AnnWritten] = ()
+    ann: Sequence[AnnState] = ()
+    ann_there: int = 0
     interrupted: bool = False
     seconds: float = 0.0
 
@@ -74,6 +75,7 @@ class Report:
             "uncompiled": self.uncompiled,
             "captions_taken": self.captions_taken,
             "ann": [each._asdict() for each in self.ann],
+            "ann_there": self.ann_there,
             "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
             "outside": [{"path": breach.path, "rule": breach.rule, "files": breach.files} for breach in self.breaches],
             "interrupted": self.interrupted,

@@ -34,7 +34,7 @@ from nearshot.indexer.run_backbones import RunBackbones, select_backbones
 from nearshot.indexer.sample_words import encoded_words
 from nearshot.indexer.sidecars import take_up
 from nearshot.indexer.tasks import Task, changed_tasks, lacking_tasks
-from nearshot.schema.ann import choose_ann
+from nearshot.schema.ann import ann_states, choose_ann
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.disk import sha256_of
 from nearshot.schema.images import FoundImage, KnownImage
@@ -158,6 +158,7 @@ class IndexRun:
             should_stop=self._should_stop,
         )
         with self._store.reading() as catalog:
+            report.ann_there = sum(len(ann_states(catalog, row)) for row in rows.values())
             for name, row in rows.items():
                 count = report.backbones[name]
                 there = catalog.count_vectors(row.id, root_id, discovery.categories)

@@ -11,7 +11,7 @@ from nearshot.backbones.limits import MAX_PIXELS
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.report import Failure
 from nearshot.indexer.run import dry_run
-from nearshot.schema.ann import ann_rows
+from nearshot.schema.ann import AnnState, ann_states
 from nearshot.schema.catalog import BackboneRow, Catalog, RunRow
 from nearshot.schema.errors import UsageError
 from nearshot.schema.segments import segment_rows, touched_by_category
@@ -60,18 +60,6 @@ class CategoryState:
 
 
 @dataclass(frozen=True, slots=True)
-class AnnState:
-    """A backbone's approximate index over a segment: of how many images of which role, and its recall@10, also with words."""
-
-    backbone: str
-    role: str
-    kind: str
-    vectors: int
-    recall: float
-    words_recall: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Status:
     """All of it."""
 
@@ -100,7 +88,7 @@ class Status:
                 {name: value for name, value in row._asdict().items() if name not in hidden} for row in self.backbones
             ],
             "categories": [asdict(category) for category in self.categories],
-            "ann": [asdict(ann) for ann in self.anns],
+            "ann": [ann._asdict() for ann in self.anns],
             "failures": [asdict(failure) for failure in self.failures],
             "lapses": [lapse._asdict() for lapse in self.lapses],
             "last_run": run,
@@ -121,7 +109,7 @@ def read_status(store: Store) -> Status:
         ]
         roots = [path for root_id, path in catalog.roots().items() if catalog.has_images(root_id)]
         failures = [Failure(path, reason) for path, reason in catalog.failures()]
-        anns = [ann for row in backbones for ann in _ann_states(catalog, row)]
+        anns = [ann for row in backbones for ann in ann_states(catalog, row)]
         revision, last_run, lapsed = catalog.revision(), catalog.last_run(), lapses(catalog)
     # A failure under another cap on pixels counts as new, and a link that was followed as there; so look as the last run did.
     as_before = json.loads(last_run.arguments) if last_run else {}
@@ -145,16 +133,6 @@ def _backbone_states(catalog: Catalog, row: BackboneRow) -> dict[tuple[str, str]
         behind = len(newer[role].get(count.category, [])) if role in newer else None
         states[count.category, count.role] = BackboneState(count.vectors, count.lacking, count.failed, behind)
     return states
-
-
-def _ann_states(catalog: Catalog, row: BackboneRow) -> list[AnnState]:
-    anns = ann_rows(catalog, row.id)
-    return [
-        AnnState(row.name, role, ann.kind, segment.vectors, ann.recall, ann.words_recall)
-        for (_, role), segments in segment_rows(catalog, row.id).items()
-        for segment in segments
-        if (ann := anns.get(segment.id)) is not None
-    ]
 
 
 def _root_state(store: Store, root: str, options: IndexOptions) -> RootState:

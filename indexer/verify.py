@@ -29,7 +29,7 @@ from nearshot.schema.segments import (
 )
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
-from nearshot.vectors.ann import file_digest
+from nearshot.vectors.ann import check_ann
 from nearshot.vectors.chain import Chain
 from nearshot.vectors.segments import damage, open_segments, open_vectors, rewrite_segments, sweep
 
@@ -251,10 +251,10 @@ def _damaged_indexes(store: Store, catalog: Catalog) -> list[tuple[AnnRow, str]]
     """The approximate indexes that cannot be used; without one, all vectors are compared until an index run builds it again."""
     damaged = []
     for ann in ann_rows(catalog).values():
-        path = store.segment_directory / ann.file
         try:
-            if path.stat().st_size != ann.size or file_digest(path) != ann.xxh3:
-                damaged.append((ann, "its bytes are not those that were written"))
+            check_ann(store.segment_directory / ann.file, ann.xxh3)
+        except StoreError:
+            damaged.append((ann, "its bytes are not those that were written"))
         except OSError as error:
             damaged.append((ann, f"cannot be read: {error.strerror}"))
     return damaged

@@ -7,10 +7,14 @@ from typing import NamedTuple
 from sqlalchemy import delete, func, insert, select
 
 from nearshot.schema import tables
-from nearshot.schema.catalog import Catalog
+from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.digests import intact
 from nearshot.schema.editor import Editor
+from nearshot.schema.segments import segment_rows
 from nearshot.schema.vocabulary import Ann
+
+LEAST = 20_000
+"""Vectors below which a segment has no index: to look at all of them takes milliseconds."""
 
 RECALL = 0.99
 """The recall@10 up to which more and more of an index is looked at. With words it must be reached, or all is compared."""
@@ -22,14 +26,13 @@ choices, indexes, segments = tables.ann_choices.c, tables.ann_indexes.c, tables.
 
 
 class AnnRow(NamedTuple):
-    """The record of a segment's approximate index: its file, bytes and digest, how much is looked at, and its recall@10 with
+    """The record of a segment's approximate index: its file and digest, how much is looked at, and its recall@10 with
     that: with images as queries, and with words (None: not measured).
     """
 
     segment_id: int
     kind: Ann
     file: str
-    size: int
     xxh3: str
     effort: int
     recall: float
@@ -37,14 +40,23 @@ class AnnRow(NamedTuple):
     words_recall: float | None
 
 
-def recall_in_words(images: float, words: float | None) -> str:
-    """Say what recall was measured with images as queries, and with words (None: not measured)."""
-    low = "" if images >= RECALL else f" (below {RECALL:g}, with as much looked at as it ever is)"
-    if words is None:
-        return f"recall@10 {images:.3f}{low}; words are compared with all"
-    return f"recall@10 {images:.3f}{low}, with words {words:.3f}" + (
-        "" if words >= RECALL else ": they are compared with all"
-    )
+class AnnState(NamedTuple):
+    """An approximate index as people are told of it: over how many images of which role, and its recall@10, also with words."""
+
+    backbone: str
+    role: str
+    kind: Ann
+    vectors: int
+    recall: float
+    words_recall: float | None
+
+    def in_words(self) -> str:
+        """Say whose it is, and what comes of its recall."""
+        low = "" if self.recall >= RECALL else f" (below {RECALL:g}, with as much looked at as it ever is)"
+        words = "" if self.words_recall is None else f", with words {self.words_recall:.3f}"
+        compared = "; words are compared with all" if self.words_recall is None or self.words_recall < RECALL else ""
+        whose = f"{self.backbone}: approximate index ({self.kind}) of {self.vectors:,} {self.role} images"
+        return f"{whose}, recall@10 {self.recall:.3f}{low}{words}{compared}"
 
 
 def ann_choices(catalog: Catalog) -> dict[int, Ann]:
@@ -70,6 +82,17 @@ def ann_rows(catalog: Catalog, backbone_id: int | None = None) -> dict[int, AnnR
         query = query.where(indexes.segment_id.in_(own))
     rows = (AnnRow(*values) for values in catalog.connection.execute(query))
     return {row.segment_id: row._replace(kind=Ann(row.kind)) for row in rows}
+
+
+def ann_states(catalog: Catalog, backbone: BackboneRow) -> list[AnnState]:
+    """The indexes that a backbone has."""
+    indexed = ann_rows(catalog, backbone.id)
+    return [
+        AnnState(backbone.name, role, ann.kind, segment.vectors, ann.recall, ann.words_recall)
+        for (_, role), records in segment_rows(catalog, backbone.id).items()
+        for segment in records
+        if (ann := indexed.get(segment.id)) is not None
+    ]
 
 
 def record_ann(editor: Editor, row: AnnRow) -> None:

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
+import xxhash
+
 NOT_REGULAR = "it is no regular file"
 
 
@@ -42,6 +44,12 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a regular file, in hexadecimal; OSError as `open_regular`."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def xxh3_of(path: Path) -> str:
+    """The XXH3 of 128 bits of a regular file, in hexadecimal, which tells damage and no ill will; OSError as `open_regular`."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
@@ -24,8 +25,8 @@ images, contents, embeddings = tables.images.c, tables.contents.c, tables.embedd
 
 class LabelledVectors(NamedTuple):
     """n images in the order of their paths, whatever the order of indexing: paths under their roots, labels (of queries the
-    true ones, None where unknown), shots, SHA-256 of their contents, and unit vectors (n, dimension) float32, which many are
-    mapped from a file of (`schema.spill`) and are not to be written to.
+    true ones, None where unknown), shots, SHA-256 of their contents, and unit vectors (n, dimension) float32: of many
+    images these are mapped from a file (`schema.spill`), and not to be written to.
     """
 
     paths: tuple[str, ...]
@@ -63,18 +64,19 @@ def labelled_vectors(
     )
     if label is not None:
         query = query.where(images.label == label)
-    columns: list[list[Any]] = [[], [], [], [], []]
-    once: dict[str | None, str | None] = {}  # a label is said of many images
+    paths, labels, shots, hashes, content_ids = [], [], [], [], array("q")
+    once: dict[str | None, str | None] = {}  # labels and names of shots are said of many images
     for row in catalog.connection.execute(query, execution_options={"yield_per": CHUNK}):
-        for column, value in zip(columns, row, strict=True):
-            column.append(once.setdefault(value, value) if column is columns[1] or column is columns[2] else value)
-    content_ids = np.array(columns.pop(), dtype=np.int64)
-    paths, labels, shots, hashes = map(tuple, columns)
-    if not with_vectors:
-        return LabelledVectors(paths, labels, shots, hashes, np.zeros((len(paths), 0), dtype=np.float32))
-    # The vectors are not in the query above: it would sort them.
-    vectors = gathered(stored_vectors(catalog, backbone, content_ids), len(paths), backbone.dimension)
-    return LabelledVectors(paths, labels, shots, hashes, vectors)
+        paths.append(row.path)
+        labels.append(once.setdefault(row.label, row.label))
+        shots.append(once.setdefault(row.shot, row.shot))
+        hashes.append(row.sha256)
+        content_ids.append(row.content_id)
+    vectors = np.zeros((len(paths), 0), dtype=np.float32)
+    if with_vectors:  # not in the query above: it would sort them
+        contents_in_order = np.array(content_ids, dtype=np.int64)
+        vectors = gathered(stored_vectors(catalog, backbone, contents_in_order), len(paths), backbone.dimension)
+    return LabelledVectors(tuple(paths), tuple(labels), tuple(shots), tuple(hashes), vectors)
 
 
 def small_images(catalog: Catalog, category: str, least: int) -> list[tuple[str, int, int]]:

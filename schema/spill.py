@@ -31,7 +31,7 @@ def gathered(parts: Iterable[NDArray[np.float32]], count: int, dimension: int) -
             vectors[start : start + len(part)] = part
             start += len(part)
         return vectors
-    directory = None if "TMPDIR" in os.environ or not LASTING.is_dir() else LASTING
+    directory = LASTING if "TMPDIR" not in os.environ and os.access(LASTING, os.W_OK) else None
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
             for part in parts:  # written, not mapped to be written to: a full disk is an error then, and not a signal

@@ -279,7 +279,6 @@ ann_indexes = Table(
     Column("segment_id", Integer, ForeignKey("segments.id"), primary_key=True),
     Column("kind", String, nullable=False),
     Column("file", String, nullable=False),
-    Column("size", Integer, nullable=False),
     Column("xxh3", String(32), nullable=False),
     Column("effort", Integer, nullable=False),
     Column("recall", Float, nullable=False),

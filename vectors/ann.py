@@ -6,7 +6,6 @@ can miss a neighbour, but not misjudge one. How much it misses is measured on th
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from importlib import import_module
@@ -14,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from nearshot.schema.ann import RECALL
-from nearshot.schema.disk import open_regular
+from nearshot.schema.disk import open_regular, xxh3_of
 from nearshot.schema.errors import StoreError
 from nearshot.schema.vocabulary import Ann
 from nearshot.vectors.protocol import ROUNDING
@@ -26,9 +24,6 @@ from nearshot.vectors.segment import FileState, SortedVectors
 
 if TYPE_CHECKING:
     import faiss
-
-LEAST = 20_000
-"""Vectors below which a segment has no such index: to look at all of them takes milliseconds."""
 
 NEIGHBOURS = 10
 """Nearest vectors that recall is measured on."""
@@ -80,11 +75,12 @@ class Recalls(NamedTuple):
 class AnnIndex:
     """An index in a file, which is opened when it is first asked. Any number of threads may ask."""
 
-    def __init__(self, path: Path, *, size: int, digest: str, kind: Ann, vectors: int, recalls: Recalls) -> None:
+    def __init__(self, path: Path, *, digest: str, kind: Ann, vectors: int, recalls: Recalls) -> None:
         self.path, self.kind, self.recalls = path, kind, recalls
-        self._size, self._digest, self._vectors = size, digest, vectors
+        self._digest, self._vectors = digest, vectors
         self._lock = threading.Lock()
         self._opened: tuple[faiss.Index, FileState] | None = None
+        self._damage: StoreError | None = None
 
     def search(self, queries: NDArray[np.float32], k: int, effort: int) -> NDArray[np.int64]:
         """The rows (q, k) of the segment that are probably nearest to unit queries (q, d), best first; -1 for none.
@@ -96,25 +92,32 @@ class AnnIndex:
             raise StoreError(f"{self.path} was changed by somebody while it was open")
         return _search(index, queries, k, self.kind, effort)
 
-    def check(self) -> None:
-        """Read the whole file: StoreError where it is not what was written, OSError where it cannot be read."""
-        with open_regular(self.path) as file:
-            if os.fstat(file.fileno()).st_size != self._size or file_digest(self.path) != self._digest:
-                raise StoreError(f"{self.path} is damaged: its bytes are not those that were written")
-
     def _open(self) -> tuple[faiss.Index, FileState]:
+        """The index, and the state of its file. A damaged one is not read again: what mends it has another name."""
         with self._lock:
+            if self._damage is not None:
+                raise self._damage
             if self._opened is None:
                 import faiss
 
                 with open_regular(self.path) as file:
                     state = FileState(file)
-                self.check()
-                index = faiss.read_index(str(self.path), faiss.IO_FLAG_MMAP_IFC)
-                if index.ntotal != self._vectors:
-                    raise StoreError(f"{self.path} does not hold what its record says")
+                try:
+                    check_ann(self.path, self._digest)
+                    index = faiss.read_index(str(self.path), faiss.IO_FLAG_MMAP_IFC)
+                    if index.ntotal != self._vectors:
+                        raise StoreError(f"{self.path} does not hold what its record says")
+                except StoreError as error:
+                    self._damage = error
+                    raise
                 self._opened = index, state
             return self._opened
+
+
+def check_ann(path: Path, digest: str) -> None:
+    """Read a whole file: StoreError where it is not what was written, OSError where it cannot be read."""
+    if xxh3_of(path) != digest:
+        raise StoreError(f"{path} is damaged: its bytes are not those that were written")
 
 
 def write_ann(
@@ -144,15 +147,6 @@ def write_ann(
     except RuntimeError as error:  # what FAISS makes of every error of the system
         raise OSError(str(error)) from error
     return Recalls(measured, by_words)
-
-
-def file_digest(path: Path) -> str:
-    """The XXH3 of 128 bits of a regular file, in hexadecimal; OSError."""
-    hasher = xxhash.xxh3_128()
-    with open_regular(path) as file:
-        while block := file.read(1 << 20):
-            hasher.update(block)
-    return hasher.hexdigest()
 
 
 def _build(held: SortedVectors, kind: Ann, should_stop: Callable[[], bool]) -> Any:

@@ -29,6 +29,9 @@ AT_ONCE = 16_384
 WORKED = 4 << 20
 """Cosines that are worked on at a time."""
 
+NEAR_BLOCKS = 2
+"""Blocks that a vector is compared with for those that are nearly the same."""
+
 SAMPLE, NEIGHBOURS = 200, 10
 """Vectors, evenly over all, and nearest ones of each, that recall is measured by."""
 
@@ -131,7 +134,3 @@ def near_pairs(
     yield from (
         zip(numbers.tolist(), np.split(np.concatenate(near)[order], firsts[1:]), strict=True) if len(numbers) else ()
     )
-
-
-NEAR_BLOCKS = 2
-"""Blocks that a vector is compared with for those that are nearly the same."""

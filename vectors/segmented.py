@@ -197,10 +197,8 @@ class SegmentedStore:
         near = []
         together = max(1, SCORES // (part.last - part.first))
         for first in range(0, len(queries), together):
-            for scores in part.scores(queries[first : first + together]):
-                count = min(k, alive)
-                least = np.partition(scores, len(scores) - count)[len(scores) - count] if count else np.inf
-                near.append(start + np.flatnonzero(scores >= least - 2 * ROUNDING))
+            few = part.scores(queries[first : first + together])
+            near += [start + _highest(scores, min(k, alive)) for scores in few]
         return near
 
     def search_labels(self, queries: NDArray[np.float32], k: int, labels: int | None) -> list[Neighbours]:
@@ -223,8 +221,7 @@ class SegmentedStore:
         # float32 sums hang on the order in which they are summed, and with it on a vector's place. So their word is taken for
         # who may be near, with enough room that rounding cannot have kept one out, and those are scored exactly.
         k = min(k, self._count)
-        least = np.partition(scores, len(scores) - k)[len(scores) - k] if k > 0 else np.inf
-        rows = np.flatnonzero(scores >= least - 2 * ROUNDING) if k > 0 else np.empty(0, dtype=np.int64)
+        rows = _highest(scores, k)
         near = best(self._ids[rows], self._exact(query, rows), k) if k > 0 else None
         if labels == 0 or not len(self._labels):
             return near or Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
@@ -259,6 +256,14 @@ class SegmentedStore:
             first, last = firsts[number], lasts[number]
             rows.append(first + np.flatnonzero(scores[first:last] >= leads[numbers[number]] - 2 * ROUNDING))
         return np.concatenate(rows) if rows else np.empty(0, dtype=np.int64)
+
+
+def _highest(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """The rows that may have one of the k highest scores, whichever way float32 was rounded."""
+    if k <= 0:
+        return np.empty(0, dtype=np.int64)
+    least = np.partition(scores, len(scores) - k)[len(scores) - k]
+    return np.flatnonzero(scores >= least - 2 * ROUNDING)
 
 
 def _by_ann(

@@ -233,7 +233,6 @@ def _ann_index(store: Store, row: SegmentRow, ann: AnnRow) -> AnnIndex:
         words = Measured(ann.words_effort, ann.words_recall)
     return AnnIndex(
         store.segment_directory / ann.file,
-        size=ann.size,
         digest=ann.xxh3,
         kind=ann.kind,
         vectors=row.vectors,

@@ -10,7 +10,7 @@ down_revision = "0012"
 
 COVERED = {
     "ann_choices": ("backbone_id", "kind"),
-    "ann_indexes": ("segment_id", "kind", "file", "size", "xxh3", "effort", "recall", "words_effort", "words_recall"),
+    "ann_indexes": ("segment_id", "kind", "file", "xxh3", "effort", "recall", "words_effort", "words_recall"),
 }
 
 
@@ -27,7 +27,6 @@ def upgrade() -> None:
         sa.Column("segment_id", sa.Integer, sa.ForeignKey("segments.id"), primary_key=True),
         sa.Column("kind", sa.String, nullable=False),
         sa.Column("file", sa.String, nullable=False),
-        sa.Column("size", sa.Integer, nullable=False),
         sa.Column("xxh3", sa.String(32), nullable=False),
         sa.Column("effort", sa.Integer, nullable=False),
         sa.Column("recall", sa.Float, nullable=False),

@@ -83,6 +83,7 @@ function card({ answer, given }, file, url, image) {
   if (answer.close.length > 1) notes.push(`too close to choose between ${answer.close.join(", ")}`);
   if (given.lacking) notes.push(`${given.lacking} support images have not been seen by ${answer.backbone} yet`);
   for (const [category, why] of Object.entries(given.lapsed)) notes.push(`the promise of ${category} has lapsed: ${why}`);
+  if (given.recall !== null) notes.push(`images that are no shots are found approximately (recall@10 ${given.recall.toFixed(3)})`);
   if (given.stale.length) notes.push(`the shots of ${given.stale.join(", ")} changed since they were calibrated`);
   at(".policy", shown).textContent = `By ${answer.score_by} (${given.score_reason}), threshold ${answer.threshold}, margin ${answer.margin_floor}: ${notes.filter(Boolean).join("; ")}.`;
   const category = image?.category ?? answer.category ?? answer.nearest_category;

@@ -171,7 +171,15 @@ def test_who_asks_for_one_of_few_images_is_told(
 ) -> None:
     monkeypatch.setattr("nearshot.vectors.ann_indexes.LEAST", 20_000)
     said = nearshot("index", data, "--backbone", "hog", "--ann", "hnsw", "--no-captions", "--no-compile").stdout
-    assert "no approximate index was built: they are there, or no segment has 20,000 vectors" in said
+    assert "no approximate index yet: no segment has 20,000 vectors, and all are compared" in said
+
+
+def test_a_run_that_has_none_to_build_opens_no_segment(
+    store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, data, IVF)
+    monkeypatch.setattr("nearshot.vectors.ann_indexes.open_segments", _full)
+    assert run_index(store, data).ann_there == 2
 
 
 def test_from_python(data: Path, tmp_path: Path) -> None:

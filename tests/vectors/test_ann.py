@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from nearshot.schema.disk import xxh3_of
 from nearshot.schema.errors import StoreError
 from nearshot.schema.segments import Group, UsableImages
 from nearshot.schema.vocabulary import Ann
 from nearshot.vectors import ann
-from nearshot.vectors.ann import AnnIndex, Measured, Recalls, file_digest, write_ann
+from nearshot.vectors.ann import AnnIndex, Measured, Recalls, write_ann
 from nearshot.vectors.chain import Chain, Tail
 from nearshot.vectors.normalise import normalise
 from nearshot.vectors.segment import Segment, write_segment
@@ -50,8 +52,7 @@ def written(
     path = directory / f"index.{kind}"
     recalls = write_ann(path, segment, kind, words=words)
     assert recalls is not None
-    size, digest = path.stat().st_size, file_digest(path)
-    return segment, AnnIndex(path, size=size, digest=digest, kind=kind, vectors=count, recalls=recalls)
+    return segment, AnnIndex(path, digest=xxh3_of(path), kind=kind, vectors=count, recalls=recalls)
 
 
 def store_of(segment: Segment, index: AnnIndex | None, tail: Tail | None = None) -> SegmentedStore:
@@ -149,15 +150,19 @@ def test_more_are_asked_for_than_there_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at", [0, 200, -1])
 def test_a_damaged_index_is_passed_over_and_all_are_compared(
-    tmp_path: Path, at: int, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, at: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segment, index = written(tmp_path, clustered(), Ann.IVF)
     data = bytearray(index.path.read_bytes())
     data[at] ^= 4
     index.path.write_bytes(data)
     store, query = store_of(segment, index), clustered(1, seed=5)
-    assert store.search_near(query, 10)[0].ids.tolist() == store.search(query, 10)[0].ids.tolist()
+    read = mock.Mock(side_effect=xxh3_of)
+    monkeypatch.setattr(ann, "xxh3_of", read)
+    for _ in range(3):
+        assert store.search_near(query, 10)[0].ids.tolist() == store.search(query, 10)[0].ids.tolist()
     assert "approximate index passed over" in caplog.text
+    assert read.call_count == 1, "a damaged file is not read for every query"
 
 
 def test_a_file_that_is_cut_short_while_it_is_open_is_no_longer_read(tmp_path: Path) -> None:
@@ -174,8 +179,7 @@ def test_an_index_of_another_segment_is_passed_over(tmp_path: Path) -> None:
     segment, index = written(tmp_path, clustered(), Ann.IVF)
     other = AnnIndex(
         index.path,
-        size=index.path.stat().st_size,
-        digest=file_digest(index.path),
+        digest=xxh3_of(index.path),
         kind=Ann.IVF,
         vectors=COUNT + 1,
         recalls=Recalls(Measured(4, 1.0), None),
