@@ -71,13 +71,14 @@ def decoder_version() -> str:
     return f"{RULES} pillow-{version('pillow')} pillow-heif-{version('pillow-heif')}"
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, whole: bool = False) -> Decoded:
     """Decode an encoded image of one of the formats above into an upright RGB picture.
 
     The first frame of an animation; EXIF orientation applied; transparency laid over white; 16-bit grey scaled by 1/257;
     CMYK by Pillow's own conversion. Colour profiles are not applied: the backbones were trained without them. A picture of
     more than 12 Mi pixels is reduced to at most 4 Mi, by the least whole number that does it, by the mean of the pixels that
     fall together; a JPEG by its decoder's own scaling to a half, a quarter or an eighth, where that leaves at most 12 Mi.
+    `whole` leaves it as it is.
 
     It waits for its share of the process's memory budget, which it holds for as long as the picture is there. Raises
     ImageError with the reason for anything else, MemoryError where memory fails now. Safe from any thread.
@@ -95,14 +96,15 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
             if max(image.size) > MAX_ASPECT * min(image.size):
                 raise ImageError(f"{image.width} x {image.height} is too long a strip: more than {MAX_ASPECT} to 1")
             image_format = image.format or "unknown"
-            size = cost(image)
+            factor = 1 if whole else reduction(image.width * image.height)
+            size = cost(image, factor)
             if size > most_bytes(max_pixels):
                 raise ImageError(
                     f"{image.width} x {image.height} pixels as {image_format} take {size >> 20} MiB to decode; "
                     f"raise {option('max_pixels')} to read it"
                 )
             with DECODING.share(size) as share:
-                picture = _decode(image)
+                picture = _decode(image, factor)
                 share.hand_over(picture)
     except (ImageError, MemoryError):
         raise
@@ -113,10 +115,9 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     return Decoded(picture, image_format)
 
 
-def cost(image: Image.Image) -> int:
-    """The most bytes that decoding an opened image takes, by what its header says (a test measures it)."""
+def cost(image: Image.Image, factor: int) -> int:
+    """The most bytes that decoding an opened image takes, by what its header says, reduced by a factor (a test measures it)."""
     pixels = image.width * image.height
-    factor = reduction(pixels)
     left = pixels // factor**2
     if image.format in _SCALED:
         scaled = pixels // min(_scaling(factor), 8) ** 2
@@ -162,8 +163,7 @@ def _prepare_pillow() -> None:
     Image.MAX_IMAGE_PIXELS = None  # the cap above is the one that holds; Pillow's warns on standard error besides
 
 
-def _decode(image: Image.Image) -> Image.Image:
-    factor = reduction(image.width * image.height)
+def _decode(image: Image.Image, factor: int) -> Image.Image:
     if image.format in _SCALED and factor > 1:
         scale = _scaling(factor)
         image.draft(None, (math.ceil(image.width / scale), math.ceil(image.height / scale)))

@@ -40,6 +40,8 @@ LENGTHS = {
 }
 """The most tokens that a task may take. Without a length of its own, generation stops after 21."""
 
+PROMPTS_KEPT = 64
+
 _LOCATIONS = re.compile(r"(?:<loc_\d+>|</?poly>)+")
 _TOKENS = re.compile(r"</?[a-z_]+(?:_\d+)?>")
 
@@ -79,7 +81,8 @@ class Florence2:
         self.preparation = preparation_of_processor(self._processor.image_processor, "np")
         self._batches = DeviceBatches(self.preparation, device, self._dtype, torch.contiguous_format)
         self._halving = Halving()
-        self._prompts = {task: self._prompt(prompt) for task, prompt in PROMPTS.items()}
+        self._most_tokens: int = self._model.config.text_config.max_position_embeddings
+        self._prompts: dict[str, torch.Tensor] = {}
 
     @property
     def batch_size(self) -> int:
@@ -92,29 +95,45 @@ class Florence2:
         return self.preparation(picture)
 
     def caption(self, batch: Sequence[Prepared], task: CaptionTask) -> list[str]:
-        """The captions of n prepared pictures; in halves where a GPU has no memory for all of them at once."""
-        return list(chain(*self._halving.apply(lambda part: self._caption(part, task), batch)))
+        """The captions of n prepared pictures."""
+        return [clean(text, task) for text in self.write(batch, PROMPTS[task], LENGTHS[task])]
 
-    def _caption(self, batch: Sequence[Prepared], task: CaptionTask) -> list[str]:
-        prompt = self._prompts[task].expand(len(batch), -1)
+    def write(self, batch: Sequence[Prepared], prompt: str, length: int) -> list[str]:
+        """What the model writes of n prepared pictures after a prompt, in at most `length` tokens, its own among the words.
+
+        In halves where a GPU has no memory for all of them at once.
+        """
+        return list(chain(*self._halving.apply(lambda part: self._write(part, prompt, length), batch)))
+
+    def boxes(self, text: str, prompt: str, size: tuple[int, int]) -> dict[str, Any]:
+        """What was written after a prompt as boxes and polygons in a picture of a size (width, height), by transformers."""
+        task = prompt[: prompt.index(">") + 1]
+        answer: dict[str, Any] = self._processor.post_process_generation(text, task=task, image_size=size)[task]
+        return answer
+
+    def _write(self, batch: Sequence[Prepared], prompt: str, length: int) -> list[str]:
+        ids = self._prompt(prompt).expand(len(batch), -1)
         with forward_pass(self._device, len(batch)):
             tokens = self._model.generate(
-                input_ids=prompt,
-                attention_mask=torch.ones_like(prompt),
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
                 pixel_values=self._batches.values(self._batches.send(batch)),
-                max_new_tokens=LENGTHS[task],
+                max_new_tokens=min(length, self._most_tokens),
                 do_sample=False,
             ).cpu()
-        # Florence's own post-processing leaves <pad> at the ends of a batch's shorter texts; skipping all special tokens
-        # leaves nothing but words, and, for regions, the locations between them.
-        texts = self._processor.batch_decode(tokens, skip_special_tokens=True)
-        return [clean(text, task) for text in texts]
+        # Special tokens stay: the locations are among them in the published checkpoints.
+        texts: list[str] = self._processor.batch_decode(tokens, skip_special_tokens=False)
+        return texts
 
     def _prompt(self, prompt: str) -> torch.Tensor:
         """The token ids (1, n) of a prompt, image places included. They are the same for every picture: nothing is padded."""
-        blank = Image.new("RGB", (8, 8))
-        ids: torch.Tensor = self._processor(text=[prompt], images=[blank], return_tensors="pt")["input_ids"]
-        return ids.to(self._device)
+        if prompt not in self._prompts:
+            blank = Image.new("RGB", (8, 8))
+            if len(self._prompts) >= PROMPTS_KEPT:
+                self._prompts.clear()
+            given = self._processor(text=[prompt], images=[blank], return_tensors="pt")
+            self._prompts[prompt] = given["input_ids"].to(self._device)
+        return self._prompts[prompt]
 
 
 def clean(text: str, task: CaptionTask) -> str:

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nearshot.backbones.captioner import Captioner
 from nearshot.backbones.hog import HogBackbone
 from nearshot.backbones.no_code import reason_of
 from nearshot.backbones.protocol import Backbone
@@ -17,12 +17,15 @@ from nearshot.backbones.weights import Location, locate
 from nearshot.schema.errors import NearshotError, WeightsError
 from nearshot.schema.vocabulary import Precision
 
+if TYPE_CHECKING:
+    from nearshot.backbones.florence2 import Florence2
+
 
 def load_backbone(spec: Spec, location: Location | None, *, device: str = "auto", precision: Precision) -> Backbone:
     """Load a backbone whose weights were located; WeightsError where the library cannot use them. Never random weights."""
     if spec.library == Library.SCIKIT_IMAGE or location is None:
         return HogBackbone()
-    with _one_clear_error(spec, location):
+    with one_clear_error(spec, location):
         from nearshot.backbones.device import choose_device, dtype_of
 
         chosen_device = choose_device(device)
@@ -40,11 +43,13 @@ def load_backbone(spec: Spec, location: Location | None, *, device: str = "auto"
         return load(spec, location, device=chosen_device, precision=precision)
 
 
-def load_captioner(weights: Path | None, *, device: str = "auto", precision: Precision) -> Captioner:
+def load_captioner(
+    weights: Path | None, *, device: str = "auto", precision: Precision, remembered: Path | None = None
+) -> Florence2:
     """Find and load Florence-2; WeightsError where its weights are not on this machine or cannot be used."""
-    location = locate(FLORENCE2, weights)
+    location = locate(FLORENCE2, weights, remembered=remembered)
     assert location is not None
-    with _one_clear_error(FLORENCE2, location):
+    with one_clear_error(FLORENCE2, location):
         from nearshot.backbones.device import choose_device
         from nearshot.backbones.florence2 import Florence2
 
@@ -52,7 +57,7 @@ def load_captioner(weights: Path | None, *, device: str = "auto", precision: Pre
 
 
 @contextmanager
-def _one_clear_error(spec: Spec, location: Location) -> Iterator[None]:
+def one_clear_error(spec: Spec, location: Location) -> Iterator[None]:
     """Turn whatever a library raises over weights that it cannot use into one WeightsError, and keep its notes to itself."""
     try:
         with _quiet_libraries(), warnings.catch_warnings():

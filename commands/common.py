@@ -116,6 +116,9 @@ def json_option(function: Function) -> Function:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")(function)
 
 
+LISTED = 10
+"""Items of a list that are shown."""
+
 FLAGS = {"margin_floor": "--margin", "all_queries": "--all"}
 """Options that the command line calls otherwise than by their name."""
 
@@ -183,3 +186,11 @@ def near(path: str) -> str:
     here = Path.cwd()
     below = Path(path).is_relative_to(here) and here != Path(here.anchor)
     return str(Path(path).relative_to(here)) if below else path
+
+
+def listed(title: str, items: list[str]) -> list[str]:
+    """The lines of a list with a title, the first ten; none for no items."""
+    if not items:
+        return []
+    more = [f"  ... and {len(items) - LISTED} more; --json lists all"] if len(items) > LISTED else []
+    return [f"{title}:", *(f"  {item}" for item in items[:LISTED]), *more]

@@ -15,6 +15,7 @@ from nearshot.commands.common import (
     INTERRUPTED,
     device_option,
     json_option,
+    listed,
     max_pixels_option,
     one_of,
     reports_errors,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from nearshot.indexer.run import IndexRun
     from nearshot.schema.store import Store
 
-SHOWN = 10
 COMPILING = (
     "  {}: being compiled in the background, for commands without torch; `nearshot backbones` tells when it is done"
 )
@@ -226,12 +226,12 @@ def _in_words(
         lines.append(f"  captions: {captions.written} written, {len(captions.failures)} failed")
     if in_background:
         lines.append(COMPILING.format(", ".join(report.uncompiled)))
-    lines += _listed("failed", [f"{failure.path}: {failure.reason}" for failure in report.failures])
+    lines += listed("failed", [f"{failure.path}: {failure.reason}" for failure in report.failures])
     outside = [
         f"{breach.path}{f' ({breach.files} files)' if breach.files > 1 else ''}: {breach.rule}"
         for breach in report.breaches
     ]
-    lines += _listed("outside the contract, not indexed", outside)
+    lines += listed("outside the contract, not indexed", outside)
     indexed = report.added + report.changed + report.moved + report.unchanged
     if report.interrupted:
         lines.append("run the same command to go on from here")
@@ -243,10 +243,3 @@ def _in_words(
         where = "" if str(store) == ".nearshot" else f" --store {store}"
         lines.append(f"next: nearshot query IMAGE{where}")
     return "\n".join(lines)
-
-
-def _listed(title: str, items: list[str]) -> list[str]:
-    if not items:
-        return []
-    more = [f"  ... and {len(items) - SHOWN} more; --json lists all"] if len(items) > SHOWN else []
-    return [f"{title}:", *(f"  {item}" for item in items[:SHOWN]), *more]

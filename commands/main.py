@@ -7,6 +7,7 @@ import click
 from nearshot.commands.backbones import backbones
 from nearshot.commands.calibrate import calibrate_command
 from nearshot.commands.caption import caption_command
+from nearshot.commands.crop import crop_command
 from nearshot.commands.evaluate import evaluate_command
 from nearshot.commands.export import export_command
 from nearshot.commands.feedback import label_command, reject_command
@@ -32,6 +33,7 @@ def main() -> None:
 
 
 for command in (
+    crop_command,
     index_command,
     query_command,
     calibrate_command,

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
@@ -17,12 +17,15 @@ from nearshot.schema.contract import (
     NOT_A_SECTION,
     NOT_IN_A_CATEGORY,
     QUERY_DIRECTORY,
+    RAW_DIRECTORY,
     SUPPORT_DIRECTORY,
     Breach,
+    Place,
     has_image_suffix,
     is_ignored,
     is_sidecar_name,
     place_file,
+    place_raw,
     true_label,
 )
 from nearshot.schema.errors import UsageError
@@ -48,8 +51,13 @@ class Discovery:
     iteration ends; `categories` are known from the start.
     """
 
-    def __init__(self, root: Path, categories: Collection[str] = (), *, follow_links: bool = False) -> None:
-        """Raise UsageError where it is no data directory, or has no such category."""
+    def __init__(
+        self, root: Path, categories: Collection[str] = (), *, follow_links: bool = False, raw: str | None = None
+    ) -> None:
+        """Raise UsageError where it is no data directory, or has no such category.
+
+        With `raw`, the name of a directory in the categories, what is walked over are the raw pictures in those.
+        """
         if not root.is_dir():
             raise UsageError(
                 f"{root} is not a directory; give the data directory that holds <category>/{SUPPORT_DIRECTORY}/"
@@ -59,7 +67,7 @@ class Discovery:
         self.breaches: list[Breach] = []
         self.unread: list[str] = []
         self.sidecars: dict[str, Sidecar] = {}
-        self._walk = _Walk(str(root), self, follow_links=follow_links)
+        self._walk = _Walk(str(root), self, follow_links=follow_links, raw=raw)
         names = self._walk.top()
         if missing := sorted(set(categories) - set(names)):
             raise UsageError(f"no category '{missing[0]}' in {root}; there are {', '.join(names) or 'none'}")
@@ -78,8 +86,9 @@ class Discovery:
 class _Walk:
     """One walk over a data directory; it fills in a Discovery."""
 
-    def __init__(self, root: str, discovery: Discovery, *, follow_links: bool) -> None:
-        self._root, self._follow_links = root, follow_links
+    def __init__(self, root: str, discovery: Discovery, *, follow_links: bool, raw: str | None) -> None:
+        self._root, self._follow_links, self._raw = root, follow_links, raw
+        self._sections = (SUPPORT_DIRECTORY, QUERY_DIRECTORY) if raw is None else (raw,)
         self._inside = os.path.join(os.path.realpath(root), "")  # noqa: PTH118
         self._found = discovery
         self._elsewhere: Counter[str] = Counter()
@@ -100,6 +109,10 @@ class _Walk:
 
     def category(self, name: str) -> Iterator[FoundImage]:
         """Everything in one category, shots before queries, which are given their true labels."""
+        if self._raw is not None:
+            if os.path.isdir(self._path((name, self._raw))):  # noqa: PTH112 (Path.is_dir may raise)
+                yield from self._directory((name, self._raw), frozenset())
+            return
         self._elsewhere.clear()
         listed = _ListedLabels(self._root, name)
         labels: set[str] = set()
@@ -123,7 +136,7 @@ class _Walk:
         except OSError:
             here = None
         inside = above | {(here.st_dev, here.st_ino)} if here else above
-        is_section = len(parts) > 1 and parts[1] in (SUPPORT_DIRECTORY, QUERY_DIRECTORY)
+        is_section = len(parts) > 1 and parts[1] in self._sections
         beside: list[str] = []
         texts: list[os.DirEntry[str]] = []
         entries, failed = self._entries(parts)
@@ -134,7 +147,7 @@ class _Walk:
             image = None
             if not _is_utf8(entry.name):
                 image = self._failed((*parts, _shown(entry.name)), NOT_UTF8)
-            elif (
+            elif (len(parts) == 1 and entry.name == RAW_DIRECTORY) or (
                 len(entry_parts) in (2, 3)
                 and entry.name == LABELS_FILE
                 and entry_parts[1] in (LABELS_FILE, QUERY_DIRECTORY)
@@ -145,7 +158,7 @@ class _Walk:
             elif self._is_link_loop(entry, inside):
                 image = self._failed(entry_parts, LINK_LOOP)
             elif not _is_directory(entry):
-                if is_section and is_sidecar_name(entry.name):
+                if is_section and not self._raw and is_sidecar_name(entry.name):
                     texts.append(entry)
                 else:
                     image = self._file(entry_parts, entry)
@@ -183,7 +196,7 @@ class _Walk:
                 self._found.sidecars[path] = Sidecar(f"{directory}/{entry.name}", state)
 
     def _file(self, parts: tuple[str, ...], entry: os.DirEntry[str]) -> FoundImage | None:
-        placement = place_file(parts)
+        placement = self._place(parts)
         if isinstance(placement, str):
             self._breach(parts, placement)
             return None
@@ -202,6 +215,9 @@ class _Walk:
         path = "/".join(parts)
         return FoundImage(path, placement.category, placement.role, placement.label, placement.shot, state, failure)
 
+    def _place(self, parts: Sequence[str]) -> Place | str:
+        return place_file(parts) if self._raw is None else place_raw(parts, self._raw)
+
     def _entries(self, parts: tuple[str, ...]) -> tuple[list[os.DirEntry[str]], FoundImage | None]:
         """What lies in a directory, in the order of names; where it cannot be read, an image that failed, or a breach."""
         try:
@@ -217,11 +233,11 @@ class _Walk:
     def _failed(self, parts: tuple[str, ...], reason: str) -> FoundImage | None:
         """Take what cannot be used as an image that failed where images lie, and as outside the contract elsewhere."""
         section = parts[1] if len(parts) > 1 else None
-        if section not in (SUPPORT_DIRECTORY, QUERY_DIRECTORY):
+        if section not in self._sections:
             self._found.breaches.append(Breach("/".join(parts), reason))
             return None
-        role = Role.QUERY if section == QUERY_DIRECTORY else Role.SUPPORT
-        placement = place_file(parts)
+        role = Role.SUPPORT if section == SUPPORT_DIRECTORY else Role.QUERY
+        placement = self._place(parts)
         label, shot = (None, None) if isinstance(placement, str) else (placement.label, placement.shot)
         return FoundImage("/".join(parts), parts[0], role, label, shot, NO_FILE, reason)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from nearshot.schema.disk import delete_file, sha256_of, written_whole
+from nearshot.indexer.crop_files import uncrop
+from nearshot.schema.disk import delete_file, sha256_of, sweep_aside, written_whole
 from nearshot.schema.editor import Editor, SeenImage
 from nearshot.schema.feedback import add_feedback, undo_feedback
 from nearshot.schema.images import FileState, FoundImage
@@ -17,8 +17,6 @@ from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Action, Role
 
 log = logging.getLogger(__name__)
-
-_ASIDE = re.compile(r"\.[0-9a-f]{32}\.part")
 
 
 class Finished(NamedTuple):
@@ -54,7 +52,12 @@ def finish_intents(store: Store, *, indexing: bool = False) -> list[Finished]:
 def _finish(editor: Editor, intent: Intent, *, indexing: bool) -> str | None:
     """Finish or drop an intent; what was finished, in words. OSError where its file cannot be dealt with now."""
     path = Path(intent.path)
-    _sweep(path.parent)
+    if intent.action == Planned.CROP:
+        return None  # a cropping run holds the store, and not the write lock, while it writes: it is its own to finish
+    sweep_aside(path.parent)
+    if intent.action == Planned.UNCROP:
+        uncrop(editor, intent)
+        return None
     if intent.action == Planned.UNDO:
         take_back(editor, intent)
         return "taking it back was cut off, and is finished"
@@ -125,11 +128,3 @@ def _is_whole(path: Path, sha256: str) -> bool:
         return sha256_of(path) == sha256
     except OSError:
         return False
-
-
-def _sweep(directory: Path) -> None:
-    """Delete what writing a file aside left behind when it was killed."""
-    with suppress(OSError):
-        for path in directory.iterdir():
-            if _ASIDE.fullmatch(path.name):
-                path.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
@@ -17,6 +18,8 @@ from nearshot.schema.disk import open_regular
 from nearshot.schema.errors import ImageError
 from nearshot.schema.images import NO_FILE, FileState
 from nearshot.schema.store import Store
+
+Result = TypeVar("Result")
 
 VANISHED = "it vanished before it could be read"
 CHANGED_WHILE_READ = "it changed while it was read; the next run takes it up"
@@ -62,35 +65,43 @@ class Loader:
     max_pixels: int
 
     def load(self, path: Path) -> Loaded | Skipped:
-        """Read one file; whatever is wrong with it becomes a Skipped.
+        """Read one file; whatever is wrong with it becomes a Skipped."""
+        return read_image(path, self._use)
 
-        What a later run may find otherwise, with the file as it is, has no state: it is tried again.
-        """
-        state = NO_FILE
-        try:
-            with open_regular(path) as file:
-                state = _state(file.fileno())
-                if state.size > MAX_BYTES:
-                    return Skipped(state, f"{state.size:,} bytes are more than the cap of {MAX_BYTES:,}")
-                data = file.read()
-                if len(data) != state.size or _state(file.fileno()) != state:
-                    return Skipped(NO_FILE, CHANGED_WHILE_READ)
-            sha256 = hashlib.sha256(data).hexdigest()
-            names = self.wanted(sha256)
-            return Loaded(state, sha256, self._picture(data, names) if names else None)
-        except FileNotFoundError:
-            return Skipped(NO_FILE, VANISHED)
-        except OSError as error:
-            return Skipped(NO_FILE, f"cannot be read: {error.strerror or error}")
-        except MemoryError:
-            return Skipped(NO_FILE, "not enough memory to decode it")
-        except ImageError as error:
-            return Skipped(state, str(error))
+    def _use(self, state: FileState, data: bytes) -> Loaded:
+        sha256 = hashlib.sha256(data).hexdigest()
+        names = self.wanted(sha256)
+        return Loaded(state, sha256, self._picture(data, names) if names else None)
 
     def _picture(self, data: bytes, names: Collection[str]) -> Picture:
         picture, image_format = decode(data, max_pixels=self.max_pixels)
         prepared = {name: self.prepare(name, picture) for name in names}
         return Picture(picture.width, picture.height, image_format, prepared)
+
+
+def read_image(path: Path, use: Callable[[FileState, bytes], Result]) -> Result | Skipped:
+    """Read one file and use its bytes; whatever is wrong with it becomes a Skipped.
+
+    What a later run may find otherwise, with the file as it is, has no state: it is tried again.
+    """
+    state = NO_FILE
+    try:
+        with open_regular(path) as file:
+            state = _state(file.fileno())
+            if state.size > MAX_BYTES:
+                return Skipped(state, f"{state.size:,} bytes are more than the cap of {MAX_BYTES:,}")
+            data = file.read()
+            if len(data) != state.size or _state(file.fileno()) != state:
+                return Skipped(NO_FILE, CHANGED_WHILE_READ)
+        return use(state, data)
+    except FileNotFoundError:
+        return Skipped(NO_FILE, VANISHED)
+    except OSError as error:
+        return Skipped(NO_FILE, f"cannot be read: {error.strerror or error}")
+    except MemoryError:
+        return Skipped(NO_FILE, "not enough memory to decode it")
+    except ImageError as error:
+        return Skipped(state, str(error))
 
 
 def lacking(store: Store, backbone_ids: Mapping[str, int]) -> Callable[[str], list[str]]:

@@ -14,6 +14,7 @@ from nearshot.schema import tables
 from nearshot.schema.ann import AnnRow, ann_rows, forget_ann
 from nearshot.schema.captions import full_text_problem, rebuild_full_text
 from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
+from nearshot.schema.crops import cropped_pictures, forget_croppings
 from nearshot.schema.digests import COVERED, damaged_rows, digest_of
 from nearshot.schema.disk import sha256_of
 from nearshot.schema.errors import StoreError
@@ -40,6 +41,7 @@ class Remedy(StrEnum):
     REPAIR = "nearshot verify --repair"
     INDEX = "nearshot index"
     CALIBRATE = "nearshot calibrate"
+    CROP = "nearshot crop"
     FORGET = "mount it again, or nearshot forget"
     NONE = "nothing here; restore the store or the file from a backup"
 
@@ -71,7 +73,8 @@ def verify(store: Store, *, repair: bool = False) -> Iterator[Finding]:
             left = planned(catalog)
         for intent in left:
             what = "adding it" if intent.action == Planned.ADD else f"what `nearshot {intent.action}` began"
-            yield Finding(intent.path, f"{what} was cut off, and is not finished", Remedy.INDEX)
+            remedy = Remedy.CROP if intent.action == Planned.CROP else Remedy.INDEX
+            yield Finding(intent.path, f"{what} was cut off, and is not finished", remedy)
         yield from _verify(store, repair=repair)
 
 
@@ -86,6 +89,7 @@ def _verify(store: Store, *, repair: bool) -> Iterator[Finding]:
         intact: set[int] = set()
         for root_id, root in catalog.roots().items():
             yield from _check_files(catalog, root_id, Path(root), intact)
+            yield from _check_pictures(catalog, root_id, Path(root))
         for row in catalog.all_backbones():
             yield from _check_vectors(store, catalog, row, intact, repair=repair)
     yield from _lost_vectors(store)
@@ -117,6 +121,13 @@ def _check_files(catalog: Catalog, root_id: int, root: Path, intact: set[int]) -
             intact.add(content_id)
 
 
+def _check_pictures(catalog: Catalog, root_id: int, root: Path) -> Iterator[Finding]:
+    """Compare every raw picture with what its crops were cut out of; crops themselves are whoever has them's to change."""
+    for path, sha256 in cropped_pictures(catalog, root_id):
+        if root.is_dir() and (problem := _file_problem(root / path, sha256)):
+            yield Finding(str(root / path), problem.replace("indexed", "cropped"), Remedy.CROP)
+
+
 def _file_problem(path: Path, sha256: str) -> str | None:
     try:
         held = sha256_of(path)
@@ -139,6 +150,8 @@ def _check_rows(store: Store, *, repair: bool) -> Iterator[Finding]:
                 if table is tables.images:
                     editor.retire_images([row["id"] for row in rows])
                     forget_segments(editor)  # whose they were cannot be told
+                elif remedy == Remedy.CROP:
+                    forget_croppings(editor)  # crops that come out the same again are taken for what they are
                 else:
                     editor.forget_damaged(table)
         for row in rows:
@@ -149,7 +162,10 @@ def _check_rows(store: Store, *, repair: bool) -> Iterator[Finding]:
             yield Finding(f"{table.name}: {named}", "the row is not what was written", after, repaired=mends)
 
 
-MENDS = {"images": Remedy.INDEX, "calibrations": Remedy.CALIBRATE, "segments": Remedy.REPAIR}
+MENDS = {
+    **{"images": Remedy.INDEX, "calibrations": Remedy.CALIBRATE, "segments": Remedy.REPAIR},
+    **dict.fromkeys(("detectors", "croppings", "crops"), Remedy.CROP),
+}
 """What brings back what a damaged row of a table said; that of others was said by people, or is the ground of all."""
 
 

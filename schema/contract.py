@@ -12,6 +12,9 @@ from nearshot.schema.vocabulary import Role
 
 SUPPORT_DIRECTORY = "2.support-set"
 QUERY_DIRECTORY = "6.preprocessed"
+RAW_DIRECTORY = "1.raw"
+"""Directory, under a category, for raw pictures: no images of the index, but what `nearshot crop` cuts some out of."""
+
 LABELS_FILE = "labels.csv"
 SIDECAR_SUFFIX = ".txt"
 ADDED = "added"
@@ -108,6 +111,19 @@ def place_file(parts: Sequence[str]) -> Place | str:
     if len(rest) > 1 and (shot := _shot_name(rest[1], is_file=len(rest) == 2)):
         return Place(category, Role.SUPPORT, rest[0], shot)
     return NOT_A_SHOT
+
+
+def place_raw(parts: Sequence[str], section: str) -> Place | str:
+    """Place a raw picture by its path, split at the slashes, where `section` holds them; a string is the rule it breaks.
+
+    Its label is the first directory that it lies in, None where it lies in none.
+    """
+    category, *rest = parts
+    if len(rest) < 2 or rest[0] != section:
+        return NOT_A_SECTION
+    if not is_image_name(rest[-1]):
+        return NOT_AN_IMAGE
+    return Place(category, Role.QUERY, rest[1] if len(rest) > 2 else None, None)
 
 
 def true_label(query_parts: Sequence[str], labels: Iterable[str]) -> str | None:

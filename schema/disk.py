@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 import uuid
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from pathlib import Path
 import xxhash
 
 NOT_REGULAR = "it is no regular file"
+
+_ASIDE = re.compile(r"\.[0-9a-f]{32}\.part")
 
 
 def open_regular(path: Path) -> FileIO:
@@ -70,6 +73,14 @@ def written_whole(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
         with suppress(OSError):  # the error that brought us here is the one to tell
             aside.unlink(missing_ok=True)
         raise
+
+
+def sweep_aside(directory: Path) -> None:
+    """Delete what `written_whole` left behind in a directory when it was killed. Nobody may be writing there."""
+    with suppress(OSError):
+        for path in directory.iterdir():
+            if _ASIDE.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def make_directories(*paths: Path) -> None:

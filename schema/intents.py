@@ -19,11 +19,14 @@ intents = tables.intents.c
 
 
 class Planned(StrEnum):
-    """Kind of an intent: a query becomes a shot, that is taken back, or an image is put beside the queries."""
+    """Kind of an intent: a query becomes a shot, that is taken back, an image is put beside the queries; a crop is written,
+    or deleted, because its picture was cropped anew or is gone."""
 
     LABEL = "label"
     UNDO = "undo"
     ADD = "add"
+    CROP = "crop"
+    UNCROP = "uncrop"
 
 
 class Intent(NamedTuple):

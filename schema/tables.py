@@ -288,6 +288,63 @@ ann_indexes = Table(
     comment="The approximate indexes of segments: how much of one is looked at, and the recall@10 that was measured with that.",
 )
 
+detectors = Table(
+    "detectors",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("signature", String(64), nullable=False),
+    Column("location", String),
+    Column("digest", BigInteger),
+    UniqueConstraint("name", "fingerprint", name="uq_detectors_name_fingerprint"),
+    comment="What crops were detected by; of one name, the row with the highest id is the newest.",
+)
+
+croppings = Table(
+    "croppings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("root_id", Integer, ForeignKey("roots.id"), nullable=False),
+    Column("path", String, nullable=False),
+    Column("category", String, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("mtime_ns", Integer, nullable=False),
+    Column("ctime_ns", Integer, nullable=False),
+    Column("sha256", String(64)),
+    Column("role", String, nullable=False),
+    Column("label", String, nullable=False),
+    Column("words", String, nullable=False),
+    Column("detector_id", Integer, ForeignKey("detectors.id"), nullable=False),
+    Column("options", String, nullable=False),
+    Column("failure", String),
+    Column("decoder", String, nullable=False),
+    Column("created", String, nullable=False),
+    Column("digest", BigInteger),
+    UniqueConstraint("root_id", "path", "role", "label", "words", name="uq_croppings_picture"),
+    comment="Raw pictures that were looked at, for which role, label (empty for queries) and words (JSON); options are JSON.",
+)
+
+crops = Table(
+    "crops",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("cropping_id", Integer, ForeignKey("croppings.id"), nullable=False),
+    Column("path", String, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("box_left", Integer, nullable=False),
+    Column("box_top", Integer, nullable=False),
+    Column("box_right", Integer, nullable=False),
+    Column("box_bottom", Integer, nullable=False),
+    Column("name", String),
+    Column("score", Float),
+    Column("mask", LargeBinary),
+    Column("digest", BigInteger),
+    Index("ix_crops_cropping", "cropping_id"),
+    Index("ix_crops_path", "path"),
+    comment="The files that were cut out, each with its box in pixels of the upright picture; mask is a PNG of the box.",
+)
+
 runs = Table(
     "runs",
     metadata,

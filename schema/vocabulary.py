@@ -131,3 +131,10 @@ class ExportFormat(StrEnum):
     JSONL = "jsonl"
     CSV = "csv"
     PARQUET = "parquet"
+
+
+class Masked(StrEnum):
+    """What becomes of the pixels of a crop that do not show what was detected."""
+
+    WHITE = "white"
+    BLUR = "blur"

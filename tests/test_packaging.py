@@ -14,7 +14,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("backbones", "commands", "evaluation", "indexer", "migrations", "retriever", "schema", "service", "vectors")
+PARTS = (
+    "backbones",
+    "commands",
+    "detectors",
+    "evaluation",
+    "indexer",
+    "migrations",
+    "retriever",
+    "schema",
+    "service",
+    "vectors",
+)
 DATA = {
     "nearshot/py.typed",
     "nearshot/index.py",

@@ -135,3 +135,63 @@ def save_florence2(
     )
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
+
+
+def save_rt_detr(directory: Path, classes: tuple[str, ...] = ("cat", "cup", "rocket")) -> None:
+    """An RT-DETR of fixed classes, with its image processor."""
+    from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrImageProcessor, RTDetrResNetConfig
+
+    torch.manual_seed(7)
+    seen_by = RTDetrResNetConfig(
+        embedding_size=16,
+        hidden_sizes=[16, 16, 32, 32],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    config = RTDetrConfig(
+        backbone_config=seen_by,
+        **{"encoder_hidden_dim": 32, "encoder_in_channels": [16, 32, 32], "feat_strides": [8, 16, 32], "d_model": 32},
+        **{"encoder_layers": 1, "encoder_ffn_dim": 32, "encoder_attention_heads": 2, "num_queries": 20},
+        **{
+            "decoder_in_channels": [32, 32, 32],
+            "decoder_ffn_dim": 32,
+            "decoder_layers": 1,
+            "decoder_attention_heads": 2,
+        },
+        id2label=dict(enumerate(classes)),
+        label2id={name: number for number, name in enumerate(classes)},
+    )
+    RTDetrForObjectDetection(config).save_pretrained(directory)
+    RTDetrImageProcessor(size={"height": 128, "width": 128}).save_pretrained(directory)
+
+
+def save_grounding_dino(directory: Path) -> None:
+    """A Grounding DINO, which looks for words, with its processor."""
+    from transformers import (
+        BertConfig,
+        BertTokenizer,
+        GroundingDinoConfig,
+        GroundingDinoForObjectDetection,
+        GroundingDinoImageProcessor,
+        GroundingDinoProcessor,
+        SwinConfig,
+    )
+
+    torch.manual_seed(8)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?", "a", "cat", "cup", "red", "rocket"]
+    tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(words)})
+    config = GroundingDinoConfig(
+        backbone_config=SwinConfig(
+            **{"image_size": 64, "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": 4},
+            out_features=["stage2", "stage3", "stage4"],
+        ),
+        text_config=BertConfig(
+            vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        ),
+        **{"d_model": 32, "encoder_layers": 1, "decoder_layers": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32},
+        **{"encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_queries": 20, "num_feature_levels": 4},
+    )
+    GroundingDinoForObjectDetection(config).save_pretrained(directory)
+    pictures = GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
+    GroundingDinoProcessor(image_processor=pictures, tokenizer=tokenizer).save_pretrained(directory)

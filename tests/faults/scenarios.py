@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from PIL import Image, ImageDraw
 
+from nearshot.detectors.selection import Selection
 from nearshot.indexer.additions import add_query
 from nearshot.indexer.captions import set_caption
+from nearshot.indexer.crop_options import CropOptions
+from nearshot.indexer.crops import CropRun
 from nearshot.indexer.feedback import add_shot, reject, undo
 from nearshot.indexer.verify import verify
 from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
@@ -200,6 +204,34 @@ def add(here: Path) -> None:
         add_query(store, (here / "new.png").read_bytes(), "things", HOG, ready={})
 
 
+def draw_raw(here: Path, name: str, *boxes: tuple[int, int]) -> None:
+    """A raw picture of 180 x 120 with rectangles of 40 x 50 at these corners."""
+    picture = Image.new("RGB", (180, 120), (228, 226, 220))
+    for left, top in boxes:
+        ImageDraw.Draw(picture).rectangle((left, top, left + 40, top + 50), fill=(left, 40, 200 - left))
+    path = data(here) / f"things/1.raw/{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+
+
+def cropped(here: Path) -> None:
+    """Raw pictures that were cropped; then one changed, one came, and one is gone."""
+    write_data(here)
+    draw_raw(here, "changes", (20, 30), (110, 30))
+    draw_raw(here, "goes", (60, 20))
+    crop(here)
+    draw_raw(here, "changes", (70, 40))
+    draw_raw(here, "comes", (20, 30), (120, 50))
+    (data(here) / "things/1.raw/goes.png").unlink()
+
+
+def crop(here: Path) -> None:
+    """Crop what stands out."""
+    with opened(here) as store:
+        for _ in CropRun(store, data(here), CropOptions(selection=Selection(min_size=16))):
+            pass
+
+
 def nothing(here: Path) -> None:
     """Open the store, which brings it up to date."""
     opened(here).close()
@@ -218,6 +250,7 @@ SCENARIOS = {
     "forget and index": Scenario(indexed, forget_and_index),
     "verify --repair": Scenario(damaged, repair),
     "add": Scenario(indexed, add),
+    "crop": Scenario(cropped, crop),
     "migrate": Scenario(frozen("0001"), nothing),
 }
 
@@ -234,6 +267,8 @@ QUERIES = {
     "JOIN contents c ON c.id = f.content_id",
     "calibrations": "SELECT backbone_id, category, score, threshold, margin_floor, support_digest FROM calibrations",
     "intents": "SELECT action, path FROM intents",
+    "crops": "SELECT k.path, k.sha256, k.box_left, k.box_top, k.box_right, k.box_bottom, c.path, c.sha256 FROM croppings c "
+    "LEFT JOIN crops k ON k.cropping_id = c.id",
 }
 
 
@@ -267,7 +302,12 @@ def copy(template: Path, here: Path) -> None:
         with sqlite3.connect(database) as connection:
             connection.create_function(FUNCTION, -1, digest_of)
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-            for table, column in (("roots", "path"), ("feedback", "path"), ("feedback", "shot_path")):
+            for table, column in (
+                ("roots", "path"),
+                ("feedback", "path"),
+                ("feedback", "shot_path"),
+                ("intents", "path"),
+            ):
                 if table in tables:
                     change = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
                     connection.execute(change, (str(template), str(here)))
