@@ -143,9 +143,9 @@ def reduction(pixels: int) -> int:
     return math.ceil(math.sqrt(pixels / REDUCED)) if pixels > WHOLE else 1
 
 
-def upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image, *, whole: bool = False) -> Image.Image:
     """An opened image as an upright RGB picture, by the same rules; ImageError where its pixels have no defined range."""
-    picture = _turned(_to_rgb(image, reduction(image.width * image.height)), image)
+    picture = _turned(_to_rgb(image, 1 if whole else reduction(image.width * image.height)), image)
     if max(picture.size) > MAX_ASPECT * min(picture.size):
         raise ImageError(f"{picture.width} x {picture.height} is too long a strip: more than {MAX_ASPECT} to 1")
     return picture

@@ -35,6 +35,24 @@ if TYPE_CHECKING:
     from nearshot.retriever.context import Context
     from nearshot.retriever.options import QueryOptions
 
+
+class Rectangle(click.ParamType[tuple[int, int, int, int]]):
+    """A rectangle: x,y,width,height."""
+
+    name = "x,y,w,h"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int, int, int]:
+        """Four whole numbers; a usage error for anything else."""
+        parts = str(value).split(",") if isinstance(value, str) else value
+        try:
+            x, y, width, height = map(int, parts)
+        except (TypeError, ValueError):
+            self.fail(f"{value} is none: give x,y,width,height in whole pixels", param, ctx)
+        return x, y, width, height
+
+
 JsonObject = Mapping[str, Any]
 """An answer, or why there is none, as `query --json` prints it."""
 Answering = Callable[[Iterable[tuple[str, bytes | OSError]]], Iterator[JsonObject]]
@@ -42,7 +60,7 @@ Answering = Callable[[Iterable[tuple[str, bytes | OSError]]], Iterator[JsonObjec
 COLOURS = {"match": "green", "ambiguous": "yellow", "unknown": "red", "no_support": "red"}
 CSV_COLUMNS = (
     *("path", "backbone", "category", "verdict", "label", "nearest", "score", "runner_up", "runner_up_score", "margin"),
-    *("threshold", "margin_floor", "calibrated", "nearest_path", "error"),
+    *("threshold", "margin_floor", "calibrated", "nearest_path", "box", "error"),
 )
 
 
@@ -66,6 +84,14 @@ CSV_COLUMNS = (
 @click.option("--exact", is_flag=True, help="Find hits among queries without approximate indexes (index --ann).")
 @click.option("--text", help="Mix these words into each image (with clip): this, but red.")
 @number_option("text_weight", default=0.5, show_default=True)
+@click.option(
+    "--box", multiple=True, type=Rectangle(), help="Ask about this part: x,y,width,height in pixels (repeatable)."
+)
+@click.option(
+    "--find", multiple=True, help="Ask about what shows this, in words: 'a mug' (by florence2, or --detector)."
+)
+@click.option("--objects", is_flag=True, help="Ask about every object that is detected, not the best alone.")
+@click.option("--detector", help="Detect by this: regions, florence2 or hf:REPO_OR_DIR.")
 @click.option("--hits/--no-hits", default=None, help="List the hits of each image. Default: for a single image.")
 @click.option("--caption", "captions", is_flag=True, help="Show the captions of the hits, and so the hits.")
 @click.option(
@@ -205,6 +231,7 @@ def _printer(layout: _Layout, *, as_json: bool, as_csv: bool) -> Callable[[JsonO
 def _csv_row(answer: JsonObject) -> JsonObject:
     first = next(iter(answer.get("hits", [])), None)
     row = {**answer, "path": printable(answer["path"]), "nearest_path": first["path"] if first else ""}
+    row["box"] = _box(answer) or ""
     return {name: cell(value) for name, value in row.items()}
 
 
@@ -218,7 +245,10 @@ def _print_answer(answer: JsonObject, layout: _Layout) -> None:
     score, margin = ("-" if answer[name] is None else f"{answer[name]:.3f}" for name in ("score", "margin"))
     verdict = click.style(f"{answer['verdict']:<10}", fg=COLOURS[answer["verdict"]])
     width = layout.width
-    click.echo(f"{verdict} {label:<{width}} {score:>6}  {other:<{width + 6}} {margin:>6}  {printable(answer['path'])}")
+    part = f"  [{box}]" if (box := _box(answer)) else ""
+    click.echo(
+        f"{verdict} {label:<{width}} {score:>6}  {other:<{width + 6}} {margin:>6}  {printable(answer['path'])}{part}"
+    )
     if answer["negative"] is not None:
         click.echo(f"    {answer['negative_score']:.3f}  {answer['reason']}: {near(answer['negative'])}")
     if len(answer["close"]) > 1:
@@ -231,6 +261,14 @@ def _print_answer(answer: JsonObject, layout: _Layout) -> None:
             click.echo(f"    {hit['score']:.3f}  {shot}  {near(hit['path'])}")
             if "caption" in hit:
                 click.echo(f"           {hit['caption'] or '(no caption)'}")
+
+
+def _box(answer: JsonObject) -> str | None:
+    """The part that an answer is about as --box takes it; None for all of the image."""
+    if answer.get("box") is None:
+        return None
+    left, top, right, bottom = answer["box"]
+    return f"{left},{top},{right - left},{bottom - top}"
 
 
 def _name(answer: JsonObject, which: str, layout: _Layout) -> str:

@@ -54,15 +54,15 @@ class Florence2Detector:
         if masks and not words:
             raise UsageError(f"florence2 outlines only what it is told to look for; give {option('find')} WORDS")
         prepared = [self._model.prepare(picture) for picture in pictures]
-        found: list[list[Detection]] = [[] for _ in pictures]
+        answers: list[list[Detection]] = [[] for _ in pictures]
         for prompt, phrase in _prompts(words, masks=masks):
             for picture, text, detections in zip(
-                pictures, self._model.write(prepared, prompt, LENGTH), found, strict=True
+                pictures, self._model.write(prepared, prompt, LENGTH), answers, strict=True
             ):
                 detections += _detections(
                     self._model.boxes(text, prompt, picture.size), phrase, picture.size, masks=masks
                 )
-        return found
+        return answers
 
 
 def _prompts(words: Sequence[str], *, masks: bool) -> list[tuple[str, str | None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from nearshot.backbones.loading import load_captioner, one_clear_error
@@ -15,6 +16,11 @@ from nearshot.schema.vocabulary import Precision
 
 REGIONS = "regions"
 NAMES = (REGIONS, FLORENCE2.name)
+
+
+def default_detector(words: Sequence[str]) -> str:
+    """The detector that is taken where none is asked for: florence2 where there are words to look for, else regions."""
+    return FLORENCE2.name if words else REGIONS
 
 
 def spec_of(name: str) -> Spec | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -52,7 +53,7 @@ class CropFiles:
 
     def finish(self) -> None:
         """Clear away what a killed run left half done: what it had written is cut anew, what it was to delete goes."""
-        with self._store.writing() as editor:
+        with _told(), self._store.writing() as editor:
             for intent in planned(editor):
                 if intent.action == Planned.UNCROP:
                     uncrop(editor, intent)
@@ -123,7 +124,7 @@ class CropFiles:
     def _delete(self, intents: Sequence[Intent]) -> int:
         if not intents:
             return 0
-        with self._store.writing() as editor:
+        with _told(), self._store.writing() as editor:
             return sum(uncrop(editor, intent) for intent in intents)
 
     def _plan(self, editor: Editor, action: Planned, path: Path, sha256: str, category: str) -> Intent:
@@ -132,13 +133,23 @@ class CropFiles:
         )
 
     def _write(self, files: Sequence[tuple[Path, bytes]]) -> None:
-        try:
+        with _told():
             for directory in dict.fromkeys(path.parent for path, _ in files):
                 make_directories(*_missing(directory, self._root))
             with ThreadPoolExecutor(self._threads, thread_name_prefix="write") as pool:
                 list(pool.map(_write_one, files))
-        except OSError as error:
-            raise UsageError(f"cannot write {error.filename or self._root}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell of a disk that fails in one clear error; the next run goes on from there."""
+    try:
+        yield
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        raise UsageError(
+            f"cannot write or delete crops{where}: {error.strerror or error}; run it again then"
+        ) from error
 
 
 def uncrop(editor: Editor, intent: Intent) -> bool:

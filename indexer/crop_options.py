@@ -9,9 +9,8 @@ from pathlib import Path
 
 from nearshot.backbones.decode import decoder_version
 from nearshot.backbones.limits import MAX_PIXELS
-from nearshot.backbones.spec import FLORENCE2
 from nearshot.detectors.cutting import Cutting
-from nearshot.detectors.loading import REGIONS
+from nearshot.detectors.loading import default_detector
 from nearshot.detectors.selection import Selection
 from nearshot.schema.contract import QUERY_DIRECTORY, RAW_DIRECTORY, SUPPORT_DIRECTORY, is_ignored, is_label
 from nearshot.schema.errors import UsageError, option
@@ -66,7 +65,7 @@ class CropOptions:
     @property
     def detector_name(self) -> str:
         """The detector that is taken."""
-        return self.detector or (FLORENCE2.name if self.find else REGIONS)
+        return self.detector or default_detector(self.find)
 
     @property
     def selected(self) -> Selection:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
@@ -94,6 +95,10 @@ class Choices(TypedDict, total=False):
     text_weight: float
     captions: bool
     exact: bool
+    box: tuple[int, int, int, int] | Sequence[tuple[int, int, int, int]]
+    find: str | Sequence[str]
+    objects: bool
+    detector: str | None
     max_pixels: int
 
 
@@ -225,7 +230,8 @@ class Index:
             images: a path, encoded bytes, a PIL image or an array (height, width, 3) uint8; or any iterable of these, which is
                 decoded on threads and encoded in batches.
             **options: `backbone`, `category`, `score` (max_sim, prototype, knn_vote, lda), `threshold`, `margin_floor`, `top_k`
-                (5), `against` (support, query, all), `coverage`, `false`, `text`, `text_weight` (0.5), `captions` and
+                (5), `against` (support, query, all), `coverage`, `false`, `text`, `text_weight` (0.5), `captions`, `box`
+                (x, y, width, height in pixels of the upright picture), `find` (words), `objects`, `detector` and
                 `max_pixels`, as `nearshot query` has them; what is not given is as calibrated.
 
         Returns:
@@ -240,6 +246,9 @@ class Index:
             raise UsageError(f"{type(images).__name__} is no image; give a path, bytes, a PIL image, an array, or many")
         if not is_picture(images):
             return list(self.answers(images, **options))  # type: ignore[arg-type]
+        chosen = self._options(options)
+        if chosen.objects or len(chosen.box) > 1:
+            raise UsageError("an image may have several answers then; ask for them by answers([image], ...)")
         [answer] = self.answers([images], **options)  # type: ignore[list-item]
         if isinstance(answer, Unreadable):
             raise ImageError(f"{answer.path}: {answer.reason}")
@@ -253,24 +262,25 @@ class Index:
             **options: as `query` takes them.
 
         Yields:
-            An `Answer` or `Unreadable` per image, in order.
+            An `Answer` or `Unreadable` per image, in order; one per part, where there are several boxes, or with `objects`.
 
         Raises:
             UsageError: as `query`.
             WeightsError: as `query`.
         """
         chosen = self._options(options)
-        pictures: deque[Picture] = deque()
+        pictures: dict[int, Picture] = {}
 
         def named() -> Iterator[tuple[str, Given]]:
-            for number, image in enumerate(images, start=1):
-                given = read_picture(image, number)
-                pictures.append(image)
+            for number, image in enumerate(images):
+                given = read_picture(image, number + 1, whole=not chosen.whole)
+                pictures[number] = image
                 yield given
 
-        for answer in self._retriever(chosen).answer(named()):
-            picture = pictures.popleft()
-            yield answer.with_picture(picture) if isinstance(answer, Answer) else answer
+        for number, answer in self._retriever(chosen).numbered(named()):
+            for earlier in range(min(pictures), number):
+                del pictures[earlier]
+            yield answer.with_picture(pictures[number]) if isinstance(answer, Answer) else answer
 
     def search(
         self,
@@ -589,6 +599,8 @@ class Index:
         options: dict[str, Any] = dict(given)
         asked = options.get("score")
         options["score"] = None if asked == "auto" else _chosen(Score, asked, "score")
+        options["find"] = tuple(_names(options.get("find", ())))
+        options["box"] = _boxes(options.get("box", ()))
         options["against"] = _chosen(Against, options.get("against"), "against") or Against.SUPPORT
         return QueryOptions(**options, device=self._device, weights=self._weights)
 
@@ -612,6 +624,18 @@ class Index:
                 self._loaded[row.id] = load_indexed(self._store, row, weights=self._weights, device=self._device)
         with self._encoding:
             return encode_words(self._loaded[row.id], words)
+
+
+def _boxes(boxes: Any) -> tuple[tuple[int, int, int, int], ...]:
+    """Boxes of whole numbers, also where one was given without a list around it."""
+    several = [boxes] if len(boxes) == 4 and not any(isinstance(each, Sequence) for each in boxes) else list(boxes)
+    try:
+        whole = [tuple(map(index, box)) for box in several]
+    except TypeError:
+        whole = [()]
+    if any(len(box) != 4 for box in whole):
+        raise UsageError(f"{option('box')} is x, y, width and height in whole pixels, or several of these")
+    return tuple((box[0], box[1], box[2], box[3]) for box in whole)
 
 
 def _names(names: Sequence[str]) -> Sequence[str]:

@@ -22,8 +22,10 @@ def is_picture(given: object) -> bool:
     return isinstance(given, str | os.PathLike | bytes | Image.Image | np.ndarray)
 
 
-def read_picture(picture: Picture, number: int) -> tuple[str, bytes | Image.Image | OSError | ImageError]:
-    """Return what to call the number-th image, and its bytes or upright pixels, or why there are none.
+def read_picture(
+    picture: Picture, number: int, *, whole: bool = False
+) -> tuple[str, bytes | Image.Image | OSError | ImageError]:
+    """Return what to call the number-th image, and its bytes or upright pixels (all of them: `whole`), or why there are none.
 
     Raises UsageError for what is no image in any of these forms.
     """
@@ -32,7 +34,7 @@ def read_picture(picture: Picture, number: int) -> tuple[str, bytes | Image.Imag
     if isinstance(picture, Image.Image):
         name = str(getattr(picture, "filename", "") or f"image {number}")
         try:
-            return name, upright(picture)
+            return name, upright(picture, whole=whole)
         except ImageError as error:
             return name, error
     if isinstance(picture, np.ndarray):

@@ -20,7 +20,8 @@ class Answer:
 
     `captions` are those of the hits, by image id; None where they were not asked for. `close` names the labels between which an
     ambiguous query cannot choose, best first; `possible` those that cannot be ruled out, None where it was not asked for;
-    and so `stop`, where the hits end. `picture` is the image itself, where there is a notebook to show it in.
+    and so `stop`, where the hits end. `box` is the part that the answer is about, left, top, right and bottom in pixels of the
+    upright picture; None for all of it. `picture` is the image itself, where there is a notebook to show it in.
     """
 
     path: str
@@ -33,6 +34,7 @@ class Answer:
     close: tuple[str, ...] = ()
     possible: PredictionSet | None = None
     stop: Stop | None = None
+    box: tuple[int, int, int, int] | None = None
     picture: Any = field(default=None, compare=False)
 
     @property
@@ -114,6 +116,7 @@ class Answer:
             "close": list(self.close),
             "possible": self.possible.as_json() if self.possible else None,
             "stop": self.stop.as_json() if self.stop else None,
+            "box": None if self.box is None else list(self.box),
             "hits": [self._hit(hit, captioned=self.captions is not None) for hit in self.hits],
         }
 

@@ -6,8 +6,8 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,12 @@ from nearshot.backbones.in_order import batches, in_order
 from nearshot.backbones.memory_budget import allow
 from nearshot.backbones.preparation import prepare_safely
 from nearshot.backbones.protocol import Backbone, Prepared
+from nearshot.detectors.protocol import Box
 from nearshot.retriever.answer import Answer, Unreadable
 from nearshot.retriever.choose_backbone import choose_categories, choose_row, load_indexed
 from nearshot.retriever.embedding import encode_words, mix, unit
 from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.parts import Parts
 from nearshot.retriever.searcher import Searcher
 from nearshot.retriever.watching import Watching
 from nearshot.schema.errors import ImageError
@@ -58,36 +60,47 @@ class Retriever:
         if row.id not in known:
             known[row.id] = load_indexed(store, row, weights=options.weights, device=options.device, loaded=known)
         self._backbone = known[row.id]
+        self._parts = Parts(options)
         self._words = encode_words(self._backbone, options.text) if options.text is not None else None
 
     def answer(self, queries: Iterable[tuple[str, Given]]) -> Iterator[Answer | Unreadable]:
         """Answer images given by name and encoded bytes, or as pictures, or the error met on reading them; in order.
 
-        They are decoded and prepared on threads, and encoded in batches. Memory does not grow with their number.
+        They are decoded and prepared on threads, and encoded in batches. Memory does not grow with their number. An image has
+        an answer for each part that is asked about.
         """
+        return (answer for _, answer in self.numbered(queries))
+
+    def numbered(self, queries: Iterable[tuple[str, Given]]) -> Iterator[tuple[int, Answer | Unreadable]]:
+        """Answer as `answer` does, each with the number of the image that it is about, from 0."""
         size = self._backbone.batch_size
         threads = min(os.cpu_count() or 1, 16)
         prepared = in_order(self._prepare, queries, workers=threads, ahead=size + threads)
+        parts = (
+            _Part(number, query[0], ready)
+            for number, (query, ready_parts) in enumerate(prepared)
+            for ready in ready_parts
+        )
         try:
-            for batch in batches(prepared, size):
-                yield from self._answer_batch([(query[0], ready) for query, ready in batch])
+            for batch in batches(parts, size):
+                yield from self._answer_batch(batch)
         finally:
             self._watching.flush()
 
-    def _answer_batch(self, batch: Sequence[tuple[str, _Ready | str]]) -> Iterator[Answer | Unreadable]:
-        pictures = [ready.prepared for _, ready in batch if isinstance(ready, _Ready)]
+    def _answer_batch(self, batch: Sequence[_Part]) -> Iterator[tuple[int, Answer | Unreadable]]:
+        pictures = [part.ready.prepared for part in batch if isinstance(part.ready, _Ready)]
         with self._encoding:
             vectors = iter(self._backbone.encode(pictures) if pictures else ())
-        units = [ready if isinstance(ready, str) else self._unit(next(vectors)[None]) for _, ready in batch]
+        units = [part.ready if isinstance(part.ready, str) else self._unit(next(vectors)[None]) for part in batch]
         usable = [vector for vector in units if not isinstance(vector, str)]
         hits = iter(self.searcher.search(np.concatenate(usable), self.options) if usable else ())
-        for (name, ready), vector in zip(batch, units, strict=True):
+        for (number, name, ready), vector in zip(batch, units, strict=True):
             if isinstance(ready, str) or isinstance(vector, str):
-                yield Unreadable(name, str(vector))
+                yield number, Unreadable(name, str(vector))
                 continue
             answer = self.searcher.decide(name, vector, next(hits), self.options)
             self._watching.note(self.searcher, answer, ready.digest)
-            yield answer
+            yield number, answer if ready.box is None else replace(answer, box=ready.box)
 
     def _unit(self, vector: NDArray[np.float32]) -> NDArray[np.float32] | str:
         """The unit vector (1, dimension) to ask with, or why there is none."""
@@ -97,28 +110,40 @@ class Retriever:
         except ImageError as error:
             return str(error)
 
-    def _prepare(self, query: tuple[str, Given]) -> _Ready | str:
-        """A picture as the backbone wants it, or why there is none."""
+    def _prepare(self, query: tuple[str, Given]) -> list[_Ready | str]:
+        """The parts of a picture that are asked about, as the backbone wants them; or why there are none."""
         _, given = query
         if isinstance(given, OSError):
-            return f"cannot be read: {given.strerror or given}"
+            return [f"cannot be read: {given.strerror or given}"]
         if isinstance(given, ImageError):
-            return str(given)
+            return [str(given)]
         try:
             if isinstance(given, bytes):
                 digest = hashlib.sha256(given).hexdigest()
-                picture = decode(given, max_pixels=self.options.max_pixels).picture
+                picture = decode(given, max_pixels=self.options.max_pixels, whole=not self.options.whole).picture
             else:
                 picture = given
                 digest = hashlib.sha256(picture.tobytes()).hexdigest()
-            return _Ready(prepare_safely(self._backbone, picture), digest)
+            return [
+                _Ready(prepare_safely(self._backbone, part.picture), f"{digest}{part.box or ''}", part.box)
+                for part in self._parts.of(picture)
+            ]
         except (ImageError, MemoryError) as error:
-            return str(error) or "not enough memory to decode it"
+            return [str(error) or "not enough memory to decode it"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ready:
-    """A prepared picture, and a SHA-256 that tells it from others."""
+    """A prepared picture, or a part of one, what tells it from others, and the part's box."""
 
     prepared: Prepared
     digest: str
+    box: Box | None = None
+
+
+class _Part(NamedTuple):
+    """A part of an image that is asked about: the image's number and name, and the part, or why there is none."""
+
+    number: int
+    name: str
+    ready: _Ready | str

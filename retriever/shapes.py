@@ -57,7 +57,8 @@ class Stop(TypedDict):
 class Answer(TypedDict):
     """Result of recognising an image. `label` is null unless the verdict is `match`; `nearest` is always there.
 
-    `close` are the labels that an ambiguous image cannot choose between, best first.
+    `close` are the labels that an ambiguous image cannot choose between, best first. `box` is the part that the answer is
+    about, left, top, right and bottom in pixels of the upright picture; null for all of it.
     """
 
     path: str
@@ -84,6 +85,7 @@ class Answer(TypedDict):
     close: list[str]
     possible: Possible | None
     stop: Stop | None
+    box: list[int] | None
     hits: list[Hit]
 
 

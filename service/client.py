@@ -37,12 +37,12 @@ class Client:
                 yield {"path": name, "error": f"cannot be read: {data.strerror or data}"}
                 continue
             try:
-                yield self._ask("/v1/query", data)["answers"][0] | {"path": name}
+                yield from (answer | {"path": name} for answer in self._ask("/v1/query", data)["answers"])
             except ImageError as error:
                 yield {"path": name, "error": str(error)}
 
     def _ask(self, path: str, image: bytes | None = None) -> Any:
-        request = urllib.request.Request(f"{self._url}{path}?{urllib.parse.urlencode(self._parameters)}")
+        request = urllib.request.Request(f"{self._url}{path}?{urllib.parse.urlencode(self._parameters, doseq=True)}")
         if image is not None:
             boundary = uuid.uuid4().hex
             head = f'--{boundary}\r\nContent-Disposition: form-data; name="images"; filename="{NAME}"\r\n\r\n'
@@ -79,6 +79,10 @@ def _parameters(options: QueryOptions) -> dict[str, Any]:
         "coverage": options.coverage,
         "false": options.false,
         "exact": options.exact or None,
+        "boxes": [",".join(map(str, box)) for box in options.box] or None,
+        "find": list(options.find) or None,
+        "objects": options.objects or None,
+        "detector": options.detector,
     }
     return {name: value for name, value in chosen.items() if value is not None}
 

@@ -20,6 +20,8 @@ from nearshot.backbones.memory_budget import DECODING
 from nearshot.backbones.preparation import prepare_safely
 from nearshot.backbones.protocol import Backbone, Prepared
 from nearshot.backbones.spec import canonical_name, parts_of
+from nearshot.detectors.loading import load_detector
+from nearshot.detectors.protocol import Box, Detector
 from nearshot.evaluation.projection import Projection, project
 from nearshot.indexer.additions import add_query
 from nearshot.indexer.options import IndexOptions
@@ -29,6 +31,7 @@ from nearshot.retriever.choose_backbone import choose_categories, choose_row, lo
 from nearshot.retriever.embedding import encode_words
 from nearshot.retriever.fused import FusedBackbone
 from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.parts import Parts
 from nearshot.retriever.search import Results, SearchOptions, search
 from nearshot.retriever.searcher import Searcher
 from nearshot.retriever.watching import Watching
@@ -39,6 +42,7 @@ from nearshot.schema.vocabulary import Against, Role, Score
 from nearshot.schema.watches import Lapse, lapses
 from nearshot.service.batcher import BatchedBackbone, Batcher
 from nearshot.service.metrics import Metrics
+from nearshot.service.models import PARTS
 from nearshot.service.renewed import Renewed
 from nearshot.service.settings import Settings
 from nearshot.vectors.segmented import SegmentedStore
@@ -63,6 +67,14 @@ class Served:
 
     row: BackboneRow
     backbone: Backbone
+
+
+class PreparedPart(NamedTuple):
+    """A part of a picture as a backbone wants it, what tells it from others, and its box; None for the whole."""
+
+    prepared: Prepared
+    digest: str
+    box: Box | None
 
 
 class _Key(NamedTuple):
@@ -95,7 +107,8 @@ class Engine:
         self._searchers: Renewed[Searcher] = Renewed(
             store, most=SEARCHERS, age=settings.searcher_age, kept=KEPT_SECONDS, threads=settings.threads
         )
-        self._adding, self._watching = threading.Lock(), threading.Lock()
+        self._adding, self._watching, self._detecting = threading.Lock(), threading.Lock(), threading.Lock()
+        self._detectors: dict[str, Detector] = {}
         self._reports: Renewed[str] = Renewed(store, most=1)  # matplotlib draws for one thread only
         self.watching = Watching(store)
         self._watched_at = 0.0
@@ -265,13 +278,28 @@ class Engine:
         """The loaded backbone of a searcher."""
         return next(served.backbone for served in self.served.values() if served.row.id == searcher.row.id)
 
-    def prepare(self, upload: BinaryIO, backbone: Backbone) -> tuple[Prepared, str]:
-        """Read an upload, decode it, and prepare it; and its SHA-256. ImageError where it is no image."""
+    def parts(self, options: QueryOptions) -> Parts:
+        """What some options ask about of each picture. A detector is loaded when it is first asked for: WeightsError."""
+        if not options.detects:
+            return Parts(options)
+        name = options.detector_name
+        with self._detecting:
+            if name not in self._detectors:
+                settings = self.settings
+                self._detectors[name] = load_detector(name, settings.weights, device=settings.device)
+        return Parts(options, self._detectors[name], self._detecting)
+
+    def prepare(self, upload: BinaryIO, backbone: Backbone, parts: Parts) -> list[PreparedPart]:
+        """Read an upload, decode it, and prepare its parts. ImageError where it is no image, or has none."""
         with self.metrics.stage("decode"):
             data = upload.read()
-            picture = decode(data, max_pixels=self.settings.max_pixels).picture
+            picture = decode(data, max_pixels=self.settings.max_pixels, whole=not parts.are_whole).picture
         with self.metrics.stage("prepare"):
-            return prepare_safely(backbone, picture), hashlib.sha256(data).hexdigest()
+            digest = hashlib.sha256(data).hexdigest()
+            return [
+                PreparedPart(prepare_safely(backbone, part.picture), f"{digest}{part.box or ''}", part.box)
+                for part in parts.of(picture)[:PARTS]
+            ]
 
     def words(self, row: BackboneRow, words: str) -> NDArray[np.float32]:
         """The unit vector of some words. WeightsError where the row's backbone is not served."""

@@ -11,6 +11,11 @@ from nearshot.schema.numbers import QUERY_NUMBERS
 from nearshot.schema.vocabulary import Against, Mode, Role, Score, Verdict
 
 Name = Annotated[str, Field(max_length=255)]
+Rectangle = Annotated[str, Field(pattern=r"^[0-9]{1,6},[0-9]{1,6},[0-9]{1,6},[0-9]{1,6}$", examples=["120,40,200,180"])]
+Words = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
+
+PARTS = 20
+"""The most parts of an image that are asked about at once."""
 
 
 def _number(name: str) -> Any:
@@ -51,6 +56,14 @@ class QueryParameters(BaseModel):
     false: Annotated[float | None, _number("false")] = None
     caption: bool = Field(False, description="Give the captions of the hits.")
     exact: bool = Field(False, description="Find hits among queries without approximate indexes.")
+    boxes: tuple[Rectangle, ...] = Field(
+        (),
+        max_length=PARTS,
+        description="Parts of each image to recognise: x,y,width,height in pixels of the upright one.",
+    )
+    find: tuple[Words, ...] = Field((), max_length=PARTS, description="Recognise what shows this, in words.")
+    objects: bool = Field(False, description="Recognise every object that is detected, not the best alone.")
+    detector: Literal["regions", "florence2"] | None = Field(None, description="Detect objects by this.")
 
     @model_validator(mode="after")
     def _take_former_names(self) -> QueryParameters:
@@ -114,6 +127,7 @@ EXAMPLE: shapes.Answer = {
     "close": [],
     "possible": None,
     "stop": None,
+    "box": None,
     "hits": [],
 }
 

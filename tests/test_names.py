@@ -10,6 +10,7 @@ PARTS: tuple[str, ...] = (
     "backbones",
     "benchmarks",
     "commands",
+    "detectors",
     "evaluation",
     "examples",
     "indexer",

@@ -14,7 +14,7 @@ LIBRARY = {field.name: field.default for field in fields(QueryOptions)}
 HERE = {"device", "weights"}
 """What concerns the machine that answers, and no query."""
 
-HTTP = {"score": "score_by", "captions": "caption"}
+HTTP = {"score": "score_by", "captions": "caption", "box": "boxes"}
 """The names that the API has for them, where these are others."""
 
 FORMER = {"score", "margin"}
@@ -39,7 +39,18 @@ def test_http_takes_them_all_but_what_a_service_decides_with_the_same_defaults()
 
 def test_a_client_passes_every_one_of_them_on() -> None:
     numbers = {"threshold": 0.5, "margin_floor": 0.1, "coverage": 0.9, "false": 0.1}
-    chosen = QueryOptions(backbone="hog", category="c", text="red", captions=True, exact=True, **numbers)  # type: ignore[arg-type]
+    chosen = QueryOptions(
+        backbone="hog",
+        category="c",
+        text="red",
+        captions=True,
+        exact=True,
+        find=("a mug",),
+        objects=True,
+        detector="florence2",
+        **numbers,  # type: ignore[arg-type]
+    )
     passed = _parameters(chosen)
-    assert set(passed) == set(QueryParameters.model_fields) - FORMER - {"score_by"}
+    assert set(passed) == set(QueryParameters.model_fields) - FORMER - {"score_by", "boxes"}
     assert QueryParameters(**passed).threshold == 0.5
+    assert QueryParameters(**_parameters(QueryOptions(box=((1, 2, 3, 4),)))).boxes == ("1,2,3,4",)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from http import HTTPStatus
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, NamedTuple
 
+import numpy as np
 from fastapi import APIRouter, File, Query, Request, UploadFile
+from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 
 from nearshot.retriever.answer import Answer, Unreadable
 from nearshot.retriever.context import Context
 from nearshot.retriever.embedding import mix, unit
 from nearshot.retriever.options import QueryOptions
+from nearshot.retriever.parts import Parts
 from nearshot.retriever.search import SearchOptions
 from nearshot.retriever.searcher import Searcher
 from nearshot.schema.captions import ImageFilter
 from nearshot.schema.errors import ImageError
 from nearshot.service import models
 from nearshot.service.api.dependencies import EngineHere, WorkHere
-from nearshot.service.engine import Engine
+from nearshot.service.engine import Engine, PreparedPart
 from nearshot.service.thread_pool import ThreadPool, while_connected
 
 router = APIRouter(prefix="/v1")
@@ -38,7 +42,8 @@ async def query(
     asked: Annotated[models.QueryParameters, Query()],
     images: Annotated[list[UploadFile], File(description="One image or more, of any format.")],
 ) -> Any:
-    """One answer per image, as `nearshot query --json` gives it. Images that come at the same time are encoded together.
+    """One answer per image, or per part of it, as `nearshot query --json` gives it. Images that come at the same time are
+    encoded together.
 
     An image that cannot be read has its reason in its place; where none can, that is a problem (422).
     """
@@ -51,10 +56,11 @@ async def query(
         async with asyncio.timeout(engine.settings.seconds):
             searcher = await work.do(engine.searcher, options)
             uploads = [(_name(upload, number), upload.file) for number, upload in enumerate(images, start=1)]
+            parts = await work.do(engine.parts, options)
             words = None if options.text is None else await work.do(engine.words, searcher.row, options.text)
-            answers = await while_connected(
-                request, [_answer(engine, work, searcher, options, words, *upload) for upload in uploads]
-            )
+            asking = _Asking(engine, work, searcher, options, parts, words)
+            answered = await while_connected(request, [_answer(asking, *upload) for upload in uploads])
+            answers = [answer for several in answered for answer in several]
     if all(isinstance(answer, Unreadable) for answer in answers):
         raise ImageError(
             "; ".join(f"{answer.path}: {answer.reason}" for answer in answers if isinstance(answer, Unreadable))
@@ -70,19 +76,43 @@ async def query(
     }
 
 
-async def _answer(
-    engine: Engine, work: ThreadPool, searcher: Searcher, options: QueryOptions, words: Any, name: str, upload: BinaryIO
-) -> Answer | Unreadable:
-    backbone = engine.backbone(searcher)
+class _Asking(NamedTuple):
+    """What all images of a request are asked with."""
+
+    engine: Engine
+    work: ThreadPool
+    searcher: Searcher
+    options: QueryOptions
+    parts: Parts
+    words: Any
+
+
+async def _answer(asking: _Asking, name: str, upload: BinaryIO) -> list[Answer | Unreadable]:
+    """An image's answers, one for each of its parts."""
+    engine = asking.engine
+    backbone = engine.backbone(asking.searcher)
     try:
         with engine.batcher.arrival(backbone):
-            prepared, digest = await work.do(engine.prepare, upload, backbone)
+            ready = await asking.work.do(engine.prepare, upload, backbone, asking.parts)
             # Not on that thread: it would go on for a client that has left.
-            encoding = engine.batcher.submit(backbone, prepared)
-        with engine.metrics.stage("encode"):
-            vector = unit(backbone, await asyncio.wrap_future(encoding))
-        if words is not None:
-            vector = mix(vector, words, options.text_weight)
+            encoding = [engine.batcher.submit(backbone, part.prepared) for part in ready]
+    except ImageError as error:
+        return [Unreadable(name, str(error))]
+    with engine.metrics.stage("encode"):
+        encoded = await asyncio.gather(*map(asyncio.wrap_future, encoding), return_exceptions=True)
+    return [await _answer_part(asking, name, part, vector) for part, vector in zip(ready, encoded, strict=True)]
+
+
+async def _answer_part(
+    asking: _Asking, name: str, part: PreparedPart, encoded: NDArray[np.float32] | BaseException
+) -> Answer | Unreadable:
+    engine, searcher, options = asking.engine, asking.searcher, asking.options
+    try:
+        if isinstance(encoded, BaseException):
+            raise encoded
+        vector = unit(engine.backbone(searcher), encoded)
+        if asking.words is not None:
+            vector = mix(vector, asking.words, options.text_weight)
     except ImageError as error:
         return Unreadable(name, str(error))
 
@@ -91,10 +121,10 @@ async def _answer(
             [hits] = searcher.search(vector, options)
         with engine.metrics.stage("decide"):
             answer = searcher.decide(name, vector, hits, options)
-        engine.watch(searcher, answer, digest)
-        return answer
+        engine.watch(searcher, answer, part.digest)
+        return answer if part.box is None else replace(answer, box=part.box)
 
-    answer = await work.do(decide)
+    answer = await asking.work.do(decide)
     engine.metrics.verdicts.labels(answer.backbone, answer.decision.verdict.value).inc()
     return answer
 
@@ -137,7 +167,16 @@ def _query_options(asked: models.QueryParameters) -> QueryOptions:
         coverage=asked.coverage,
         false=asked.false,
         exact=asked.exact,
+        box=tuple(_rectangle(box) for box in asked.boxes),
+        find=asked.find,
+        objects=asked.objects,
+        detector=asked.detector,
     )
+
+
+def _rectangle(box: str) -> tuple[int, int, int, int]:
+    x, y, width, height = map(int, box.split(","))
+    return x, y, width, height
 
 
 def _name(upload: UploadFile, number: int) -> str:

@@ -34,6 +34,7 @@ from tests.service.conftest import running
         ({"score": "knn_vote", "top_k": 1}, QueryOptions(score=Score.KNN_VOTE, top_k=1)),
         ({"margin": 0.1}, QueryOptions(margin_floor=0.1)),
         ({"threshold": 0.99, "margin_floor": 0.1}, QueryOptions(threshold=0.99, margin_floor=0.1)),
+        ({"boxes": ["5,5,40,40", "0,0,30,60"]}, QueryOptions(box=((5, 5, 40, 40), (0, 0, 30, 60)))),
         ({"against": "all", "caption": True}, QueryOptions(against=Against.ALL, captions=True)),
     ],
 )
@@ -43,10 +44,21 @@ def test_a_query_is_answered_as_the_command_line_answers_it(
     files = sorted((small / QUERIES).rglob("*.png"))
     answers = ask(client, *files, **parameters)["answers"]
     told = [answer.as_json() for answer in Retriever(store, options).answer(read_queries(files))]
-    assert answers == [
-        json.loads(json.dumps(expected)) | {"path": file.name} for expected, file in zip(told, files, strict=True)
-    ]
-    assert {answer["verdict"] for answer in answers} <= {"match", "unknown", "ambiguous"}
+    assert answers == [json.loads(json.dumps(expected)) | {"path": Path(expected["path"]).name} for expected in told]
+    assert {answer.get("verdict", "match") for answer in answers} <= {"match", "unknown", "ambiguous"}
+
+
+def test_every_object_that_is_detected_has_an_answer(client: TestClient, tmp_path: Path) -> None:
+    picture = Image.new("RGB", (400, 300), "white")
+    for left in (40, 240):
+        picture.paste("#c03020", (left, 80, left + 100, 220))
+    picture.save(tmp_path / "two.png")
+    answers = ask(client, tmp_path / "two.png", objects=True)["answers"]
+    assert [answer["path"] for answer in answers] == ["two.png"] * 2
+    lefts = sorted(answer["box"][0] for answer in answers)
+    assert lefts == pytest.approx([40, 240], abs=15)
+    nothing = client.post("/v1/query", params={"find": "mug"}, files=[("images", (tmp_path / "two.png").read_bytes())])
+    assert (nothing.status_code, "weights" in nothing.json()["detail"]) == (409, True)
 
 
 def test_former_names_of_parameters_are_said_to_be_former(client: TestClient, small: Path) -> None:
