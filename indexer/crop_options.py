@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from pathlib import Path
 
 from nearshot.backbones.decode import decoder_version
@@ -55,6 +56,15 @@ class CropOptions:
                 f"{option('source')} {self.source} cannot hold raw pictures; it is a directory of each category, such as "
                 f"{RAW_DIRECTORY}"
             )
+        for name, value, least, greatest in (
+            ("min_score", self.min_score, 0, 1),
+            ("padding", self.cutting.padding, 0, 1),
+            ("min_size", self.selection.min_size, 1, inf),
+            ("most", self.selection.most, 1, inf),
+            ("tiles", self.tiles, 64, inf),
+        ):
+            if value is not None and not least <= value <= greatest:
+                raise UsageError(f"{option(name)} {value} is not within {least} and {greatest:g}")
         if self.label is not None and self.role != Role.SUPPORT:
             raise UsageError(f"{option('label')} is for shots; add {option('to')} support")
         if self.label is not None and not is_label(self.label):

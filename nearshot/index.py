@@ -16,9 +16,14 @@ from numpy.typing import NDArray
 
 from nearshot.backbones.limits import MAX_PIXELS
 from nearshot.backbones.protocol import Backbone
+from nearshot.detectors.cutting import Cutting
+from nearshot.detectors.selection import Selection
 from nearshot.evaluation.evaluate import Evaluation, EvaluationOptions, evaluate
 from nearshot.evaluation.next_labels import Advice, advise
 from nearshot.indexer.captions import CaptionOptions, CaptionReport, CaptionRun, set_caption
+from nearshot.indexer.crop_options import CropOptions
+from nearshot.indexer.crop_report import CropReport
+from nearshot.indexer.crops import CropRun
 from nearshot.indexer.feedback import add_shot, reject, undo
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.report import Report
@@ -39,10 +44,11 @@ from nearshot.retriever.retriever import Given, Retriever
 from nearshot.retriever.search import Results, SearchOptions, search
 from nearshot.schema.captions import ImageFilter
 from nearshot.schema.catalog import BackboneRow
+from nearshot.schema.contract import RAW_DIRECTORY
 from nearshot.schema.errors import ImageError, UsageError, option
 from nearshot.schema.images import Shown
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Action, Against, Ann, Guard, Loading, Mode, Precision, Role, Score
+from nearshot.schema.vocabulary import Action, Against, Ann, Guard, Loading, Masked, Mode, Precision, Role, Score
 from nearshot.vectors.segments import open_vectors
 
 if TYPE_CHECKING:
@@ -212,6 +218,89 @@ class Index:
         )
         run = IndexRun(self._store, root, options)
         with progress_bar("indexing", "images", shown=progress) as advance:
+            for done in run:
+                advance(done.done, done.total, done.failed)
+        return run.report
+
+    def crop(
+        self,
+        data: str | os.PathLike[str],
+        *,
+        source: str = RAW_DIRECTORY,
+        categories: Sequence[str] = (),
+        detector: str | None = None,
+        find: str | Sequence[str] = (),
+        to: str = "query",
+        label: str | None = None,
+        min_score: float | None = None,
+        min_size: int = 32,
+        most: int | None = None,
+        padding: float = 0.05,
+        square: bool = False,
+        mask: str | None = None,
+        tiles: int | None = None,
+        preview: str | os.PathLike[str] | None = None,
+        dry_run: bool = False,
+        precision: str = "fp32",
+        workers: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        follow_links: bool = False,
+        progress: bool = False,
+    ) -> CropReport:
+        """Cut what is detected in raw pictures out of them, for `add` to take up; what is unchanged costs next to nothing.
+
+        Args:
+            data: the directory that holds `<category>/1.raw/`.
+            source: the directory of each category that holds the raw pictures.
+            categories: these only.
+            detector: regions, florence2 or hf:REPO_OR_DIR; by default regions, or florence2 where there is something to find.
+            find: look for this, in words.
+            to: make queries of the crops (query), or shots (support).
+            label: the label of the shots; by default the directory that a picture lies in.
+            min_score: the least score of a detection; by default the detector's usual one.
+            min_size: the least pixels of a box's side.
+            most: crops a picture at most; by default all, of shots one.
+            padding: room on each side, as a share of the box's longer side.
+            square: cut squares.
+            mask: lay white over what was not detected, or blur it.
+            tiles: look at larger pictures in parts of so many pixels, too.
+            preview: draw the boxes on contact sheets in this directory.
+            dry_run: detect, draw and count, and write no crops.
+            precision: the number format of the weights: fp32, bf16 or fp16.
+            workers: threads that read, decode and cut.
+            max_pixels: pictures of more pixels are refused.
+            follow_links: take links that lead out of `data`, too.
+            progress: show a bar, in terminals and notebooks.
+
+        Returns:
+            What became of the pictures; `failures` and `breaches` tell which could not be used, and why.
+
+        Raises:
+            UsageError: an option makes no sense, or there are no raw pictures.
+            WeightsError: the detector is not available on this machine.
+            StoreBusyError: another process is writing.
+        """
+        options = CropOptions(
+            source=source,
+            categories=tuple(_names(categories)),
+            detector=detector,
+            find=tuple(_names(find)),
+            role=_required(Role, to, "to"),
+            label=label,
+            min_score=min_score,
+            selection=Selection(min_size=min_size, most=most),
+            cutting=Cutting(padding=padding, square=square, mask=_chosen(Masked, mask, "mask")),
+            tiles=tiles,
+            weights=self._weights,
+            device=self._device,
+            precision=_required(Precision, precision, "precision"),
+            workers=workers,
+            max_pixels=max_pixels,
+            follow_links=follow_links,
+        )
+        sheets = Path(preview) if preview is not None else None
+        run = CropRun(self._store, Path(data), options, preview=sheets, dry=dry_run)
+        with progress_bar("cropping", "pictures", shown=progress) as advance:
             for done in run:
                 advance(done.done, done.total, done.failed)
         return run.report

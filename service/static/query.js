@@ -2,6 +2,7 @@
 
 import { ask, askJson, form, imageFile, showThumbnail } from "./api.js";
 import { reasonOf, verdictOf } from "./decide.js";
+import { onPart, part, partFile, showWhole } from "./part.js";
 import { asking, at, fill, make, placeOf, stopped, telling, tile } from "./page.js";
 
 const WORDS = { match: "match", ambiguous: "ambiguous", unknown: "Unknown", no_support: "no shots" };
@@ -45,12 +46,14 @@ export function queryLike(id) {
 async function show({ file, image }, isLatest) {
   const chosen = [...document.querySelectorAll("#query-backbones input:checked")].map((box) => box.value);
   const wanted = chosen.length ? chosen : backbones.slice(0, 1);
+  showWhole(file);
   status.textContent = "Looking ...";
   const answered = await Promise.all(wanted.map((backbone) => answerOf(file, backbone)));
+  const asked = await partFile();
   if (!isLatest()) return;
   for (const shown of document.querySelectorAll(".asked img")) URL.revokeObjectURL(shown.src);
-  const url = URL.createObjectURL(file);
-  at("#answers").replaceChildren(...answered.map((given) => card(given, file, url, image)));
+  const url = URL.createObjectURL(asked);
+  at("#answers").replaceChildren(...answered.map((given) => card(given, asked, url, asked === file ? image : null)));
   status.textContent = "";
 }
 
@@ -62,12 +65,15 @@ async function answerOf(file, backbone) {
     top_k: 12,
     against: "all",
     false: at("#query-false").value,
+    boxes: part(),
   };
   const body = new FormData();
   body.append("images", file, file.name || "image");
   const given = await askJson("/v1/query", { method: "POST", body, parameters });
   return { answer: given.answers[0], given };
 }
+
+onPart(again);
 
 function again() {
   if (current) query(current.file, current.image);

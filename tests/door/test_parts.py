@@ -128,3 +128,23 @@ def test_words_are_looked_for_by_florence2(
             left, top, right, bottom = answer["box"]
             assert 0 <= left < right <= 800
             assert 0 <= top < bottom <= 600
+
+
+def test_crops_are_cut_from_python_as_from_the_command_line(
+    index: Index, small: Path, scene: Path, nearshot: Run
+) -> None:
+    raw = small / "things/1.raw/scene.png"
+    raw.parent.mkdir()
+    scene.rename(raw)
+    report = index.crop(small, min_size=40, most=2)
+    assert (report.cropped, report.written) == (1, 2)
+    printed = nearshot("crop", small, "--min-size", 40, "--most", 2, "--json").objects
+    assert [(each["cropped"], each["unchanged"]) for each in printed] == [(0, 1)]
+    with pytest.raises(UsageError, match="mask cannot be 'grey'; take white, blur"):
+        index.crop(small, mask="grey")
+    with pytest.raises(UsageError, match="is not within 0 and 1"):
+        index.crop(small, padding=2)
+    added = index.add(small, backbones=["hog"])
+    assert added.added == 2
+    with Image.open(small / "things/6.preprocessed/scene.png.1.png") as crop:
+        assert max(crop.size) < 400

@@ -155,6 +155,53 @@ def test_backbones_are_shown_side_by_side(page: Page, data: Path) -> None:
     expect(page.locator(".answer .backbone")).to_have_text(["clip", "hog"])
 
 
+def test_a_part_is_drawn_typed_or_chosen_and_answered_alone(
+    page: Page, data: Path, tmp_path: Path, served: Served
+) -> None:
+    scene = Image.new("RGB", (800, 500), (235, 235, 230))
+    with Image.open(data / CAT) as cat:
+        scene.paste(cat.convert("RGB"), (80, 60))
+        box = (80, 60, *cat.size)
+    scene.save(tmp_path / "scene.png")
+    ask(page, tmp_path / "scene.png")
+    page.get_by_text("Ask about a part of it").click()
+    canvas = page.locator("#part .canvas img")
+    expect(canvas).to_be_visible()
+    shown = canvas.bounding_box()
+    assert shown is not None
+    scale = shown["width"] / 800
+    corners = [(box[0], box[1]), (box[0] + box[2], box[1] + box[3])]
+    (left, top), (right, bottom) = [(shown["x"] + x * scale, shown["y"] + y * scale) for x, y in corners]
+    page.mouse.move(left, top)
+    page.mouse.down()
+    page.mouse.move((left + right) / 2, (top + bottom) / 2)
+    page.mouse.move(right, bottom)
+    page.mouse.up()
+    verdict(page).to_have_text("match: cat")
+    drawn = [int(each) for each in page.locator("#part-box").input_value().split(",")]
+    assert drawn == pytest.approx(box, abs=2 / scale + 1)
+    told = served.ask(tmp_path / "scene.png", backbone="hog", boxes=page.locator("#part-box").input_value())
+    expect(page.locator(".why")).to_contain_text(f"{told['score']:.3f}")
+    page.get_by_label("Part asked about").fill(",".join(map(str, box)))
+    page.get_by_label("Part asked about").press("Enter")
+    whole = served.ask(data / CAT, backbone="hog")
+    expect(page.locator(".why")).to_contain_text(f"{whole['score']:.3f}")
+    page.get_by_label("Part asked about").fill("1,2")
+    page.get_by_label("Part asked about").press("Enter")
+    expect(page.locator("#part-status")).to_contain_text("x,y,width,height")
+    page.get_by_role("button", name="Detect objects").click()
+    page.get_by_role("button", name=re.compile(r"^Part \d")).first.click()
+    chosen = page.locator("#part-box").input_value()
+    assert [int(each) for each in chosen.split(",")] == pytest.approx(box, abs=30)
+    told = served.ask(tmp_path / "scene.png", backbone="hog", boxes=chosen)
+    expect(page.locator(".why")).to_contain_text(f"{told['score']:.3f}")
+    assert Axe().run(page).violations_count == 0
+    if directory := os.environ.get("NEARSHOT_LOOK"):
+        page.screenshot(path=Path(directory) / "part.png", full_page=True)
+    page.get_by_role("button", name="Whole image").click()
+    expect(page.locator("#part .drawn")).to_be_hidden()
+
+
 def test_labelling_an_image_changes_the_next_query_and_can_be_undone(page: Page, data: Path, tmp_path: Path) -> None:
     save_crop(tmp_path / "rocket.png", "rocket:0")
     ask(page, tmp_path / "rocket.png")
