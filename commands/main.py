@@ -24,6 +24,7 @@ from nearshot.commands.search import search_command
 from nearshot.commands.serve import serve_command
 from nearshot.commands.status import status_command
 from nearshot.commands.verify import verify_command
+from nearshot.commands.watch import watch_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,6 +37,7 @@ for command in (
     crop_command,
     index_command,
     query_command,
+    watch_command,
     calibrate_command,
     evaluate_command,
     replay_command,

@@ -10,7 +10,9 @@ What stands out is closed, filled and opened (mathematical morphology), and its 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 
 import numpy as np
@@ -65,7 +67,10 @@ class Regions:
     ) -> list[list[Detection]]:
         """The regions of each picture, with masks; the score is 1 less the threshold over a region's mean distance."""
         self.check_words(words)
-        return [salient_regions(picture) for picture in pictures]
+        if len(pictures) == 1:
+            return [salient_regions(pictures[0])]
+        with ThreadPoolExecutor(min(len(pictures), os.cpu_count() or 1), thread_name_prefix="regions") as pool:
+            return list(pool.map(salient_regions, pictures))
 
 
 def salient_regions(picture: Image.Image) -> list[Detection]:

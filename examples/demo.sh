@@ -15,11 +15,13 @@ for directory in "$DEMO" "$STORE"; do
     mkdir -p "$directory" && touch "$directory/.demo"
 done
 python examples/make_demo.py "$DEMO"
+run nearshot crop "$DEMO" --store "$STORE"
 run nearshot index "$DEMO" --store "$STORE" --backbone lite0
 for category in objects science textures; do
     run nearshot query "$DEMO/$category/6.preprocessed" --store "$STORE" --category "$category"
 done
 run nearshot query "$DEMO/objects/6.preprocessed/motorcycle/motorcycle-1.png" --store "$STORE"
+run nearshot query "$DEMO/objects/1.raw/scene-1.png" --objects --no-hits --store "$STORE" --category objects
 run nearshot search orange --store "$STORE" --mode captions
 run nearshot search ginger cats --store "$STORE" --mode captions
 run nearshot status --store "$STORE"
@@ -36,7 +38,7 @@ and open http://127.0.0.1:8077/
 Now yours. Put a few shots of each label, and what you want recognised, into
 
     data/<category>/2.support-set/<label>/shot1.jpg, shot2.jpg, ...
-    data/<category>/6.preprocessed/...
+    data/<category>/6.preprocessed/...       or, for crop to cut out of: data/<category>/1.raw/...
 
 and type
 

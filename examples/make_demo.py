@@ -4,6 +4,7 @@
 
 Shots are crops of a photograph (of the left one of a stereo pair, for the motorcycle); queries are other crops (of the
 right one), objects cut out and laid on another background, photographs that show none of the labels, and one that shows two.
+Raw pictures show several objects each, for `nearshot crop` to cut out.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Category:
     """Labels with the photograph that their shots are cut from; labels with another one for their queries; strangers.
 
     `cut_out` has, of a label, where its object lies in the photograph (an ellipse in that box), and a background to lay it on.
+    `scenes` are raw pictures: a background, and photographs with the upper left corner that each is laid at.
     """
 
     labels: dict[str, str]
@@ -34,6 +36,7 @@ class Category:
     strangers: tuple[str, ...]
     cut_out: dict[str, tuple[Box, str]]
     mixed: tuple[str, str] | None = None
+    scenes: tuple[tuple[str, dict[str, tuple[int, int]]], ...] = ()
 
 
 CAPTIONS = {
@@ -68,6 +71,10 @@ CATEGORIES = {
             "motorcycle": ((0.02, 0.10, 0.98, 1.0), "gravel.png"),
             "rocket": ((0.2, 0.0, 0.9, 1.0), "grass.png"),
         },
+        scenes=(
+            ("grass.png", {"chelsea.png": (60, 50), "coffee.png": (480, 90), "hubble_deep_field.jpg": (250, 420)}),
+            ("gravel.png", {"rocket.jpg": (70, 380), "motorcycle_right.png": (90, 60), "astronaut.png": (540, 300)}),
+        ),
     ),
     "science": Category(
         labels={"galaxies": "hubble_deep_field.jpg", "retina": "retina.jpg", "tissue": "ihc.png"},
@@ -89,8 +96,9 @@ def main(directory: Path) -> None:
     """Write the data set."""
     for name, category in CATEGORIES.items():
         _write_category(directory / name, category)
-    images = sum(1 for _ in directory.rglob("*.png"))
-    print(f"wrote {images} images in {len(CATEGORIES)} categories to {directory}")
+    pictures = list(directory.rglob("*.png"))
+    raw = sum("1.raw" in path.parts for path in pictures)
+    print(f"wrote {len(pictures) - raw} images in {len(CATEGORIES)} categories, and {raw} raw pictures, to {directory}")
 
 
 def _write_category(root: Path, category: Category) -> None:
@@ -108,6 +116,8 @@ def _write_category(root: Path, category: Category) -> None:
     for photograph in category.strangers:
         stem = Path(photograph).stem
         _save(_open(photograph), queries / "Unknown" / f"{stem}.png")
+    for number, (background, objects) in enumerate(category.scenes, start=1):
+        _save(_scene(_open(background), objects), root / "1.raw" / f"scene-{number}.png")
     if category.mixed:
         left, right = (_open(category.labels[label]) for label in category.mixed)
         half = left.width // 2
@@ -130,6 +140,16 @@ def _laid_on(image: Image.Image, box: Box, background: Image.Image) -> Image.Ima
     corner = ((side - inside.width) // 2, (side - inside.height) // 2)
     laid.paste(inside, corner, mask.filter(ImageFilter.GaussianBlur(3)))
     return laid
+
+
+def _scene(background: Image.Image, objects: dict[str, tuple[int, int]]) -> Image.Image:
+    """Photographs laid on a background of 900 x 700, each 280 pixels long at most."""
+    scene = background.resize((900, 900)).crop((0, 0, 900, 700))
+    for photograph, corner in objects.items():
+        picture = _crop(_open(photograph), QUERIES[0])
+        picture.thumbnail((280, 280))
+        scene.paste(picture, corner)
+    return scene
 
 
 def _crop(image: Image.Image, box: Box) -> Image.Image:

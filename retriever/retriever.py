@@ -43,11 +43,12 @@ class Retriever:
         *,
         loaded: MutableMapping[int, Backbone] | None = None,
         encoding: AbstractContextManager[Any] | None = None,
+        noted: bool = True,
     ) -> None:
         """Choose the backbone, load it and open the vectors; raises UsageError, WeightsError and StoreError.
 
         A backbone that is among `loaded`, by the id of its row, is taken from there, and put there otherwise; others that
-        use it at the same time hold `encoding`, a lock, as this does.
+        use it at the same time hold `encoding`, a lock, as this does. Answers are `noted` for the promises that they bear on.
         """
         self.options = options
         allow(options.max_pixels)
@@ -55,7 +56,7 @@ class Retriever:
             categories = choose_categories(catalog, options.category)
             row, coverage = choose_row(catalog, options.backbone, categories, words=options.text is not None)
             self.searcher = Searcher(store, catalog, row, coverage, options)
-        self._watching, self._encoding = Watching(store), encoding or nullcontext()
+        self._watching, self._encoding = Watching(store) if noted else None, encoding or nullcontext()
         known = {} if loaded is None else loaded
         if row.id not in known:
             known[row.id] = load_indexed(store, row, weights=options.weights, device=options.device, loaded=known)
@@ -85,7 +86,8 @@ class Retriever:
             for batch in batches(parts, size):
                 yield from self._answer_batch(batch)
         finally:
-            self._watching.flush()
+            if self._watching is not None:
+                self._watching.flush()
 
     def _answer_batch(self, batch: Sequence[_Part]) -> Iterator[tuple[int, Answer | Unreadable]]:
         pictures = [part.ready.prepared for part in batch if isinstance(part.ready, _Ready)]
@@ -99,7 +101,8 @@ class Retriever:
                 yield number, Unreadable(name, str(vector))
                 continue
             answer = self.searcher.decide(name, vector, next(hits), self.options)
-            self._watching.note(self.searcher, answer, ready.digest)
+            if self._watching is not None:
+                self._watching.note(self.searcher, answer, ready.digest)
             yield number, answer if ready.box is None else replace(answer, box=ready.box)
 
     def _unit(self, vector: NDArray[np.float32]) -> NDArray[np.float32] | str:

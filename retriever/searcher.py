@@ -231,6 +231,11 @@ class Searcher:
             candidates = rank_candidates(_hits(self._known([near]), near), self._score)
         return {candidate.label: candidate.score for candidate in candidates if candidate.category == category}
 
+    @property
+    def strangers(self) -> int:
+        """The number of strangers that p-values rest on; 0 where nothing tells, or several categories are searched."""
+        return len(self._samples.strangers) if self._samples is not None and len(self.supported) == 1 else 0
+
     def _possible(self, scores: Mapping[str, float], coverage: float) -> PredictionSet:
         """The labels of the one category that is searched which cannot be ruled out. UsageError where nothing tells."""
         if len(self.supported) > 1:

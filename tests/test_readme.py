@@ -70,8 +70,14 @@ def test_the_demo_prints_the_session_in_the_readme(tmp_path: Path, environment: 
     assert tidy("$ nearshot search" + rest.partition("$ nearshot status")[0]) == session("search")
     assert {"match", "ambiguous", "unknown"} <= set(printed.split())
     assert "    data/<category>/2.support-set/<label>/shot1.jpg" in done.stdout
-    truth = re.findall(r"^(match|ambiguous|unknown) +(\S+) .*6\.preprocessed/([^/]+)/", printed, flags=re.MULTILINE)
+    truth = re.findall(r"^(match|ambiguous|unknown) +(\S+) .*6\.preprocessed/([^/\n]+)/", printed, flags=re.MULTILINE)
     assert len(truth) == 38
+    cut = re.findall(r"^(match|unknown) +(\S+) .*objects/6\.preprocessed/(scene-\d)", printed, flags=re.MULTILINE)
+    assert [(scene, label) for verdict, label, scene in cut if verdict == "match"] == [
+        *(("scene-1", label) for label in ("coffee", "cat")),
+        *(("scene-2", label) for label in ("astronaut", "rocket", "motorcycle")),
+    ]
+    assert len(cut) == 6
     for verdict, label, directory in truth:
         expected = {"Unknown": "unknown", "both": "ambiguous"}.get(directory, "match")
         assert verdict == expected
