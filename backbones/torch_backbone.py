@@ -16,6 +16,7 @@ from nearshot.backbones.device import dtype_of
 from nearshot.backbones.device_batch import DeviceBatches
 from nearshot.backbones.forward import forward_pass, prepare_for_forward_passes, stand_back
 from nearshot.backbones.halving import Halving
+from nearshot.backbones.patches import last_patches
 from nearshot.backbones.preparation import Preparation
 from nearshot.backbones.protocol import Description, Prepared, fingerprint
 from nearshot.schema.errors import WeightsError
@@ -80,6 +81,11 @@ class TorchBackbone:
         """The vectors (n, dimension) of n prepared pictures; in halves where a GPU has no memory for all of them at once."""
         parts = self._halving.apply(self._encode, batch)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def patches(self, batch: Sequence[Prepared]) -> NDArray[np.float32] | None:
+        """What the model sees at each place of n prepared pictures (n, h, w, c); None where it does not tell places apart."""
+        with forward_pass(self._device, len(batch)):
+            return last_patches(self._model, self._forward, self.on_device(batch))
 
     def on_device(self, batch: Sequence[Prepared]) -> torch.Tensor:
         """What the model is given of prepared pictures: (n, 3, H, W) on its device, in its precision, channels last."""

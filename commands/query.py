@@ -34,6 +34,7 @@ from nearshot.schema.vocabulary import Against
 if TYPE_CHECKING:
     from nearshot.retriever.context import Context
     from nearshot.retriever.options import QueryOptions
+    from nearshot.retriever.retriever import Retriever
 
 
 class Rectangle(click.ParamType[tuple[int, int, int, int]]):
@@ -100,6 +101,16 @@ CSV_COLUMNS = (
     show_envvar=True,
     help="Ask the service (`nearshot serve`) at this URL, instead of loading a model here.",
 )
+@click.option(
+    "--explain", "explains", is_flag=True, help="Draw what made the score of the nearest shot, for one image."
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="explanation.png",
+    show_default=True,
+    help="With --explain: the PNG to draw into.",
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one row per image.")
 @device_option
 @weights_option
@@ -115,6 +126,8 @@ def query_command(
     as_json: bool,
     as_csv: bool,
     hits: bool | None,
+    explains: bool,
+    output: Path,
     **chosen: Any,
 ) -> None:
     """Recognise IMAGES: files, directories, or - for an image on standard input.
@@ -131,8 +144,13 @@ def query_command(
         raise UsageError("--json and --csv exclude each other")
     chosen["against"], chosen["score"] = Against(chosen["against"]), Score(chosen["score"]) if chosen["score"] else None
     options = QueryOptions(**chosen)
+    if explains and (
+        server is not None or len(images) != 1 or images[0].is_dir() or options.objects or len(options.box) > 1
+    ):
+        raise UsageError("--explain is for one image, and one answer about it, without --server")
     standard_input = sys.stdin.buffer.read() if any(str(path) == STANDARD_INPUT for path in images) else None
-    with _asked(server, store_directory, options) as (context, answer_queries):
+    explaining = _Explaining(output) if explains else None
+    with _asked(server, store_directory, options, explaining) as (context, answer_queries):
         single = len(images) == 1 and not os.path.isdir(images[0])  # noqa: PTH112 (Path.is_dir may raise)
         layout = _Layout.of(context, hits=(single or options.captions) if hits is None else hits)
         show = _printer(layout, as_json=as_json, as_csv=as_csv)
@@ -179,7 +197,9 @@ def query_command(
 
 
 @contextmanager
-def _asked(server: str | None, store_directory: Path, options: QueryOptions) -> Iterator[tuple[Context, Answering]]:
+def _asked(
+    server: str | None, store_directory: Path, options: QueryOptions, explaining: _Explaining | None
+) -> Iterator[tuple[Context, Answering]]:
     """Provide what queries are compared with, and what answers them: a service, or the store here."""
     if server is not None:
         from nearshot.service.client import Client
@@ -193,7 +213,35 @@ def _asked(server: str | None, store_directory: Path, options: QueryOptions) -> 
     with Store(store_directory) as store:
         retriever = Retriever(store, options)
         context = retriever.searcher.context(options)
-        yield context, lambda queries: (answer.as_json() for answer in retriever.answer(queries))
+        if explaining is not None:
+            yield context, lambda queries: explaining.answered(retriever, queries)
+        else:
+            yield context, lambda queries: (answer.as_json() for answer in retriever.answer(queries))
+
+
+@dataclass(frozen=True)
+class _Explaining:
+    """Draws what made a score."""
+
+    output: Path
+
+    def answered(self, retriever: Retriever, queries: Iterable[tuple[str, bytes | OSError]]) -> Iterator[JsonObject]:
+        """The answer to one image, with its explanation, which is drawn into a file."""
+        from nearshot.retriever.answer import Answer
+        from nearshot.retriever.explain import explain, load_explainer
+        from nearshot.schema.disk import written_whole
+
+        [(name, data)] = queries
+        for answer in retriever.answer([(name, data)]):
+            told = dict(answer.as_json())
+            if isinstance(answer, Answer) and isinstance(data, bytes):
+                options = retriever.options
+                backbone = load_explainer(retriever.searcher.row, weights=options.weights, device=options.device)
+                explanation = explain(backbone, answer, data, max_pixels=options.max_pixels)
+                with written_whole(self.output.absolute()) as aside:
+                    explanation.picture.save(aside, "PNG")
+                told["explanation"] = explanation.as_json() | {"path": str(self.output)}
+            yield told
 
 
 @dataclass(frozen=True)
@@ -255,6 +303,9 @@ def _print_answer(answer: JsonObject, layout: _Layout) -> None:
         click.echo(f"    too close to choose: {', '.join(answer['close'])}")
     if answer["possible"] is not None:
         click.echo(f"    {_possible(answer['possible'])}")
+    if explanation := answer.get("explanation"):
+        x, y = explanation["peak"]
+        click.echo(f"    drawn in {explanation['path']}: most of the score comes from around {x:.0f},{y:.0f}")
     if layout.hits:
         for hit in answer["hits"]:
             shot = "/".join(part for part in (hit["category"], hit["label"], hit["shot"]) if part)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from nearshot.backbones.limits import MAX_PIXELS
 from nearshot.backbones.protocol import Backbone
@@ -37,6 +38,7 @@ from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
 from nearshot.retriever.choose_backbone import choose_categories, choose_row, load_indexed
 from nearshot.retriever.conformal import Aim, Aims
 from nearshot.retriever.embedding import encode_words
+from nearshot.retriever.explain import Explanation, explain, load_explainer
 from nearshot.retriever.find_policy import Calibration
 from nearshot.retriever.marking import LISTED, mark_files, mark_found
 from nearshot.retriever.options import QueryOptions
@@ -116,6 +118,7 @@ class Index:
         self._opened: Store | None = store
         self._directory, self._device, self._weights = store.directory, device, weights
         self._loaded: dict[int, Backbone] = {}
+        self._explainers: dict[int, Backbone] = {}
         self._retrievers: OrderedDict[QueryOptions, Retriever] = OrderedDict()
         self._opening, self._encoding = threading.Lock(), threading.Lock()
 
@@ -134,6 +137,7 @@ class Index:
         """Close the store, and let go of the models; what is asked from then on is a UsageError."""
         self._retrievers.clear()
         self._loaded.clear()
+        self._explainers.clear()
         if self._opened is not None:
             self._opened.close()
         self._opened = None
@@ -370,6 +374,32 @@ class Index:
             for earlier in range(min(pictures), number):
                 del pictures[earlier]
             yield answer.with_picture(pictures[number]) if isinstance(answer, Answer) else answer
+
+    def explain(self, image: Picture, **options: Unpack[Choices]) -> Explanation:
+        """Recognise an image, and tell which places of it and of the nearest shot made the score; notebooks show it.
+
+        Args:
+            image: as `query` takes it.
+            **options: as `query` takes them.
+
+        Returns:
+            The answer, heat maps of both pictures, the peak, the places that look alike most, and all of it as a picture.
+
+        Raises:
+            ImageError: the image cannot be read.
+            UsageError: as `query`; or the backbone has no patches to explain by, or there is no shot.
+            WeightsError: as `query`.
+        """
+        answer = self.query(image, **options)
+        chosen = self._options(options)
+        row = self._retriever(chosen).searcher.row
+        with self._opening:
+            if row.id not in self._explainers:
+                self._explainers[row.id] = load_explainer(row, weights=self._weights, device=self._device)
+        _, asked = read_picture(image, 1, whole=not chosen.whole)
+        assert isinstance(asked, bytes | Image.Image), "it was read a moment ago"
+        with self._encoding:
+            return explain(self._explainers[row.id], answer, asked, max_pixels=chosen.max_pixels)
 
     def search(
         self,

@@ -59,6 +59,19 @@ def compose(seed: int, objects: tuple[str, ...] = OBJECTS) -> Scene:
     return Scene(picture, tuple(boxes), tuple(names))
 
 
+def paste_one(seed: int) -> tuple[Scene, Image.Image]:
+    """A scene of 512 x 512 with one part of a photograph in colour on a texture, and that photograph."""
+    chance = np.random.default_rng(seed)
+    coloured = [name for name in OBJECTS if name not in ("camera.png", "coins.png", "moon.png", "page.png")]
+    name = coloured[chance.integers(len(coloured))]
+    picture = _tiled(_photograph(TEXTURES[chance.integers(len(TEXTURES))]), (512, 512))
+    part = _part(_photograph(name), float(chance.uniform(0.3, 0.55)) * 512, chance)
+    left, top = (int(chance.integers(40, 512 - own - 40)) for own in part.size)
+    picture.paste(part, (left, top))
+    box = (left, top, left + part.width, top + part.height)
+    return Scene(picture, (box,), (Path(name).stem,)), _photograph(name)
+
+
 def iou(first: tuple[float, ...], other: tuple[float, ...]) -> float:
     """The intersection of two boxes over their union."""
     width = min(first[2], other[2]) - max(first[0], other[0])
