@@ -73,10 +73,14 @@ class Explanation:
             ],
         }
 
-    def _repr_png_(self) -> bytes:
+    def as_png(self) -> bytes:
+        """The picture as a PNG."""
         file = io.BytesIO()
         self.picture.save(file, "PNG")
         return file.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.as_png()
 
 
 def load_explainer(row: BackboneRow, *, weights: Path | None, device: str) -> Backbone:

@@ -109,6 +109,8 @@ class Engine:
         )
         self._adding, self._watching, self._detecting = threading.Lock(), threading.Lock(), threading.Lock()
         self._detectors: dict[str, Detector] = {}
+        self._explaining = threading.Lock()
+        self._explainers: dict[int, Backbone] = {}
         self._reports: Renewed[str] = Renewed(store, most=1)  # matplotlib draws for one thread only
         self.watching = Watching(store)
         self._watched_at = 0.0
@@ -300,6 +302,22 @@ class Engine:
                 PreparedPart(prepare_safely(backbone, part.picture), f"{digest}{part.box or ''}", part.box)
                 for part in parts.of(picture)[:PARTS]
             ]
+
+    def explain(self, searcher: Searcher, answer: Answer, upload: BinaryIO) -> bytes:
+        """What made an answer's score, as a PNG. The backbone is loaded in torch when it is first asked for."""
+        from nearshot.retriever.explain import explain, load_explainer
+
+        row, settings = searcher.row, self.settings
+        with self._explaining:
+            if row.id not in self._explainers:
+                self._explainers[row.id] = load_explainer(row, weights=settings.weights, device=settings.device)
+        upload.seek(0)
+        data = upload.read()
+        told = self.batcher.call(
+            lambda: explain(self._explainers[row.id], answer, data, max_pixels=settings.max_pixels)
+        ).result()
+        png: bytes = told.as_png()
+        return png
 
     def words(self, row: BackboneRow, words: str) -> NDArray[np.float32]:
         """The unit vector of some words. WeightsError where the row's backbone is not served."""

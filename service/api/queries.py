@@ -9,6 +9,7 @@ from typing import Annotated, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from fastapi import APIRouter, File, Query, Request, UploadFile
+from fastapi.responses import Response
 from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 
@@ -20,7 +21,7 @@ from nearshot.retriever.parts import Parts
 from nearshot.retriever.search import SearchOptions
 from nearshot.retriever.searcher import Searcher
 from nearshot.schema.captions import ImageFilter
-from nearshot.schema.errors import ImageError
+from nearshot.schema.errors import ImageError, UsageError
 from nearshot.service import models
 from nearshot.service.api.dependencies import EngineHere, WorkHere
 from nearshot.service.engine import Engine, PreparedPart
@@ -74,6 +75,36 @@ async def query(
         "lacking": searcher.coverage.lacking,
         "recall": searcher.recall(options),
     }
+
+
+@router.post(
+    "/explain",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}, "description": "Both pictures, warm where they make the score."}},
+    summary="Draw what made an image's score",
+)
+async def explain(
+    request: Request,
+    engine: EngineHere,
+    work: WorkHere,
+    asked: Annotated[models.QueryParameters, Query()],
+    image: Annotated[UploadFile, File(description="One image, of any format.")],
+) -> Response:
+    """What made the score of the image, or of a part of it: the picture that `nearshot query --explain` draws."""
+    options = _query_options(asked)
+    if options.objects or len(options.box) > 1:
+        raise UsageError("one answer is explained: ask about one part of the image")
+    with engine.batcher.admission(1):
+        async with asyncio.timeout(engine.settings.seconds):
+            searcher = await work.do(engine.searcher, options)
+            parts = await work.do(engine.parts, options)
+            words = None if options.text is None else await work.do(engine.words, searcher.row, options.text)
+            asking = _Asking(engine, work, searcher, options, parts, words)
+            [[answer]] = await while_connected(request, [_answer(asking, _name(image, 1), image.file)])
+            if isinstance(answer, Unreadable):
+                raise ImageError(f"{answer.path}: {answer.reason}")
+            png = await work.do(engine.explain, searcher, answer, image.file)
+    return Response(png, media_type="image/png")
 
 
 class _Asking(NamedTuple):

@@ -107,10 +107,33 @@ function card({ answer, given }, file, url, image) {
   at(".hits", shown).append(
     ...answer.hits.map((hit) => tile(hit, [make("div", { textContent: `${hit.score.toFixed(3)} ${placeOf(hit)}` })], () => queryLike(hit.id), (said) => mark(hit, said))),
   );
+  explained(at(".explained", shown), answer, file);
   if (given.answers[0].stop) at(".hits", shown).before(make("p", { textContent: stopped(answer.stop).join(" ") }));
   sliders(shown, answer);
   feedback(shown, answer, file, image, category);
   return shown;
+}
+
+/** What made the score, drawn when it is first looked at; `file` is the image, or the part, that was asked about. */
+function explained(details, answer, file) {
+  details.hidden = answer.nearest_hit === null;
+  const said = at("p", details);
+  details.addEventListener(
+    "toggle",
+    () =>
+      telling(said, async () => {
+        said.textContent = "Drawing ...";
+        const parameters = { backbone: answer.backbone, category: at("#query-category").value, score_by: answer.score_by };
+        const drawn = await ask("/v1/explain", { ...form({ image: file }), parameters });
+        const shown = at("img", details);
+        shown.alt = `the image and ${placeOf(answer.nearest_hit)}, warm where they make the score; lines join places that look alike`;
+        shown.src = URL.createObjectURL(await drawn.blob());
+        shown.onload = () => URL.revokeObjectURL(shown.src);
+        shown.hidden = false;
+        said.textContent = "Warm places make the score; lines join those that look alike most.";
+      }),
+    { once: true },
+  );
 }
 
 function picture(figure, hit, name) {

@@ -202,6 +202,20 @@ def test_a_part_is_drawn_typed_or_chosen_and_answered_alone(
     expect(page.locator("#part .drawn")).to_be_hidden()
 
 
+def test_what_made_the_score_is_drawn_where_the_backbone_can_tell(page: Page, data: Path) -> None:
+    page.locator("#query-backbones input[value=clip]").check()
+    page.locator("#query-backbones input[value=hog]").uncheck()
+    ask(page, data / CAT)
+    page.get_by_text("What made the score").click()
+    expect(page.locator(".explained img")).to_be_visible(timeout=30_000)
+    expect(page.locator(".explained img")).to_have_attribute("alt", re.compile("warm where they make the score"))
+    page.locator("#query-backbones input[value=hog]").check()
+    page.locator("#query-backbones input[value=clip]").uncheck()
+    expect(page.locator(".answer .backbone")).to_have_text(["hog"])
+    page.get_by_text("What made the score").click()
+    expect(page.locator(".explained .status")).to_contain_text("hog has no patches")
+
+
 def test_labelling_an_image_changes_the_next_query_and_can_be_undone(page: Page, data: Path, tmp_path: Path) -> None:
     save_crop(tmp_path / "rocket.png", "rocket:0")
     ask(page, tmp_path / "rocket.png")
