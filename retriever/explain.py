@@ -48,7 +48,7 @@ class Pair(NamedTuple):
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
     """What made the score of an answer's nearest shot: heat (h, w) float32 within [0, 1] over the part of each picture that was
-    seen, the place of its peak in pixels, the places that look alike most, and all of it as a picture."""
+    seen, the place of the query's peak in pixels, the places that look alike most, and all of it as a picture."""
 
     answer: Answer
     shot: str
@@ -59,7 +59,7 @@ class Explanation:
     picture: Image.Image
 
     def as_json(self) -> dict[str, Any]:
-        """The object under `explanation` in `query --json`: places in pixels of the upright picture, or of its part."""
+        """The object under `explanation` in `query --json`: places in pixels of the upright pictures."""
         return {
             "shot": self.shot,
             "peak": [round(each, 1) for each in self.peak],
@@ -95,7 +95,7 @@ def explain(backbone: Backbone, answer: Answer, asked: bytes | Image.Image, *, m
     """Explain an answer about an image: its encoded bytes, or all its pixels, upright.
 
     Raises UsageError where it has no shot, or the backbone no patches, and ImageError. Where the answer is about a part of the
-    image, so is the explanation, in pixels of the part.
+    image, so is the explanation; its places are in pixels of the whole.
     """
     from nearshot.backbones.patches import seen_part
     from nearshot.backbones.torch_backbone import TorchBackbone
@@ -107,10 +107,9 @@ def explain(backbone: Backbone, answer: Answer, asked: bytes | Image.Image, *, m
         raise UsageError(
             f"{backbone.description.name} has no patches to explain by; take lite0, dinov2, clip or resnet50"
         )
-    whole = answer.box is None
-    query = decode(asked, max_pixels=max_pixels, whole=not whole).picture if isinstance(asked, bytes) else asked
-    if answer.box is not None:
-        query = upright(query.crop(answer.box))
+    whole = decode(asked, max_pixels=max_pixels, whole=True).picture if isinstance(asked, bytes) else asked
+    part = whole if answer.box is None else whole.crop(answer.box)
+    query = upright(part)
     path = nearest.best.image.path
     try:
         shot = decode(read_regular(Path(path), most=MAX_BYTES), max_pixels=max_pixels).picture
@@ -128,7 +127,20 @@ def explain(backbone: Backbone, answer: Answer, asked: bytes | Image.Image, *, m
         for first, second, cosine in alike(patches[0], patches[1])
     )
     picture = _drawn([query, shot], heats, regions, pairs)
-    return Explanation(answer, path, heats[0], heats[1], peak(heats[0], regions[0]), pairs, picture)
+    corner, scale = (answer.box or (0, 0))[:2], part.width / query.width
+
+    def in_the_image(point: Point) -> Point:
+        return corner[0] + point[0] * scale, corner[1] + point[1] * scale
+
+    return Explanation(
+        answer,
+        path,
+        heats[0],
+        heats[1],
+        in_the_image(peak(heats[0], regions[0])),
+        tuple(pair._replace(query=in_the_image(pair.query)) for pair in pairs),
+        picture,
+    )
 
 
 def shares(own: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
