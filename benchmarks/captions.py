@@ -96,7 +96,7 @@ def bare_seconds(captioner: Florence2, batches: list[torch.Tensor]) -> float:
     started = time.perf_counter()
     with torch.inference_mode():
         for batch in batches:
-            prompt = captioner._prompts[CaptionTask.CAPTION].expand(len(batch), -1)
+            prompt = captioner._prompt(florence2.PROMPTS[CaptionTask.CAPTION]).expand(len(batch), -1)
             captioner._model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),

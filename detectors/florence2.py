@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -53,7 +55,8 @@ class Florence2Detector:
         """The detections in each picture, in the order in which they were written; masks of words only (UsageError)."""
         if masks and not words:
             raise UsageError(f"florence2 outlines only what it is told to look for; give {option('find')} WORDS")
-        prepared = [self._model.prepare(picture) for picture in pictures]
+        with ThreadPoolExecutor(min(len(pictures), os.cpu_count() or 1), thread_name_prefix="prepare") as pool:
+            prepared = list(pool.map(self._model.prepare, pictures))
         answers: list[list[Detection]] = [[] for _ in pictures]
         for prompt, phrase in _prompts(words, masks=masks):
             for picture, text, detections in zip(
