@@ -89,12 +89,13 @@ def main() -> None:
                     started, first = time.perf_counter(), progress.done
             taken = time.perf_counter() - started
         rate = (arguments.pictures - first) / taken
+        written = run.report.written
         del steps, run
         gc.collect()
         left = torch.cuda.memory_allocated() / MIB
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     print(f"{machine()}; {card}; {arguments.precision}, {arguments.tokens} tokens")
-    print(f"bare {bare:.1f}, cropped {rate:.1f} pictures/s, ratio {rate / bare:.3f}, target 0.85")
+    print(f"bare {bare:.1f}, cropped {rate:.1f} pictures/s, ratio {rate / bare:.3f}, target 0.85; {written} crops")
     print(
         f"allocated over {arguments.pictures} pictures: {allocated[len(allocated) // 10]:.1f} MiB after a tenth, "
         f"{allocated[-1]:.1f} at the end, {left:.1f} afterwards"

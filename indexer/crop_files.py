@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,7 +19,7 @@ from nearshot.schema.crops import (
     put_cropping,
     recrop,
 )
-from nearshot.schema.disk import delete_file, make_directories, sha256_of, sweep_aside, written_whole
+from nearshot.schema.disk import delete_file, make_directories, sha256_of, sweep_aside, write_together
 from nearshot.schema.editor import Editor
 from nearshot.schema.errors import UsageError
 from nearshot.schema.intents import Intent, Planned, drop_intent, plan, planned
@@ -136,8 +135,7 @@ class CropFiles:
         with _told():
             for directory in dict.fromkeys(path.parent for path, _ in files):
                 make_directories(*_missing(directory, self._root))
-            with ThreadPoolExecutor(self._threads, thread_name_prefix="write") as pool:
-                list(pool.map(_write_one, files))
+            write_together(files, threads=self._threads)
 
 
 @contextmanager
@@ -180,12 +178,6 @@ def _held(path: Path) -> str | None:
         return sha256_of(path)
     except OSError:
         return None
-
-
-def _write_one(file: tuple[Path, bytes]) -> None:
-    path, data = file
-    with written_whole(path) as aside:
-        aside.write_bytes(data)
 
 
 def _missing(directory: Path, root: Path) -> list[Path]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
@@ -16,42 +13,38 @@ from PIL import Image
 from nearshot.backbones.decode import decode
 from nearshot.backbones.in_order import in_order
 from nearshot.backbones.memory_budget import allow
-from nearshot.detectors.cutting import cut
 from nearshot.detectors.loading import load_detector, signature_of
 from nearshot.detectors.protocol import Detection, Detector
-from nearshot.detectors.selection import Selected, select
 from nearshot.detectors.tiles import detect_in_tiles
-from nearshot.indexer.crop_files import CropFile, CropFiles, Cropped
-from nearshot.indexer.crop_names import crop_name
+from nearshot.indexer.crop_cutter import Cutter
+from nearshot.indexer.crop_files import CropFiles
 from nearshot.indexer.crop_options import CropOptions
 from nearshot.indexer.crop_preview import Preview
 from nearshot.indexer.crop_report import CropReport
+from nearshot.indexer.crop_tasks import CropTask, LookedAt, RawPicture
 from nearshot.indexer.discover import Discovery
 from nearshot.indexer.load import Skipped, read_image
 from nearshot.indexer.report import Failure
-from nearshot.schema.contract import QUERY_DIRECTORY, SUPPORT_DIRECTORY, is_label
+from nearshot.schema.contract import is_label
 from nearshot.schema.crops import (
-    Crop,
     Cropping,
     Destination,
-    crops_of,
     known_croppings,
     newest_detector,
-    touch_cropping,
     use_detector,
 )
 from nearshot.schema.errors import UsageError, option
-from nearshot.schema.images import NO_FILE, FileState, FoundImage
-from nearshot.schema.store import Store, utc_now
+from nearshot.schema.images import FileState, FoundImage
+from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
+
+Loaded = tuple[CropTask, RawPicture | Skipped]
+"""A raw picture that is due, and what came of reading it."""
 
 HELD = 24 << 20
 """Pixels of a picture up to which it is decoded ahead; larger ones are, one by one, when it is their turn."""
 
 NO_LABEL = "its directory's name cannot be a label"
-LONGEST_NAME = 200
-
-_SHOT = re.compile(r"shot([0-9]+)", re.IGNORECASE)
 
 
 class CropProgress(NamedTuple):
@@ -60,26 +53,6 @@ class CropProgress(NamedTuple):
     done: int
     total: int
     failed: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """A raw picture that is due, what it is cropped for, and what is known of it."""
-
-    image: FoundImage
-    destination: Destination
-    known_id: int | None
-    known: Cropping | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Raw:
-    """A raw picture that was read: decoded, or (a large one, or one that is known) only its bytes."""
-
-    state: FileState
-    sha256: str
-    picture: Image.Image | None
-    data: bytes
 
 
 class CropRun:
@@ -106,8 +79,6 @@ class CropRun:
         self._store, self._root, self._options, self._dry = store, root.resolve(), options, dry or store is None
         self._should_stop = should_stop
         self._preview = preview
-        self._numbers: dict[Path, int] = {}
-        self._known_contents: dict[str, set[tuple[Destination, str | None]]] = {}
 
     def __iter__(self) -> Iterator[CropProgress]:
         """Run, yielding after every batch. Raises UsageError, WeightsError, StoreBusyError and StoreError."""
@@ -162,14 +133,12 @@ class CropRun:
                         location=str(location) if location else None,
                     )
         tasks = list(self._tasks(pictures, known, detector_id))
-        for cropping in known.values():
-            self._known_contents.setdefault(cropping.path, set()).add((cropping.destination, cropping.sha256))
         report.unchanged = len(pictures) - len(tasks) - len(report.failures)
         yield CropProgress(0, len(tasks), len(report.failures))
         if tasks:
             detector = detector or self._load(remembered)
             detector.check_words(options.find)
-            yield from self._look(tasks, detector, detector_id or 0, files)
+            yield from self._look(tasks, detector, detector_id or 0, files, known)
         if not report.interrupted and files is not None and root_id is not None:
             here = {image.path for image in pictures}
             gone = [
@@ -201,7 +170,7 @@ class CropRun:
 
     def _tasks(
         self, pictures: Sequence[FoundImage], known: Mapping[int, Cropping], detector_id: int | None
-    ) -> Iterator[_Task]:
+    ) -> Iterator[CropTask]:
         """The pictures that are due: new, changed, or looked at by another detector, with other options, in vain."""
         options, recipe = self._options, self._options.recipe()
         by_picture = {(each.path, each.destination): (each_id, each) for each_id, each in known.items()}
@@ -222,7 +191,7 @@ class CropRun:
                 same = before is not None and not before.failure and before.state == image.state
                 same = same and before is not None and (before.detector_id, before.options) == (detector_id, recipe)
             if not same:
-                yield _Task(image, destination, known_id, before)
+                yield CropTask(image, destination, known_id, before)
 
     def _destination(self, image: FoundImage) -> Destination:
         options = self._options
@@ -230,7 +199,12 @@ class CropRun:
         return Destination(options.role, label, options.words)
 
     def _look(
-        self, tasks: Sequence[_Task], detector: Detector, detector_id: int, files: CropFiles | None
+        self,
+        tasks: Sequence[CropTask],
+        detector: Detector,
+        detector_id: int,
+        files: CropFiles | None,
+        known: Mapping[int, Cropping],
     ) -> Iterator[CropProgress]:
         """Load, detect, cut and commit, batch after batch."""
         preview = Preview(self._preview) if self._preview else None
@@ -244,177 +218,84 @@ class CropRun:
         )
         done = 0
         try:
-            with ThreadPoolExecutor(threads, thread_name_prefix="cut") as pool:
+            with (
+                ThreadPoolExecutor(threads, thread_name_prefix="cut") as pool,
+                ThreadPoolExecutor(1, thread_name_prefix="commit") as committing,
+            ):
+                cutter = Cutter(
+                    store=self._store,
+                    root=self._root,
+                    options=self._options,
+                    report=self.report,
+                    files=files,
+                    preview=preview,
+                    detector_id=detector_id,
+                    usual_score=detector.usual_score,
+                    known=known,
+                    pool=pool,
+                )
+                # While one batch is cut and committed, the detector looks at the next.
+                cutting: Future[int] | None = None
                 for batch in _batches(loaded, detector.batch_size):
-                    self._crop(batch, detector, detector_id, files, pool, preview)
-                    done += len(batch)
+                    looked_at = self._detect(batch, detector)
+                    if cutting is not None:
+                        done += cutting.result()
+                        yield CropProgress(done, len(tasks), len(self.report.failures))
+                    cutting = committing.submit(cutter.finish, looked_at)
+                if cutting is not None:
+                    done += cutting.result()
                     yield CropProgress(done, len(tasks), len(self.report.failures))
         finally:
             if preview is not None:
                 preview.close()
                 self.report.previews = preview.paths
 
-    def _until_stopped(self, tasks: Sequence[_Task]) -> Iterator[_Task]:
+    def _until_stopped(self, tasks: Sequence[CropTask]) -> Iterator[CropTask]:
         for task in tasks:
             if self._should_stop():
                 self.report.interrupted = True
                 return
             yield task
 
-    def _read(self, task: _Task, recipe: tuple[int, str]) -> _Raw | Skipped:
+    def _read(self, task: CropTask, recipe: tuple[int, str]) -> RawPicture | Skipped:
         """Read a picture, and decode it, unless it is too large for that or known already. Safe from any thread."""
 
-        def use(state: FileState, data: bytes) -> _Raw:
+        def use(state: FileState, data: bytes) -> RawPicture:
             sha256 = hashlib.sha256(data).hexdigest()
             if task.known is not None and _is_same(task.known, sha256, recipe):
-                return _Raw(state, sha256, None, b"")
-            picture = decode(data, max_pixels=self._options.max_pixels, whole=True).picture
+                return RawPicture(state, sha256, None, b"")
+            picture = self._decoded(data)
             if picture.width * picture.height > HELD:
-                return _Raw(state, sha256, None, data)
-            return _Raw(state, sha256, picture.copy(), data)  # a copy: it waits here without a share of the budget
+                return RawPicture(state, sha256, None, data)
+            # A copy waits for its turn without a share of the budget.
+            return RawPicture(state, sha256, picture.copy(), b"")
 
         return read_image(self._root / task.image.path, use)
 
-    def _crop(
-        self,
-        batch: Sequence[tuple[_Task, _Raw | Skipped]],
-        detector: Detector,
-        detector_id: int,
-        files: CropFiles | None,
-        pool: ThreadPoolExecutor,
-        preview: Preview | None,
-    ) -> None:
-        """Detect in a batch of pictures, cut and commit."""
-        recipe = (detector_id, self._options.recipe())
-        raws: list[tuple[_Task, _Raw, Image.Image]] = []
-        results: list[Cropped] = []
-        for task, raw in batch:
-            if isinstance(raw, Skipped):
-                self.report.failures.append(Failure(task.image.path, raw.reason))
-                if raw.state != NO_FILE:
-                    cropping = self._cropping(task, raw.state, None, recipe, failure=raw.reason)
-                    results.append(Cropped(cropping, (), task.known_id))
-            elif raw.picture is None and not raw.data:
-                self._touch(task, raw, recipe)
-            else:
-                picture = raw.picture or decode(raw.data, max_pixels=self._options.max_pixels, whole=True).picture
-                raws.append((task, raw, picture))
-        if raws:
-            detected = self._detect(detector, [picture for _, _, picture in raws])
-            for (task, raw, picture), detections in zip(raws, detected, strict=True):
-                selected = self._select(detector, detections, picture.size)
-                if preview is not None:
-                    preview.add(task.image.path, picture, selected)
-                self.report.cropped += 1
-                self.report.stale += any(
-                    destination != task.destination and sha256 != raw.sha256
-                    for destination, sha256 in self._known_contents.get(task.image.path, ())
-                )
-                self.report.empty += not selected
-                cropped = Cropped(
-                    self._cropping(task, raw.state, raw.sha256, recipe),
-                    self._cut(task, picture, selected, pool),
-                    task.known_id,
-                )
-                if obstacle := files.obstacle(cropped) if files is not None else None:
-                    self.report.failures.append(Failure(task.image.path, obstacle))
-                else:
-                    results.append(cropped)
-                    self.report.written += len(cropped.files)
-        if files is not None and results:
-            self.report.deleted += files.commit(results)
+    def _decoded(self, data: bytes) -> Image.Image:
+        return decode(data, max_pixels=self._options.max_pixels, whole=True).picture
 
-    def _detect(self, detector: Detector, pictures: Sequence[Image.Image]) -> list[list[Detection]]:
-        words, masks = self._options.find, self._options.cutting.mask is not None
-        if self._options.tiles is None:
-            return detector.detect(pictures, words, masks=masks)
+    def _detect(self, batch: Sequence[Loaded], detector: Detector) -> list[LookedAt]:
+        """Look at the pictures of a batch that must be looked at."""
+        options = self._options
+        pictures: dict[int, Image.Image] = {}
+        for number, (_, raw) in enumerate(batch):
+            if isinstance(raw, RawPicture) and (raw.picture or raw.data):
+                pictures[number] = raw.picture or self._decoded(raw.data)
+        words, masks = options.find, options.cutting.mask is not None
+        detected: list[list[Detection]] = []
+        if pictures and options.tiles is None:
+            detected = detector.detect(list(pictures.values()), words, masks=masks)
+        elif pictures:
+            detected = [
+                detect_in_tiles(detector, picture, words, side=options.tiles or 0, masks=masks)
+                for picture in pictures.values()
+            ]
+        by_number = dict(zip(pictures, detected, strict=True))
         return [
-            detect_in_tiles(detector, picture, words, side=self._options.tiles, masks=masks) for picture in pictures
+            LookedAt(task, raw, pictures.get(number), by_number.get(number, ()))
+            for number, (task, raw) in enumerate(batch)
         ]
-
-    def _select(self, detector: Detector, detections: Sequence[Detection], size: tuple[int, int]) -> list[Selected]:
-        least = self._options.min_score
-        if least is not None and detector.usual_score is None:
-            raise UsageError(f"{detector.name} gives no scores; leave {option('min_score')} out")
-        least = detector.usual_score if least is None else least
-        return select(detections, size, self._options.selected, min_score=least or 0.0)
-
-    def _cut(
-        self, task: _Task, picture: Image.Image, selected: Sequence[Selected], pool: ThreadPoolExecutor
-    ) -> list[CropFile]:
-        """The crops of what was selected, encoded as PNG, with the paths that they are to have."""
-        if not selected:
-            return []
-        directory = self._directory(task)
-        cutting = self._options.cutting
-        encoded = pool.map(lambda each: _png(cut(picture, each.box, each.detection.mask, cutting)), selected)
-        return [
-            CropFile(
-                Crop(
-                    (directory / crop_name(task.image.path, self._options.find, number)).as_posix(),
-                    hashlib.sha256(data).hexdigest(),
-                    *box,
-                    _name(detection.label),
-                    detection.score,
-                    None if detection.mask is None else _png(Image.fromarray(detection.mask)),
-                ),
-                data,
-            )
-            for number, ((box, detection), data) in enumerate(zip(selected, encoded, strict=True), start=1)
-        ]
-
-    def _directory(self, task: _Task) -> PurePosixPath:
-        """The directory, relative to the data directory, that a picture's crops lie in."""
-        category, _, *below = PurePosixPath(task.image.path).parts
-        if task.destination.role == Role.QUERY:
-            return PurePosixPath(category, QUERY_DIRECTORY, *below[:-1])
-        own = self._own_shot(task)
-        if own is not None:
-            return own
-        label = task.destination.label
-        shots = self._root / category / SUPPORT_DIRECTORY
-        if label != category or (shots / label).is_dir():
-            shots /= label
-        if shots not in self._numbers:
-            names = [path.stem for path in shots.iterdir()] if shots.is_dir() else []
-            self._numbers[shots] = max((int(match[1]) for name in names if (match := _SHOT.fullmatch(name))), default=0)
-        self._numbers[shots] += 1
-        return PurePosixPath((shots / f"shot{self._numbers[shots]}").relative_to(self._root).as_posix())
-
-    def _own_shot(self, task: _Task) -> PurePosixPath | None:
-        """The directory of the shot that a picture's crops were before."""
-        if task.known_id is None or self._store is None:
-            return None
-        with self._store.reading() as catalog:
-            [crops] = crops_of(catalog, [task.known_id]).values()
-        return PurePosixPath(crops[0].path).parent if crops else None
-
-    def _touch(self, task: _Task, raw: _Raw, recipe: tuple[int, str]) -> None:
-        """Record the state of a file that holds what it held before."""
-        self.report.unchanged += 1
-        if self._store is not None and not self._dry and task.known_id is not None:
-            with self._store.writing() as editor:
-                touch_cropping(editor, task.known_id, self._cropping(task, raw.state, raw.sha256, recipe))
-
-    def _cropping(
-        self,
-        task: _Task,
-        state: FileState,
-        sha256: str | None,
-        recipe: tuple[int, str],
-        failure: str | None = None,
-    ) -> Cropping:
-        return Cropping(
-            task.image.path,
-            task.image.category,
-            *state,
-            sha256,
-            *task.destination,
-            *recipe,
-            failure,
-            self._options.decoder,
-            utc_now(),
-        )
 
 
 def _is_same(known: Cropping, sha256: str, recipe: tuple[int, str]) -> bool:
@@ -422,28 +303,16 @@ def _is_same(known: Cropping, sha256: str, recipe: tuple[int, str]) -> bool:
     return known.sha256 == sha256 and (known.detector_id, known.options) == recipe and known.size >= 0
 
 
-def _batches(loaded: Iterable[tuple[_Task, _Raw | Skipped]], size: int) -> Iterator[list[tuple[_Task, _Raw | Skipped]]]:
+def _batches(loaded: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
     """Batches of at most `size` pictures, and of few more pixels than one may hold."""
-    batch: list[tuple[_Task, _Raw | Skipped]] = []
+    batch: list[Loaded] = []
     held = 0
     for task, raw in loaded:
         batch.append((task, raw))
-        if isinstance(raw, _Raw):
+        if isinstance(raw, RawPicture):
             held += raw.picture.width * raw.picture.height if raw.picture else HELD if raw.data else 0
         if len(batch) == size or held >= HELD:
             yield batch
             batch, held = [], 0
     if batch:
         yield batch
-
-
-def _png(picture: Image.Image) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, "PNG", compress_level=1)
-    return file.getvalue()
-
-
-def _name(label: str | None) -> str | None:
-    """What a model calls something, as far as it can be shown."""
-    shown = "".join(letter for letter in label or "" if letter.isprintable()).strip()
-    return shown[:LONGEST_NAME] or None

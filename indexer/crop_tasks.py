@@ -1,0 +1,43 @@
+"""Tasks of a cropping run: raw pictures that are due, read, and looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from PIL import Image
+
+from nearshot.detectors.protocol import Detection
+from nearshot.indexer.load import Skipped
+from nearshot.schema.crops import Cropping, Destination
+from nearshot.schema.images import FileState, FoundImage
+
+
+@dataclass(frozen=True, slots=True)
+class CropTask:
+    """A raw picture that is due, what it is cropped for, and what is known of it."""
+
+    image: FoundImage
+    destination: Destination
+    known_id: int | None
+    known: Cropping | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawPicture:
+    """A raw picture that was read: decoded, or (a large one, or one that is known) only its bytes."""
+
+    state: FileState
+    sha256: str
+    picture: Image.Image | None
+    data: bytes
+
+
+class LookedAt(NamedTuple):
+    """A raw picture that the detector has looked at; or one that need not, or cannot, be looked at: without a picture."""
+
+    task: CropTask
+    raw: RawPicture | Skipped
+    picture: Image.Image | None = None
+    detections: Sequence[Detection] = ()
