@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from nearshot.backbones.florence2 import Florence2
+from nearshot.backbones.protocol import Prepared
 from nearshot.detectors.protocol import Detection, enclosing
 from nearshot.schema.errors import UsageError, option
 
@@ -49,18 +48,26 @@ class Florence2Detector:
     def check_words(self, words: Sequence[str]) -> None:
         """Take any words, and none."""
 
+    def prepare(self, picture: Image.Image) -> Prepared:
+        """The picture as the model takes it."""
+        return self._model.prepare(picture)
+
     def detect(
-        self, pictures: Sequence[Image.Image], words: Sequence[str], *, masks: bool = False
+        self,
+        pictures: Sequence[Image.Image],
+        words: Sequence[str],
+        *,
+        masks: bool = False,
+        prepared: Sequence[Any] | None = None,
     ) -> list[list[Detection]]:
         """The detections in each picture, in the order in which they were written; masks of words only (UsageError)."""
         if masks and not words:
             raise UsageError(f"florence2 outlines only what it is told to look for; give {option('find')} WORDS")
-        with ThreadPoolExecutor(min(len(pictures), os.cpu_count() or 1), thread_name_prefix="prepare") as pool:
-            prepared = list(pool.map(self._model.prepare, pictures))
+        ready = [self.prepare(picture) for picture in pictures] if prepared is None else prepared
         answers: list[list[Detection]] = [[] for _ in pictures]
         for prompt, phrase in _prompts(words, masks=masks):
             for picture, text, detections in zip(
-                pictures, self._model.write(prepared, prompt, LENGTH), answers, strict=True
+                pictures, self._model.write(ready, prompt, LENGTH), answers, strict=True
             ):
                 detections += _detections(
                     self._model.boxes(text, prompt, picture.size), phrase, picture.size, masks=masks

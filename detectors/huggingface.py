@@ -86,8 +86,16 @@ class HuggingFaceDetector:
             more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
             raise UsageError(f"{self.name} knows no '{unknown[0]}'; it knows {', '.join(listed[:LISTED])}{more}")
 
+    def prepare(self, picture: Image.Image) -> None:
+        """Prepare nothing: pictures of a batch are padded together."""
+
     def detect(
-        self, pictures: Sequence[Image.Image], words: Sequence[str], *, masks: bool = False
+        self,
+        pictures: Sequence[Image.Image],
+        words: Sequence[str],
+        *,
+        masks: bool = False,
+        prepared: Sequence[Any] | None = None,
     ) -> list[list[Detection]]:
         """The detections in each picture with a score of 0.05 or more, best first."""
         if masks:

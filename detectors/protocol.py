@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,12 +67,20 @@ class Detector(Protocol):
     def check_words(self, words: Sequence[str]) -> None:
         """Raise UsageError where it cannot look for these words, or cannot do without."""
 
+    def prepare(self, picture: Image.Image) -> Any:
+        """What of its preprocessing can be done ahead, from any number of threads at once, None for nothing."""
+
     def detect(
-        self, pictures: Sequence[Image.Image], words: Sequence[str], *, masks: bool = False
+        self,
+        pictures: Sequence[Image.Image],
+        words: Sequence[str],
+        *,
+        masks: bool = False,
+        prepared: Sequence[Any] | None = None,
     ) -> list[list[Detection]]:
         """The detections in each of n >= 1 pictures, best first where they have scores; of all words at once, where given.
 
-        With `masks`, each has one. UsageError where it cannot give any.
+        With `masks`, each has one. `prepared` is what `prepare` gave of each. UsageError where it cannot give masks.
         """
 
 

@@ -14,6 +14,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,8 +63,16 @@ class Regions:
                 f"regions cannot look for words; give {option('detector')} florence2, or another that knows some"
             )
 
+    def prepare(self, picture: Image.Image) -> None:
+        """Prepare nothing: looking is cheap."""
+
     def detect(
-        self, pictures: Sequence[Image.Image], words: Sequence[str], *, masks: bool = False
+        self,
+        pictures: Sequence[Image.Image],
+        words: Sequence[str],
+        *,
+        masks: bool = False,
+        prepared: Sequence[Any] | None = None,
     ) -> list[list[Detection]]:
         """The regions of each picture, with masks; the score is 1 less the threshold over a region's mean distance."""
         self.check_words(words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -26,12 +26,16 @@ class CropTask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawPicture:
-    """A raw picture that was read: decoded, or (a large one, or one that is known) only its bytes."""
+    """A raw picture that was read: decoded, or (where too many wait) only its bytes; or (one that is known) neither.
+
+    `prepared` is what the detector prepared of it.
+    """
 
     state: FileState
     sha256: str
     picture: Image.Image | None
     data: bytes
+    prepared: Any = None
 
 
 class LookedAt(NamedTuple):

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from threading import Lock
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -42,7 +43,10 @@ Loaded = tuple[CropTask, RawPicture | Skipped]
 """A raw picture that is due, and what came of reading it."""
 
 HELD = 24 << 20
-"""Pixels of a picture up to which it is decoded ahead; larger ones are, one by one, when it is their turn."""
+"""Pixels that a batch of pictures has at most, but for its last one."""
+
+AHEAD = 64 << 20
+"""Pixels of pictures that wait decoded for their turn; others wait as they were read, and are decoded again then."""
 
 NO_LABEL = "its directory's name cannot be a label"
 
@@ -78,6 +82,7 @@ class CropRun:
         self.report = CropReport()
         self._store, self._root, self._options, self._dry = store, root.resolve(), options, dry or store is None
         self._should_stop = should_stop
+        self._ahead = _Ahead(AHEAD)
         self._preview = preview
 
     def __iter__(self) -> Iterator[CropProgress]:
@@ -211,10 +216,10 @@ class CropRun:
         recipe = self._options.recipe()
         threads = self._options.threads
         loaded = in_order(
-            lambda task: self._read(task, (detector_id, recipe)),
+            lambda task: self._read(task, (detector_id, recipe), detector),
             self._until_stopped(tasks),
             workers=threads,
-            ahead=threads,
+            ahead=threads + detector.batch_size,
         )
         done = 0
         try:
@@ -257,18 +262,19 @@ class CropRun:
                 return
             yield task
 
-    def _read(self, task: CropTask, recipe: tuple[int, str]) -> RawPicture | Skipped:
-        """Read a picture, and decode it, unless it is too large for that or known already. Safe from any thread."""
+    def _read(self, task: CropTask, recipe: tuple[int, str], detector: Detector) -> RawPicture | Skipped:
+        """Read a picture, and decode and prepare it, unless it is known already. Safe from any thread."""
 
         def use(state: FileState, data: bytes) -> RawPicture:
             sha256 = hashlib.sha256(data).hexdigest()
             if task.known is not None and _is_same(task.known, sha256, recipe):
                 return RawPicture(state, sha256, None, b"")
             picture = self._decoded(data)
-            if picture.width * picture.height > HELD:
-                return RawPicture(state, sha256, None, data)
+            prepared = detector.prepare(picture) if self._options.tiles is None else None
+            if not self._ahead.take(picture.width * picture.height):
+                return RawPicture(state, sha256, None, data, prepared)
             # A copy waits for its turn without a share of the budget.
-            return RawPicture(state, sha256, picture.copy(), b"")
+            return RawPicture(state, sha256, picture.copy(), b"", prepared)
 
         return read_image(self._root / task.image.path, use)
 
@@ -279,13 +285,17 @@ class CropRun:
         """Look at the pictures of a batch that must be looked at."""
         options = self._options
         pictures: dict[int, Image.Image] = {}
+        prepared: list[Any] = []
         for number, (_, raw) in enumerate(batch):
             if isinstance(raw, RawPicture) and (raw.picture or raw.data):
-                pictures[number] = raw.picture or self._decoded(raw.data)
+                pictures[number] = picture = raw.picture or self._decoded(raw.data)
+                prepared.append(raw.prepared)
+                if raw.picture:
+                    self._ahead.give_back(picture.width * picture.height)
         words, masks = options.find, options.cutting.mask is not None
         detected: list[list[Detection]] = []
         if pictures and options.tiles is None:
-            detected = detector.detect(list(pictures.values()), words, masks=masks)
+            detected = detector.detect(list(pictures.values()), words, masks=masks, prepared=prepared)
         elif pictures:
             detected = [
                 detect_in_tiles(detector, picture, words, side=options.tiles or 0, masks=masks)
@@ -296,6 +306,26 @@ class CropRun:
             LookedAt(task, raw, pictures.get(number), by_number.get(number, ()))
             for number, (task, raw) in enumerate(batch)
         ]
+
+
+class _Ahead:
+    """A number of pixels that is taken from and given back to, without waiting. Safe from any thread."""
+
+    def __init__(self, pixels: int) -> None:
+        self._left, self._lock = pixels, Lock()
+
+    def take(self, pixels: int) -> bool:
+        """Take some, unless fewer are left."""
+        with self._lock:
+            if pixels > self._left:
+                return False
+            self._left -= pixels
+            return True
+
+    def give_back(self, pixels: int) -> None:
+        """Give some back."""
+        with self._lock:
+            self._left += pixels
 
 
 def _is_same(known: Cropping, sha256: str, recipe: tuple[int, str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,8 +128,16 @@ class Bright:
     def check_words(self, words: Sequence[str]) -> None:
         """Take none."""
 
+    def prepare(self, picture: Image.Image) -> None:
+        """Prepare nothing."""
+
     def detect(
-        self, pictures: Sequence[Image.Image], words: Sequence[str], *, masks: bool = False
+        self,
+        pictures: Sequence[Image.Image],
+        words: Sequence[str],
+        *,
+        masks: bool = False,
+        prepared: Sequence[Any] | None = None,
     ) -> list[list[Detection]]:
         """The connected white areas that are smaller than half the picture, as a model sees what is large enough."""
         from skimage import measure

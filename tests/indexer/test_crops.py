@@ -16,6 +16,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from nearshot.detectors.cutting import Cutting
+from nearshot.indexer import crops
 from nearshot.indexer.crop_names import crop_name
 from nearshot.indexer.crop_options import CropOptions
 from nearshot.indexer.crop_report import CropReport
@@ -264,3 +265,14 @@ def test_runs_killed_at_random_moments_end_in_the_crops_and_rows_of_an_undisturb
         assert (files(disturbed / "data", "a"), rows(store)) == expected
         assert list(verify(store)) == []
     assert not list(disturbed.rglob("*.part"))
+
+
+def test_pictures_that_would_wait_in_too_much_memory_come_out_the_same(
+    store: Store, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(raw, tmp_path / "other")
+    crop(store, raw)
+    monkeypatch.setattr(crops, "AHEAD", 400 * 300)  # one picture waits decoded, the others as they were read
+    with Store(tmp_path / "other-store", create=True) as other:
+        crop(other, tmp_path / "other")
+    assert files(tmp_path / "other") == files(raw)
