@@ -20,11 +20,11 @@ demo: $(VENV)/installed
 	@BIN=$(CURDIR)/$(BIN) DEMO=$(DEMO) STORE=$(STORE) sh examples/demo.sh
 
 test: $(VENV)/installed lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # The tests with the lowest versions that pyproject.toml admits, in an environment of their own.
 lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/python -m pytest -n auto --dist loadfile -o filterwarnings=default
+	$(LOWEST)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -o filterwarnings=default
 
 $(LOWEST)/installed: pyproject.toml
 	$(PYTHON) -m venv $(LOWEST)

@@ -25,6 +25,26 @@ HOG = IndexOptions(backbones=("hog",), workers=2)
 Writer = Callable[[Mapping[str, str]], Path]
 
 
+SLOW = (
+    *(
+        "faults/test_faults.py",
+        "test_readme.py",
+        "service/test_abuse.py",
+        "service/test_client.py",
+        "service/test_page.py",
+    ),
+    *("faults/test_flips.py", "test_reproduce.py", "service/test_openapi.py", "door/test_notebook.py"),
+)
+"""The files that take longest, longest first: begun first, so that no worker waits for another at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    tests = Path(__file__).parent
+    order = {tests / file: number for number, file in enumerate(SLOW)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the tests away from the user's store, weights and caches, and from the network."""
