@@ -309,7 +309,8 @@ def _print_answer(answer: JsonObject, layout: _Layout) -> None:
     if layout.hits:
         for hit in answer["hits"]:
             shot = "/".join(part for part in (hit["category"], hit["label"], hit["shot"]) if part)
-            click.echo(f"    {hit['score']:.3f}  {shot}  {near(hit['path'])}")
+            origin = f"  (out of {near(hit['origin']['picture'])} [{_box(hit['origin'])}])" if "origin" in hit else ""
+            click.echo(f"    {hit['score']:.3f}  {shot}  {near(hit['path'])}{origin}")
             if "caption" in hit:
                 click.echo(f"           {hit['caption'] or '(no caption)'}")
 

@@ -131,6 +131,13 @@ class Answer:
             "shot": image.shot,
             "score": _rounded(hit.score),
         }
+        if (origin := image.origin) is not None:
+            shown["origin"] = {
+                "picture": origin.picture,
+                "box": list(origin.box),
+                "name": origin.name,
+                "score": None if origin.score is None else _rounded(origin.score),
+            }
         if captioned and self.captions is not None:
             shown["caption"] = self.captions.get(image.id)
         return shown

@@ -9,8 +9,17 @@ from typing_extensions import TypedDict
 from nearshot.schema.vocabulary import Mode, Role, Score, Verdict
 
 
+class Origin(TypedDict):
+    """Where a crop came from: the raw picture, the box (left, top, right, bottom) in its upright pixels, and what it shows."""
+
+    picture: str
+    box: list[int]
+    name: str | None
+    score: float | None
+
+
 class Hit(TypedDict):
-    """An indexed image near to the query; `score` is the cosine with it."""
+    """An indexed image near to the query; `score` is the cosine with it. `origin` is there where it is a crop."""
 
     id: int
     label: str | None
@@ -20,6 +29,7 @@ class Hit(TypedDict):
     shot: str | None
     score: float
     caption: NotRequired[str | None]
+    origin: NotRequired[Origin]
 
 
 class Plausible(TypedDict):

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, and_, bindparam, func, select
 from nearshot.schema import tables
 from nearshot.schema.digests import check, stored_vector
 from nearshot.schema.errors import StoreError
-from nearshot.schema.images import Shown
+from nearshot.schema.images import Origin, Shown
 from nearshot.schema.vocabulary import Role
 
 images, contents, embeddings = tables.images.c, tables.contents.c, tables.embeddings.c
@@ -142,15 +142,27 @@ class Catalog:
     def shown(self, ids: Collection[int]) -> dict[int, Shown]:
         """Find what to show of some images, by id."""
         columns = (images.id, tables.roots.c.path, images.path, images.category, images.role, images.label, images.shot)
-        joined = select(*columns).join(tables.roots, tables.roots.c.id == images.root_id)
+        crops, croppings, contents = tables.crops.c, tables.croppings.c, tables.contents.c
+        boxes = (crops.box_left, crops.box_top, crops.box_right, crops.box_bottom)
+        same = (crops.path == images.path) & (crops.sha256 == contents.sha256)
+        joined = (
+            select(*columns, croppings.path, *boxes, crops.name, crops.score)
+            .join(tables.roots, tables.roots.c.id == images.root_id)
+            .outerjoin(tables.contents, contents.id == images.content_id)
+            .outerjoin(tables.crops, same)
+            .outerjoin(tables.croppings, (croppings.id == crops.cropping_id) & (croppings.root_id == images.root_id))
+        )
         wanted = sorted(ids)
         shown_by_id: dict[int, Shown] = {}
         for start in range(0, len(wanted), CHUNK):
             chunk = images.id.in_(wanted[start : start + CHUNK])
             check(self.connection, tables.images, chunk)
             query = joined.where(chunk)
-            for image_id, root, path, category, role, label, shot in self.connection.execute(query):
-                shown_by_id[image_id] = Shown(image_id, f"{root}/{path}", category, Role(role), label, shot)
+            for image_id, root, path, category, role, label, shot, raw, *cut in self.connection.execute(query):
+                origin = None if raw is None else Origin(f"{root}/{raw}", (cut[0], cut[1], cut[2], cut[3]), *cut[4:])
+                if origin is None and image_id in shown_by_id:
+                    continue  # another data directory has a crop of that path
+                shown_by_id[image_id] = Shown(image_id, f"{root}/{path}", category, Role(role), label, shot, origin)
         return shown_by_id
 
     def categories(self, role: Role) -> list[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import starmap
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Select, delete, insert, select, update
@@ -79,15 +78,6 @@ class Crop(NamedTuple):
     name: str | None
     score: float | None
     mask: bytes | None
-
-
-class Origin(NamedTuple):
-    """Where a crop came from: the raw picture's path in its data directory, the box, and what it was detected as."""
-
-    picture: str
-    box: tuple[int, int, int, int]
-    name: str | None
-    score: float | None
 
 
 def newest_detector(catalog: Catalog, name: str) -> DetectorRow | None:
@@ -190,25 +180,3 @@ def _at(root_id: int, path: str, *more: ColumnElement[bool]) -> Select[tuple[int
     """The croppings that a crop at a path in a data directory is of."""
     query = select(crops.cropping_id).join(tables.croppings, crops.cropping_id == croppings.id)
     return query.where(croppings.root_id == root_id, crops.path == path, *more)
-
-
-def origins(catalog: Catalog, ids: Collection[int]) -> Mapping[int, Origin]:
-    """Where images that are crops came from, by the images' ids; others have none."""
-    images, contents = tables.images.c, tables.contents.c
-    wanted = sorted(ids)
-    known: dict[int, Origin] = {}
-    for start in range(0, len(wanted), CHUNK):
-        own = images.id.in_(wanted[start : start + CHUNK])
-        boxes = (crops.box_left, crops.box_top, crops.box_right, crops.box_bottom)
-        query = (
-            select(images.id, croppings.path, *boxes, crops.name, crops.score)
-            .join(tables.contents, images.content_id == contents.id)
-            .join(tables.crops, (crops.path == images.path) & (crops.sha256 == contents.sha256))
-            .join(tables.croppings, (croppings.id == crops.cropping_id) & (croppings.root_id == images.root_id))
-            .where(own)
-        )
-        known |= {
-            row[0]: Origin(row[1], (row[2], row[3], row[4], row[5]), row[6], row[7])
-            for row in starmap(lambda *row: row, catalog.connection.execute(query))
-        }
-    return known

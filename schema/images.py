@@ -76,9 +76,22 @@ class KnownImage(NamedTuple):
         return FileState(self.size, self.mtime_ns, self.ctime_ns)
 
 
+class Origin(NamedTuple):
+    """Where a crop came from: the raw picture's path, absolute, the box (left, top, right, bottom) in its upright pixels, what
+    the detector called it, and its score there; None for what a detector does not tell."""
+
+    picture: str
+    box: tuple[int, int, int, int]
+    name: str | None
+    score: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """An indexed image as a result shows it; `path` is absolute, so that it can be opened from anywhere."""
+    """An indexed image as a result shows it; `path` is absolute, so that it can be opened from anywhere.
+
+    `origin` is None but for crops that are as they were cut.
+    """
 
     id: int
     path: str
@@ -86,3 +99,4 @@ class Shown:
     role: Role
     label: str | None
     shot: str | None
+    origin: Origin | None = None

@@ -25,6 +25,7 @@ from nearshot.schema.errors import ImageError, UsageError
 from nearshot.service import models
 from nearshot.service.api.dependencies import EngineHere, WorkHere
 from nearshot.service.engine import Engine, PreparedPart
+from nearshot.service.problems import described
 from nearshot.service.thread_pool import ThreadPool, while_connected
 
 router = APIRouter(prefix="/v1")
@@ -34,6 +35,7 @@ router = APIRouter(prefix="/v1")
     "/query",
     response_model=models.Answers,
     response_model_exclude_unset=True,
+    responses=described(409),
     summary="Recognise images, or say Unknown",
 )
 async def query(
@@ -80,7 +82,8 @@ async def query(
 @router.post(
     "/explain",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}, "description": "Both pictures, warm where they make the score."}},
+    responses=described(409)
+    | {200: {"content": {"image/png": {}}, "description": "Both pictures, warm where they make the score."}},
     summary="Draw what made an image's score",
 )
 async def explain(

@@ -89,12 +89,12 @@ def test_missing_weights_of_a_backbone_asked_for_are_one_line_and_exit_2(
 
 def test_failures_and_what_is_outside_are_listed_with_their_reasons(nearshot: Run, small: Path) -> None:
     (small / "things/2.support-set/cat/shot9.jpg").write_text("words")
-    (small / "things/1.raw").mkdir()
-    (small / "things/1.raw/a.png").write_bytes(b"")
-    (small / "things/1.raw/b.png").write_bytes(b"")
+    (small / "things/0.photos").mkdir()
+    (small / "things/0.photos/a.png").write_bytes(b"")
+    (small / "things/0.photos/b.png").write_bytes(b"")
     printed = nearshot("index", "data", "--backbone", "hog").stdout
     assert "  things/2.support-set/cat/shot9.jpg: not an image in any known format" in printed
-    assert "  things/1.raw/ (2 files): neither 2.support-set/ nor 6.preprocessed/" in printed
+    assert "  things/0.photos/ (2 files): neither 2.support-set/ nor 6.preprocessed/" in printed
 
 
 @pytest.mark.parametrize(

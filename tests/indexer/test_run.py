@@ -208,8 +208,8 @@ def test_labels_csv_labels_queries_and_its_faults_are_reported(store: Store, sma
 def test_everything_in_the_contract_is_counted_once(store: Store, small: Path) -> None:
     (small / "things/2.support-set/cat/shot5.png").write_bytes(b"")
     (small / "things/2.support-set/cat/portrait.png").write_bytes(b"")
-    (small / "things/1.raw").mkdir()
-    (small / "things/1.raw/x.png").write_bytes(b"")
+    (small / "things/0.photos").mkdir()
+    (small / "things/0.photos/x.png").write_bytes(b"")
     (small / "notes.txt").write_text("hello")
     (small / ".hidden").write_text("hello")
     for _ in range(2):

@@ -6,6 +6,7 @@ import functools
 import http.server
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,7 @@ def test_a_stream_that_ends_is_reached_again_and_frames_that_nobody_takes_are_dr
         url = f"http://127.0.0.1:{server.server_port}/v.ts"
         for _ in frames_of(url, every=1, wait=True, seen=seen, should_stop=lambda: seen.reconnected >= 2):
             taken += 1
+            time.sleep(0.05)  # longer than a frame takes to decode
         server.shutdown()
     assert seen.reconnected >= 2
     assert seen.frames >= 120

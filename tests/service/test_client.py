@@ -35,24 +35,25 @@ def served(nearshot: Run, small: Path, tmp_path: Path) -> Iterator[Served]:
     service.end()
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [QUERIES],
-        [f"{QUERIES}/cat/a.png"],
-        [QUERIES, "--category", "things", "--hits", "--caption"],
-        [QUERIES, "--score", "prototype", "--threshold", "0.5"],
-        [QUERIES, "--json", "--against", "all", "--top-k", "3"],
-        [QUERIES, "none.jpg", "--csv"],
-        [f"{QUERIES}/cat/a.png", "--category", "sky"],
-        [f"{QUERIES}/cat/a.png", "--score", "knn_vote"],
-        ["data/things/2.support-set/nothing"],
-    ],
+ASKED = (
+    [QUERIES],
+    [f"{QUERIES}/cat/a.png"],
+    [QUERIES, "--category", "things", "--hits", "--caption"],
+    [QUERIES, "--score", "prototype", "--threshold", "0.5"],
+    [QUERIES, "--json", "--against", "all", "--top-k", "3"],
+    [QUERIES, "none.jpg", "--csv"],
+    [QUERIES, "--box", "2,3,30,20", "--box", "10,10,90,90"],
+    [f"{QUERIES}/cat/a.png", "--category", "sky"],
+    [f"{QUERIES}/cat/a.png", "--score", "knn_vote"],
+    ["data/things/2.support-set/nothing"],
 )
-def test_a_service_answers_as_the_store_does(nearshot: Run, served: Served, arguments: list[str]) -> None:
-    here, there = nearshot("query", *arguments), nearshot("query", *arguments, "--server", served.url)
-    assert (there.stdout, there.stderr, there.status) == (here.stdout, here.stderr, here.status)
-    assert here.stdout + here.stderr
+
+
+def test_a_service_answers_as_the_store_does(nearshot: Run, served: Served) -> None:
+    for arguments in ASKED:
+        here, there = nearshot("query", *arguments), nearshot("query", *arguments, "--server", served.url)
+        assert (there.stdout, there.stderr, there.status) == (here.stdout, here.stderr, here.status), arguments
+        assert here.stdout + here.stderr
 
 
 async def elsewhere(scope: Any, receive: Any, send: Any) -> None:
