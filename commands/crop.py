@@ -141,6 +141,8 @@ def _require_sense(data: Path, options: CropOptions) -> None:
     spec_of(options.detector_name)
     if not data.is_dir():
         raise UsageError(f"{data} is not a directory; give the data directory that holds <category>/{options.source}/")
+    if (data / options.source).is_dir():
+        raise UsageError(f"{data} is a category, not the data directory; give {data.resolve().parent}")
     if not any((category / options.source).is_dir() for category in data.iterdir()):
         raise UsageError(
             f"no category of {data} has a directory {options.source}; put raw pictures into <category>/{options.source}/"

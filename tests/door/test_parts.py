@@ -140,6 +140,8 @@ def test_crops_are_cut_from_python_as_from_the_command_line(
     assert (report.cropped, report.written) == (1, 2)
     printed = nearshot("crop", small, "--min-size", 40, "--most", 2, "--json").objects
     assert [(each["cropped"], each["unchanged"]) for each in printed] == [(0, 1)]
+    outcome = nearshot("crop", small / "things")
+    assert (outcome.status, "is a category, not the data directory" in outcome.stderr) == (2, True)
     with pytest.raises(UsageError, match="mask cannot be 'grey'; take white, blur"):
         index.crop(small, mask="grey")
     with pytest.raises(UsageError, match="is not within 0 and 1"):

@@ -26,6 +26,9 @@ from tests.conftest import run_index, save_crop
 from tests.service.test_serve import Served
 
 CAT = "things/6.preprocessed/cat/a.png"
+SHOTS = 250
+"""Shots that are indexed while the process is killed."""
+
 UPLOADS, CLIENTS = 10_000, 8
 
 
@@ -108,7 +111,7 @@ def test_while_shots_are_added_and_the_process_is_killed_no_client_gets_a_wrong_
     run_index(store, small)
     service = Served(store.directory)
     port = service.url.rsplit(":", 1)[1]
-    for number in range(500):
+    for number in range(SHOTS):
         save_crop(small / f"things/2.support-set/retina/shot{number}.png", f"retina:{number % 40}")
         with (small / f"things/2.support-set/retina/shot{number}.png").open("ab") as file:
             file.write(b"%d" % number)  # each with bytes of its own
@@ -146,16 +149,16 @@ def test_while_shots_are_added_and_the_process_is_killed_no_client_gets_a_wrong_
         time.sleep(0.02)
     service.end(signal.SIGKILL)
     before = indexed()
-    assert before < 500
+    assert before < SHOTS
     service = Served(store.directory, "--port", port)
     index()
     until = time.monotonic() + 120
-    while indexed() < 500 and time.monotonic() < until:
+    while indexed() < SHOTS and time.monotonic() < until:
         time.sleep(0.05)
     stop.set()
     for thread in threads:
         thread.join()
-    assert indexed() == 500
+    assert indexed() == SHOTS
     assert set(answers) == set(asked.items())
     assert sum(answers.values()) > 32, (answers, lost)
     assert not any(isinstance(status, int) for status in lost), lost
