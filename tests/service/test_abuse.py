@@ -165,7 +165,7 @@ def test_while_shots_are_added_and_the_process_is_killed_no_client_gets_a_wrong_
     assert service.end() == (0, "")
     assert list(verify(store)) == []
     with store.reading() as catalog:
-        assert sum(row.images for row in catalog.count_images() if row.role == Role.SUPPORT) == 504
+        assert sum(row.images for row in catalog.count_images() if row.role == Role.SUPPORT) == SHOTS + 4
 
 
 def canvas(side: int) -> bytes:
