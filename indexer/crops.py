@@ -31,7 +31,7 @@ from nearshot.schema.crops import (
     Cropping,
     Destination,
     known_croppings,
-    newest_detector,
+    known_detectors,
     use_detector,
 )
 from nearshot.schema.errors import UsageError, option
@@ -113,17 +113,16 @@ class CropRun:
     def _run(self, discovery: Discovery, files: CropFiles | None) -> Iterator[CropProgress]:
         root_id, known = self._known(discovery)
         options, report = self._options, self.report
-        remembered = None
-        detector_row = None
+        used = []
         if self._store is not None:
             with self._store.reading() as catalog:
-                detector_row = newest_detector(catalog, options.detector_name)
-            remembered = Path(detector_row.location) if detector_row and detector_row.location else None
+                used = known_detectors(catalog, options.detector_name)
+        remembered = next((Path(row.location) for row in reversed(used) if row.location), None)
         signature, location = signature_of(
             options.detector_name, options.weights, remembered=remembered, precision=options.precision
         )
         detector: Detector | None = None
-        detector_id = detector_row.id if detector_row and detector_row.signature == signature else None
+        detector_id = next((row.id for row in used if row.signature == signature), None)
         pictures = list(discovery)
         report.breaches = discovery.breaches
         if detector_id is None and pictures:

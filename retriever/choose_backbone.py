@@ -138,7 +138,11 @@ def load_indexed(
         ]
         return FusedBackbone(row.name, ready, [part.weight for part in parts])
     choice = resolve(parse_spec(row.name), row=row, weights=weights)
-    backbone = choice.load(device)
+    return require_indexed(choice.load(device), row)
+
+
+def require_indexed(backbone: Backbone, row: BackboneRow) -> Backbone:
+    """A backbone that was loaded for a row, where it is the row's own; WeightsError where it is another."""
     if backbone.description.fingerprint != row.fingerprint:
         raise WeightsError(
             f"{row.name}: the store was indexed with other weights, preprocessing, precision or decoder rules than those at "

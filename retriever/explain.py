@@ -23,6 +23,7 @@ from nearshot.backbones.protocol import Backbone
 from nearshot.backbones.resolve import resolve
 from nearshot.backbones.spec import parse_spec
 from nearshot.retriever.answer import Answer
+from nearshot.retriever.choose_backbone import require_indexed
 from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.disk import read_regular
 from nearshot.schema.errors import UsageError
@@ -88,7 +89,8 @@ def load_explainer(row: BackboneRow, *, weights: Path | None, device: str) -> Ba
     if "+" in row.name and not row.name.startswith(("hf:", "timm:", "open_clip:", "torchvision:")):
         raise UsageError(f"{row.name} is several backbones; explain by one of them")
     choice = resolve(parse_spec(row.name), row=row, weights=weights)
-    return load_backbone(choice.spec, choice.location, device=device, precision=choice.precision)
+    loaded = load_backbone(choice.spec, choice.location, device=device, precision=choice.precision)
+    return require_indexed(loaded, row)
 
 
 def explain(backbone: Backbone, answer: Answer, asked: bytes | Image.Image, *, max_pixels: int) -> Explanation:

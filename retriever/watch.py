@@ -14,7 +14,7 @@ from nearshot.retriever.retriever import Retriever
 from nearshot.retriever.sequential import Schedule
 from nearshot.retriever.tracks import Look, Track, Tracker, difference_hash
 from nearshot.schema.disk import make_directories, written_whole
-from nearshot.schema.errors import UsageError
+from nearshot.schema.errors import UsageError, option
 from nearshot.schema.store import Store
 
 STILL, CELLS = 3, 16
@@ -48,8 +48,10 @@ class WatchRun:
         """Load the models. Raises UsageError, WeightsError and StoreError."""
         self.seen, self.still, self.looked_at = Seen(), 0, 0
         self._source, self._options, self._should_stop = source, options, should_stop
-        if not 0 < options.false_accept < 1 or options.every < 1:
-            raise UsageError("a share of false accepts lies between 0 and 1, and every frame is the first")
+        if not 0 < options.false_accept < 1:
+            raise UsageError(f"{option('false_accept')} {options.false_accept} is no share: more than 0, less than 1")
+        if options.every < 1:
+            raise UsageError(f"{option('every')} {options.every} is none: every frame is 1")
         self._retriever = Retriever(store, query, noted=False)
         self.strangers = self._retriever.searcher.strangers
         self.schedule = Schedule.of(options.false_accept, self.strangers) if self.strangers else None

@@ -80,12 +80,11 @@ class Crop(NamedTuple):
     mask: bytes | None
 
 
-def newest_detector(catalog: Catalog, name: str) -> DetectorRow | None:
-    """The detector of a name that was used last; None where none was. StoreError for a damaged row."""
+def known_detectors(catalog: Catalog, name: str) -> list[DetectorRow]:
+    """The detectors of a name that were used, in the order in which they first were. StoreError for a damaged row."""
     check(catalog.connection, tables.detectors, detectors.name == name)
     query = select(*(detectors[field] for field in DetectorRow._fields)).where(detectors.name == name)
-    row = catalog.connection.execute(query.order_by(detectors.id.desc()).limit(1)).one_or_none()
-    return None if row is None else DetectorRow(*row)
+    return [DetectorRow(*row) for row in catalog.connection.execute(query.order_by(detectors.id))]
 
 
 def use_detector(editor: Editor, *, name: str, fingerprint: str, signature: str, location: str | None) -> int:

@@ -41,13 +41,13 @@ export async function partFile() {
 function set(next) {
   box = next;
   typed.value = part();
-  place(outline, box);
+  lay(outline, box);
   at("#part-whole").disabled = box === null;
   for (const each of canvas.querySelectorAll("button")) each.setAttribute("aria-pressed", String(each.dataset.box === part()));
   if (box === null) canvas.querySelectorAll("button").forEach((each) => each.remove());
 }
 
-function place(element, rectangle) {
+function lay(element, rectangle) {
   element.hidden = rectangle === null;
   if (rectangle === null) return;
   const [x, y, width, height] = rectangle;
@@ -59,8 +59,8 @@ function place(element, rectangle) {
 /** Where a pointer is, in pixels of the picture, and within it. */
 function pixel(event) {
   const shown = picture.getBoundingClientRect();
-  const at = (offset, length, whole) => Math.round(Math.min(Math.max(offset / length, 0), 1) * whole);
-  return [at(event.clientX - shown.left, shown.width, picture.naturalWidth), at(event.clientY - shown.top, shown.height, picture.naturalHeight)];
+  const along = (offset, length, whole) => Math.round(Math.min(Math.max(offset / length, 0), 1) * whole);
+  return [along(event.clientX - shown.left, shown.width, picture.naturalWidth), along(event.clientY - shown.top, shown.height, picture.naturalHeight)];
 }
 
 const between = ([left, top], [right, bottom]) => [Math.min(left, right), Math.min(top, bottom), Math.abs(right - left), Math.abs(bottom - top)];
@@ -69,14 +69,14 @@ canvas.addEventListener("pointerdown", (event) => {
   if (event.button !== 0 || event.target.closest("button")) return;
   event.preventDefault();
   const start = pixel(event);
-  const move = (later) => place(outline, between(start, pixel(later)));
+  const move = (later) => lay(outline, between(start, pixel(later)));
   const stop = (later) => {
     canvas.removeEventListener("pointermove", move);
     canvas.removeEventListener("pointerup", stop);
     canvas.removeEventListener("pointercancel", stop);
     const drawn = between(start, pixel(later));
     if (later.type === "pointerup" && Math.min(drawn[2], drawn[3]) >= 4) choose(drawn);
-    else place(outline, box); // a click, or a touch that became something else
+    else lay(outline, box); // a click, or a touch that became something else
   };
   canvas.setPointerCapture(event.pointerId);
   canvas.addEventListener("pointermove", move);
@@ -114,7 +114,7 @@ at("#part-detect").addEventListener("click", () =>
       button.setAttribute("aria-label", `Part ${own.join(",")}: ${label ?? verdict}`);
       button.setAttribute("aria-pressed", "false");
       button.append(make("span", { textContent: label ?? verdict }));
-      place(button, own);
+      lay(button, own);
       canvas.append(button);
     }
     at("#part-status").textContent = `${answers.length} detected: choose one.`;

@@ -26,7 +26,7 @@ from tests.conftest import run_index, save_crop
 from tests.service.test_serve import Served
 
 CAT = "things/6.preprocessed/cat/a.png"
-SHOTS = 250
+SHOTS = 500
 """Shots that are indexed while the process is killed."""
 
 UPLOADS, CLIENTS = 10_000, 8
