@@ -26,7 +26,7 @@ from nearshot.schema import tables
 from nearshot.schema.contract import place_file
 from nearshot.schema.errors import StoreBusyError, UsageError
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Role
+from nearshot.schema.vocabulary import Masked, Precision, Role
 from tests.conftest import run_index
 
 COLOURS = {"red": (210, 40, 30), "green": (30, 160, 60), "blue": (40, 60, 200)}
@@ -276,3 +276,21 @@ def test_pictures_that_would_wait_in_too_much_memory_come_out_the_same(
     with Store(tmp_path / "other-store", create=True) as other:
         crop(other, tmp_path / "other")
     assert files(tmp_path / "other") == files(raw)
+
+
+def test_a_detector_is_known_again_whatever_was_used_in_between(
+    store: Store, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests import tiny
+
+    tiny.save_rt_detr(tmp_path / "rt-detr")
+    options: dict[str, Any] = {"detector": f"hf:{tmp_path / 'rt-detr'}", "min_score": 0.0, "device": "cpu"}
+    for precision in (Precision.FP32, Precision.BF16, Precision.FP32):
+        assert crop(store, raw, precision=precision, **options).cropped == 3
+    monkeypatch.setattr(crops, "load_detector", lambda *_, **__: pytest.fail("it is known, and nothing is due"))
+    assert crop(store, raw, precision=Precision.FP32, **options).unchanged == 3
+    monkeypatch.undo()
+    (tmp_path / "rt-detr" / "config.json").touch()  # another signature, the same fingerprint
+    assert crop(store, raw, precision=Precision.FP32, **options).unchanged == 3
+    with pytest.raises(UsageError, match="no masks"):
+        crop(store, raw, **options, cutting=Cutting(mask=Masked.WHITE))

@@ -15,8 +15,8 @@ from nearshot.backbones.patches import seen_part
 from nearshot.backbones.resolve import resolve
 from nearshot.backbones.spec import parse_spec
 from nearshot.backbones.torch_backbone import TorchBackbone
-from nearshot.retriever.explain import alike, peak, shares
-from nearshot.schema.errors import UsageError
+from nearshot.retriever.explain import alike, load_explainer, peak, shares
+from nearshot.schema.errors import UsageError, WeightsError
 from tests.conftest import Outcome
 from tests.detectors.scenes import paste_one
 
@@ -94,6 +94,10 @@ def test_from_python_and_the_command_line(small: Path, tmp_path: Path, nearshot:
         assert explanation._repr_png_().startswith(b"\x89PNG")
         with pytest.raises(UsageError, match="hog has no patches"):
             index.explain(cat, backbone="hog")
+        with index._store.reading() as catalog:
+            [row] = [each for each in catalog.backbones() if each.name == "lite0"]
+        with pytest.raises(WeightsError, match="indexed with other weights"):
+            load_explainer(row._replace(fingerprint="0" * 64), weights=None, device="cpu")
         part = index.explain(cat, backbone="lite0", box=(2, 2, 40, 30))
         assert part.answer.box == (2, 2, 42, 32)
         assert 2 <= part.peak[0] <= 42
