@@ -109,13 +109,13 @@ class Track:
     def as_json(self, *, saved: str | None = None) -> dict[str, Any]:
         """The object that `watch` prints."""
         shown = self.decided or self.best
-        schedule = self.schedule
+        schedule, nearest = self.schedule, shown.answer.decision.nearest
         return {
             "track": self.number,
             "verdict": self.verdict(),
             "label": shown.answer.label if self.decided else None,
             "nearest": shown.answer.nearest,
-            "category": shown.answer.category,
+            "category": nearest.category if nearest else shown.answer.category,
             "score": None if shown.answer.score is None else round(shown.answer.score, 6),
             "p": shown.p,
             "first": round(self.first, 3),

@@ -127,7 +127,7 @@ def test_each_thing_in_a_video_is_one_track_with_its_times(store: Store, known: 
     tracks, run = watch(store, tmp_path / "v.mp4", every=5, save=tmp_path / "looks")
     assert run.schedule is None, "it is not calibrated"
     matched = [track for track in tracks if track["verdict"] == "match"]
-    assert [track["label"] for track in matched] == ["cat", "coffee"]
+    assert [(track["category"], track["label"]) for track in matched] == [("things", "cat"), ("things", "coffee")]
     for track, (first, last) in zip(matched, [(0, 2), (4, 6)], strict=True):
         assert track["first"] == pytest.approx(first, abs=0.3)
         assert first < track["last"] <= last
