@@ -26,7 +26,6 @@ from nearshot.progress import progress_bar
 from nearshot.schema.vocabulary import Masked, Precision, Role
 
 if TYPE_CHECKING:
-    from nearshot.indexer.crop_options import CropOptions
     from nearshot.indexer.crop_report import CropReport
 
 
@@ -98,14 +97,14 @@ def crop_command(
 ) -> None:
     """Cut what a detector detects in the raw pictures of DATA out of them, for `nearshot index` to take up.
 
-    Raw pictures lie in DATA/<category>/1.raw/; their crops become queries, in 6.preprocessed/, or shots. Where each came
-    from is remembered: pictures that have not changed are not looked at again, and one that has changed, or is gone, takes its
+    Raw pictures lie in DATA/<category>/1.raw/, or videos, of which the first frame of each scene is a picture; their crops
+    become queries, in 6.preprocessed/, or shots. Where each came from is remembered: pictures that have not changed are not looked at again, and one that has changed, or is gone, takes its
     crops along. Crops that somebody edited or moved stay. Ctrl-C keeps what is done.
     """
     from nearshot.detectors.cutting import Cutting
     from nearshot.detectors.selection import Selection
     from nearshot.indexer.crop_options import CropOptions
-    from nearshot.indexer.crops import CropRun
+    from nearshot.indexer.crops import CropRun, require_raw
     from nearshot.schema.store import DATABASE_FILE, Store
 
     chosen["role"], chosen["precision"] = Role(chosen["role"]), Precision(chosen["precision"])
@@ -114,7 +113,7 @@ def crop_command(
         selection=Selection(min_size=min_size, most=most),
         cutting=Cutting(padding=padding, square=square, mask=Masked(mask) if mask else None),
     )
-    _require_sense(data, options)
+    require_raw(data, options)  # before a store is made for it
     there = (store_directory / DATABASE_FILE).is_file()
     store = Store(store_directory, create=not dry_run) if there or not dry_run else None
     try:
@@ -130,23 +129,6 @@ def crop_command(
     click.echo(json.dumps(report.as_json()) if as_json else _in_words(report, data, store_directory, dry_run=dry_run))
     if report.interrupted:
         sys.exit(INTERRUPTED)
-
-
-def _require_sense(data: Path, options: CropOptions) -> None:
-    """Refuse a wrong path, name or option before a store is made for it."""
-    from nearshot.detectors.loading import spec_of
-    from nearshot.schema.errors import UsageError
-
-    options.check()
-    spec_of(options.detector_name)
-    if not data.is_dir():
-        raise UsageError(f"{data} is not a directory; give the data directory that holds <category>/{options.source}/")
-    if (data / options.source).is_dir():
-        raise UsageError(f"{data} is a category, not the data directory; give {data.resolve().parent}")
-    if not any((category / options.source).is_dir() for category in data.iterdir()):
-        raise UsageError(
-            f"no category of {data} has a directory {options.source}; put raw pictures into <category>/{options.source}/"
-        )
 
 
 def _in_words(report: CropReport, data: Path, store: Path, *, dry_run: bool) -> str:

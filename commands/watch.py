@@ -20,7 +20,6 @@ from nearshot.commands.common import (
     store_option,
     weights_option,
 )
-from nearshot.schema.errors import UsageError
 from nearshot.schema.vocabulary import Score
 
 if TYPE_CHECKING:
@@ -79,10 +78,6 @@ def watch_command(
 
     query = QueryOptions(score=Score(score) if score else None, top_k=1, **chosen)
     options = WatchOptions(every=every, false_accept=false_accept, wait=wait, save=save, at_once=at_once)
-    if "://" not in source and not Path(source).exists():
-        raise UsageError(
-            f"{source} is no video, directory or stream; give a file, a directory, rtsp://... or /dev/video0"
-        )
     with Store(store_directory) as store, stopping_politely() as should_stop:
         run = WatchRun(store, source, query, options, should_stop=should_stop)
         click.echo(f"nearshot: {_promise(run)}", err=True)

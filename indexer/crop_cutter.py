@@ -20,7 +20,7 @@ from nearshot.indexer.crop_names import crop_name
 from nearshot.indexer.crop_options import CropOptions
 from nearshot.indexer.crop_preview import Preview
 from nearshot.indexer.crop_report import CropReport
-from nearshot.indexer.crop_tasks import CropTask, LookedAt, RawPicture
+from nearshot.indexer.crop_tasks import CropTask, LookedAt, RawPicture, VideoEnd
 from nearshot.indexer.load import Skipped
 from nearshot.indexer.report import Failure
 from nearshot.schema.contract import QUERY_DIRECTORY, SUPPORT_DIRECTORY
@@ -63,21 +63,23 @@ class Cutter:
             self._contents.setdefault(cropping.path, []).append(cropping)
 
     def finish(self, batch: Sequence[LookedAt]) -> int:
-        """Cut what was detected in a batch of pictures, and commit it; how many pictures those were."""
+        """Cut what was detected in a batch of pictures, and commit it; how many files those were."""
         results: list[Cropped] = []
         for task, raw, picture, detections in batch:
             if isinstance(raw, Skipped):
                 self.report.failures.append(Failure(task.image.path, raw.reason))
                 if raw.state != NO_FILE:
                     cropping = self._cropping(task, raw.state, None, failure=raw.reason)
-                    results.append(Cropped(cropping, (), task.known_id))
+                    results.append(Cropped(cropping, (), _ids(task)))
+            elif isinstance(raw, VideoEnd):
+                results.append(Cropped(self._cropping(task, raw.state, raw.sha256), (), (*_ids(task), *raw.gone)))
             elif picture is None:
                 self._touch(task, raw)
             else:
                 results += self._cropped(task, raw, picture, detections)
         if self.files is not None and results:
             self.report.deleted += self.files.commit(results)
-        return len(batch)
+        return sum(not task.is_frame for task, *_ in batch)
 
     def _cropped(
         self, task: CropTask, raw: RawPicture, picture: Image.Image, detections: Sequence[Detection]
@@ -94,7 +96,7 @@ class Cutter:
             for before in self._contents.get(task.image.path, ())
         )
         cropped = Cropped(
-            self._cropping(task, raw.state, raw.sha256), self._cut(task, picture, selected), task.known_id
+            self._cropping(task, raw.state, raw.sha256), self._cut(task, picture, selected), _ids(task)
         )
         if obstacle := self.files.obstacle(cropped) if self.files is not None else None:
             self.report.failures.append(Failure(task.image.path, obstacle))
@@ -170,6 +172,11 @@ class Cutter:
             self.options.decoder,
             utc_now(),
         )
+
+
+def _ids(task: CropTask) -> tuple[int, ...]:
+    """The cropping that a task replaces, if any."""
+    return () if task.known_id is None else (task.known_id,)
 
 
 def _png(picture: Image.Image) -> bytes:

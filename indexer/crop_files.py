@@ -37,11 +37,11 @@ class CropFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cropped:
-    """What became of a picture: its crops; `replaces` is the id of what was cut out of it for the same destination before."""
+    """What became of a picture: its crops; `replaces` are the ids of what was cut out of it for the same destination before."""
 
     cropping: Cropping
     files: Sequence[CropFile]
-    replaces: int | None
+    replaces: Sequence[int]
 
 
 class CropFiles:
@@ -95,7 +95,8 @@ class CropFiles:
                 intents = [self._plan(editor, Planned.CROP, path, sha256, categories[path]) for path, sha256, _ in due]
             self._write([(path, data) for path, _, data in due])
         with self._store.writing() as editor:
-            before = crops_of(editor, [each.replaces for each in batch if each.replaces is not None])
+            before = crops_of(editor, [cropping_id for each in batch for cropping_id in each.replaces])
+            drop_croppings(editor, before)
             kept = {crop.path for cropped in batch for crop, _ in cropped.files}
             for cropped in batch:
                 put_cropping(editor, self._root_id, cropped.cropping, [crop for crop, _ in cropped.files])

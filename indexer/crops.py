@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from PIL import Image
 from nearshot.backbones.decode import decode
 from nearshot.backbones.in_order import in_order
 from nearshot.backbones.memory_budget import allow
-from nearshot.detectors.loading import load_detector, signature_of
+from nearshot.detectors.loading import load_detector, signature_of, spec_of
 from nearshot.detectors.protocol import Detection, Detector
 from nearshot.detectors.tiles import detect_in_tiles
 from nearshot.indexer.crop_cutter import Cutter
@@ -22,11 +23,12 @@ from nearshot.indexer.crop_files import CropFiles
 from nearshot.indexer.crop_options import CropOptions
 from nearshot.indexer.crop_preview import Preview
 from nearshot.indexer.crop_report import CropReport
-from nearshot.indexer.crop_tasks import CropTask, LookedAt, RawPicture
+from nearshot.indexer.crop_tasks import CropTask, LookedAt, Raw, RawPicture
+from nearshot.indexer.crop_videos import frame_tasks, video_of
 from nearshot.indexer.discover import Discovery
-from nearshot.indexer.load import Skipped, read_image
+from nearshot.indexer.load import read_image
 from nearshot.indexer.report import Failure
-from nearshot.schema.contract import is_label
+from nearshot.schema.contract import is_label, is_video_name
 from nearshot.schema.crops import (
     Cropping,
     Destination,
@@ -39,7 +41,7 @@ from nearshot.schema.images import FileState, FoundImage
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 
-Loaded = tuple[CropTask, RawPicture | Skipped]
+Loaded = tuple[CropTask, Raw]
 """A raw picture that is due, and what came of reading it."""
 
 HELD = 24 << 20
@@ -57,6 +59,22 @@ class CropProgress(NamedTuple):
     done: int
     total: int
     failed: int
+
+
+def require_raw(root: Path, options: CropOptions) -> None:
+    """Raise UsageError for options that make no sense, or that no detector or directory of raw pictures goes with."""
+    options.check()
+    spec_of(options.detector_name)
+    if not root.is_dir():
+        raise UsageError(f"{root} is not a directory; give the data directory that holds <category>/{options.source}/")
+    if (root / options.source).is_dir():
+        raise UsageError(f"{root} is a category, not the data directory; give {root.resolve().parent}")
+    categories = options.categories or [path.name for path in root.iterdir()]
+    if not any((root / name / options.source).is_dir() for name in categories):
+        raise UsageError(
+            f"no category of {root} has a directory {options.source}; put raw pictures into <category>/{options.source}/, "
+            f"or name another with {option('source')}"
+        )
 
 
 class CropRun:
@@ -77,8 +95,8 @@ class CropRun:
         dry: bool = False,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Raise UsageError for options that make no sense."""
-        options.check()
+        """Raise UsageError for options that make no sense, and a directory without raw pictures."""
+        require_raw(root, options)
         self.report = CropReport()
         self._store, self._root, self._options, self._dry = store, root.resolve(), options, dry or store is None
         self._should_stop = should_stop
@@ -91,7 +109,6 @@ class CropRun:
         discovery = Discovery(
             self._root, self._options.categories, follow_links=self._options.follow_links, raw=self._options.source
         )
-        self._require_source(discovery)
         if self._store is None or self._dry:
             yield from self._run(discovery, None)
             return
@@ -101,14 +118,6 @@ class CropRun:
             files = CropFiles(self._store, self._root, root_id, threads=self._options.threads)
             files.finish()
             yield from self._run(discovery, files)
-
-    def _require_source(self, discovery: Discovery) -> None:
-        source = self._options.source
-        if not any((self._root / name / source).is_dir() for name in discovery.categories):
-            raise UsageError(
-                f"no category of {self._root} has a directory {source}; put raw pictures into <category>/{source}/, or name "
-                f"another with {option('source')}"
-            )
 
     def _run(self, discovery: Discovery, files: CropFiles | None) -> Iterator[CropProgress]:
         root_id, known = self._known(discovery)
@@ -148,11 +157,11 @@ class CropRun:
             gone = [
                 cropping_id
                 for cropping_id, cropping in known.items()
-                if cropping.path not in here
+                if not here & {cropping.path, video_of(cropping.path)}
                 and not discovery.hides(cropping.path)
                 and cropping.path.split("/")[1] == options.source
             ]
-            report.gone = len({known[cropping_id].path for cropping_id in gone})
+            report.gone = len({video_of(known[cropping_id].path) for cropping_id in gone})
             report.deleted += files.drop(gone)
 
     def _known(self, discovery: Discovery) -> tuple[int | None, Mapping[int, Cropping]]:
@@ -216,7 +225,7 @@ class CropRun:
         threads = self._options.threads
         loaded = in_order(
             lambda task: self._read(task, (detector_id, recipe), detector),
-            self._until_stopped(tasks),
+            self._until_stopped(self._with_frames(tasks, known, (detector_id, recipe))),
             workers=threads,
             ahead=threads + detector.batch_size,
         )
@@ -254,15 +263,35 @@ class CropRun:
                 preview.close()
                 self.report.previews = preview.paths
 
-    def _until_stopped(self, tasks: Sequence[CropTask]) -> Iterator[CropTask]:
+    def _with_frames(
+        self, tasks: Iterable[CropTask], known: Mapping[int, Cropping], recipe: tuple[int, str]
+    ) -> Iterator[CropTask]:
+        """The tasks, with the frames of each video before it."""
+        for task in tasks:
+            if is_video_name(PurePosixPath(task.image.path).name):
+                yield from frame_tasks(
+                    self._root,
+                    task,
+                    known,
+                    lambda before, sha256: _is_same(before, sha256, recipe),
+                    max_pixels=self._options.max_pixels,
+                )
+            else:
+                yield task
+
+    def _until_stopped(self, tasks: Iterable[CropTask]) -> Iterator[CropTask]:
         for task in tasks:
             if self._should_stop():
                 self.report.interrupted = True
                 return
             yield task
 
-    def _read(self, task: CropTask, recipe: tuple[int, str], detector: Detector) -> RawPicture | Skipped:
+    def _read(self, task: CropTask, recipe: tuple[int, str], detector: Detector) -> Raw:
         """Read a picture, and decode and prepare it, unless it is known already. Safe from any thread."""
+        if task.read is not None:
+            if isinstance(task.read, RawPicture) and task.read.picture and self._options.tiles is None:
+                return replace(task.read, prepared=detector.prepare(task.read.picture))
+            return task.read
 
         def use(state: FileState, data: bytes) -> RawPicture:
             sha256 = hashlib.sha256(data).hexdigest()
@@ -285,11 +314,11 @@ class CropRun:
         options = self._options
         pictures: dict[int, Image.Image] = {}
         prepared: list[Any] = []
-        for number, (_, raw) in enumerate(batch):
+        for number, (task, raw) in enumerate(batch):
             if isinstance(raw, RawPicture) and (raw.picture or raw.data):
                 pictures[number] = picture = raw.picture or self._decoded(raw.data)
                 prepared.append(raw.prepared)
-                if raw.picture:
+                if raw.picture and not task.is_frame:
                     self._ahead.give_back(picture.width * picture.height)
         words, masks = options.find, options.cutting.mask is not None
         detected: list[list[Detection]] = []

@@ -14,6 +14,7 @@ from nearshot.schema import tables
 from nearshot.schema.ann import AnnRow, ann_rows, forget_ann
 from nearshot.schema.captions import full_text_problem, rebuild_full_text
 from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
+from nearshot.indexer.crop_videos import video_of
 from nearshot.schema.crops import cropped_pictures, forget_croppings
 from nearshot.schema.digests import COVERED, damaged_rows, digest_of
 from nearshot.schema.disk import sha256_of
@@ -123,7 +124,8 @@ def _check_files(catalog: Catalog, root_id: int, root: Path, intact: set[int]) -
 
 def _check_pictures(catalog: Catalog, root_id: int, root: Path) -> Iterator[Finding]:
     """Compare every raw picture with what its crops were cut out of; crops themselves are whoever has them's to change."""
-    for path, sha256 in cropped_pictures(catalog, root_id):
+    pictures = {video_of(path): sha256 for path, sha256 in cropped_pictures(catalog, root_id)}
+    for path, sha256 in pictures.items():
         if root.is_dir() and (problem := _file_problem(root / path, sha256)):
             yield Finding(str(root / path), problem.replace("indexed", "cropped"), Remedy.CROP)
 

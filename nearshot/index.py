@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from operator import index
 from pathlib import Path
@@ -44,6 +44,7 @@ from nearshot.retriever.marking import LISTED, mark_files, mark_found
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Given, Retriever
 from nearshot.retriever.search import Results, SearchOptions, search
+from nearshot.retriever.watch import WatchOptions, WatchRun
 from nearshot.schema.captions import ImageFilter
 from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.contract import RAW_DIRECTORY
@@ -400,6 +401,44 @@ class Index:
         assert isinstance(asked, bytes | Image.Image), "it was read a moment ago"
         with self._encoding:
             return explain(self._explainers[row.id], answer, asked, max_pixels=chosen.max_pixels)
+
+    def watch(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        every: int = 5,
+        false_accept: float = 0.05,
+        wait: bool = True,
+        save: str | os.PathLike[str] | None = None,
+        at_once: bool = False,
+        should_stop: Callable[[], bool] = lambda: False,
+        **options: Unpack[Choices],
+    ) -> WatchRun:
+        """Recognise what a video, a camera or a directory that fills shows, over its frames.
+
+        Args:
+            source: a video file, a directory, rtsp://... or /dev/video0.
+            every: look at every so-manyth frame.
+            false_accept: the share of strangers' tracks that may match, however long they are watched.
+            wait: wait at a directory for images that come later.
+            save: save the best look of each track in this directory.
+            at_once: give a match when it is decided, not when its track ends.
+            should_stop: asked between frames; true ends the watching.
+            **options: as `query` takes them.
+
+        Returns:
+            The watching: iterate over it for the tracks, each the object that `nearshot watch` prints; `seen` counts frames,
+            and `schedule` tells at which of a track's frames a match may be decided, None where nothing is promised.
+
+        Raises:
+            UsageError: there is no such source, or nothing that can read it; or as `query`.
+            WeightsError: as `query`.
+        """
+        watching = WatchOptions(
+            every=every, false_accept=false_accept, wait=wait, save=Path(save) if save else None, at_once=at_once
+        )
+        chosen: Choices = {"top_k": 1, **options}
+        return WatchRun(self._store, os.fspath(source), self._options(chosen), watching, should_stop=should_stop)
 
     def search(
         self,

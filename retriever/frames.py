@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from PIL import Image
+from typing import Any
 
 from nearshot.backbones.decode import decode
-from nearshot.backbones.limits import MAX_ASPECT, MAX_BYTES, MAX_PIXELS
+from nearshot.backbones.limits import MAX_BYTES, MAX_PIXELS
+from nearshot.backbones.video import Frame, check_size, decoded_frames, open_video, picture_of, seconds_of
 from nearshot.retriever.sources import images_below
 from nearshot.schema.disk import read_regular
 from nearshot.schema.errors import ImageError, UsageError
@@ -26,14 +24,6 @@ LIVE = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp:
 POLL_S = 0.5
 PATIENCE_S = (1, 2, 4, 8, 15, 30)
 """Seconds between attempts to reach a camera again."""
-
-
-class Frame(NamedTuple):
-    """A frame: its number from 0, when it is, in seconds from the start, and its upright RGB picture."""
-
-    number: int
-    seconds: float
-    picture: Image.Image
 
 
 @dataclass(slots=True)
@@ -51,6 +41,14 @@ def is_live(source: str) -> bool:
     return source.startswith(LIVE)
 
 
+def require_source(source: str) -> None:
+    """Raise UsageError for what is neither a camera, nor a stream, nor on the disk."""
+    if not is_live(source) and not Path(source).exists():
+        raise UsageError(
+            f"{source} is no video, directory or stream; give a file, a directory, rtsp://... or /dev/video0"
+        )
+
+
 def frames_of(
     source: str, *, every: int, wait: bool, seen: Seen, should_stop: Callable[[], bool], max_pixels: int = MAX_PIXELS
 ) -> Iterator[Frame]:
@@ -62,32 +60,30 @@ def frames_of(
     """
     if is_live(source):
         return _live(source, every, seen, should_stop)
+    require_source(source)
     path = Path(source)
     if path.is_dir():
         return _directory(path, wait, seen, should_stop, max_pixels)
-    if not path.is_file():
-        raise UsageError(
-            f"{source} is no video, directory or stream; give a file, a directory, rtsp://... or /dev/video0"
-        )
     return _file(path, every, seen, should_stop, max_pixels)
 
 
 def _file(path: Path, every: int, seen: Seen, should_stop: Callable[[], bool], max_pixels: int) -> Iterator[Frame]:
-    with _opened(str(path)) as container:
-        for number, frame in enumerate(_decoded(container, str(path))):
+    with _named(str(path)), open_video(str(path)) as container:
+        for number, frame in enumerate(decoded_frames(container)):
             if should_stop():
                 return
             seen.frames += 1
             if number % every == 0:
-                _check(frame, max_pixels)
-                yield Frame(number, _seconds(frame, number), _picture(frame))
+                check_size(frame, max_pixels)
+                yield Frame(number, seconds_of(frame, number), picture_of(frame))
 
 
 def _live(source: str, every: int, seen: Seen, should_stop: Callable[[], bool]) -> Iterator[Frame]:
     """The newest frame whenever one is asked for; a thread reads on meanwhile, and drops what nobody took."""
     newest: queue.Queue[Frame | BaseException | None] = queue.Queue(maxsize=1)
     ended = threading.Event()
-    _opened(source).close()  # a wrong address is told at once
+    with _named(source):
+        open_video(source, live=True).close()  # a wrong address is told at once
     reader = threading.Thread(target=_read_on, args=(source, every, seen, newest, ended), name="camera", daemon=True)
     reader.start()
     try:
@@ -106,8 +102,8 @@ def _read_on(source: str, every: int, seen: Seen, newest: queue.Queue[Any], ende
     started = time.monotonic()
     number = attempt = 0
     while not ended.is_set():
-        with suppress(UsageError), _opened(source) as container:
-            for frame in _decoded(container, source):
+        with suppress(ImageError), open_video(source, live=True) as container:
+            for frame in decoded_frames(container):
                 if ended.is_set():
                     return
                 attempt = 0
@@ -115,7 +111,7 @@ def _read_on(source: str, every: int, seen: Seen, newest: queue.Queue[Any], ende
                 number += 1
                 if (number - 1) % every:
                     continue
-                given = Frame(number - 1, time.monotonic() - started, _picture(frame))
+                given = Frame(number - 1, time.monotonic() - started, picture_of(frame))
                 with suppress(queue.Empty):
                     newest.get_nowait()
                     seen.dropped += 1
@@ -149,59 +145,17 @@ def _directory(path: Path, wait: bool, seen: Seen, should_stop: Callable[[], boo
             except (OSError, ImageError) as error:
                 seen.unread.append(f"{image}: {getattr(error, 'strerror', None) or error}")
                 continue
-            yield Frame(number, max(0.0, stat.st_mtime - started) if wait else float(number), picture)
+            yield Frame(number, max(0.0, stat.st_mtime - started) if wait else None, picture, str(image))
             number += 1
         if not wait:
             return
         time.sleep(POLL_S)
 
 
-def _av() -> Any:
+@contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Tell which source it is that cannot be read."""
     try:
-        import av
-    except ImportError as error:
-        raise UsageError("watching a video or a camera takes PyAV: pip install 'nearshot[video]'") from error
-    return av
-
-
-def _opened(source: str) -> Any:
-    av = _av()
-    options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
-    try:
-        container = av.open(source, options=options, timeout=(10, 10) if is_live(source) else None)
-    except (av.FFmpegError, OSError) as error:
-        raise UsageError(f"{source} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
-    if not container.streams.video:
-        container.close()
-        raise UsageError(f"{source} holds no video")
-    container.streams.video[0].thread_type = "AUTO"
-    return container
-
-
-def _decoded(container: Any, source: str) -> Iterator[Any]:
-    """The frames of a video; one that is damaged half way ends there, with what it gave, unless that was nothing."""
-    av = _av()
-    given = 0
-    try:
-        for frame in container.decode(video=0):
-            given += 1
-            yield frame
-    except av.FFmpegError as error:
-        if not given:
-            raise UsageError(f"{source} cannot be decoded: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _check(frame: Any, max_pixels: int) -> None:
-    if frame.width * frame.height > max_pixels or max(frame.width, frame.height) > MAX_ASPECT * min(
-        frame.width, frame.height
-    ):
-        raise UsageError(f"frames of {frame.width} x {frame.height} pixels are more than what is looked at")
-
-
-def _seconds(frame: Any, number: int) -> float:
-    return float(frame.time) if frame.time is not None and math.isfinite(frame.time) else number / 25
-
-
-def _picture(frame: Any) -> Image.Image:
-    picture: Image.Image = frame.to_image()
-    return picture.rotate(frame.rotation, expand=True) if frame.rotation else picture
+        yield
+    except ImageError as error:
+        raise UsageError(f"{source}: {error}") from error

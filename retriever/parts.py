@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from threading import Lock
 from typing import NamedTuple
 
 from PIL import Image
 
-from nearshot.backbones.decode import upright
+from nearshot.backbones.decode import decode, upright
+from nearshot.backbones.preparation import prepare_safely
+from nearshot.backbones.protocol import Backbone, Prepared
 from nearshot.detectors.cutting import Cutting, cut
 from nearshot.detectors.loading import load_detector
 from nearshot.detectors.protocol import Box, Detector, enclosing
@@ -22,6 +25,14 @@ class Part(NamedTuple):
 
     picture: Image.Image
     box: Box | None = None
+
+
+class PreparedPart(NamedTuple):
+    """A part of a picture as a backbone wants it, what tells it from others, and its box; None for all of the picture."""
+
+    prepared: Prepared
+    digest: str
+    box: Box | None
 
 
 class Parts:
@@ -39,11 +50,6 @@ class Parts:
         if self.detector is not None:
             self.detector.check_words(options.find)
 
-    @property
-    def are_whole(self) -> bool:
-        """True where the part is all of the picture."""
-        return self._options.whole
-
     def of(self, picture: Image.Image) -> list[Part]:
         """The parts of an upright RGB picture, the best first where they are detected. ImageError where there is none."""
         options = self._options
@@ -58,6 +64,23 @@ class Parts:
             raise ImageError(f"{wanted} was detected in it")
         chosen = selected if options.objects else selected[:1]
         return [Part(upright(cut(picture, box, None, Cutting())), box) for box, _ in chosen]
+
+
+    def read(self, given: bytes | Image.Image) -> tuple[Image.Image, str]:
+        """The upright RGB picture of an encoded image, or of one, and what tells it from others. ImageError where there is none."""
+        if isinstance(given, Image.Image):
+            return given, hashlib.sha256(given.tobytes()).hexdigest()
+        picture = decode(given, max_pixels=self._options.max_pixels, whole=not self._options.whole).picture
+        return picture, hashlib.sha256(given).hexdigest()
+
+    def prepared(
+        self, picture: Image.Image, digest: str, backbone: Backbone, *, most: int | None = None
+    ) -> list[PreparedPart]:
+        """The parts, `most` at most, of a picture that was read, for a backbone. ImageError where there is none."""
+        return [
+            PreparedPart(prepare_safely(backbone, part.picture), f"{digest}{part.box or ''}", part.box)
+            for part in self.of(picture)[:most]
+        ]
 
 
 def detect_parts(detector: Detector, picture: Image.Image, words: Sequence[str]) -> list[Selected]:

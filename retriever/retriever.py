@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nearshot.backbones.decode import decode
 from nearshot.backbones.in_order import batches, in_order
 from nearshot.backbones.memory_budget import allow
-from nearshot.backbones.preparation import prepare_safely
-from nearshot.backbones.protocol import Backbone, Prepared
-from nearshot.detectors.protocol import Box
+from nearshot.backbones.protocol import Backbone
 from nearshot.retriever.answer import Answer, Unreadable
 from nearshot.retriever.choose_backbone import choose_categories, choose_row, load_indexed
 from nearshot.retriever.embedding import encode_words, mix, unit
 from nearshot.retriever.options import QueryOptions
-from nearshot.retriever.parts import Parts
+from nearshot.retriever.parts import PreparedPart, Parts
 from nearshot.retriever.searcher import Searcher
 from nearshot.retriever.watching import Watching
 from nearshot.schema.errors import ImageError
@@ -90,7 +86,7 @@ class Retriever:
                 self._watching.flush()
 
     def _answer_batch(self, batch: Sequence[_Part]) -> Iterator[tuple[int, Answer | Unreadable]]:
-        pictures = [part.ready.prepared for part in batch if isinstance(part.ready, _Ready)]
+        pictures = [part.ready.prepared for part in batch if isinstance(part.ready, PreparedPart)]
         with self._encoding:
             vectors = iter(self._backbone.encode(pictures) if pictures else ())
         units = [part.ready if isinstance(part.ready, str) else self._unit(next(vectors)[None]) for part in batch]
@@ -113,7 +109,7 @@ class Retriever:
         except ImageError as error:
             return str(error)
 
-    def _prepare(self, query: tuple[str, Given]) -> list[_Ready | str]:
+    def _prepare(self, query: tuple[str, Given]) -> list[PreparedPart | str]:
         """The parts of a picture that are asked about, as the backbone wants them; or why there are none."""
         _, given = query
         if isinstance(given, OSError):
@@ -121,27 +117,9 @@ class Retriever:
         if isinstance(given, ImageError):
             return [str(given)]
         try:
-            if isinstance(given, bytes):
-                digest = hashlib.sha256(given).hexdigest()
-                picture = decode(given, max_pixels=self.options.max_pixels, whole=not self.options.whole).picture
-            else:
-                picture = given
-                digest = hashlib.sha256(picture.tobytes()).hexdigest()
-            return [
-                _Ready(prepare_safely(self._backbone, part.picture), f"{digest}{part.box or ''}", part.box)
-                for part in self._parts.of(picture)
-            ]
+            return [*self._parts.prepared(*self._parts.read(given), self._backbone)]
         except (ImageError, MemoryError) as error:
             return [str(error) or "not enough memory to decode it"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ready:
-    """A prepared picture, or a part of one, what tells it from others, and the part's box."""
-
-    prepared: Prepared
-    digest: str
-    box: Box | None = None
 
 
 class _Part(NamedTuple):
@@ -149,4 +127,4 @@ class _Part(NamedTuple):
 
     number: int
     name: str
-    ready: _Ready | str
+    ready: PreparedPart | str

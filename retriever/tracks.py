@@ -41,13 +41,15 @@ def difference_hash(picture: Image.Image, side: int = 8) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """An answer about a frame or a part of it: when (seconds), the whole frame's size, the pixels and their hash."""
+    """An answer about a frame or a part of it: when (seconds, None where there is no time), the whole frame's size, the pixels
+    and their hash; `file` is the image that it was, None of a video."""
 
-    seconds: float
+    seconds: float | None
     answer: Answer
     size: tuple[int, int]
     picture: Image.Image
     hash: int
+    file: str | None = None
 
     @property
     def box(self) -> Box:
@@ -66,10 +68,11 @@ class Track:
 
     number: int
     schedule: Schedule | None
-    first: float
-    last: float
+    start: Look
     latest: Look
     best: Look
+    last: float | None
+    last_file: str | None
     frames: int = 0
     missed: int = 0
     decided: Look | None = None
@@ -80,7 +83,8 @@ class Track:
         """Take a look in; True where it decides that the track is a match."""
         self.frames += 1
         self.missed = 0
-        self.last, self.latest = look.seconds, look
+        self.latest = look
+        self.still_there(look.seconds, look.file)
         self.verdicts[look.answer.verdict] += 1
         if (look.answer.score or -1.0) > (self.best.answer.score or -1.0):
             self.best = look
@@ -91,9 +95,9 @@ class Track:
         self.decided, self.decided_at = look, self.frames
         return True
 
-    def still_there(self, seconds: float) -> None:
+    def still_there(self, seconds: float | None, file: str | None) -> None:
         """Note that it is seen unchanged."""
-        self.last = seconds
+        self.last, self.last_file = seconds, file
 
     def fits(self, look: Look) -> bool:
         """Tell whether a look may be at this thing."""
@@ -118,14 +122,17 @@ class Track:
             "category": nearest.category if nearest else shown.answer.category,
             "score": None if shown.answer.score is None else round(shown.answer.score, 6),
             "p": shown.p,
-            "first": round(self.first, 3),
-            "last": round(self.last, 3),
+            "first": _rounded(self.start.seconds),
+            "last": _rounded(self.last),
             "frames": self.frames,
-            "decided": None if self.decided is None else round(self.decided.seconds, 3),
+            "decided": None if self.decided is None else _rounded(self.decided.seconds),
             "decided_at_frame": self.decided_at,
             "box": list(shown.box),
             "backbone": shown.answer.backbone,
             "false_accept": schedule.alpha if schedule else None,
+            "file": shown.file,
+            "first_file": self.start.file,
+            "last_file": self.last_file,
             "saved": saved,
         }
 
@@ -147,7 +154,7 @@ class Tracker:
             track = max(fitting, key=lambda each: _iou(each.latest.box, look.box), default=None)
             if track is None:
                 self._number += 1
-                track = Track(self._number, self._schedule, look.seconds, look.seconds, look, look)
+                track = Track(self._number, self._schedule, look, look, look, look.seconds, look.file)
                 self.tracks.append(track)
             taken.add(track.number)
             if track.add(look):
@@ -158,16 +165,20 @@ class Tracker:
         self.tracks = [track for track in self.tracks if track.missed <= GAP]
         return decided, ended
 
-    def still(self, seconds: float) -> None:
+    def still(self, seconds: float | None, file: str | None) -> None:
         """Note a frame that shows what the one before showed."""
         for track in self.tracks:
             if not track.missed:
-                track.still_there(seconds)
+                track.still_there(seconds, file)
 
     def end(self) -> list[Track]:
         """End all tracks."""
         ended, self.tracks = self.tracks, []
         return ended
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def _iou(first: Box, other: Box) -> float:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nearshot.retriever.answer import Answer, Unreadable
-from nearshot.retriever.frames import Frame, Seen, frames_of, is_live
+from nearshot.backbones.video import Frame
+from nearshot.retriever.frames import Seen, frames_of, is_live, require_source
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
 from nearshot.retriever.sequential import Schedule
@@ -50,6 +51,7 @@ class WatchRun:
         self._source, self._options, self._should_stop = source, options, should_stop
         if not 0 < options.false_accept < 1:
             raise UsageError(f"{option('false_accept')} {options.false_accept} is no share: more than 0, less than 1")
+        require_source(source)
         if options.every < 1:
             raise UsageError(f"{option('every')} {options.every} is none: every frame is 1")
         self._retriever = Retriever(store, query, noted=False)
@@ -108,7 +110,7 @@ class WatchRun:
             own = difference_hash(frame.picture, CELLS)
             if self._last_hash is not None and (own ^ self._last_hash).bit_count() <= STILL:
                 self.still += 1
-                self._tracker.still(frame.seconds)
+                self._tracker.still(frame.seconds, frame.file)
                 continue
             self._last_hash = own
             self.looked_at += 1
@@ -116,7 +118,7 @@ class WatchRun:
 
     def _look(self, frame: Frame, answer: Answer) -> Look:
         picture = frame.picture if answer.box is None else frame.picture.crop(answer.box)
-        return Look(frame.seconds, answer, frame.picture.size, picture, difference_hash(picture))
+        return Look(frame.seconds, answer, frame.picture.size, picture, difference_hash(picture), frame.file)
 
     def _tell(self, tracks: list[Track]) -> Iterator[dict[str, Any]]:
         for track in tracks:

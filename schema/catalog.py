@@ -146,7 +146,7 @@ class Catalog:
         boxes = (crops.box_left, crops.box_top, crops.box_right, crops.box_bottom)
         same = (crops.path == images.path) & (crops.sha256 == contents.sha256)
         joined = (
-            select(*columns, croppings.path, *boxes, crops.name, crops.score)
+            select(*columns, croppings.id, crops.id, croppings.path, *boxes, crops.name, crops.score)
             .join(tables.roots, tables.roots.c.id == images.root_id)
             .outerjoin(tables.contents, contents.id == images.content_id)
             .outerjoin(tables.crops, same)
@@ -157,8 +157,11 @@ class Catalog:
         for start in range(0, len(wanted), CHUNK):
             chunk = images.id.in_(wanted[start : start + CHUNK])
             check(self.connection, tables.images, chunk)
-            query = joined.where(chunk)
-            for image_id, root, path, category, role, label, shot, raw, *cut in self.connection.execute(query):
+            rows = self.connection.execute(joined.where(chunk)).all()
+            for column, number in ((croppings.id, len(columns)), (crops.id, len(columns) + 1)):
+                if used := {row[number] for row in rows} - {None}:
+                    check(self.connection, column.table, column.in_(sorted(used)))
+            for image_id, root, path, category, role, label, shot, _, _, raw, *cut in rows:
                 origin = None if raw is None else Origin(f"{root}/{raw}", (cut[0], cut[1], cut[2], cut[3]), *cut[4:])
                 if origin is None and image_id in shown_by_id:
                     continue  # another data directory has a crop of that path

@@ -42,6 +42,11 @@ IMAGE_SUFFIXES = frozenset(
     }
     | {".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
+VIDEO_SUFFIXES = frozenset(
+    {".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"}
+)
+"""How the names of videos end, which are raw pictures only."""
+
 SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 
 _SHOT = re.compile(r"shot[0-9]+", re.IGNORECASE)
@@ -50,6 +55,7 @@ NOT_IN_A_CATEGORY = "a file straight in the data directory; images belong under 
 NOT_A_SECTION = f"neither {SUPPORT_DIRECTORY}/ nor {QUERY_DIRECTORY}/"
 NOT_A_SHOT = "not a shot; a shot is an image file shotN, or a directory shotN holding images"
 NOT_AN_IMAGE = "not an image file"
+NOT_A_PICTURE = "neither an image file nor a video"
 NO_IMAGE_BESIDE = "a caption file NAME.txt belongs beside an image of that NAME; there is none"
 RESERVED_LABEL = f"'{UNKNOWN}' is reserved for queries that show no label; rename this directory"
 
@@ -88,6 +94,11 @@ def is_image_name(name: str) -> bool:
     return has_image_suffix(name) or "." not in name
 
 
+def is_video_name(name: str) -> bool:
+    """Tell whether a file name ends like a video's."""
+    return _split(name)[1].lower() in VIDEO_SUFFIXES
+
+
 def is_sidecar_name(name: str) -> bool:
     """Tell whether a file name is that of a caption beside an image."""
     return _split(name)[1].lower() == SIDECAR_SUFFIX
@@ -121,8 +132,8 @@ def place_raw(parts: Sequence[str], section: str) -> Place | str:
     category, *rest = parts
     if len(rest) < 2 or rest[0] != section:
         return NOT_A_SECTION
-    if not is_image_name(rest[-1]):
-        return NOT_AN_IMAGE
+    if not is_image_name(rest[-1]) and not is_video_name(rest[-1]):
+        return NOT_A_PICTURE
     return Place(category, Role.QUERY, rest[1] if len(rest) > 2 else None, None)
 
 

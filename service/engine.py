@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 
@@ -15,13 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.backbones.allocator import share_one_heap
-from nearshot.backbones.decode import decode
 from nearshot.backbones.memory_budget import DECODING
-from nearshot.backbones.preparation import prepare_safely
-from nearshot.backbones.protocol import Backbone, Prepared
+from nearshot.backbones.protocol import Backbone
 from nearshot.backbones.spec import canonical_name, parts_of
 from nearshot.detectors.loading import load_detector
-from nearshot.detectors.protocol import Box, Detector
+from nearshot.detectors.protocol import Detector
 from nearshot.evaluation.projection import Projection, project
 from nearshot.indexer.additions import add_query
 from nearshot.indexer.options import IndexOptions
@@ -31,7 +28,7 @@ from nearshot.retriever.choose_backbone import choose_categories, choose_row, lo
 from nearshot.retriever.embedding import encode_words
 from nearshot.retriever.fused import FusedBackbone
 from nearshot.retriever.options import QueryOptions
-from nearshot.retriever.parts import Parts
+from nearshot.retriever.parts import PreparedPart, Parts
 from nearshot.retriever.search import Results, SearchOptions, search
 from nearshot.retriever.searcher import Searcher
 from nearshot.retriever.watching import Watching
@@ -67,14 +64,6 @@ class Served:
 
     row: BackboneRow
     backbone: Backbone
-
-
-class PreparedPart(NamedTuple):
-    """A part of a picture as a backbone wants it, what tells it from others, and its box; None for the whole."""
-
-    prepared: Prepared
-    digest: str
-    box: Box | None
 
 
 class _Key(NamedTuple):
@@ -282,6 +271,7 @@ class Engine:
 
     def parts(self, options: QueryOptions) -> Parts:
         """What some options ask about of each picture. A detector is loaded when it is first asked for: WeightsError."""
+        options = replace(options, max_pixels=self.settings.max_pixels)
         if not options.detects:
             return Parts(options)
         name = options.detector_name
@@ -294,14 +284,9 @@ class Engine:
     def prepare(self, upload: BinaryIO, backbone: Backbone, parts: Parts) -> list[PreparedPart]:
         """Read an upload, decode it, and prepare its parts. ImageError where it is no image, or has none."""
         with self.metrics.stage("decode"):
-            data = upload.read()
-            picture = decode(data, max_pixels=self.settings.max_pixels, whole=not parts.are_whole).picture
+            picture, digest = parts.read(upload.read())
         with self.metrics.stage("prepare"):
-            digest = hashlib.sha256(data).hexdigest()
-            return [
-                PreparedPart(prepare_safely(backbone, part.picture), f"{digest}{part.box or ''}", part.box)
-                for part in parts.of(picture)[:PARTS]
-            ]
+            return parts.prepared(picture, digest, backbone, most=PARTS)
 
     def explain(self, searcher: Searcher, answer: Answer, upload: BinaryIO) -> bytes:
         """What made an answer's score, as a PNG. The backbone is loaded in torch when it is first asked for."""

@@ -80,6 +80,7 @@ def save_florence2(
     vision: Mapping[str, Any] = TINY_VISION,
     side: int = 64,
     image_tokens: int = 5,
+    special_locations: bool = False,
 ) -> None:
     """A Florence-2; by default of 127 thousand parameters, with captions that depend on the picture (the weights are wide)."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -107,7 +108,8 @@ def save_florence2(
     merges = [tuple(pair) for pair in learned["merges"]]
     tokenizer = BartTokenizer(vocab=learned["vocab"], merges=merges, extra_special_tokens={"image_token": "<image>"})
     tokenizer.add_tokens(
-        [*(f"<loc_{location}>" for location in range(1000)), "<poly>", "</poly>", "<sep>", "<od>", "</od>", "<ground>"]
+        [*(f"<loc_{location}>" for location in range(1000)), "<poly>", "</poly>", "<sep>", "<od>", "</od>", "<ground>"],
+        special_tokens=special_locations,
     )
     pictures = CLIPImageProcessor(size={"height": side, "width": side}, do_center_crop=False)
     pictures.image_seq_length = image_tokens

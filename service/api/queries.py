@@ -17,14 +17,14 @@ from nearshot.retriever.answer import Answer, Unreadable
 from nearshot.retriever.context import Context
 from nearshot.retriever.embedding import mix, unit
 from nearshot.retriever.options import QueryOptions
-from nearshot.retriever.parts import Parts
+from nearshot.retriever.parts import PreparedPart, Parts
 from nearshot.retriever.search import SearchOptions
 from nearshot.retriever.searcher import Searcher
 from nearshot.schema.captions import ImageFilter
 from nearshot.schema.errors import ImageError, UsageError
 from nearshot.service import models
 from nearshot.service.api.dependencies import EngineHere, WorkHere
-from nearshot.service.engine import Engine, PreparedPart
+from nearshot.service.engine import Engine
 from nearshot.service.problems import described
 from nearshot.service.thread_pool import ThreadPool, while_connected
 

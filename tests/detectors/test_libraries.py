@@ -122,6 +122,19 @@ def test_florence2_gives_the_librarys_boxes(
     assert boxes, "the test shows nothing where the tiny model writes no box"
 
 
+def test_florence2_gives_the_same_where_its_tokenizer_takes_locations_for_special(
+    detector: Florence2Detector, tmp_path: Path, pictures: list[Image.Image]
+) -> None:
+    from tests import tiny
+
+    tiny.save_florence2(tmp_path / "florence2", special_locations=True)
+    special = load_detector("florence2", tmp_path, device="cpu")
+    for words in ((), ("a mug",)):
+        for own, other in zip(detector.detect(pictures, words), special.detect(pictures, words), strict=True):
+            assert [(each.box, each.label) for each in own] == [(each.box, each.label) for each in other]
+            assert own
+
+
 def test_florence2_outlines_what_it_is_told_to_look_for(
     detector: Florence2Detector, pictures: list[Image.Image]
 ) -> None:

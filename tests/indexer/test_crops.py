@@ -294,3 +294,20 @@ def test_a_detector_is_known_again_whatever_was_used_in_between(
     assert crop(store, raw, precision=Precision.FP32, **options).unchanged == 3
     with pytest.raises(UsageError, match="no masks"):
         crop(store, raw, **options, cutting=Cutting(mask=Masked.WHITE))
+
+
+def test_small_things_in_a_large_picture_are_cut_where_it_is_looked_at_in_tiles(store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    places = [(300, 220), (2500, 260), (1400, 1300), (2700, 1650)]
+    small = [("red", (left, top, left + 40, top + 40)) for left, top in places]
+    draw(root / "things/1.raw/large.png", *small, ("blue", (600, 300, 1300, 1100)), size=(3000, 2000))
+    whole = crop(store, root, dry=True)
+    report = crop(store, root, tiles=640)
+    assert whole.written < report.written
+    with store.reading() as catalog:
+        cut = catalog.connection.execute(tables.crops.select()).mappings().all()
+    centres = [((row["box_left"] + row["box_right"]) / 2, (row["box_top"] + row["box_bottom"]) / 2) for row in cut]
+    for left, top in places:
+        assert any(abs(x - left - 20) < 10 and abs(y - top - 20) < 10 for x, y in centres), (left, top)
+    assert crop(store, root, tiles=640).unchanged == 1
+    assert crop(store, root, tiles=800).cropped == 1, "other tiles may show other things"

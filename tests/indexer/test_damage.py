@@ -23,6 +23,7 @@ from nearshot.schema.errors import StoreError
 from nearshot.schema.store import DATABASE_FILE, Store
 from nearshot.schema.vocabulary import Mode, Score
 from tests.conftest import SMALL, counts, run_index
+from tests.indexer.test_crops import crop, draw
 
 PINNED = -191643465336303922
 CAT = "things/6.preprocessed/cat/a.png"
@@ -258,3 +259,18 @@ def test_a_text_that_became_bytes_is_damage(store: Store, small: Path, table: st
         with pytest.raises(StoreError, match="is damaged"):
             ask(store, small)
     assert any(finding.problem == "the row is not what was written" for finding in findings_of(store))
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE crops SET box_left = box_left + 1", "UPDATE croppings SET path = path || 'x'"]
+)
+def test_where_a_crop_came_from_is_not_told_by_a_damaged_row(statement: str, store: Store, tmp_path: Path) -> None:
+    picture = tmp_path / "data/things/1.raw/a.png"
+    draw(picture, ("red", (40, 60, 120, 180)))
+    crop(store, picture.parent.parent.parent)
+    run_index(store, picture.parent.parent.parent)
+    with store.reading() as catalog:
+        assert catalog.shown([1])[1].origin is not None
+    damage(store, statement)
+    with store.reading() as catalog, pytest.raises(StoreError, match="damaged"):
+        catalog.shown([1])

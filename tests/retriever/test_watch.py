@@ -26,6 +26,7 @@ from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
 from tests.conftest import Outcome, run_index, save_crop
 from tests.photographs import photograph
+from tests.videos import write_video
 
 CAT, COFFEE, ROCKET = (photograph(name) for name in ("chelsea.png", "coffee.png", "rocket.jpg"))
 
@@ -80,26 +81,6 @@ def test_a_hash_tells_a_look_from_another_thing_and_not_from_noise() -> None:
     noisy = Image.fromarray(np.clip(np.asarray(cat).astype(int) + noise, 0, 255).astype(np.uint8))
     assert (difference_hash(cat) ^ difference_hash(noisy)).bit_count() <= 4
     assert (difference_hash(cat) ^ difference_hash(coffee)).bit_count() > ALIKE // 2
-
-
-def write_video(path: Path, shown: list[tuple[Path | None, int]], *, fps: int = 25) -> None:
-    """A video of photographs, each moved by a pixel a frame, or of plain grey, for so many frames each."""
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("mpeg4", rate=fps)
-        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 320, 240, "yuv420p", 4_000_000
-        for photograph, frames in shown:
-            picture = Image.open(photograph).convert("RGB").resize((400, 300)) if photograph else None
-            for number in range(frames):
-                left = number % 80
-                frame = (
-                    picture.crop((left, 20, left + 320, 260)) if picture else Image.new("RGB", (320, 240), (90, 90, 90))
-                )
-                for packet in stream.encode(av.VideoFrame.from_image(frame)):
-                    container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
 
 
 @pytest.fixture
@@ -163,7 +144,9 @@ def test_a_directory_is_watched_with_or_without_waiting(store: Store, known: Pat
     save_crop(here / "b.png", "coffee:1")
     (here / "c.png").write_text("no image")
     tracks, run = watch(store, here, wait=False)
-    assert {track["label"] for track in tracks} == {"cat", "coffee"}
+    assert {track["label"]: Path(track["file"]).name for track in tracks} == {"cat": "a.png", "coffee": "b.png"}
+    assert all(track["first_file"] == track["last_file"] == track["file"] for track in tracks)
+    assert {track["first"] for track in tracks} == {None}, "images that are there have no times"
     assert [line.rpartition(":")[0] for line in run.seen.unread] == [str(here / "c.png")]
 
     stop = threading.Event()
