@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,9 @@ from nearshot.schema.errors import ImageError
 
 USUAL_RATE = 25
 """Frames a second of a video that does not tell the time of its frames."""
+
+TICKS = 90_000
+"""Ticks a second of a video that has no time base: MPEG's."""
 
 TIMEOUT_S = 10
 """Seconds that a stream may take to open, and between frames."""
@@ -53,7 +57,7 @@ def open_video(source: str, *, live: bool = False) -> Any:
 
 
 def decoded_frames(container: Any) -> Iterator[Any]:
-    """PyAV's frames of a video; one that is damaged half way ends there, with what it gave. ImageError where that is nothing."""
+    """PyAV's frames of a video; one that is damaged half way ends there, with what it gave; ImageError where that is none."""
     av = _av()
     given = 0
     try:
@@ -72,26 +76,34 @@ def scenes(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Frame]:
     """
     av = _av()
     with open_video(str(path)) as container:
-        graph = av.filter.Graph()
-        source = graph.add_buffer(template=container.streams.video[0])
-        wanted = rf"isnan(prev_selected_t)+gt(scene\,{SCENE})+gte(t-prev_selected_t\,{LONGEST_SCENE_S})"
-        graph.link_nodes(source, graph.add("select", wanted), graph.add("buffersink")).configure()
-        tick = container.streams.video[0].time_base
-        number = 0
+        tick = container.streams.video[0].time_base or Fraction(1, TICKS)
+        selecting, shape, number = None, None, 0
         for decoded_number, decoded in enumerate(decoded_frames(container)):
             check_size(decoded, max_pixels)
             if decoded.pts is None:
-                decoded.pts = round(decoded_number / USUAL_RATE / tick)
+                decoded.pts, decoded.time_base = round(decoded_number / USUAL_RATE / tick), tick
             try:
-                graph.push(decoded)
-                while True:
-                    frame = graph.pull()
-                    yield Frame(number, seconds_of(frame, number), picture_of(frame))
-                    number += 1
+                if (
+                    own := (decoded.width, decoded.height, decoded.format.name)
+                ) != shape:  # what changes it is a scene, too
+                    selecting, shape = _selecting(*own, tick), own
+                selecting.push(decoded)
+                frame = selecting.pull()
             except (av.BlockingIOError, av.EOFError):  # it was not selected
                 continue
-            except (av.FFmpegError, ValueError) as error:  # its frames change their size or format half way
+            except (av.FFmpegError, ValueError) as error:
                 raise ImageError(f"cannot be cut into scenes: {getattr(error, 'strerror', None) or error}") from error
+            yield Frame(number, seconds_of(frame, number), picture_of(frame))
+            number += 1
+
+
+def _selecting(width: int, height: int, pixels: str, tick: Fraction) -> Any:
+    """FFmpeg's graph that lets through the first frame of each scene of frames of a shape."""
+    graph = _av().filter.Graph()
+    source = graph.add_buffer(width=width, height=height, format=pixels, time_base=tick)
+    wanted = rf"isnan(prev_selected_t)+gt(scene\,{SCENE})+gte(t-prev_selected_t\,{LONGEST_SCENE_S})"
+    graph.link_nodes(source, graph.add("select", wanted), graph.add("buffersink")).configure()
+    return graph
 
 
 def check_size(frame: Any, max_pixels: int) -> None:

@@ -98,8 +98,9 @@ def crop_command(
     """Cut what a detector detects in the raw pictures of DATA out of them, for `nearshot index` to take up.
 
     Raw pictures lie in DATA/<category>/1.raw/, or videos, of which the first frame of each scene is a picture; their crops
-    become queries, in 6.preprocessed/, or shots. Where each came from is remembered: pictures that have not changed are not looked at again, and one that has changed, or is gone, takes its
-    crops along. Crops that somebody edited or moved stay. Ctrl-C keeps what is done.
+    become queries, in 6.preprocessed/, or shots. Where each came from is remembered: pictures that have not changed are not
+    looked at again, and one that has changed, or is gone, takes its crops along. Crops that somebody edited or moved stay.
+    Ctrl-C keeps what is done.
     """
     from nearshot.detectors.cutting import Cutting
     from nearshot.detectors.selection import Selection

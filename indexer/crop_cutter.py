@@ -95,9 +95,7 @@ class Cutter:
             before.destination != task.destination and before.sha256 != raw.sha256
             for before in self._contents.get(task.image.path, ())
         )
-        cropped = Cropped(
-            self._cropping(task, raw.state, raw.sha256), self._cut(task, picture, selected), _ids(task)
-        )
+        cropped = Cropped(self._cropping(task, raw.state, raw.sha256), self._cut(task, picture, selected), _ids(task))
         if obstacle := self.files.obstacle(cropped) if self.files is not None else None:
             self.report.failures.append(Failure(task.image.path, obstacle))
             return []

@@ -66,9 +66,9 @@ def frame_tasks(
         gone = tuple(each_id for own, (each_id, _) in frames.items() if own not in here)
         yield replace(task, read=VideoEnd(state, sha256, gone))
     except OSError as error:
-        yield replace(task, read=Skipped(f"cannot be read: {error.strerror or error}", NO_FILE))
+        yield replace(task, read=Skipped(NO_FILE, f"cannot be read: {error.strerror or error}"))
     except ImageError as error:
-        yield replace(task, read=Skipped(str(error), NO_FILE))
+        yield replace(task, read=Skipped(NO_FILE, str(error)))
 
 
 def _state(path: Path) -> FileState:

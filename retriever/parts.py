@@ -65,9 +65,8 @@ class Parts:
         chosen = selected if options.objects else selected[:1]
         return [Part(upright(cut(picture, box, None, Cutting())), box) for box, _ in chosen]
 
-
     def read(self, given: bytes | Image.Image) -> tuple[Image.Image, str]:
-        """The upright RGB picture of an encoded image, or of one, and what tells it from others. ImageError where there is none."""
+        """The upright RGB picture of an encoded image, or of one, and its digest; ImageError where it is none."""
         if isinstance(given, Image.Image):
             return given, hashlib.sha256(given.tobytes()).hexdigest()
         picture = decode(given, max_pixels=self._options.max_pixels, whole=not self._options.whole).picture

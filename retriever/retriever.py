@@ -19,7 +19,7 @@ from nearshot.retriever.answer import Answer, Unreadable
 from nearshot.retriever.choose_backbone import choose_categories, choose_row, load_indexed
 from nearshot.retriever.embedding import encode_words, mix, unit
 from nearshot.retriever.options import QueryOptions
-from nearshot.retriever.parts import PreparedPart, Parts
+from nearshot.retriever.parts import Parts, PreparedPart
 from nearshot.retriever.searcher import Searcher
 from nearshot.retriever.watching import Watching
 from nearshot.schema.errors import ImageError

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nearshot.retriever.answer import Answer, Unreadable
 from nearshot.backbones.video import Frame
+from nearshot.retriever.answer import Answer, Unreadable
 from nearshot.retriever.frames import Seen, frames_of, is_live, require_source
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever

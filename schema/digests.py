@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -16,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     LargeBinary,
+    Select,
     String,
     Table,
     and_,
@@ -84,6 +86,7 @@ def as_held(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return case((func.typeof(column) == "text", cast(column, LargeBinary)), else_=type_coerce(column, NullType()))
 
 
+@cache
 def intact(table: Table) -> ColumnElement[bool]:
     """The condition that a row is what was written."""
     digest = getattr(func, FUNCTION)(*(as_held(table.c[name]) for name in COVERED[table]))
@@ -102,12 +105,18 @@ def check(connection: Connection, table: Table, *conditions: Any) -> None:
         )
 
 
+@cache
+def _damaged(table: Table) -> Select[Any]:
+    """The query for the rows of a table that are not what was written."""
+    shown = [as_held(table.c[name]).label(name) for name in COVERED[table] if name != "vector"]
+    return select(*shown).where(~intact(table))
+
+
 def damaged_rows(
     connection: Connection, table: Table, *conditions: Any, most: int | None = None
 ) -> list[dict[str, Any]]:
     """The rows of a table that are not what was written, without their vectors."""
-    shown = [as_held(table.c[name]).label(name) for name in COVERED[table] if name != "vector"]
-    query = select(*shown).where(~intact(table), *conditions)
+    query = _damaged(table).where(*conditions)
     return [
         {name: value.decode(errors="replace") if isinstance(value, bytes) else value for name, value in row.items()}
         for row in connection.execute(query.limit(most)).mappings()

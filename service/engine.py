@@ -28,7 +28,7 @@ from nearshot.retriever.choose_backbone import choose_categories, choose_row, lo
 from nearshot.retriever.embedding import encode_words
 from nearshot.retriever.fused import FusedBackbone
 from nearshot.retriever.options import QueryOptions
-from nearshot.retriever.parts import PreparedPart, Parts
+from nearshot.retriever.parts import Parts, PreparedPart
 from nearshot.retriever.search import Results, SearchOptions, search
 from nearshot.retriever.searcher import Searcher
 from nearshot.retriever.watching import Watching

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from filelock import FileLock
 from PIL import Image
 
 from nearshot.indexer.options import IndexOptions
@@ -37,6 +39,9 @@ SLOW = (
     *("faults/test_flips.py", "test_reproduce.py", "service/test_openapi.py", "door/test_notebook.py"),
 )
 """The files that take longest, longest first: begun first, so that no worker waits for another at the end."""
+
+
+gc.set_threshold(200_000)  # going through all that torch and models make takes a tenth of the time of the tests
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -151,6 +156,30 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.save_resnet50(root / "resnet50")
     tiny.save_dinov2(root / "dinov2")
     return root
+
+
+@pytest.fixture(scope="session")
+def compiled_lite0(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache in which `lite0` is compiled, as it is on a user's machine from the second command on; once for all workers."""
+    from nearshot.backbones.resolve import resolve
+    from nearshot.backbones.spec import parse_spec
+
+    here = tmp_path_factory.getbasetemp()
+    cache = (here.parent if "PYTEST_XDIST_WORKER" in os.environ else here) / "compiled-lite0"
+    with FileLock(f"{cache}.lock"), pytest.MonkeyPatch.context() as patch:
+        if not cache.exists():
+            patch.setenv("NEARSHOT_CACHE", f"{cache}.part")
+            patch.setenv("NEARSHOT_RUNTIME", "auto")
+            resolve(parse_spec("lite0")).load("cpu", compiling=lambda _: None)
+            Path(f"{cache}.part").rename(cache)
+    return cache
+
+
+@pytest.fixture
+def compiled(compiled_lite0: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have commands find `lite0` compiled."""
+    monkeypatch.setenv("NEARSHOT_CACHE", str(compiled_lite0))
+    monkeypatch.setenv("NEARSHOT_RUNTIME", "auto")
 
 
 @pytest.fixture(scope="session")

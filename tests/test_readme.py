@@ -44,7 +44,7 @@ def words_of(plot: str) -> list[str]:
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, compiled: None) -> dict[str, str]:
     return {
         **os.environ,
         "BIN": str(BIN),
@@ -143,13 +143,14 @@ def without_what_training_decides(printed: str) -> list[str]:
 
 def test_a_toy_clip_finds_images_by_words_as_the_readme_shows(tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    names = {"DATA": "words-data", "WEIGHTS": "words-weights", "STORE": "words-store"}
+    names = {"DATA": "words-data", "WEIGHTS": "words-weights", "STORE": "words-store", "NEARSHOT_RUNTIME": "torch"}
     command = ["sh", "examples/words.sh"]
     done = subprocess.run(command, cwd=tmp_path, env=environment | names, capture_output=True, text=True, check=True)
     assert without_what_training_decides(done.stdout) == without_what_training_decides(session("words"))
 
 
 def test_the_list_of_backbones_is_the_one_in_the_readme(tmp_path: Path, environment: dict[str, str]) -> None:
+    environment["NEARSHOT_CACHE"] = str(tmp_path / "empty")
     command = [sys.executable, str(ROOT / "cli.py"), "backbones"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     printed = f"$ nearshot backbones\n{done.stdout.strip()}"

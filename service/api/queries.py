@@ -17,7 +17,7 @@ from nearshot.retriever.answer import Answer, Unreadable
 from nearshot.retriever.context import Context
 from nearshot.retriever.embedding import mix, unit
 from nearshot.retriever.options import QueryOptions
-from nearshot.retriever.parts import PreparedPart, Parts
+from nearshot.retriever.parts import Parts, PreparedPart
 from nearshot.retriever.search import SearchOptions
 from nearshot.retriever.searcher import Searcher
 from nearshot.schema.captions import ImageFilter

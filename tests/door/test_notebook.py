@@ -17,6 +17,7 @@ NOTEBOOK = EXAMPLES / "notebook.ipynb"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
+@pytest.mark.usefixtures("compiled")
 def test_the_notebook_shows_what_it_is_committed_with(tmp_path: Path) -> None:
     """With NEARSHOT_PICTURES=1 it is written anew. Thumbnails are compared in number alone."""
     shutil.copy(EXAMPLES / "make_demo.py", tmp_path)

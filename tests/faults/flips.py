@@ -29,7 +29,7 @@ from nearshot.retriever.sources import read_queries
 from nearshot.schema.errors import NearshotError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Against, Mode
-from tests.faults.runs import forked
+from tests.faults.runs import forked, warm
 from tests.faults.scenarios import CAT, GALAXY, SHOT, calibrate, data, indexed, label, say_no
 
 ASKED = (CAT, GALAXY, SHOT)
@@ -119,6 +119,7 @@ def run(how_many: int) -> tuple[Counter[str], list[str]]:
     """Flip one bit after the other; the counts by outcome, and where an answer was wrong or the process died."""
     outcomes: Counter[str] = Counter()
     wrong: list[str] = []
+    warm()
     top = Path(tempfile.mkdtemp(prefix="flips-"))
     try:
         prepared = forked(lambda: prepare(top))

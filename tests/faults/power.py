@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.faults import operations
-from tests.faults.runs import forked, mended
+from tests.faults.runs import forked, mended, warm
 from tests.faults.scenarios import SCENARIOS, Scenario, copy, difference, state
 
 OF_SQLITE = ("nearshot.db", "nearshot.db-wal")
@@ -191,6 +191,7 @@ def recorded(here: Path, spool: Path) -> Iterator[None]:
 def run(name: str) -> int:
     """Lose the power at every operation of a scenario; how many states of the disk came of it, and were mended."""
     scenario = SCENARIOS[name]
+    warm()
     top = Path(tempfile.mkdtemp(prefix="power-"))
     done = Scenario(scenario.prepare, lambda _: None)
     try:

@@ -9,6 +9,7 @@ operation, 10 every tenth.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -18,11 +19,23 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from nearshot.indexer.intents import finish_intents
 from nearshot.indexer.verify import Remedy, verify
 from nearshot.schema.errors import NearshotError
 from tests.faults.faults import DIED, Fault, faults
-from tests.faults.scenarios import SCENARIOS, UPGRADES, Scenario, copy, difference, index, opened, state
+from tests.faults.scenarios import (
+    SCENARIOS,
+    UPGRADES,
+    Scenario,
+    copy,
+    difference,
+    index,
+    opened,
+    state,
+    write_data,
+)
 
 NEVER = 1 << 30
 
@@ -41,6 +54,18 @@ def forked(work: Callable[[], int | None]) -> int:
             sys.stderr.flush()
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def warm() -> None:
+    """Do once what commands do, on one thread, so that the processes that are forked need not import it anew."""
+    threadpool_limits(1)
+    with tempfile.TemporaryDirectory(prefix="warm-") as here:
+        write_data(Path(here))
+        index(Path(here))
+        with opened(Path(here)) as store:
+            assert list(verify(store, repair=True)) == []
+    gc.collect()
+    gc.freeze()  # or each would go through, and so copy, all that was imported
 
 
 def struck(scenario: Scenario, here: Path, at: int, fault: Fault) -> int:
@@ -79,6 +104,7 @@ def mended(scenario: Scenario, here: Path) -> int:
 def run(name: str, every: int = 1, first: int = 1) -> Counter[str]:
     """Run a scenario with each fault at every so many-th operation until it gets through; counts by outcome."""
     scenario = (SCENARIOS | UPGRADES)[name]
+    warm()
     outcomes: Counter[str] = Counter()
     top = Path(tempfile.mkdtemp(prefix="faults-"))
     try:

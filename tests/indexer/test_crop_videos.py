@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
 
+from nearshot.backbones import video
 from nearshot.backbones.video import scenes
 from nearshot.indexer.crop_options import CropOptions
 from nearshot.indexer.crop_videos import video_of
@@ -63,6 +66,25 @@ def test_each_scene_gives_a_picture_at_the_time_when_it_begins(raw: Path) -> Non
         list(scenes(raw / "words.mp4"))
     with pytest.raises(ImageError, match="frames of 320 x 240 pixels"):
         list(scenes(raw / CLIP, max_pixels=1000))
+
+
+def test_scenes_are_told_without_times_and_where_frames_change_their_size(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grounds = raw.parent / "grounds"
+    for name, size in (("pale", (320, 240)), ("dark", (160, 120))):
+        write_video(tmp_path / f"{name}.ts", [(grounds / f"{name}.png", 30)], size=size)
+    both = tmp_path / "both.ts"
+    both.write_bytes((tmp_path / "pale.ts").read_bytes() + (tmp_path / "dark.ts").read_bytes())
+    assert [frame.picture.size for frame in scenes(both)] == [(320, 240), (160, 120)]
+
+    def without_times(container: Any) -> Iterator[Any]:
+        for frame in container.decode(video=0):
+            frame.pts = None
+            yield frame
+
+    monkeypatch.setattr(video, "decoded_frames", without_times)
+    assert [frame.seconds for frame in scenes(raw / CLIP)] == pytest.approx([0, 1.2, 2.4, 12.4])
 
 
 def test_a_videos_crops_are_cut_once_and_tell_their_moment(store: Store, raw: Path) -> None:

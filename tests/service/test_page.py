@@ -410,6 +410,7 @@ def test_a_service_with_keys_asks_for_one(
     assert service.end()[0] == 0
 
 
+@pytest.mark.usefixtures("compiled")
 def test_the_picture_in_the_readme_shows_this_page(browser: Browser, tmp_path: Path) -> None:
     """With NEARSHOT_PICTURES=1 it is made anew; compared in the rough, since each browser draws letters its own way."""
     subprocess.run([sys.executable, ROOT / "examples/make_demo.py", tmp_path / "demo"], check=True)
