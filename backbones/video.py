@@ -77,7 +77,8 @@ def scenes(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Frame]:
     av = _av()
     with open_video(str(path)) as container:
         tick = container.streams.video[0].time_base or Fraction(1, TICKS)
-        selecting, shape, number = None, None, 0
+        selecting: Any = None
+        shape, number = None, 0
         for decoded_number, decoded in enumerate(decoded_frames(container)):
             check_size(decoded, max_pixels)
             if decoded.pts is None:

@@ -28,6 +28,7 @@ from nearshot.schema.errors import StoreBusyError, UsageError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Masked, Precision, Role
 from tests.conftest import run_index
+from tests.videos import write_video
 
 COLOURS = {"red": (210, 40, 30), "green": (30, 160, 60), "blue": (40, 60, 200)}
 RIGHT, LEFT = (260, 80, 360, 200), (40, 60, 120, 180)
@@ -239,10 +240,16 @@ def test_runs_killed_at_random_moments_end_in_the_crops_and_rows_of_an_undisturb
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     for number in range(12):
         draw(undisturbed / f"data/a/1.raw/{number}.png", ("red", LEFT), ("blue", RIGHT), size=(400 + number, 300))
+    pictures = [undisturbed / f"data/a/1.raw/{number}.png" for number in (0, 11)]
+    write_video(
+        undisturbed / "data/a/1.raw/000.mp4",
+        [(pictures[number % 2], 5) if number % 2 else (None, 5) for number in range(6)],
+    )
     shutil.copytree(undisturbed, disturbed)
     with Store(undisturbed / "store", create=True) as store:
         crop(store, undisturbed / "data")
         expected = files(undisturbed / "data", "a"), rows(store)
+        assert len([path for path in expected[0] if "000.mp4" in path]) == 6, "two in each scene that shows some"
     script = (
         "import sys; from pathlib import Path; from nearshot.schema.store import Store\n"
         "from nearshot.indexer.crops import CropRun; from nearshot.indexer.crop_options import CropOptions\n"
