@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +16,7 @@ from nearshot.commands.common import (
     device_option,
     json_option,
     one_of,
-    output,
+    print_table,
     reports_errors,
     store_option,
     weights_option,
@@ -59,6 +60,7 @@ RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 @click.option(
     "--all", "every", is_flag=True, help="Use all labelled queries; half of them are left to `evaluate` otherwise."
 )
+@click.option("--force", is_flag=True, help="Keep a policy that answers no known image right, too.")
 @click.option(
     "--negatives",
     type=click.Path(path_type=Path, exists=True),
@@ -85,7 +87,8 @@ def calibrate_command(
 
     `query` uses them from then on, and takes the backbone and the score that answered best. With --json, one object per line.
     Two backbones that are equally good are tried fused, and their vectors joined where that is better.
-    Where a target cannot be met you are told why, and nothing is changed.
+    Where a target cannot be met you are told why, and nothing is changed; exit status 1 if so it is for every score of a
+    backbone and category.
     """
     from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
     from nearshot.retriever.conformal import Aim, Aims
@@ -112,10 +115,13 @@ def calibrate_command(
                 click.echo(json.dumps(outcome.as_json()))
     if not as_json:
         _print(calibrations, tried)
+    asked = {(each.category, each.backbone) for each in calibrations}
+    if asked != {(each.category, each.backbone) for each in calibrations if each.policy.calibrated}:
+        sys.exit(1)
 
 
 def _print(calibrations: Sequence[Calibration], tried: Sequence[FusionTried]) -> None:
-    from nearshot.retriever.find_policy import best_by_evidence
+    from nearshot.retriever.find_policy import NOTHING_RIGHT, best_by_evidence
     from nearshot.retriever.policy import promise_of
 
     for (category, backbone), group in groupby(
@@ -128,7 +134,8 @@ def _print(calibrations: Sequence[Calibration], tried: Sequence[FusionTried]) ->
             _print_table(calibrated)
         for missing, scores in _by(every, lambda calibration: calibration.missing).items():
             if missing:
-                click.echo(f"  {', '.join(scores)}: not calibrated: {missing}")
+                told = missing.replace(NOTHING_RIGHT, "--force keeps it all the same")
+                click.echo(f"  {', '.join(scores)}: not calibrated: {told}")
         for promise, scores in _by(calibrated, lambda calibration: promise_of(calibration.facts())).items():
             click.echo(f"  {', '.join(scores)}: {promise}")
         for line, scores in _by(calibrated, _strangers_said).items():
@@ -157,23 +164,20 @@ def _by(calibrations: Sequence[Calibration], said: Callable[[Calibration], str |
 
 
 def _print_table(calibrations: Sequence[Calibration]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("score", no_wrap=True)
-    for name in ("threshold", "margin", "right", "wrong", "ambiguous", "refused", "strangers", "other kinds"):
-        table.add_column(name, justify="right")
+    names = ("threshold", "margin", "right", "wrong", "ambiguous", "refused", "strangers", "other kinds")
+    rows = []
     for calibration in calibrations:
         shares = calibration.shares
         known = (shares.right, shares.wrong, shares.ambiguous, shares.refused)
-        table.add_row(
-            calibration.score.value,
-            f"{calibration.policy.threshold:.3f}",
-            f"{calibration.policy.margin_floor:.3f}",
-            *(_rate(share) for share in (*known, shares.accepted, shares.other_kinds)),
+        rows.append(
+            [
+                calibration.score.value,
+                f"{calibration.policy.threshold:.3f}",
+                f"{calibration.policy.margin_floor:.3f}",
+                *(_rate(share) for share in (*known, shares.accepted, shares.other_kinds)),
+            ]
         )
-    output().print(table)
+    print_table(("score", *names), rows, ("score",))
     first = calibrations[0].shares
     click.echo(
         f"  of {first.right.n} known images ({calibrations[0].known_method}): right, wrong, ambiguous, refused; "

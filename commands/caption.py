@@ -98,7 +98,7 @@ def _generate(
     precision: str,
     **chosen: Any,
 ) -> CaptionReport:
-    from nearshot.backbones.loading import load_captioner
+    from nearshot.indexer.captioner import load_remembered_captioner
     from nearshot.indexer.captions import CaptionOptions, CaptionRun
     from nearshot.schema.captions import ImageFilter
 
@@ -106,7 +106,7 @@ def _generate(
     options = CaptionOptions(task=CaptionTask(task), wanted=wanted, workers=os.cpu_count() or 1, **chosen)
 
     def load() -> Captioner:
-        return load_captioner(weights, device=device, precision=Precision(precision))
+        return load_remembered_captioner(store, weights, device=device, precision=Precision(precision))
 
     with stopping_politely() as should_stop:
         run = CaptionRun(store, load, options, should_stop=should_stop)

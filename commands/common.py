@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -155,6 +155,33 @@ def output() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout.isatty() else 500)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], names: Collection[str]) -> None:
+    """Print a table whose columns are numbers, but for those with names; where it is too wide for the terminal, as records.
+
+    Nothing of a cell is ever cut off.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="left" if column in names else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = output()
+    if console.measure(table, options=console.options.update(max_width=1 << 16)).maximum <= console.width:
+        console.print(table)
+        return
+    longest = max(map(len, columns))
+    for row in rows:
+        cells = dict(zip(columns, (" ".join(cell.split()) for cell in row), strict=True))
+        click.echo("  ".join(cells[column] for column in columns if column in names))
+        for column, cell in cells.items():
+            if column not in names:
+                click.echo(f"  {column:<{longest}}  {cell}")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nearshot.commands.common import json_option, output, reports_errors, score_option, store_option
+from nearshot.commands.common import json_option, print_table, reports_errors, score_option, store_option
 
 if TYPE_CHECKING:
     from nearshot.evaluation.evaluate import Evaluation
@@ -123,19 +123,8 @@ def _print_scores(figures: Figures) -> None:
 
 
 def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(
-            column.replace("_", " "), justify="left" if column in ("category", "backbone", "score") else "right"
-        )
-    for row in rows:
-        table.add_row(*map(Text, row))
     click.echo(title)
-    output().print(table)
+    print_table([column.replace("_", " ") for column in columns], rows, ("category", "backbone", "score"))
 
 
 def _text(cell: object) -> str:

@@ -24,6 +24,7 @@ from nearshot.commands.common import (
     weights_option,
 )
 from nearshot.progress import progress_bar
+from nearshot.schema.contract import nothing_in
 from nearshot.schema.vocabulary import Ann, Loading, Precision
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def index_command(
     DATA has one directory per category: DATA/<category>/2.support-set/[<label>/]shotN... are the labelled shots,
     DATA/<category>/6.preprocessed/... the queries. Files that have not changed cost one look; a file that moved is not
     embedded again. Ctrl-C commits what is done. When all vectors are committed, Florence-2 captions what lacks a caption,
-    if its weights are here.
+    if its weights are here. Exit status 1 where there was nothing to index.
     """
     from nearshot.indexer.options import IndexOptions
     from nearshot.indexer.run import IndexRun
@@ -116,11 +117,12 @@ def index_command(
     )
     captions: CaptionReport | str | None = None
     in_background = False
-    if dry_run:
-        exists = (store_directory / DATABASE_FILE).is_file()
+    exists = (store_directory / DATABASE_FILE).is_file()
+    if not dry_run:
+        _require_sense(data, options)
+    if dry_run or not (exists or _has_something(data, options)):
         report = foresee(Store(store_directory) if exists else None, data, options)
     else:
-        _require_sense(data, options)
         with Store(store_directory, create=True) as store, stopping_politely() as should_stop:
             run = IndexRun(store, data, options, should_stop=should_stop)
             _watch(run)
@@ -140,6 +142,8 @@ def index_command(
         click.echo(lines)
     if report.interrupted or (captions and not isinstance(captions, str) and captions.interrupted):
         sys.exit(INTERRUPTED)
+    if not (dry_run or report.indexed or report.removed or report.failures):
+        sys.exit(1)
 
 
 def _require_sense(data: Path, options: IndexOptions) -> None:
@@ -153,35 +157,55 @@ def _require_sense(data: Path, options: IndexOptions) -> None:
         parts_of(name)
 
 
+def _has_something(data: Path, options: IndexOptions) -> bool:
+    """Tell whether there is anything to index: no store is made for nothing."""
+    from nearshot.indexer.discover import Discovery
+
+    return any(True for _ in Discovery(data.resolve(), options.categories, follow_links=options.follow_links))
+
+
+def _warn(report: Report) -> None:
+    """Say, before it takes its time, what a run leaves incomplete."""
+    for name, number in report.left_behind.items():
+        click.echo(
+            f"nearshot: {name} has changed, and {number} images of other categories have vectors by the former one only; "
+            f"`query` sees these again after `nearshot index DATA --backbone {name}` without --category",
+            err=True,
+        )
+
+
 def _watch(run: IndexRun) -> None:
     """Make a run go, with a progress bar on a terminal."""
     with progress_bar("indexing", "images") as advance:
-        for progress in run:
+        for number, progress in enumerate(run):
+            if number == 0:
+                _warn(run.report)
             advance(progress.done, progress.total, progress.failed)
 
 
 def _caption(store: Store, options: IndexOptions, should_stop: Callable[[], bool]) -> CaptionReport | str | None:
     """Caption what lacks a caption; the reason, where there is no captioner; None where nothing lacks one."""
-    from nearshot.backbones.loading import load_captioner
     from nearshot.backbones.spec import FLORENCE2
     from nearshot.backbones.weights import locate
+    from nearshot.indexer.captioner import load_remembered_captioner, remembered_captioner
     from nearshot.indexer.captions import CaptionOptions, CaptionRun
     from nearshot.schema.captions import ImageFilter, uncaptioned
     from nearshot.schema.errors import WeightsError
     from nearshot.schema.vocabulary import CaptionTask
 
     with store.reading() as catalog:
-        if not uncaptioned(catalog.connection, CaptionTask.CAPTION, ImageFilter(), limit=1):
+        every = ImageFilter()
+        if not uncaptioned(catalog.connection, CaptionTask.CAPTION, every, categories=options.categories, limit=1):
             return None
     try:
-        locate(FLORENCE2, options.weights)
+        locate(FLORENCE2, options.weights, remembered=remembered_captioner(store))
     except WeightsError as error:
         return str(error)
     precision = options.precision or Precision.FP32
     run = CaptionRun(
         store,
-        lambda: load_captioner(options.weights, device=options.device, precision=precision),
-        CaptionOptions(workers=options.threads, max_pixels=options.max_pixels),
+        lambda: load_remembered_captioner(store, options.weights, device=options.device, precision=precision),
+        CaptionOptions(categories=options.categories, workers=options.threads, max_pixels=options.max_pixels),
         should_stop=should_stop,
     )
     watch_captions(run)
@@ -232,13 +256,10 @@ def _in_words(
         for breach in report.breaches
     ]
     lines += listed("outside the contract, not indexed", outside)
-    indexed = report.added + report.changed + report.moved + report.unchanged
     if report.interrupted:
         lines.append("run the same command to go on from here")
-    elif not indexed and not report.failures:
-        lines.append(
-            f"nothing to index in {data}: put shots in <category>/2.support-set/<label>/shot1.jpg, shot2.jpg, ..."
-        )
+    elif not report.indexed and not report.failures:
+        lines.append(nothing_in(data))
     elif not dry_run and report.added:
         where = "" if str(store) == ".nearshot" else f" --store {store}"
         lines.append(f"next: nearshot query IMAGE{where}")

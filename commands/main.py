@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from nearshot.commands.backbones import backbones
@@ -31,6 +33,10 @@ from nearshot.commands.watch import watch_command
 @click.version_option(package_name="nearshot", prog_name="nearshot")
 def main() -> None:
     """Recognise images from a few labelled shots, say Unknown when it should, and find images by example or by words."""
+    if os.environ.get("NO_COLOR"):  # https://no-color.org; rich's tables know both by themselves
+        click.get_current_context().color = False
+    elif os.environ.get("FORCE_COLOR"):
+        click.get_current_context().color = True
 
 
 for command in (

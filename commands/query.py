@@ -67,7 +67,12 @@ CSV_COLUMNS = (
 
 @click.command("query")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--backbone", help="Search with this backbone. Default: the best calibrated, else the best one indexed.")
+@click.option(
+    "--backbone",
+    multiple=True,
+    help="Search with this backbone (repeatable: one after the other). Default: the best calibrated, else the best one "
+    "indexed whose weights are here.",
+)
 @click.option("--category", help="Search this category only. Default: all.")
 @score_option
 @click.option("--top-k", type=click.IntRange(1, 1_000_000_000), default=5, show_default=True, help="Hits to list.")
@@ -137,30 +142,54 @@ def query_command(
     """
     from nearshot.retriever.options import QueryOptions
     from nearshot.retriever.sources import STANDARD_INPUT, read_queries
-    from nearshot.retriever.stopping import Stop
     from nearshot.schema.vocabulary import Against, Score
 
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other")
     chosen["against"], chosen["score"] = Against(chosen["against"]), Score(chosen["score"]) if chosen["score"] else None
-    options = QueryOptions(**chosen)
+    backbones = tuple(dict.fromkeys(chosen.pop("backbone"))) or (None,)
+    options = [QueryOptions(backbone=backbone, **chosen) for backbone in backbones]
     if explains and (
-        server is not None or len(images) != 1 or images[0].is_dir() or options.objects or len(options.box) > 1
+        server is not None
+        or len(images) != 1
+        or images[0].is_dir()
+        or options[0].objects
+        or len(options[0].box) > 1
+        or len(backbones) > 1
     ):
-        raise UsageError("--explain is for one image, and one answer about it, without --server")
+        raise UsageError("--explain is for one image, and one answer about it by one backbone, without --server")
     standard_input = sys.stdin.buffer.read() if any(str(path) == STANDARD_INPUT for path in images) else None
     explaining = _Explaining(output) if explains else None
-    with _asked(server, store_directory, options, explaining) as (context, answer_queries):
-        single = len(images) == 1 and not os.path.isdir(images[0])  # noqa: PTH112 (Path.is_dir may raise)
-        layout = _Layout.of(context, hits=(single or options.captions) if hits is None else hits)
-        show = _printer(layout, as_json=as_json, as_csv=as_csv)
-        answered = unread = 0
-        stop = None
-        for answer in answer_queries(read_queries(images, standard_input)):
-            show(answer)
-            answered += 1
-            unread += "error" in answer
-            stop = answer.get("stop") or stop
+    single = len(images) == 1 and not os.path.isdir(images[0])  # noqa: PTH112 (Path.is_dir may raise)
+    show = _csv_printer() if as_csv else (lambda answer: click.echo(json.dumps(answer))) if as_json else None
+    labels: list[list[str | None]] = []
+    unread = 0
+    for number, each in enumerate(options):
+        if number and show is None:
+            click.echo("")
+        with _asked(server, store_directory, each, explaining) as (context, answer_queries):
+            layout = _Layout.of(context, hits=(single or each.captions) if hits is None else hits)
+            labels.append([])
+            stop = None
+            show_one = show or _printer(layout)
+            for answer in answer_queries(read_queries(images, standard_input)):
+                show_one(answer)
+                labels[-1].append(None if "error" in answer or answer["label"] is None else _whole_label(answer))
+                unread += "error" in answer
+                stop = answer.get("stop") or stop
+        _warn(context)
+        if not labels[-1]:
+            raise UsageError(f"no images in {', '.join(map(str, images))}")
+        if show is None:
+            _print_notes(context, each, layout, stop)
+    if show is None and len(labels) > 1:
+        click.echo(f"\n{_agreement(labels)}")
+    if unread:
+        sys.exit(1)
+
+
+def _warn(context: Context) -> None:
+    """Say on standard error what makes answers worth less than they look."""
     if context.lacking:
         total = context.covered + context.lacking
         click.echo(
@@ -176,24 +205,35 @@ def query_command(
         )
     for category, reason in context.lapsed.items():
         click.echo(f"nearshot: the promise of {category} has lapsed: {reason}", err=True)
-    if not answered:
-        raise UsageError(f"no images in {', '.join(map(str, images))}")
-    if not (as_json or as_csv):
-        for note in _policy_notes(context):
-            click.echo(note)
-        if options.text is not None:
-            click.echo(
-                f"each image mixed with the words '{options.text}' (weight {options.text_weight:g}): scores are lower than "
-                "between images, for which the threshold is meant"
-            )
-        if layout.hits and context.recall is not None:
-            click.echo(
-                f"hits among queries are approximate (recall@10 {context.recall:.3f}); --exact compares with all"
-            )
-        if layout.hits and stop is not None:
-            click.echo(f"hits: {Stop.from_json(stop).in_words()}")
-    if unread:
-        sys.exit(1)
+
+
+def _print_notes(context: Context, options: QueryOptions, layout: _Layout, stop: Any) -> None:
+    """Print what the answers rest on."""
+    from nearshot.retriever.stopping import Stop
+
+    for note in _policy_notes(context):
+        click.echo(note)
+    if options.text is not None:
+        click.echo(
+            f"each image mixed with the words '{options.text}' (weight {options.text_weight:g}): scores are lower than "
+            "between images, for which the threshold is meant"
+        )
+    if layout.hits and context.recall is not None:
+        click.echo(f"hits among queries are approximate (recall@10 {context.recall:.3f}); --exact compares with all")
+    if layout.hits and stop is not None:
+        click.echo(f"hits: {Stop.from_json(stop).in_words()}")
+
+
+def _whole_label(answer: JsonObject) -> str:
+    return f"{answer['nearest_category']}/{answer['label']}"
+
+
+def _agreement(labels: list[list[str | None]]) -> str:
+    """How often backbones that were asked one after the other matched the same label, and how often none matched."""
+    images = list(zip(*labels, strict=True))
+    same = sum(len(set(each)) == 1 and each[0] is not None for each in images)
+    none = sum(not any(each) for each in images)
+    return f"the same label by all of them: {same} of {len(images)}; a label by none of them: {none}"
 
 
 @contextmanager
@@ -212,6 +252,8 @@ def _asked(
 
     with Store(store_directory) as store:
         retriever = Retriever(store, options)
+        for reason in retriever.passed_over.values():
+            click.echo(f"nearshot: {retriever.searcher.row.name} answers, because {reason}", err=True)
         context = retriever.searcher.context(options)
         if explaining is not None:
             yield context, lambda queries: explaining.answered(retriever, queries)
@@ -264,13 +306,13 @@ class _Layout:
         return cls(max([len(name) + 2 for name in names] + [len("label")]), with_category, hits)
 
 
-def _printer(layout: _Layout, *, as_json: bool, as_csv: bool) -> Callable[[JsonObject], None]:
-    if as_json:
-        return lambda answer: click.echo(json.dumps(answer))
-    if as_csv:
-        writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        return lambda answer: writer.writerow(_csv_row(answer))
+def _csv_printer() -> Callable[[JsonObject], None]:
+    writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    return lambda answer: writer.writerow(_csv_row(answer))
+
+
+def _printer(layout: _Layout) -> Callable[[JsonObject], None]:
     width = layout.width
     click.echo(f"{'verdict':<10} {'label':<{width}} {'score':>6}  {'runner-up':<{width + 6}} {'margin':>6}  image")
     return lambda answer: _print_answer(answer, layout)

@@ -80,6 +80,8 @@ def watch_command(
     options = WatchOptions(every=every, false_accept=false_accept, wait=wait, save=save, at_once=at_once)
     with Store(store_directory) as store, stopping_politely() as should_stop:
         run = WatchRun(store, source, query, options, should_stop=should_stop)
+        for reason in run.passed_over.values():
+            click.echo(f"nearshot: {run.backbone} answers, because {reason}", err=True)
         click.echo(f"nearshot: {_promise(run)}", err=True)
         for track in run:
             click.echo(json.dumps(track))

@@ -25,7 +25,7 @@ from nearshot.retriever.scores import fit
 from nearshot.retriever.strangers import is_for_calibration
 from nearshot.schema.calibrations import all_calibrations
 from nearshot.schema.catalog import BackboneRow
-from nearshot.schema.errors import UsageError
+from nearshot.schema.errors import UsageError, option
 from nearshot.schema.labelled import json_parts
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Score
@@ -160,8 +160,17 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
                 wanted[category] -= in_model[category]
                 strangers += len(in_model[category])
         if not any(wanted.values()):
-            if seen:
-                raise UsageError("calibration has seen all labelled queries; add others, and run `nearshot index`")
+            copied = 0 if options.keep_leaks else len(leaks)
+            if seen or strangers:
+                among = f", but for {copied} that are copies of shots" if copied else ""
+                raise UsageError(
+                    f"calibration has seen all labelled queries{among}; add others, and run `nearshot index`"
+                )
+            if copied:
+                raise UsageError(
+                    f"all {copied} labelled queries are copies of shots (such as {leaks[0].query}: {leaks[0].reason}), by "
+                    f"which nothing can be judged; add others, or keep them with {option('keep_leaks')}"
+                )
             raise UsageError(
                 "there are no labelled queries to judge by: put queries into 6.preprocessed/<label>/ (or Unknown/), "
                 "or write a labels.csv, and run `nearshot index`"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,7 +14,7 @@ from nearshot.evaluation.samples import NEAR_DUPLICATE, find_leaks
 from nearshot.indexer.discover import Discovery
 from nearshot.retriever.choose_backbone import choose_row
 from nearshot.schema.catalog import BackboneRow, Catalog
-from nearshot.schema.contract import SUPPORT_DIRECTORY
+from nearshot.schema.contract import SUPPORT_DIRECTORY, nothing_in
 from nearshot.schema.errors import UsageError
 from nearshot.schema.labelled import LabelledVectors, labelled_vectors, small_images
 from nearshot.schema.store import Store
@@ -69,12 +69,14 @@ def lint(store: Store, root: Path, backbone: str | None = None) -> tuple[str, li
     Raises UsageError where the directory is not indexed.
     """
     discovery = Discovery(root, follow_links=True)
-    deque(discovery, maxlen=0)  # walk, for what lies outside the contract
+    images = sum(1 for _ in discovery)  # walk, for what lies outside the contract, too
     findings = [LintFinding(None, Rule.OUTSIDE, (breach.path,), breach.rule) for breach in discovery.breaches]
     resolved = str(root.resolve())
     with store.reading() as catalog:
         root_id = catalog.root_id(resolved)
         if root_id is None or not catalog.has_images(root_id):
+            if not images:
+                raise UsageError(nothing_in(root))
             raise UsageError(f"{root} is not indexed; run `nearshot index {root}`")
         row, _ = choose_row(catalog, backbone, discovery.categories)
         hog = next((backbone_row for backbone_row in catalog.backbones() if backbone_row.name == "hog"), None)

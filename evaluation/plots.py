@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from nearshot.evaluation.evaluate import ShotsRow
@@ -113,7 +114,7 @@ def confusion(judged: Judged) -> str:
 
 
 def agreement(judged: Sequence[Judged]) -> str:
-    """The share of all queries that two backbones give the same answer, for every two of them."""
+    """How often every two backbones give the same label to the queries that at least one of the two gives a label."""
     names = list(dict.fromkeys(judgement.backbone for judgement in judged))
     answers = {(judgement.backbone, judgement.category): judgement.predicted for judgement in judged}
     shared = [
@@ -122,18 +123,24 @@ def agreement(judged: Sequence[Judged]) -> str:
         if all((name, category) in answers for name in names)
     ]
     given = [np.concatenate([answers[name, category] for category in shared]) for name in names]
-    shares = np.array([[np.mean(row_answers == column_answers) for column_answers in given] for row_answers in given])
+    shares = np.array([[_same_label(row_answers, column_answers) for column_answers in given] for row_answers in given])
     side = 0.9 * len(names) + 1.6
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
         colour = "white" if share > 0.55 else "black"
-        axes.text(column, row, f"{share:.0%}", ha="center", va="center", color=colour)
+        axes.text(column, row, "-" if np.isnan(share) else f"{share:.0%}", ha="center", va="center", color=colour)
     axes.set_xticks(range(len(names)), map(_text, names), rotation=30, ha="right")
     axes.set_yticks(range(len(names)), map(_text, names))
-    axes.set_title("the same answer", fontsize=10)
+    axes.set_title("the same label", fontsize=10)
     return _svg(figure)
+
+
+def _same_label(first: NDArray[np.int64], other: NDArray[np.int64]) -> float:
+    """The share of the same label among what either gives one; NaN where none does."""
+    given = (first >= 0) | (other >= 0)
+    return float(np.mean(first[given] == other[given])) if given.any() else float("nan")
 
 
 def _finish(axes: Axes, title: str, across: str, up: str) -> None:

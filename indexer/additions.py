@@ -6,26 +6,38 @@ import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from nearshot.backbones.decode import decode
 from nearshot.backbones.protocol import Backbone
-from nearshot.indexer.intents import finish_intents
+from nearshot.indexer.intents import finish_intents, take_away
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.contract import ADDED, QUERY_DIRECTORY
 from nearshot.schema.disk import delete_file, make_directories, written_whole
 from nearshot.schema.errors import NearshotError, UsageError
+from nearshot.schema.feedback import feedback_in_force
+from nearshot.schema.gallery import pictured
 from nearshot.schema.intents import Intent, Planned, drop_intent, is_planned, plan
 from nearshot.schema.store import Store, utc_now
-from nearshot.schema.vocabulary import Role
+from nearshot.schema.vocabulary import Action, Role
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
 SUFFIXES |= {"HEIF": ".heic", "AVIF": ".avif"}
 
 
-def add_query(store: Store, data: bytes, category: str, options: IndexOptions, *, ready: Mapping[str, Backbone]) -> int:
-    """Write an encoded image into a category's queries and index it; its id. What is a query there already stays as it is.
+class Added(NamedTuple):
+    """An image that was added: its id, and whether it was not there before."""
+
+    image_id: int
+    is_new: bool
+
+
+def add_query(
+    store: Store, data: bytes, category: str, options: IndexOptions, *, ready: Mapping[str, Backbone]
+) -> Added:
+    """Write an encoded image into a category's queries and index it. What is a query there already stays as it is.
 
     The file is named by its content alone. Raises ImageError where it is none, UsageError where the category is not indexed,
     and what an index run raises: then the file is gone again. One call at a time.
@@ -37,7 +49,7 @@ def add_query(store: Store, data: bytes, category: str, options: IndexOptions, *
     sha256 = hashlib.sha256(data).hexdigest()
     with store.reading() as catalog:
         if (known := _query_of(catalog, sha256, category)) is not None:
-            return known
+            return Added(known, is_new=False)
         root = _root_of(catalog, category)
     if not (root / category).is_dir():
         raise UsageError(f"{root / category} is not there; nothing can be added to it")
@@ -58,7 +70,43 @@ def add_query(store: Store, data: bytes, category: str, options: IndexOptions, *
         added = _query_of(catalog, sha256, category)
     if added is None:
         raise UsageError(f"{file} could not be indexed; `nearshot status` says why")
-    return added
+    return Added(added, is_new=True)
+
+
+def remove_query(store: Store, image_id: int) -> Path:
+    """Take an image that was added out of its data directory and out of the index; the path that it had.
+
+    Raises UsageError where it was not added, where it was made a shot or a negative, and where it cannot be deleted.
+    """
+    finish_intents(store)
+    with store.writing() as editor:
+        known = pictured(editor, image_id)
+        if known is None or known.image.role != Role.QUERY or Path(known.image.path).parent.name != ADDED:
+            raise UsageError("only an image that was added can be removed; delete others from their data directory")
+        image, content = known.image, editor.content(known.sha256)
+        assert content is not None, "an image that is usable has a content"
+        if any(feedback_in_force(editor, content.id, image.category, action) for action in Action):
+            raise UsageError(f"{image.path} was labelled or rejected; take that back first")
+        [root_id] = [each.root_id for each in editor.images_of(content.id) if each.id == image_id]
+        intent = plan(
+            editor,
+            Planned.REMOVE,
+            path=image.path,
+            sha256=known.sha256,
+            root_id=root_id,
+            category=image.category,
+            content_id=content.id,
+            created=utc_now(),
+        )
+    try:
+        with store.writing() as editor:
+            if is_planned(editor, intent):  # else another command has finished it
+                take_away(editor, intent)
+    except OSError as error:
+        raise UsageError(
+            f"cannot delete {image.path}: {error.strerror or error}; the next command tries again"
+        ) from error
+    return Path(image.path)
 
 
 def _write(store: Store, data: bytes, file: Path, *, sha256: str, root: Path, category: str) -> Intent | None:

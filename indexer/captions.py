@@ -16,7 +16,7 @@ from nearshot.backbones.memory_budget import allow
 from nearshot.backbones.protocol import Prepared
 from nearshot.indexer.load import Skipped
 from nearshot.indexer.report import Failure
-from nearshot.schema.captions import BY_HAND, ImageFilter, Uncaptioned, put_captions, uncaptioned
+from nearshot.schema.captions import BY_HAND, ImageFilter, Uncaptioned, put_captions, require_some, uncaptioned
 from nearshot.schema.disk import read_regular, sha256_of
 from nearshot.schema.errors import ImageError, UsageError
 from nearshot.schema.images import NO_FILE
@@ -30,6 +30,7 @@ class CaptionOptions:
 
     task: CaptionTask = CaptionTask.CAPTION
     wanted: ImageFilter = field(default_factory=ImageFilter)
+    categories: tuple[str, ...] = ()
     redo: bool = False
     limit: int | None = None
     batch_size: int | None = None
@@ -74,12 +75,18 @@ class CaptionRun:
         self._store, self._load, self._options, self._should_stop = store, load_captioner, options, should_stop
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Run, yielding after every batch. Raises WeightsError, StoreBusyError and StoreError."""
+        """Run, yielding after every batch. Raises UsageError, WeightsError, StoreBusyError and StoreError."""
         options = self._options
         with self._store.held("nearshot caption"):
             with self._store.reading() as catalog:
+                require_some(catalog.connection, options.wanted)
                 pending = uncaptioned(
-                    catalog.connection, options.task, options.wanted, redo=options.redo, limit=options.limit
+                    catalog.connection,
+                    options.task,
+                    options.wanted,
+                    categories=options.categories,
+                    redo=options.redo,
+                    limit=options.limit,
                 )
             if not pending:
                 return

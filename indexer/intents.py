@@ -61,6 +61,9 @@ def _finish(editor: Editor, intent: Intent, *, indexing: bool) -> str | None:
     if intent.action == Planned.UNDO:
         take_back(editor, intent)
         return "taking it back was cut off, and is finished"
+    if intent.action == Planned.REMOVE:
+        take_away(editor, intent)
+        return "removing it was cut off, and is finished"
     if not _is_whole(path, intent.sha256):
         drop_intent(editor, intent)
     elif intent.action == Planned.LABEL:
@@ -108,19 +111,25 @@ def record_shot(editor: Editor, intent: Intent) -> None:
 
 def take_back(editor: Editor, intent: Intent) -> None:
     """Delete the shot of a label, unless it has changed since, and record that neither holds any longer."""
-    path = Path(intent.path)
     assert intent.feedback_id is not None
-    assert intent.content_id is not None
     undo_feedback(editor, intent.feedback_id, utc_now())
+    if take_away(editor, intent):
+        with suppress(OSError):  # it holds other shots
+            Path(intent.path).parent.rmdir()
+
+
+def take_away(editor: Editor, intent: Intent) -> bool:
+    """Take an image out of the index, and delete its file, unless it has changed since; True where it was deleted. OSError."""
+    path = Path(intent.path)
+    assert intent.content_id is not None
     placed = [image.id for image in editor.images_of(intent.content_id) if Path(image.root, image.path) == path]
     whole = _is_whole(path, intent.sha256)
     if whole or not path.exists():
         editor.remove_images(placed)
     if whole:
         delete_file(path)
-        with suppress(OSError):  # it holds other shots
-            path.parent.rmdir()
     drop_intent(editor, intent)
+    return whole
 
 
 def _is_whole(path: Path, sha256: str) -> bool:

@@ -33,7 +33,8 @@ class Report:
 
     `captions_taken` counts the captions by hand that were taken from text files beside images. `uncompiled` are the backbones
     that torch encoded with on a CPU, and that `nearshot backbones compile` can make faster. `ann` are the approximate
-    indexes that were built, `ann_there` how many there are.
+    indexes that were built, `ann_there` how many there are. `left_behind` counts, for a backbone that has changed, the images
+    of categories that the run leaves out: they have vectors by the former one only.
     """
 
     added: int = 0
@@ -45,6 +46,7 @@ class Report:
     breaches: Sequence[Breach] = ()
     backbones: dict[str, BackboneCount] = field(default_factory=dict)
     skipped_backbones: dict[str, str] = field(default_factory=dict)
+    left_behind: dict[str, int] = field(default_factory=dict)
     uncompiled: list[str] = field(default_factory=list)
     captions_taken: int = 0
     ann: Sequence[AnnState] = ()
@@ -56,6 +58,11 @@ class Report:
     def failed(self) -> int:
         """Number of images that could not be used, those of earlier runs that have not changed included."""
         return len(self.failures)
+
+    @property
+    def indexed(self) -> int:
+        """Number of images that are indexed now."""
+        return self.added + self.changed + self.moved + self.unchanged
 
     @property
     def outside_contract(self) -> int:
@@ -72,6 +79,7 @@ class Report:
                 for name, count in self.backbones.items()
             },
             "skipped_backbones": self.skipped_backbones,
+            "left_behind": self.left_behind,
             "uncompiled": self.uncompiled,
             "captions_taken": self.captions_taken,
             "ann": [each._asdict() for each in self.ann],

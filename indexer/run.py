@@ -170,6 +170,7 @@ class IndexRun:
         """Load, embed and commit batch after batch; write segments now and then."""
         if must_load:
             selection.load()
+        self.report.left_behind = self._left_behind(selection)
         yield Progress(0, len(tasks), self.report.failed)
         size = self._options.batch_size or selection.batch_size
         threads = self._options.threads
@@ -191,6 +192,22 @@ class IndexRun:
                     write_segments(self._store, selection.rows.values())
                     unsaved = 0
                 yield Progress(done, len(tasks), self.report.failed)
+
+    def _left_behind(self, selection: RunBackbones) -> dict[str, int]:
+        """For each backbone that has changed, the images that have vectors by the former one and are left out of this run."""
+        chosen = self._options.categories
+        if not chosen:
+            return {}
+        with self._store.reading() as catalog:
+            every = catalog.all_backbones()
+            behind = {
+                name: sum(
+                    count.lacking for count in catalog.count_vectors_by_category(row.id) if count.category not in chosen
+                )
+                for name, row in selection.rows.items()
+                if any(other.name == name and other.id != row.id for other in every)
+            }
+        return {name: number for name, number in behind.items() if number}
 
     def _embedded(
         self, batches_of_results: Iterable[Batch], selection: RunBackbones

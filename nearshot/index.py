@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
@@ -496,6 +497,7 @@ class Index:
         categories: Sequence[str] = (),
         scores: Sequence[str] = (),
         negatives: str | os.PathLike[str] | None = None,
+        force: bool = False,
     ) -> list[Calibration]:
         """Set thresholds and margins from the index's own shots and labelled queries, and find what answers best.
 
@@ -510,6 +512,7 @@ class Index:
             categories: these only.
             scores: these only.
             negatives: a directory of images that show no label.
+            force: keep a policy that answers no known image right, too.
 
         Returns:
             What was found per backbone, category and score; `missing` says why a target cannot be met, which changes nothing.
@@ -527,6 +530,7 @@ class Index:
             ),
             guard=_chosen(Guard, strangers, "strangers") or Guard.AUTO,
             every=all_queries,
+            force=force,
             backbones=tuple(_names(backbones)),
             categories=tuple(_names(categories)),
             scores=tuple(_required(Score, score, "score") for score in _names(scores)) or tuple(Score),
@@ -681,11 +685,13 @@ class Index:
         Raises:
             WeightsError: Florence-2 is not available on this machine.
         """
-        from nearshot.backbones.loading import load_captioner
+        from nearshot.indexer.captioner import load_remembered_captioner
 
         run = CaptionRun(
             self._store,
-            lambda: load_captioner(self._weights, device=self._device, precision=Precision.FP32),
+            lambda: load_remembered_captioner(
+                self._store, self._weights, device=self._device, precision=Precision.FP32
+            ),
             CaptionOptions(limit=limit),
         )
         with progress_bar("captioning", "images", shown=progress) as advance:
@@ -770,6 +776,8 @@ class Index:
             ready = self._retrievers.get(options)
             if ready is None or ready.searcher.revision != revision:
                 ready = Retriever(self._store, options, loaded=self._loaded, encoding=self._encoding)
+                for reason in ready.passed_over.values():
+                    warnings.warn(f"{ready.searcher.row.name} answers, because {reason}", stacklevel=3)
                 self._retrievers[options] = ready
             self._retrievers.move_to_end(options)
             while len(self._retrievers) > RETRIEVERS:

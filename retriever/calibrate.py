@@ -46,12 +46,14 @@ from nearshot.vectors.segments import write_segments
 class CalibrationOptions:
     """Options of a calibration; empty backbones and categories mean all that are indexed.
 
-    With `every`, all labelled queries count, and none are left for `evaluate`.
+    With `every`, all labelled queries count, and none are left for `evaluate`. With `force`, a policy is kept though it answers
+    no known image right.
     """
 
     aims: Aims = field(default_factory=lambda: Aims({Aim.FALSE_ACCEPT: 0.05}))
     guard: Guard = Guard.AUTO
     every: bool = False
+    force: bool = False
     backbones: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     scores: tuple[Score, ...] = tuple(Score)
@@ -171,7 +173,9 @@ def _find_policies(
     for score in options.scores:
         evidence = gather(score, labelled, held_out, queries.vectors[known], truth, strangers)
         calibration = find_policy(
-            backbone, category, score, options.aims, options.guard, evidence, strangers=len(model.hashes)
+            *(backbone, category, score, options.aims, options.guard, evidence),
+            strangers=len(model.hashes),
+            force=options.force,
         )
         yield (
             calibration,

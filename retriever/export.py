@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.retriever.choose_backbone import choose_rows
-from nearshot.schema.captions import ImageFilter
+from nearshot.schema.captions import ImageFilter, require_some
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.disk import written_whole
 from nearshot.schema.errors import UsageError, option
@@ -122,9 +122,10 @@ def export(
 ) -> int:
     """Write an export to a file, which is replaced only when it is whole, or to a stream; returns how many images.
 
-    Raises UsageError for Parquet into a stream and for a backbone that was not indexed with.
+    Raises UsageError for Parquet into a stream, for a backbone that was not indexed with, and where no image is wanted.
     """
     with store.reading() as catalog:
+        require_some(catalog.connection, wanted)
         exporter = Export(catalog, wanted, backbones, with_vectors=with_vectors)
         if not isinstance(target, Path):
             if form == ExportFormat.PARQUET:

@@ -38,6 +38,9 @@ GUARD_COST = 0.05
 EQUAL = 0.05
 """Backbones whose evidence differs by no more are equally good: the better one is tried fused with the other."""
 
+NOTHING_RIGHT = "kept only with force"
+"""How the reason ends why a policy that answers nothing right is not kept, and what keeps it."""
+
 ENOUGH = 30
 """Labelled queries that tell more of known images than any number of shots, which are alike."""
 
@@ -136,11 +139,20 @@ class FusionTried:
 
 
 def find_policy(
-    backbone: str, category: str, score: Score, aims: Aims, guard: Guard, evidence: Evidence, *, strangers: int
+    backbone: str,
+    category: str,
+    score: Score,
+    aims: Aims,
+    guard: Guard,
+    evidence: Evidence,
+    *,
+    strangers: int,
+    force: bool = False,
 ) -> Calibration:
     """The policy that the evidence allows: by queries and known strangers where there are enough, else by the shots. Pure.
 
     Known strangers that are too few to promise anything count all the same: no more of them match than the target allows.
+    A policy that answers no known image right is none, but with `force`.
     """
     prior = prior_policy(backbone, score)
     known, known_method = _known_images(aims, evidence)
@@ -172,6 +184,11 @@ def find_policy(
         failing = _refusals(aims, known, threshold, floor) if _may_use(aims, known_method) else None
         if failing is not None or not _may_use(aims, known_method):
             missing.append(failing or _too_few(aims, Aim.FALSE_REJECT, len(evidence.queries), len(evidence.shots)))
+    if not missing and not force and len(known) and not (matches(known, threshold, floor) & known.right).any():
+        missing.append(
+            f"at a threshold of {threshold:.3f} and a margin of {floor:.3f} none of {len(known)} known images ({known_method}) "
+            f"would be answered right: {_outcome(known, threshold, floor)}; {NOTHING_RIGHT}"
+        )
     policy = prior if missing else Policy(threshold, floor, calibrated=True)
     against = evidence.negatives if len(evidence.negatives) else evidence.left_out
     return Calibration(
@@ -252,6 +269,11 @@ def _too_few(aims: Aims, aim: Aim, asked: int, shots: int) -> str:
 def _right_and_wrong(known: Known, threshold: float) -> str:
     matched = known.best >= threshold
     return f"{int((matched & known.right).sum())} of them would match rightly and {int((matched & ~known.right).sum())} wrongly"
+
+
+def _outcome(known: Known, threshold: float, floor: float) -> str:
+    matched, refused = matches(known, threshold, floor), known.best < threshold
+    return f"{int(matched.sum())} wrong, {int((~matched & ~refused).sum())} ambiguous, {int(refused.sum())} refused"
 
 
 def _shares(policy: Policy, known: Known, labels: Numbers | None, evidence: Evidence) -> Shares:

@@ -22,7 +22,7 @@ from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.parts import Parts, PreparedPart
 from nearshot.retriever.searcher import Searcher
 from nearshot.retriever.watching import Watching
-from nearshot.schema.errors import ImageError
+from nearshot.schema.errors import ImageError, UsageError, WeightsError
 from nearshot.schema.store import Store
 
 Given = bytes | Image.Image | OSError | ImageError
@@ -45,20 +45,42 @@ class Retriever:
 
         A backbone that is among `loaded`, by the id of its row, is taken from there, and put there otherwise; others that
         use it at the same time hold `encoding`, a lock, as this does. Answers are `noted` for the promises that they bear on.
+        Where no backbone is asked for, those whose weights cannot be loaded are `passed_over`, by name, with the reason.
         """
         self.options = options
         allow(options.max_pixels)
-        with store.reading() as catalog:
-            categories = choose_categories(catalog, options.category)
-            row, coverage = choose_row(catalog, options.backbone, categories, words=options.text is not None)
-            self.searcher = Searcher(store, catalog, row, coverage, options)
         self._watching, self._encoding = Watching(store) if noted else None, encoding or nullcontext()
-        known = {} if loaded is None else loaded
-        if row.id not in known:
-            known[row.id] = load_indexed(store, row, weights=options.weights, device=options.device, loaded=known)
-        self._backbone = known[row.id]
+        self.passed_over: dict[str, WeightsError] = {}
+        self.searcher, self._backbone = self._choose(store, {} if loaded is None else loaded)
         self._parts = Parts(options)
         self._words = encode_words(self._backbone, options.text) if options.text is not None else None
+
+    def _choose(self, store: Store, loaded: MutableMapping[int, Backbone]) -> tuple[Searcher, Backbone]:
+        """The best backbone whose weights can be loaded, and what it searches; others are noted. The one asked for, or none."""
+        options = self.options
+        while True:
+            with store.reading() as catalog:
+                categories = choose_categories(catalog, options.category)
+                left = {row.id for row in catalog.all_backbones() if row.name not in self.passed_over}
+                try:
+                    row, coverage = choose_row(
+                        catalog, options.backbone, categories, words=options.text is not None, among=left
+                    )
+                except UsageError:
+                    if self.passed_over:  # none is left
+                        raise next(iter(self.passed_over.values())) from None
+                    raise
+                searcher = Searcher(store, catalog, row, coverage, options)
+            try:
+                if row.id not in loaded:
+                    loaded[row.id] = load_indexed(
+                        store, row, weights=options.weights, device=options.device, loaded=loaded
+                    )
+                return searcher, loaded[row.id]
+            except WeightsError as error:
+                if options.backbone is not None:
+                    raise
+                self.passed_over[row.name] = error
 
     def answer(self, queries: Iterable[tuple[str, Given]]) -> Iterator[Answer | Unreadable]:
         """Answer images given by name and encoded bytes, or as pictures, or the error met on reading them; in order.

@@ -35,7 +35,10 @@ class WatchOptions:
 
 
 class WatchRun:
-    """One source that is watched. Iterate over it for the tracks, as `watch` prints them; `seen` and `still` count frames."""
+    """One source that is watched. Iterate over it for the tracks, as `watch` prints them; `seen` and `still` count frames.
+
+    `backbone` recognises them; `passed_over` are better ones whose weights cannot be loaded, with the reasons.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class WatchRun:
         if options.every < 1:
             raise UsageError(f"{option('every')} {options.every} is none: every frame is 1")
         self._retriever = Retriever(store, query, noted=False)
+        self.backbone, self.passed_over = self._retriever.searcher.row.name, self._retriever.passed_over
         self.strangers = self._retriever.searcher.strangers
         self.schedule = Schedule.of(options.false_accept, self.strangers) if self.strangers else None
         if self.schedule is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from nearshot.schema import tables
 from nearshot.schema.catalog import USABLE
 from nearshot.schema.digests import check
 from nearshot.schema.editor import Editor
+from nearshot.schema.errors import UsageError
 from nearshot.schema.vocabulary import Role
 from nearshot.schema.words import Match, bigrams
 
@@ -56,6 +57,18 @@ class ImageFilter:
         return {name: str(value) for name, value in wanted.items() if value is not None}
 
 
+def require_some(connection: Connection, wanted: ImageFilter) -> None:
+    """Raise UsageError where something is asked for that no image has."""
+    named = wanted.parameters()
+    own = [getattr(images, name) == value for name, value in named.items()]
+    if not own or connection.execute(select(images.id).where(USABLE, *own).limit(1)).scalar() is not None:
+        return
+    told = " and ".join(f"{name} '{value}'" for name, value in named.items())
+    query = select(images.category).where(USABLE).distinct().order_by(images.category)
+    there = ", ".join(connection.execute(query).scalars()) or "none"
+    raise UsageError(f"no image is indexed with {told}; the categories are {there}")
+
+
 class Uncaptioned(NamedTuple):
     """A content to be captioned, by one of the images that show it."""
 
@@ -74,15 +87,25 @@ class CaptionHit(NamedTuple):
 
 
 def uncaptioned(
-    connection: Connection, task: str, wanted: ImageFilter, *, redo: bool = False, limit: int | None = None
+    connection: Connection,
+    task: str,
+    wanted: ImageFilter,
+    *,
+    categories: Collection[str] = (),
+    redo: bool = False,
+    limit: int | None = None,
 ) -> list[Uncaptioned]:
-    """Contents that lack a caption of a task and one by hand, newest image first; with `redo`, all without one by hand."""
+    """Contents that lack a caption of a task and one by hand, newest image first; with `redo`, all without one by hand.
+
+    With `categories`, of these alone.
+    """
     by_hand = exists().where(captions.content_id == images.content_id, captions.task == BY_HAND)
     done = exists().where(captions.content_id == images.content_id, captions.task == task)
     newest = (
         select(func.max(images.id))
         .where(USABLE, ~by_hand, *(() if redo else (~done,)))
         .where(*(getattr(images, name) == value for name, value in wanted.parameters().items()))
+        .where(*([images.category.in_(sorted(categories))] if categories else []))
         .group_by(images.content_id)
         .scalar_subquery()
     )

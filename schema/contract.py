@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 
 from nearshot.schema.images import UNKNOWN
 from nearshot.schema.vocabulary import Role
@@ -77,6 +77,11 @@ class Breach:
     path: str
     rule: str
     files: int = 1
+
+
+def nothing_in(root: PurePath) -> str:
+    """What to say of a data directory without images."""
+    return f"nothing to index in {root}: put shots in <category>/{SUPPORT_DIRECTORY}/<label>/shot1.jpg, shot2.jpg, ..."
 
 
 def is_ignored(name: str) -> bool:

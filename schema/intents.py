@@ -19,18 +19,19 @@ intents = tables.intents.c
 
 
 class Planned(StrEnum):
-    """Kind of an intent: a query becomes a shot, that is taken back, an image is put beside the queries; a crop is written,
-    or deleted, because its picture was cropped anew or is gone."""
+    """Kind of an intent: a query becomes a shot, that is taken back, an image is put beside the queries, or goes again; a crop
+    is written, or deleted, because its picture was cropped anew or is gone."""
 
     LABEL = "label"
     UNDO = "undo"
     ADD = "add"
+    REMOVE = "remove"
     CROP = "crop"
     UNCROP = "uncrop"
 
 
 class Intent(NamedTuple):
-    """A file that is to be there with a content, or (undo) gone. `query` is the image that is labelled, `label` its label."""
+    """A file that is to be there with a content, or (undo, remove) gone. `query` is what is labelled, `label` its label."""
 
     id: int
     action: str

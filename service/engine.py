@@ -20,7 +20,7 @@ from nearshot.backbones.spec import canonical_name, parts_of
 from nearshot.detectors.loading import load_detector
 from nearshot.detectors.protocol import Detector
 from nearshot.evaluation.projection import Projection, project
-from nearshot.indexer.additions import add_query
+from nearshot.indexer.additions import Added, add_query, remove_query
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.status import Status, read_status
 from nearshot.retriever.answer import Answer
@@ -162,10 +162,15 @@ class Engine:
             follow_links=settings.follow_links,
         )
 
-    def add(self, data: bytes, category: str) -> int:
-        """Put an image among a category's queries, and index it; its id. One at a time."""
+    def add(self, data: bytes, category: str) -> Added:
+        """Put an image among a category's queries, and index it. One at a time."""
         with self._adding:
             return add_query(self.store, data, category, self.index_options((category,)), ready=self.shared())
+
+    def remove(self, image_id: int) -> None:
+        """Take an image that was added out again. UsageError for another, and for one that something was said of."""
+        with self._adding:
+            remove_query(self.store, image_id)
 
     def outdate(self) -> None:
         """Have the next query look at the store anew: this service has changed it."""

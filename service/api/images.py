@@ -47,24 +47,43 @@ async def images(engine: EngineHere, work: WorkHere, asked: Annotated[models.Ima
 
 
 @router.post(
-    "/images", response_model=models.Image, status_code=201, summary="Add a query image", responses=described(409)
+    "/images",
+    response_model=models.Image,
+    status_code=201,
+    summary="Add a query image",
+    responses=described(409) | {200: {"model": models.Image, "description": "It was there already."}},
 )
 async def add_image(
+    response: Response,
     engine: EngineHere,
     work: SlowWorkHere,
     image: Annotated[UploadFile, File(description="An image.")],
     category: Annotated[str, Form(min_length=1, max_length=255, description="The category that it belongs to.")],
 ) -> Any:
     """Put an image among a category's queries in its data directory, and index it, so that it can be labelled or rejected."""
-    added = await work.do(lambda: find_image(engine, engine.add(image.file.read(), category)))
+    added = await work.do(lambda: engine.add(image.file.read(), category))
     engine.outdate()
-    return _image(added)
+    if not added.is_new:
+        response.status_code = HTTPStatus.OK.value
+    return _image(await work.do(find_image, engine, added.image_id))
 
 
 @router.get("/images/{image_id}", response_model=models.Image, summary="An indexed image", responses=described(404))
 async def image(engine: EngineHere, work: WorkHere, image_id: int) -> Any:
     """Return what is known of the image."""
     return _image(await work.do(find_image, engine, image_id))
+
+
+@router.delete("/images/{image_id}", status_code=204, summary="Remove an added image", responses=described(404))
+async def remove_image(engine: EngineHere, work: SlowWorkHere, image_id: int) -> None:
+    """Take an image that was added out of the index and its data directory, unless it was labelled or rejected."""
+
+    def remove() -> None:
+        find_image(engine, image_id)
+        engine.remove(image_id)
+
+    await work.do(remove)
+    engine.outdate()
 
 
 @router.get("/images/{image_id}/thumbnail", response_class=Response, responses=described(404, 410))

@@ -18,8 +18,8 @@ export function offer(facts) {
   if (backbones.length === 0) {
     backbones = facts.backbones.map((one) => one.name);
     at("#query-backbones").append(
-      ...backbones.map((name, place) => {
-        const box = make("input", { type: "checkbox", value: name, checked: place === 0, onchange: again });
+      ...backbones.map((name) => {
+        const box = make("input", { type: "checkbox", value: name, onchange: again });
         return make("label", {}, box, name);
       }),
     );
@@ -27,8 +27,8 @@ export function offer(facts) {
   }
 }
 
-export function query(file, image = null) {
-  current = { file, image };
+export function query(file, image = null, note = "") {
+  current = { file, image, note };
   return looking((isLatest) => show(current, isLatest));
 }
 
@@ -43,9 +43,9 @@ export function queryLike(id) {
   });
 }
 
-async function show({ file, image }, isLatest) {
+async function show({ file, image, note }, isLatest) {
   const chosen = [...document.querySelectorAll("#query-backbones input:checked")].map((box) => box.value);
-  const wanted = chosen.length ? chosen : backbones.slice(0, 1);
+  const wanted = chosen.length ? chosen : [""]; // the service takes the best, as the command line does
   showWhole(file);
   status.textContent = "Looking ...";
   const answered = await Promise.all(wanted.map((backbone) => answerOf(file, backbone)));
@@ -54,7 +54,7 @@ async function show({ file, image }, isLatest) {
   for (const shown of document.querySelectorAll(".asked img")) URL.revokeObjectURL(shown.src);
   const url = URL.createObjectURL(asked);
   at("#answers").replaceChildren(...answered.map((given) => card(given, asked, url, asked === file ? image : null)));
-  status.textContent = "";
+  status.textContent = note ?? "";
 }
 
 async function answerOf(file, backbone) {
@@ -76,7 +76,7 @@ async function answerOf(file, backbone) {
 onPart(again);
 
 function again() {
-  if (current) query(current.file, current.image);
+  if (current) query(current.file, current.image, current.note);
 }
 
 function card({ answer, given }, file, url, image) {
@@ -222,13 +222,15 @@ function feedback(shown, answer, file, image, category) {
   const say = (path, fields, done) =>
     telling(said, async () => {
       said.textContent = "Adding it ...";
-      const added = image ?? (await askJson("/v1/images", form({ image: file, category })));
+      const put = image ? null : await ask("/v1/images", form({ image: file, category }));
+      const added = image ?? (await put.json());
       await ask(path, form({ image_id: added.id, ...fields }));
       said.textContent = done;
       undo.hidden = false;
       undo.onclick = () =>
         telling(said, async () => {
           await ask(path, form({ image_id: added.id, undo: true }));
+          if (put?.status === 201) await ask(`/v1/images/${added.id}`, { method: "DELETE" }); // it came for that alone
           undo.hidden = true;
           said.textContent = "Taken back.";
         });
@@ -260,6 +262,6 @@ for (const select of [at("#query-category"), at("#query-score"), at("#query-fals
 function take(files) {
   if (files.length) {
     location.hash = "#query";
-    query(files[0]);
+    query(files[0], null, files.length > 1 ? `Only the first of ${files.length} files is looked at: ${files[0].name}.` : "");
   }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,12 +42,32 @@ def test_query_applies_what_was_calibrated_and_warns_when_the_shots_have_changed
 
 
 def test_too_few_samples_are_said_with_the_number_that_is_needed(nearshot: Run, labelled: Path) -> None:
-    printed = nearshot("calibrate").stdout
+    outcome = nearshot("calibrate")
+    assert outcome.status == 1
+    printed = outcome.stdout
     assert (
         "things, hog\n  max_sim, prototype, knn_vote, lda: not calibrated: false-accept 0.05 needs 19 samples: there are "
         in printed
     )
     assert nearshot("query", CAT, "--json").objects[0]["calibrated"] is False
+
+
+def test_what_answers_nothing_right_is_kept_only_by_force(nearshot: Run, labelled: Path) -> None:
+    for number in range(30):  # strangers that are the known images
+        save_crop(labelled / f"things/6.preprocessed/Unknown/cat{number}.png", f"chelsea:{number % 40}")
+        save_crop(labelled / f"things/6.preprocessed/Unknown/coffee{number}.png", f"coffee:{number % 40}")
+    nearshot("index", "data", "--backbone", "hog")
+    options = ("calibrate", "--score", "max_sim", "--false-accept", "0.05", "--all")
+    refused = nearshot(*options)
+    assert refused.status == 1
+    assert re.search(
+        r"none of \d+ known images \(.*\) would be answered right: \d+ wrong, .*; --force keeps", refused.stdout
+    )
+    assert nearshot("query", CAT, "--json").objects[0]["calibrated"] is False
+    kept = nearshot(*options, "--force")
+    assert kept.status == 0
+    assert " 0 %" in kept.stdout
+    assert nearshot("query", CAT, "--json").objects[0]["calibrated"] is True
 
 
 def test_negatives_are_counted_as_strangers(nearshot: Run, labelled: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Outcome
+from tests.conftest import Outcome, save_crop
 
 Run = Callable[..., Outcome]
 CAT = "data/things/2.support-set/cat/shot1.png"
@@ -94,6 +94,22 @@ def test_wrong_requests_say_what_is_right(nearshot: Run, indexed: Path) -> None:
     assert missing.status == 2
     assert "florence2: the weights of hf:florence-community/Florence-2-base are not on this machine" in missing.stderr
     assert nearshot("caption", "none.png", "--set", "x").status == 2
+
+
+def test_index_of_one_category_captions_that_one_alone(nearshot: Run, small: Path, florence2: Path) -> None:
+    save_crop(small / "other/2.support-set/cat/shot1.png", "chelsea:9")
+    assert nearshot("index", "data", "--backbone", "hog", "--no-captions").status == 0
+    only = ("index", "data", "--backbone", "hog", "--category", "other", "--weights", florence2, "--device", "cpu")
+    assert nearshot(*only, "--json").objects[0]["captions"]["written"] == 1
+    assert nearshot(*only, "--json").objects[0]["captions"] is None
+
+
+def test_where_the_captioner_was_is_remembered(nearshot: Run, indexed: Path, florence2: Path) -> None:
+    assert nearshot("caption", "--weights", florence2, "--device", "cpu", "--limit", 1).status == 0
+    assert nearshot("caption", "--device", "cpu", "--limit", 1).stdout == "captions: 1 written, 0 failed\n"
+    report = nearshot("index", "data", "--backbone", "hog", "--device", "cpu", "--json").objects[0]
+    assert report["captions"]["written"] == 4
+    assert nearshot("caption", "--category", "nope").status == 2
 
 
 def test_caption_generates_what_lacks(nearshot: Run, indexed: Path, florence2: Path) -> None:

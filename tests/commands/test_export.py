@@ -44,6 +44,8 @@ def test_a_pipe_is_written_to_and_never_replaced(nearshot: Run, indexed: Path, t
         (["--output", "all.xlsx"], "all.xlsx names no format; give --format jsonl, csv or parquet"),
         (["--format", "parquet"], "give --output FILE"),
         (["--backbone", "clip"], "nothing is indexed with clip; take hog"),
+        (["--category", "nope"], "no image is indexed with category 'nope'; the categories are things"),
+        (["--category", "things", "--label", "dog"], "no image is indexed with category 'things' and label 'dog'"),
         (["--output", "nowhere/all.csv"], "there is no directory nowhere; make it"),
         (["--store", "nothing"], "no store at nothing"),
     ],

@@ -20,6 +20,7 @@ import pytest
 from nearshot.commands.index import _in_words
 from nearshot.indexer.report import Report
 from nearshot.schema.store import Store
+from tests import tiny
 from tests.conftest import SMALL, Outcome, save_crop
 
 Run = Callable[..., Outcome]
@@ -126,9 +127,29 @@ def test_a_device_that_is_not_there_is_exit_2(nearshot: Run, small: Path, weight
 
 def test_an_empty_directory_says_how_to_begin(nearshot: Run, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
+    (tmp_path / "data/things").mkdir()
     outcome = nearshot("index", "data", "--backbone", "hog")
-    assert outcome.status == 0
+    assert outcome.status == 1
     assert "nothing to index in data: put shots in <category>/2.support-set/<label>/shot1.jpg" in outcome.stdout
+    assert not (tmp_path / ".nearshot").exists()
+    Store(tmp_path / ".nearshot", create=True).close()
+    assert nearshot("index", "data", "--backbone", "hog").status == 1
+    linted = nearshot("lint", "data")
+    assert (linted.status, "nothing to index in data: put shots in" in linted.stderr) == (2, True)
+
+
+def test_a_category_that_changes_its_backbone_alone_says_what_is_left_behind(
+    nearshot: Run, small: Path, weights: Path, tmp_path: Path
+) -> None:
+    save_crop(small / "other/2.support-set/cat/shot1.png", "chelsea:9")
+    assert nearshot("index", "data", "--backbone", "dinov2", "--weights", weights).stderr == ""
+    tiny.save_dinov2(tmp_path / "others/dinov2", seed=9)
+    changed = ("index", "data", "--backbone", "dinov2", "--weights", "others")
+    outcome = nearshot(*changed, "--category", "other", "--json")
+    assert "dinov2 has changed, and 6 images of other categories have vectors by the former one only" in outcome.stderr
+    assert outcome.objects[0]["left_behind"] == {"dinov2": 6}
+    assert nearshot(*changed, "--category", "other").stderr.count("has changed") == 0, "there is nothing to do"
+    assert nearshot(*changed).stderr == ""
 
 
 def test_a_dry_run_makes_no_store(nearshot: Run, small: Path, tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from nearshot import open as nearshot_open
 from tests.conftest import Outcome, save_crop
 
 Run = Callable[..., Outcome]
@@ -42,6 +44,41 @@ def test_json_is_one_object_a_line_with_every_fact(nearshot: Run, indexed: Path)
     assert hit["score"] == known["score"]
     assert Path(hit["path"]).is_file()
     assert (stranger["verdict"], stranger["label"]) == ("unknown", None)
+
+
+def test_several_backbones_answer_one_after_the_other(nearshot: Run, small: Path, weights: Path) -> None:
+    assert nearshot("index", "data", "--backbone", "hog", "--backbone", "dinov2", "--weights", weights).status == 0
+    both = ("--backbone", "hog", "--backbone", "dinov2", "--threshold", "0.1", "--margin", "0")
+    printed = nearshot("query", CAT, STRANGER, *both)
+    assert printed.stdout.count("verdict ") == 2
+    assert re.search(r"^hog, max_sim .*\n\nverdict(.*\n)+dinov2, prototype ", printed.stdout, flags=re.MULTILINE)
+    same = sum(
+        len({answer["label"] for answer in nearshot("query", path, *both, "--json").objects}) == 1
+        for path in (CAT, STRANGER)
+    )
+    assert printed.stdout.endswith(f"the same label by all of them: {same} of 2; a label by none of them: 0\n")
+    answers = nearshot("query", CAT, *both, "--json").objects
+    assert [answer["backbone"] for answer in answers] == ["hog", "dinov2"]
+    rows = list(csv.DictReader(nearshot("query", CAT, *both, "--csv").stdout.splitlines()))
+    assert [row["backbone"] for row in rows] == ["hog", "dinov2"]
+    assert nearshot("query", CAT, *both, "--explain").status == 2
+
+
+def test_where_the_best_backbones_weights_are_gone_the_next_one_answers_and_says_so(
+    nearshot: Run, small: Path, weights: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(weights / "dinov2", tmp_path / "mine/dinov2")
+    options = ("--backbone", "hog", "--backbone", "dinov2", "--weights", "mine")
+    assert nearshot("index", "data", *options).status == 0
+    assert nearshot("query", CAT, "--json").objects[0]["backbone"] == "dinov2"
+    (tmp_path / "mine").rename(tmp_path / "elsewhere")
+    outcome = nearshot("query", CAT, "--json")
+    assert (outcome.status, outcome.objects[0]["backbone"]) == (0, "hog")
+    assert "nearshot: hog answers, because dinov2: the weights of " in outcome.stderr
+    asked = nearshot("query", CAT, "--backbone", "dinov2")
+    assert (asked.status, asked.stdout) == (2, "")
+    with nearshot_open(tmp_path / ".nearshot") as index, pytest.warns(UserWarning, match="hog answers, because dinov2"):
+        assert index.query(tmp_path / CAT).backbone == "hog"
 
 
 def test_an_image_that_cannot_be_read_is_a_line_with_error_and_exit_1(

@@ -152,6 +152,15 @@ def test_a_category_without_queries_changes_nothing(store: Store, data: Path) ->
     assert (after.outcomes, after.shots, after.inputs) == (before.outcomes, before.shots, before.inputs)
 
 
+def test_where_all_labelled_queries_are_copies_of_shots_that_is_the_reason(store: Store, small: Path) -> None:
+    (small / "things/6.preprocessed/cat/a.png").write_bytes((small / "things/2.support-set/cat/shot1.png").read_bytes())
+    (small / "things/6.preprocessed/Unknown/b.png").unlink()
+    run_index(store, small)
+    with pytest.raises(UsageError, match=r"all 1 labelled queries are copies of shots .*the same bytes.* keep_leaks"):
+        evaluate(store, EvaluationOptions())
+    assert evaluate(store, LEAKS_KEPT).outcomes[-1].outcomes.queries == 1
+
+
 def test_nothing_to_judge_by_is_said(store: Store, small: Path) -> None:
     with pytest.raises(UsageError, match="there are no shots yet"):
         evaluate(store, EvaluationOptions())

@@ -16,18 +16,22 @@ import sqlalchemy as sa
 from PIL import Image, ImageDraw
 
 from nearshot.detectors.selection import Selection
-from nearshot.indexer.additions import add_query
+from nearshot.indexer.additions import add_query, remove_query
 from nearshot.indexer.captions import set_caption
 from nearshot.indexer.crop_options import CropOptions
 from nearshot.indexer.crops import CropRun
 from nearshot.indexer.feedback import add_shot, reject, undo
+from nearshot.indexer.intents import finish_intents
 from nearshot.indexer.verify import verify
 from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
 from nearshot.retriever.conformal import Aim, Aims
+from nearshot.schema.captions import ImageFilter
+from nearshot.schema.contract import ADDED
 from nearshot.schema.digests import FUNCTION, digest_of
 from nearshot.schema.errors import UsageError
+from nearshot.schema.gallery import list_pictured
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Action, Score
+from nearshot.schema.vocabulary import Action, Role, Score
 from tests.conftest import HOG, SMALL, run_index, save_crop
 from tests.schema.freeze import REVISIONS, thaw
 
@@ -204,6 +208,26 @@ def add(here: Path) -> None:
         add_query(store, (here / "new.png").read_bytes(), "things", HOG, ready={})
 
 
+def remove(here: Path) -> None:
+    """Take what was added away again, unless it is gone."""
+    with opened(here) as store:
+        finish_intents(store)
+        with store.reading() as catalog:
+            ids = [
+                each.image.id
+                for each in list_pictured(catalog, ImageFilter(role=Role.QUERY), after=0, limit=100)
+                if Path(each.image.path).parent.name == ADDED
+            ]
+        for image_id in ids:
+            remove_query(store, image_id)
+
+
+def added(here: Path) -> None:
+    """The small data set, indexed, with an image that was added."""
+    indexed(here)
+    add(here)
+
+
 def draw_raw(here: Path, name: str, *boxes: tuple[int, int]) -> None:
     """A raw picture of 180 x 120 with rectangles of 40 x 50 at these corners."""
     picture = Image.new("RGB", (180, 120), (228, 226, 220))
@@ -250,6 +274,7 @@ SCENARIOS = {
     "forget and index": Scenario(indexed, forget_and_index),
     "verify --repair": Scenario(damaged, repair),
     "add": Scenario(indexed, add),
+    "remove": Scenario(added, remove),
     "crop": Scenario(cropped, crop),
     "migrate": Scenario(frozen("0001"), nothing),
 }

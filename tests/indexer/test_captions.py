@@ -204,7 +204,8 @@ def test_filters_tasks_and_limits(store: Store, small: Path) -> None:
     run_index(store, small)
     assert run(store, ByColour(), CaptionOptions(wanted=ImageFilter(role=Role.QUERY))).written == 2
     assert run(store, ByColour(), CaptionOptions(task=CaptionTask.DETAILED, limit=3)).written == 3
-    assert run(store, ByColour(), CaptionOptions(wanted=ImageFilter(category="none"))).written == 0
+    with pytest.raises(UsageError, match="no image is indexed with category 'none'; the categories are things"):
+        run(store, ByColour(), CaptionOptions(wanted=ImageFilter(category="none")))
     assert len(find(store, "detailed")) == 3
     assert find(store, "caption", ImageFilter(label="Unknown")) == ["b.png"]
 

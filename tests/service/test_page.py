@@ -76,7 +76,6 @@ def page(browser: Browser, served: Served) -> Iterator[Page]:
     opened.on("request", lambda request: hosts.add(re.sub(r"^(blob:)?(\w+://[^/]+).*", r"\2", request.url)))
     opened.goto(served.url)
     expect(opened.locator("#query-backbones input")).to_have_count(2)
-    opened.locator("#query-backbones input[value=clip]").uncheck()
     opened.locator("#query-backbones input[value=hog]").check()
     yield opened
     opened.close()
@@ -234,6 +233,43 @@ def test_labelling_an_image_changes_the_next_query_and_can_be_undone(page: Page,
     expect(page.locator(".said")).to_have_text("Taken back.")
 
 
+def test_what_was_added_to_be_said_something_of_goes_with_undo(page: Page, data: Path, tmp_path: Path) -> None:
+    added = data / "things/6.preprocessed/added"
+    before = sorted(added.iterdir()) if added.is_dir() else []
+    save_crop(tmp_path / "ihc.png", "ihc:3")
+    ask(page, tmp_path / "ihc.png")
+    page.get_by_role("button", name="This is none of these").click()
+    expect(page.locator(".said")).to_contain_text("It is a negative of things now")
+    assert len(list(added.iterdir())) == len(before) + 1
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".said")).to_have_text("Taken back.")
+    assert sorted(added.iterdir() if added.is_dir() else []) == before
+    page.get_by_role("button", name="This is none of these").click()
+    expect(page.locator(".said")).to_contain_text("It is a negative of things now")
+
+
+def test_of_several_files_the_first_is_looked_at_and_the_page_says_so(page: Page, data: Path) -> None:
+    page.evaluate(
+        """bytes => {
+            const transfer = new DataTransfer();
+            for (const name of ["one.png", "two.png", "three.png"]) transfer.items.add(new File([new Uint8Array(bytes)], name));
+            document.querySelector("#drop").dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true }));
+        }""",
+        list((data / CAT).read_bytes()),
+    )
+    expect(page.locator("#query-status")).to_have_text("Only the first of 3 files is looked at: one.png.")
+    verdict(page).to_have_text("match: cat")
+
+
+def test_without_a_choice_the_best_backbone_answers_as_on_the_command_line(
+    page: Page, data: Path, served: Served
+) -> None:
+    page.locator("#query-backbones input[value=hog]").uncheck()
+    ask(page, data / CAT)
+    best = served.ask(data / CAT)["backbone"]
+    expect(page.locator(".answer .backbone")).to_have_text(best)
+
+
 def test_words_are_searched_and_marked_and_lead_to_what_is_like_them(page: Page) -> None:
     page.get_by_role("link", name="Search").click()
     page.get_by_role("searchbox").fill("ginger")
@@ -356,9 +392,8 @@ def test_everything_is_reached_by_keyboard_alone(page: Page, data: Path) -> None
     expect(page.locator("#query-backbones input")).to_have_count(2)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
-    for backbone in ("clip", "hog"):
-        tab_to(f"#query-backbones input[value={backbone}]")
-        page.keyboard.press("Space")
+    tab_to("#query-backbones input[value=hog]")
+    page.keyboard.press("Space")
     tab_to("#file")
     ask(page, data / CAT)
     tab_to(".threshold")

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from nearshot.indexer.verify import verify
 from nearshot.service.engine import Engine
-from tests.conftest import save_crop
+from tests.conftest import run_index, save_crop
 from tests.service.asking import QUERIES, ask, problem
 
 
@@ -34,6 +34,29 @@ def test_an_upload_becomes_a_query_and_then_a_shot_and_it_can_be_taken_back(
     assert client.post("/v1/label", data={"image_id": image["id"], "undo": "true"}).json()["undone"]
     assert not Path(said["shot"]).exists()
     assert ask(client, tmp_path / "again.png")["answers"][0]["label"] is None
+
+
+def test_what_was_added_can_be_removed_unless_something_is_said_of_it(
+    client: TestClient, engine: Engine, small: Path, tmp_path: Path
+) -> None:
+    save_crop(tmp_path / "rocket.png", "rocket:0")
+    upload = {"image": ("x.png", (tmp_path / "rocket.png").read_bytes())}
+    added = client.post("/v1/images", data={"category": "things"}, files=upload)
+    again = client.post("/v1/images", data={"category": "things"}, files=upload)
+    assert (added.status_code, again.status_code) == (201, 200), "it was there already"
+    image = added.json()
+    where = f"/v1/images/{image['id']}"
+    client.post("/v1/reject", data={"image_id": image["id"]})
+    assert "take that back first" in problem(client.delete(where), 422)
+    client.post("/v1/reject", data={"image_id": image["id"], "undo": "true"})
+    assert client.delete(where).status_code == 204
+    assert not Path(image["path"]).exists()
+    assert client.get(where).status_code == client.delete(where).status_code == 404
+    [query] = client.get("/v1/images", params={"role": "query", "label": "cat"}).json()["images"]
+    assert "only an image that was added" in problem(client.delete(f"/v1/images/{query['id']}"), 422)
+    assert Path(query["path"]).exists()
+    assert list(verify(engine.store)) == []
+    assert run_index(engine.store, small).unchanged == 6
 
 
 def test_a_rejected_image_refuses_what_is_nearer_to_it(client: TestClient, small: Path) -> None:
