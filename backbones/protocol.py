@@ -69,6 +69,14 @@ class PreparedElsewhere(Protocol):
 
 
 @runtime_checkable
+class Packable(Protocol):
+    """A backbone that can be made ready for many images, whose vectors differ in the last bits from then on."""
+
+    def pack(self) -> None:
+        """Make it ready: from then on a vector is the same to the bit, however many are encoded, and with what."""
+
+
+@runtime_checkable
 class TextEncoder(Protocol):
     """A backbone's other half: words in, vectors beside those of its images out. One thread at a time.
 

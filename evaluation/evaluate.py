@@ -265,12 +265,15 @@ def _saw_every_query(rules: Rules) -> bool:
     return rules.calibration is not None and bool(rules.calibration.about().get("every"))
 
 
+HASHED = 4096
+"""Vectors that are hashed at once: others stay where they are mapped from."""
+
 BEFORE = ("known negatives", "shots of other labels, and known negatives")
 """Methods recorded in earlier versions by calibrations that looked at labelled queries."""
 
 
 def _facts(row: BackboneRow, samples: CategorySamples, rules: Rules) -> Iterator[bytes]:
-    """Everything that decides one category's figures, but for the vectors, which fingerprint and bytes decide: as JSON."""
+    """Everything that decides one category's figures: as JSON, and then the vectors."""
     support, queries, policy = samples.support, samples.queries, rules.policy
     yield json.dumps(
         [
@@ -287,3 +290,6 @@ def _facts(row: BackboneRow, samples: CategorySamples, rules: Rules) -> Iterator
         yield b", "
         yield from json_parts(items)
     yield b"]"
+    for vectors in (support.vectors, queries.vectors, samples.negatives.vectors, rules.strangers.vectors):
+        for start in range(0, len(vectors), HASHED):
+            yield np.ascontiguousarray(vectors[start : start + HASHED]).tobytes()

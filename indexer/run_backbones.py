@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from itertools import chain
 from types import MappingProxyType
 
-from nearshot.backbones.protocol import Backbone, PreparedElsewhere, Preparer
+from nearshot.backbones.protocol import Backbone, Packable, PreparedElsewhere, Preparer
 from nearshot.backbones.resolve import Resolved, resolve
 from nearshot.backbones.spec import NAMED, parse_spec, parts_of
 from nearshot.indexer.options import IndexOptions
@@ -64,7 +64,9 @@ class RunBackbones:
         """A backbone, loaded at the first call. Safe from any thread; raises WeightsError."""
         with self._loading:
             if name not in self._loaded:
-                self._loaded[name] = self._load(name)
+                self._loaded[name] = loaded = self._load(name)
+                if isinstance(loaded, Packable):  # what is kept hangs on nothing but the image
+                    loaded.pack()
             return self._loaded[name]
 
     def preparers(self) -> dict[str, Preparer] | None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nearshot.backbones.protocol import Backbone, Description, Prepared
+from nearshot.backbones.protocol import Backbone, Description, Packable, Prepared
 from nearshot.schema.errors import FullError
 
 Vector = NDArray[np.float32]
@@ -220,6 +220,11 @@ class BatchedBackbone:
     def prepare(self, picture: Image.Image) -> Prepared:
         """Preprocess a picture."""
         return self._backbone.prepare(picture)
+
+    def pack(self) -> None:
+        """Make the backbone ready for many images, where it can be."""
+        if isinstance(self._backbone, Packable):
+            self._batcher.call(self._backbone.pack).result()
 
     def encode(self, batch: Sequence[Prepared]) -> Vector:
         """Encode a batch between the batches of queries."""

@@ -21,6 +21,7 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
+from sqlalchemy import select
 
 from nearshot.backbones.compiled import RECORD, CompiledCache, compiled_cache
 from nearshot.backbones.compiling import compile_backbone
@@ -32,12 +33,12 @@ from nearshot.backbones.spec import parse_spec
 from nearshot.backbones.torch_backbone import TorchBackbone
 from nearshot.commands.main import main
 from nearshot.indexer.options import IndexOptions
+from nearshot.schema import tables
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Precision, Role
-from nearshot.vectors.segments import open_vectors
+from nearshot.schema.vocabulary import Precision
 from tests import tiny
-from tests.conftest import run_index
+from tests.conftest import run_index, save_crop
 from tests.photographs import NAMES, photograph
 
 FILES = ("image.onnx", "image.bin")
@@ -450,13 +451,24 @@ def test_the_command_says_what_is_compiled_and_takes_it_away(cache: Path, weight
 
 
 @pytest.mark.usefixtures("cache")
-def test_two_index_runs_come_to_the_same_bits(small: Path, weights: Path, tmp_path: Path) -> None:
+def test_index_runs_come_to_the_same_bits_in_whatever_order_and_batches(
+    cache: Path, small: Path, weights: Path, tmp_path: Path
+) -> None:
     options = IndexOptions(backbones=("dinov2",), weights=weights, device="cpu", workers=2)
-    twice: list[NDArray[np.float32]] = []
-    for name in ("a", "b"):
+    for number in range(40):
+        save_crop(small / f"things/6.preprocessed/many/{number}.png", f"rocket:{number % 40}")
+    stored: list[dict[str, bytes]] = []
+    for name, batch_size in (("whole", 16), ("pieces", 3)):
         with Store(tmp_path / name, create=True) as store:
-            run_index(store, small, options)
+            if name == "pieces":
+                aside = [path.rename(path.with_suffix(".aside")) for path in sorted(small.rglob("*.png"))[::2]]
+                run_index(store, small, replace(options, batch_size=batch_size))
+                for path in aside:
+                    path.rename(path.with_suffix(".png"))
+            run_index(store, small, replace(options, batch_size=batch_size))
             with store.reading() as catalog:
-                vectors = open_vectors(store, catalog, catalog.backbones()[0], Role.SUPPORT)
-                twice.append(vectors.vectors(vectors.ids()))
-    np.testing.assert_array_equal(twice[0], twice[1])
+                hashes = dict(iter(catalog.connection.execute(select(tables.contents.c.id, tables.contents.c.sha256))))
+                blobs = dict(catalog.vector_blobs(catalog.backbones()[0].id))
+            stored.append({hashes[content_id]: blob for content_id, blob in blobs.items()})
+    assert len(stored[0]) > 30
+    assert stored[0] == stored[1]
