@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nearshot.commands.common import json_option, reports_errors, store_option
+from nearshot.commands.common import INTERRUPTED, json_option, reports_errors, stopping_politely, store_option
+from nearshot.progress import progress_bar
 
 if TYPE_CHECKING:
     from nearshot.evaluation.lint import LintFinding
@@ -28,14 +29,24 @@ COLOURS = {"error": "red", "warning": "yellow"}
 def lint_command(data: Path, store_directory: Path, *, backbone: str | None, as_json: bool) -> None:
     """Find faults in the support sets of DATA, which must be indexed: copies, misplaced shots, leaks, odd counts and sizes.
 
+    Copies are found though they were scaled or encoded anew; each picture is looked at once for that, and remembered.
     Exit status 1 if there are errors.
     """
     from nearshot.evaluation.lint import as_json as everything
     from nearshot.evaluation.lint import lint as find
     from nearshot.schema.store import Store
 
-    with Store(store_directory) as store:
-        judge, findings = find(store, data, backbone)
+    with Store(store_directory) as store, stopping_politely() as should_stop:
+        with progress_bar("looking", "images") as advance:
+            judge, findings = find(
+                store,
+                data,
+                backbone,
+                told=lambda done, total: advance(done, total, 0),
+                should_stop=should_stop,
+            )
+        if should_stop():
+            sys.exit(INTERRUPTED)
     report = everything(judge, findings)
     if as_json:
         click.echo(json.dumps(report, ensure_ascii=False))

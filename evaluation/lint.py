@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+
+from nearshot.backbones.picture_hash import RULES
 from nearshot.evaluation.misplaced import misplaced
 from nearshot.evaluation.near_duplicates import near_duplicates
-from nearshot.evaluation.samples import NEAR_DUPLICATE, find_leaks
+from nearshot.evaluation.samples import NEAR_DUPLICATE
 from nearshot.indexer.discover import Discovery
+from nearshot.indexer.picture_hashing import hash_pictures
 from nearshot.retriever.choose_backbone import choose_row
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.contract import SUPPORT_DIRECTORY, nothing_in
 from nearshot.schema.errors import UsageError
 from nearshot.schema.labelled import LabelledVectors, labelled_vectors, small_images
+from nearshot.schema.picture_hashes import picture_hashes
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
+from nearshot.vectors.hamming import BITS, near_bits
+
+SAME_PICTURE = 4
+"""Bits of 64 in which hashes of one picture differ at most: 95 % of copies of half the size and JPEG quality 60 are found, and the
+two pictures of a stereo pair, 6 apart, are not taken for one."""
 
 LEAST_SIDE = 32
 """Pixels. Every backbone enlarges such an image at least seven times."""
@@ -36,8 +48,10 @@ class Rule(StrEnum):
 
     UNUSABLE = "a shot that cannot be used"
     TWO_LABELS = "the same image under different labels"
+    TWO_LABELS_NEARLY = "nearly the same picture under different labels"
     LEAK = "a query that is a copy of a shot"
     NEAR_DUPLICATES = "shots of one label that are copies of each other: they count as one"
+    QUERIES_TWICE = "queries that are copies of each other: they count twice in an evaluation"
     NEARER_ELSEWHERE = "a shot nearer to another label than to its own"
     ONE_SHOT = "a label with one shot only: nothing tells how much its images vary"
     UNEQUAL = "labels with unequal numbers of shots: those with more are found more easily"
@@ -63,10 +77,18 @@ class LintFinding:
         return Severity.ERROR if self.rule in ERRORS else Severity.WARNING
 
 
-def lint(store: Store, root: Path, backbone: str | None = None) -> tuple[str, list[LintFinding]]:
+def lint(
+    store: Store,
+    root: Path,
+    backbone: str | None = None,
+    *,
+    told: Callable[[int, int], None] = lambda _done, _total: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[str, list[LintFinding]]:
     """All faults of a data directory's support sets, worst first, and the backbone that judged them.
 
-    Raises UsageError where the directory is not indexed.
+    Pictures are hashed first, each once for all times, of which `told` is told (done, total). Raises UsageError where the
+    directory is not indexed.
     """
     discovery = Discovery(root, follow_links=True)
     images = sum(1 for _ in discovery)  # walk, for what lies outside the contract, too
@@ -84,6 +106,9 @@ def lint(store: Store, root: Path, backbone: str | None = None) -> tuple[str, li
             if path.startswith(f"{resolved}/") and f"/{SUPPORT_DIRECTORY}/" in path:
                 inside = path.removeprefix(f"{resolved}/")
                 findings.append(LintFinding(inside.split("/")[0], Rule.UNUSABLE, (inside,), reason))
+    for done, total in hash_pictures(store, discovery.categories, should_stop=should_stop):
+        told(done, total)
+    with store.reading() as catalog:
         for category in discovery.categories:
             findings += _lint_category(catalog, row, hog, category)
     order = list(Rule)
@@ -93,47 +118,87 @@ def lint(store: Store, root: Path, backbone: str | None = None) -> tuple[str, li
 
 
 def _lint_category(catalog: Catalog, row: BackboneRow, hog: BackboneRow | None, category: str) -> Iterator[LintFinding]:
+    yield from _copies(catalog, row, hog, category)
     support = labelled_vectors(catalog, row, category, Role.SUPPORT)
-    on_hog = support if hog is not None and hog.id == row.id else None
-    if hog is not None and on_hog is None:
-        on_hog = labelled_vectors(catalog, hog, category, Role.SUPPORT)
-    yield from _copies(category, support, on_hog)
-    del on_hog
     yield from _misplaced(category, support)
     yield from _counts(category, support)
     del support  # what is looked at next is read for itself
-    for leak in find_leaks(catalog, [row], hog, category).values():
-        yield LintFinding(category, Rule.LEAK, (leak.query, leak.shot), leak.reason)
     for path, width, height in small_images(catalog, category, LEAST_SIDE):
         yield LintFinding(category, Rule.SMALL, (path,), f"{width} x {height}")
 
 
-def _copies(category: str, support: LabelledVectors, on_hog: LabelledVectors | None) -> Iterator[LintFinding]:
-    """The same bytes anywhere; nearly the same picture, as hog sees it, within a label."""
-    often = {sha256 for sha256, count in Counter(support.hashes).items() if count > 1}
-    same: dict[str, list[int]] = {}
-    for index, sha256 in enumerate(support.hashes):
-        if sha256 in often:
-            same.setdefault(sha256, []).append(index)
-    for indexes in same.values():
-        labels = sorted({str(support.labels[index]) for index in indexes})
-        files = tuple(support.paths[index] for index in indexes)
-        if len(labels) > 1:
-            yield LintFinding(category, Rule.TWO_LABELS, files, ", ".join(labels))
-        elif len({support.shots[index] for index in indexes}) > 1:
-            yield LintFinding(category, Rule.NEAR_DUPLICATES, files, "the same bytes")
-    if on_hog is None:
-        return
-    for first, others, scores in near_duplicates(on_hog.vectors, on_hog.vectors, NEAR_DUPLICATE):
-        for second, score in zip(others.tolist(), scores.tolist(), strict=True):
-            if (
-                second > first
-                and on_hog.labels[first] == on_hog.labels[second]
-                and on_hog.shots[first] != on_hog.shots[second]
-                and on_hog.hashes[first] != on_hog.hashes[second]
-            ):
-                files = (on_hog.paths[first], on_hog.paths[second])
-                yield LintFinding(category, Rule.NEAR_DUPLICATES, files, f"cosine {score:.4f} on hog")
+def _copies(catalog: Catalog, row: BackboneRow, hog: BackboneRow | None, category: str) -> Iterator[LintFinding]:
+    """The same bytes, or nearly the same picture: as hog sees it, or by the hashes of pictures."""
+    first_of: dict[str, _Image] = {}
+    again: dict[str, list[_Image]] = {}
+    for role in Role:
+        known = labelled_vectors(catalog, row, category, role, with_vectors=False)
+        for each in zip(*known[:4], strict=True):
+            image = _Image(*each, role)
+            if first_of.setdefault(image.sha256, image) is not image:
+                again.setdefault(image.sha256, []).append(image)
+        del known
+    for sha256, more in again.items():
+        yield from _said(category, [first_of[sha256], *more], "the same bytes")
+    told = set()
+    for first, other, detail in chain(
+        [] if hog is None else _near_on_hog(catalog, hog, category), _near_by_hash(catalog, category)
+    ):
+        if {first, other} <= first_of.keys() and (pair := frozenset((first, other))) not in told:
+            told.add(pair)
+            yield from _said(category, [first_of[first], first_of[other]], detail)
+
+
+class _Image(NamedTuple):
+    path: str
+    label: str | None
+    shot: str | None
+    sha256: str
+    role: Role
+
+
+def _said(category: str, same: Sequence[_Image], detail: str) -> Iterator[LintFinding]:
+    """What is wrong with images of a category that show the same."""
+    shots = [image for image in same if image.role == Role.SUPPORT]
+    queries = [image for image in same if image.role == Role.QUERY]
+    labels = sorted({str(image.label) for image in shots})
+    files = tuple(image.path for image in shots)
+    exact = len({image.sha256 for image in same}) == 1
+    if len(labels) > 1:
+        rule = Rule.TWO_LABELS if exact else Rule.TWO_LABELS_NEARLY
+        yield LintFinding(category, rule, files, ", ".join(labels) if exact else f"{', '.join(labels)}; {detail}")
+    elif len({image.shot for image in shots}) > 1:
+        yield LintFinding(category, Rule.NEAR_DUPLICATES, files, detail)
+    if shots:
+        for query in queries:
+            yield LintFinding(category, Rule.LEAK, (query.path, shots[0].path), detail)
+    elif len(queries) > 1:
+        yield LintFinding(category, Rule.QUERIES_TWICE, tuple(query.path for query in queries), detail)
+
+
+def _near_on_hog(catalog: Catalog, hog: BackboneRow, category: str) -> Iterator[tuple[str, str, str]]:
+    """Pairs of contents, by SHA-256, a shot first, that hog can hardly tell apart; and how near they are."""
+    support = labelled_vectors(catalog, hog, category, Role.SUPPORT)
+    for first, others, scores in near_duplicates(support.vectors, support.vectors, NEAR_DUPLICATE):
+        for other, score in zip(others.tolist(), scores.tolist(), strict=True):
+            if other > first and support.hashes[first] != support.hashes[other]:
+                yield support.hashes[first], support.hashes[other], f"cosine {score:.4f} on hog"
+    queries = labelled_vectors(catalog, hog, category, Role.QUERY)
+    for number, shots, scores in near_duplicates(queries.vectors, support.vectors, NEAR_DUPLICATE):
+        best = int(scores.argmax())
+        if support.hashes[shots[best]] != queries.hashes[number]:
+            yield support.hashes[shots[best]], queries.hashes[number], f"cosine {scores[best]:.4f} on hog"
+
+
+def _near_by_hash(catalog: Catalog, category: str) -> Iterator[tuple[str, str, str]]:
+    """Pairs of contents, by SHA-256, whose pictures' hashes are nearly the same; and in how many bits they differ."""
+    hashes = sorted(picture_hashes(catalog, category, RULES).items())
+    codes = np.array([value for _, value in hashes], dtype=np.uint64)
+    for first, other, bits in near_bits(codes, SAME_PICTURE):
+        detail = (
+            f"the same picture but for {bits} of {BITS} bits of its hash" if bits else "the same hash of the picture"
+        )
+        yield hashes[first][0], hashes[other][0], detail
 
 
 def _misplaced(category: str, support: LabelledVectors) -> Iterator[LintFinding]:

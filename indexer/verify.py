@@ -43,6 +43,7 @@ class Remedy(StrEnum):
     INDEX = "nearshot index"
     CALIBRATE = "nearshot calibrate"
     CROP = "nearshot crop"
+    LINT = "nearshot lint"
     FORGET = "mount it again, or nearshot forget"
     NONE = "nothing here; restore the store or the file from a backup"
 
@@ -167,6 +168,7 @@ def _check_rows(store: Store, *, repair: bool) -> Iterator[Finding]:
 MENDS = {
     **{"images": Remedy.INDEX, "calibrations": Remedy.CALIBRATE, "segments": Remedy.REPAIR},
     **dict.fromkeys(("detectors", "croppings", "crops"), Remedy.CROP),
+    "picture_hashes": Remedy.LINT,
 }
 """What brings back what a damaged row of a table said; that of others was said by people, or is the ground of all."""
 

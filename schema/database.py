@@ -19,7 +19,7 @@ from sqlalchemy.pool import QueuePool
 from nearshot.schema.digests import FUNCTION, INTACT, digest_of, intact_or_empty
 from nearshot.schema.errors import StoreBusyError, StoreError
 
-HEAD = "0014"
+HEAD = "0015"
 """The newest migration; a test holds it to the scripts in migrations/, so that opening a store need not import Alembic."""
 
 BUSY_TIMEOUT_S = 30.0

@@ -288,6 +288,16 @@ ann_indexes = Table(
     comment="The approximate indexes of segments: how much of one is looked at, and the recall@10 that was measured with that.",
 )
 
+picture_hashes = Table(
+    "picture_hashes",
+    metadata,
+    Column("content_id", Integer, ForeignKey("contents.id"), primary_key=True),
+    Column("hash", BigInteger),
+    Column("rules", Integer, nullable=False),
+    Column("digest", BigInteger),
+    comment="64 bits of what a content shows (less 2^63, to be signed), by some rules; null for a plain picture.",
+)
+
 detectors = Table(
     "detectors",
     metadata,

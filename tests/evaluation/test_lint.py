@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import shutil
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from nearshot.evaluation.lint import LintFinding, Rule, Severity, lint
-from nearshot.schema.errors import UsageError
+from nearshot.backbones.picture_hash import picture_hash
+from nearshot.evaluation.lint import SAME_PICTURE, LintFinding, Rule, Severity, lint
+from nearshot.indexer.verify import Remedy, verify
+from nearshot.schema import tables
+from nearshot.schema.errors import StoreError, UsageError
 from nearshot.schema.store import Store
+from nearshot.vectors.hamming import near_bits
 from tests.conftest import Writer, run_index, save_crop
+from tests.indexer.test_damage import damage
+from tests.photographs import NAMES, photograph
 
 SHOTS = "things/2.support-set"
 
@@ -99,3 +107,108 @@ def test_a_directory_that_is_not_indexed_is_said(store: Store, sound: Path, tmp_
         lint(store, sound)
     with pytest.raises(UsageError, match="is not a directory"):
         lint(store, tmp_path / "nowhere")
+
+
+def encoded_anew(source: Path, target: Path, *, scale: float = 0.5, quality: int = 60) -> None:
+    """A copy of a picture as somebody sends it: smaller, and as a JPEG."""
+    with Image.open(source) as image:
+        smaller = image.convert("RGB").resize((round(image.width * scale), round(image.height * scale)))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    smaller.save(target, "JPEG", quality=quality)
+
+
+def test_copies_that_were_scaled_and_encoded_anew_are_found_wherever_they_lie(store: Store, sound: Path) -> None:
+    queries = sound / "things/6.preprocessed"
+    encoded_anew(sound / f"{SHOTS}/cat/shot0.png", sound / f"{SHOTS}/cat/shot7.jpg")
+    encoded_anew(sound / f"{SHOTS}/cat/shot1.png", sound / f"{SHOTS}/coffee/shot8.jpg")
+    save_crop(queries / "new/one.png", "rocket:3")
+    encoded_anew(queries / "new/one.png", queries / "new/again.jpg")
+    shutil.copy(queries / "new/one.png", queries / "new/same.png")
+    encoded_anew(sound / f"{SHOTS}/coffee/shot0.png", queries / "unlabelled.jpg")
+    shutil.copy(sound / f"{SHOTS}/coffee/shot1.png", queries / "unlabelled.png")
+    findings = findings_by_rule(store, sound)
+
+    def files(rule: Rule) -> set[frozenset[str]]:
+        return {
+            frozenset(
+                path.removeprefix("things/").removeprefix("2.support-set/").removeprefix("6.preprocessed/")
+                for path in each.files
+            )
+            for each in findings[rule]
+        }
+
+    assert files(Rule.NEAR_DUPLICATES) == {frozenset({"cat/shot0.png", "cat/shot7.jpg"})}
+    assert files(Rule.TWO_LABELS_NEARLY) == {frozenset({"cat/shot1.png", "coffee/shot8.jpg"})}
+    assert files(Rule.LEAK) == {
+        frozenset({"unlabelled.jpg", "coffee/shot0.png"}),
+        frozenset({"unlabelled.png", "coffee/shot1.png"}),
+    }
+    assert files(Rule.QUERIES_TWICE) == {
+        frozenset({"new/one.png", "new/same.png"}),
+        frozenset({"new/one.png", "new/again.jpg"}),
+    }
+    assert findings[Rule.TWO_LABELS_NEARLY][0].severity == Severity.WARNING, "two labels may look that much alike"
+
+
+def test_each_picture_is_hashed_once(store: Store, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    run_index(store, sound)
+    lint(store, sound, told=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (7, 7)
+    save_crop(sound / f"{SHOTS}/cat/shot9.png", "chelsea:20")
+    run_index(store, sound)
+    seen.clear()
+    lint(store, sound, told=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (1, 1)
+    with store.writing() as editor:
+        assert editor.connection.execute(tables.picture_hashes.delete()).rowcount == 8
+
+
+def test_a_damaged_hash_is_told_and_made_anew(store: Store, sound: Path) -> None:
+    before = findings_by_rule(store, sound)
+    damage(store, "UPDATE picture_hashes SET hash = hash + 1 WHERE content_id = 1")
+    with pytest.raises(StoreError, match="damaged"):
+        lint(store, sound)
+    assert [finding.remedy for finding in verify(store, repair=True)] == [Remedy.LINT]
+    assert findings_by_rule(store, sound) == before
+    assert list(verify(store)) == []
+
+
+def test_a_hash_tells_pictures_apart_and_not_how_they_are_encoded(tmp_path: Path) -> None:
+    pictures = [Image.open(photograph(name)).convert("RGB") for name in NAMES]
+    hashes = [value for picture in pictures if (value := picture_hash(picture)) is not None]
+    apart = [(one ^ other).bit_count() for one, other in combinations(hashes, 2)]
+    assert min(apart) > SAME_PICTURE
+    changed = []
+    for picture in pictures:
+        picture.save(tmp_path / "whole.png")
+        encoded_anew(tmp_path / "whole.png", tmp_path / "copy.jpg")
+        with Image.open(tmp_path / "copy.jpg") as copy:
+            first, second = picture_hash(picture), picture_hash(copy.convert("RGB"))
+        if first is not None and second is not None:
+            changed.append((first ^ second).bit_count())
+    assert sum(bits <= SAME_PICTURE for bits in changed) >= 0.95 * len(changed)
+    assert picture_hash(Image.new("RGB", (300, 200), "grey")) is None
+
+
+def test_near_bits_are_all_found() -> None:
+    chance = np.random.default_rng(0)
+    codes = chance.integers(0, 1 << 63, 200, dtype=np.uint64)
+    for number in range(100):
+        flips = chance.choice(64, chance.integers(0, 10), replace=False)
+        codes = np.append(
+            codes, codes[number] ^ np.bitwise_or.reduce(np.uint64(1) << flips.astype(np.uint64), initial=np.uint64(0))
+        )
+    codes = np.append(codes, [codes[5]] * 3)
+    distinct = [number for number in range(len(codes)) if codes[number] not in codes[:number]]
+    for most in (0, 3, 6, 11):
+        expected = {
+            (one, other, bits)
+            for one, other in combinations(distinct, 2)
+            if (bits := (int(codes[one]) ^ int(codes[other])).bit_count()) <= most
+        }
+        copies = {
+            (codes.tolist().index(codes[number]), number, 0) for number in range(len(codes)) if number not in distinct
+        }
+        assert set(near_bits(codes, most)) == expected | copies
+        assert copies

@@ -13,6 +13,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import nearshot.migrations
+from nearshot.indexer.crop_options import CropOptions
+from nearshot.indexer.crops import CropRun
 from nearshot.indexer.verify import verify
 from nearshot.schema import database, tables
 from nearshot.schema.captions import CaptionHit, ImageFilter, full_text_problem, put_captions, search_captions
@@ -111,8 +113,11 @@ def rows_of(file: Path, columns: dict[str, list[str]]) -> dict[str, list[tuple[o
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_an_upgraded_store_goes_on_as_if_it_had_always_been_new(revision: str, tmp_path: Path, small: Path) -> None:
     thaw(revision, tmp_path, small)
+    (small / "things/1.raw").mkdir()
     with Store(tmp_path) as store:
         run_index(store, small)
+        for _ in CropRun(store, small, CropOptions()):  # the picture that was frozen is gone
+            pass
         assert all(finding.repaired for finding in verify(store, repair=True)), "the segments were not frozen"
         assert list(verify(store)) == []
         with store.reading() as catalog:

@@ -1,0 +1,40 @@
+"""Near pairs of 64 bits: those that differ in few, without comparing all pairs. None is missed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BITS, PARTS = 64, 4
+AT_ONCE = 4096
+
+
+def near_bits(codes: NDArray[np.uint64], most: int) -> Iterator[tuple[int, int, int]]:
+    """Pairs of n codes (n,) that differ in at most `most` < 64 bits, by their numbers, the lower one first, and in how many.
+
+    Of equal codes each is paired with the first of them alone, so that a thousand copies give a thousand pairs; and of two
+    groups of equal ones, the first ones. One at least of four parts of two such codes differs in at most a fourth of `most`
+    bits: FAISS looks up those.
+    """
+    distinct, first, place = np.unique(codes, return_index=True, return_inverse=True)
+    for number, own in enumerate(first[place].tolist()):
+        if own != number:
+            yield own, number, 0
+    if len(distinct) < 2:
+        return
+    faiss: Any = import_module("faiss")
+    index = faiss.IndexBinaryMultiHash(BITS, PARTS, BITS // PARTS)
+    index.nflip = most // PARTS
+    packed = distinct.view(np.uint8).reshape(len(distinct), BITS // 8)
+    index.add(packed)
+    for start in range(0, len(distinct), AT_ONCE):
+        limits, distances, others = index.range_search(packed[start : start + AT_ONCE], most + 1)
+        numbers = np.repeat(np.arange(start, start + len(limits) - 1), np.diff(limits.astype(np.int64)))
+        for number, other, distance in zip(numbers.tolist(), others.tolist(), distances.tolist(), strict=True):
+            if other > number and distance <= most:
+                one_of_two = sorted((int(first[number]), int(first[other])))
+                yield one_of_two[0], one_of_two[1], int(distance)
