@@ -29,8 +29,8 @@ from nearshot.schema.vocabulary import Role
 from nearshot.vectors.hamming import BITS, near_bits
 
 SAME_PICTURE = 4
-"""Bits of 64 in which hashes of one picture differ at most: 95 % of copies of half the size and JPEG quality 60 are found, and the
-two pictures of a stereo pair, 6 apart, are not taken for one."""
+"""Bits of 64 in which hashes of one picture differ at most: 95 % of copies of half the size and JPEG quality 60 are found, and
+the two pictures of a stereo pair, 6 apart, are not taken for one."""
 
 LEAST_SIDE = 32
 """Pixels. Every backbone enlarges such an image at least seven times."""

@@ -121,7 +121,7 @@ def test_copies_that_were_scaled_and_encoded_anew_are_found_wherever_they_lie(st
     queries = sound / "things/6.preprocessed"
     encoded_anew(sound / f"{SHOTS}/cat/shot0.png", sound / f"{SHOTS}/cat/shot7.jpg")
     encoded_anew(sound / f"{SHOTS}/cat/shot1.png", sound / f"{SHOTS}/coffee/shot8.jpg")
-    save_crop(queries / "new/one.png", "rocket:3")
+    save_crop(queries / "new/one.png", "astronaut:3")
     encoded_anew(queries / "new/one.png", queries / "new/again.jpg")
     shutil.copy(queries / "new/one.png", queries / "new/same.png")
     encoded_anew(sound / f"{SHOTS}/coffee/shot0.png", queries / "unlabelled.jpg")
