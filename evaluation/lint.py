@@ -10,9 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from nearshot.backbones.picture_hash import RULES
+from nearshot.backbones.picture_hash import RULES, hash_bits, likeness
 from nearshot.evaluation.misplaced import misplaced
 from nearshot.evaluation.near_duplicates import near_duplicates
 from nearshot.evaluation.samples import NEAR_DUPLICATE
@@ -26,11 +24,11 @@ from nearshot.schema.labelled import LabelledVectors, labelled_vectors, small_im
 from nearshot.schema.picture_hashes import picture_hashes
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
-from nearshot.vectors.hamming import BITS, near_bits
+from nearshot.vectors.hamming import near_bits
 
-SAME_PICTURE = 4
-"""Bits of 64 in which hashes of one picture differ at most: 95 % of copies of half the size and JPEG quality 60 are found, and
-the two pictures of a stereo pair, 6 apart, are not taken for one."""
+SAME_BITS, SAME_PICTURE = 6, 0.99
+"""Bits of 64 in which the hashes of one picture differ at most, and the least cosine of their frequencies. Of copies of half
+the size and JPEG quality 60 these find 94 %, and take no two handwritten digits, nor the two of a stereo pair, for one picture."""
 
 LEAST_SIDE = 32
 """Pixels. Every backbone enlarges such an image at least seven times."""
@@ -191,14 +189,11 @@ def _near_on_hog(catalog: Catalog, hog: BackboneRow, category: str) -> Iterator[
 
 
 def _near_by_hash(catalog: Catalog, category: str) -> Iterator[tuple[str, str, str]]:
-    """Pairs of contents, by SHA-256, whose pictures' hashes are nearly the same; and in how many bits they differ."""
-    hashes = sorted(picture_hashes(catalog, category, RULES).items())
-    codes = np.array([value for _, value in hashes], dtype=np.uint64)
-    for first, other, bits in near_bits(codes, SAME_PICTURE):
-        detail = (
-            f"the same picture but for {bits} of {BITS} bits of its hash" if bits else "the same hash of the picture"
-        )
-        yield hashes[first][0], hashes[other][0], detail
+    """Pairs of contents, by SHA-256, whose pictures' hashes are nearly the same; and how alike these are."""
+    known, hashes = picture_hashes(catalog, category, RULES)
+    for first, other, _ in near_bits(hash_bits(hashes), SAME_BITS):
+        if (alike := likeness(hashes[first], hashes[other])) >= SAME_PICTURE:
+            yield known[first], known[other], f"hashes of the pictures alike to {alike:.4f}"
 
 
 def _misplaced(category: str, support: LabelledVectors) -> Iterator[LintFinding]:

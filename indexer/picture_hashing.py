@@ -33,7 +33,7 @@ def hash_pictures(
         with store.reading() as catalog:
             files = files_of(catalog, [sha256 for _, sha256 in batch])
 
-        def hashed(content: tuple[int, str]) -> tuple[int, int | None] | None:
+        def hashed(content: tuple[int, str]) -> tuple[int, bytes | None] | None:
             try:
                 data = read_content(files.get(content[1], []), content[1])  # noqa: B023 (used before the next batch)
                 return None if data is None else (content[0], picture_hash(decode(data).picture))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import and_, delete, insert, select
 
 from nearshot.schema import tables
@@ -12,8 +14,6 @@ from nearshot.schema.digests import check
 from nearshot.schema.editor import Editor
 
 images, contents, hashes = tables.images.c, tables.contents.c, tables.picture_hashes.c
-
-SIGNED = 1 << 63
 
 
 def unhashed(catalog: Catalog, categories: Collection[str], rules: int) -> list[tuple[int, str]]:
@@ -29,12 +29,9 @@ def unhashed(catalog: Catalog, categories: Collection[str], rules: int) -> list[
     return [(content_id, sha256) for content_id, sha256 in catalog.connection.execute(query)]
 
 
-def put_picture_hashes(editor: Editor, rows: Iterable[tuple[int, int | None]], rules: int) -> None:
+def put_picture_hashes(editor: Editor, rows: Iterable[tuple[int, bytes | None]], rules: int) -> None:
     """Record the hashes of some contents, by id; None for those that have none."""
-    values = [
-        {"content_id": content_id, "hash": None if value is None else value - SIGNED, "rules": rules}
-        for content_id, value in rows
-    ]
+    values = [{"content_id": content_id, "frequencies": value, "rules": rules} for content_id, value in rows]
     if values:
         ids = [row["content_id"] for row in values]
         for start in range(0, len(ids), CHUNK):
@@ -44,13 +41,18 @@ def put_picture_hashes(editor: Editor, rows: Iterable[tuple[int, int | None]], r
         editor.connection.execute(insert(tables.picture_hashes), values)
 
 
-def picture_hashes(catalog: Catalog, category: str, rules: int) -> Mapping[str, int]:
-    """The hashes of what usable images of a category show, by SHA-256. StoreError for a damaged row."""
+def picture_hashes(catalog: Catalog, category: str, rules: int) -> tuple[list[str], NDArray[np.int8]]:
+    """The SHA-256 of what usable images of a category show, ascending, and the hashes (n, 64). StoreError for a damaged row."""
     shown = select(images.content_id).where(USABLE, images.category == category)
     check(catalog.connection, tables.picture_hashes, hashes.content_id.in_(shown))
     query = (
-        select(contents.sha256, hashes.hash)
+        select(contents.sha256, hashes.frequencies)
         .join(tables.picture_hashes, hashes.content_id == contents.id)
-        .where(contents.id.in_(shown), hashes.rules == rules, hashes.hash.is_not(None))
+        .where(contents.id.in_(shown), hashes.rules == rules, hashes.frequencies.is_not(None))
+        .order_by(contents.sha256)
     )
-    return {sha256: value + SIGNED for sha256, value in catalog.connection.execute(query)}
+    known, values = [], bytearray()
+    for sha256, frequencies in catalog.connection.execute(query):
+        known.append(sha256)
+        values += frequencies
+    return known, np.frombuffer(bytes(values), dtype=np.int8).reshape(len(known), -1 if known else 64)

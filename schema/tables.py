@@ -292,10 +292,10 @@ picture_hashes = Table(
     "picture_hashes",
     metadata,
     Column("content_id", Integer, ForeignKey("contents.id"), primary_key=True),
-    Column("hash", BigInteger),
+    Column("frequencies", LargeBinary),
     Column("rules", Integer, nullable=False),
     Column("digest", BigInteger),
-    comment="64 bits of what a content shows (less 2^63, to be signed), by some rules; null for a plain picture.",
+    comment="What a content shows, by some rules: its 64 lowest frequencies, int8; null for a plain picture.",
 )
 
 detectors = Table(

@@ -1,4 +1,4 @@
-"""Picture hashes: what a content shows, in 64 bits that hardly change when it is encoded again."""
+"""Picture hashes: what a content shows, in 64 numbers that hardly change when it is encoded again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from alembic import op
 revision = "0015"
 down_revision = "0014"
 
-COLUMNS = ("content_id", "hash", "rules")
+COLUMNS = ("content_id", "frequencies", "rules")
 
 
 def upgrade() -> None:
@@ -16,7 +16,7 @@ def upgrade() -> None:
     op.create_table(
         "picture_hashes",
         sa.Column("content_id", sa.Integer, sa.ForeignKey("contents.id"), primary_key=True),
-        sa.Column("hash", sa.BigInteger),
+        sa.Column("frequencies", sa.LargeBinary),
         sa.Column("rules", sa.Integer, nullable=False),
         sa.Column("digest", sa.BigInteger),
     )
