@@ -16,6 +16,7 @@ from nearshot.commands.common import (
     json_option,
     max_pixels_option,
     one_of,
+    printable,
     reports_errors,
     stopping_politely,
     store_option,
@@ -80,7 +81,7 @@ def caption_command(
         else:
             report = _generate(store, **chosen)
     if report is None:
-        click.echo(json.dumps({"written": 1}) if as_json else f"captioned by hand: {image}")
+        click.echo(json.dumps({"written": 1}) if as_json else f"captioned by hand: {printable(str(image))}")
         return
     click.echo(json.dumps(report.as_json()) if as_json else _in_words(report))
     if report.interrupted:
@@ -123,7 +124,7 @@ def watch(run: CaptionRun) -> None:
 
 def _in_words(report: CaptionReport) -> str:
     lines = [f"captions: {report.written} written, {len(report.failures)} failed"]
-    lines += [f"  {failure.path}: {failure.reason}" for failure in report.failures[:SHOWN]]
+    lines += [f"  {printable(failure.path)}: {failure.reason}" for failure in report.failures[:SHOWN]]
     if len(report.failures) > SHOWN:
         lines.append(f"  ... and {len(report.failures) - SHOWN} more; --json lists all")
     return "\n".join(lines)

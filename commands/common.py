@@ -136,12 +136,12 @@ def reports_errors(function: Function) -> Function:
         try:
             return function(*args, **kwargs)
         except NearshotError as error:
-            click.echo(f"nearshot: {error.told(flag)}", err=True)
+            click.echo(f"nearshot: {printable(error.told(flag))}", err=True)
             sys.exit(error.exit_status)
         except BrokenPipeError:
             raise  # click ends quietly when the reader of a pipe has gone
         except OSError as error:
-            click.echo(f"nearshot: {error.filename or ''}: {error.strerror or error}", err=True)
+            click.echo(f"nearshot: {printable(str(error.filename or ''))}: {error.strerror or error}", err=True)
             sys.exit(1)
         except KeyboardInterrupt:
             click.echo("nearshot: interrupted", err=True)
@@ -203,16 +203,23 @@ def stopping_politely() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def printable(path: str) -> str:
-    """A path whose bytes are no UTF-8 with those bytes escaped."""
+def decodable(path: str) -> str:
+    """A path whose bytes are no UTF-8 with those bytes escaped, so that any program can read the JSON that it stands in."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def printable(text: str) -> str:
+    """A name or words on one line of a terminal, that can do nothing to it: control characters are escaped, too."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in decodable(text)
+    )
 
 
 def near(path: str) -> str:
     """A path as seen from the working directory, where it lies below it; whole where that is all there is."""
     here = Path.cwd()
     below = Path(path).is_relative_to(here) and here != Path(here.anchor)
-    return str(Path(path).relative_to(here)) if below else path
+    return printable(str(Path(path).relative_to(here)) if below else path)
 
 
 def listed(title: str, items: list[str]) -> list[str]:
@@ -220,4 +227,4 @@ def listed(title: str, items: list[str]) -> list[str]:
     if not items:
         return []
     more = [f"  ... and {len(items) - LISTED} more; --json lists all"] if len(items) > LISTED else []
-    return [f"{title}:", *(f"  {item}" for item in items[:LISTED]), *more]
+    return [f"{title}:", *(f"  {printable(item)}" for item in items[:LISTED]), *more]

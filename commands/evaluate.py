@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nearshot.commands.common import json_option, print_table, reports_errors, score_option, store_option
+from nearshot.commands.common import json_option, print_table, printable, reports_errors, score_option, store_option
 
 if TYPE_CHECKING:
     from nearshot.evaluation.evaluate import Evaluation
@@ -83,7 +83,7 @@ def _print(evaluation: Evaluation, written: list[Path]) -> None:
     if evaluation.leaks:
         click.echo(f"{len(evaluation.leaks)} queries are copies of shots, and were {verb}:")
         for leak in evaluation.leaks[:SHOWN]:
-            click.echo(f"  {leak.query} shows {leak.shot} ({leak.reason})")
+            click.echo(f"  {printable(leak.query)} shows {printable(leak.shot)} ({leak.reason})")
         if len(evaluation.leaks) > SHOWN:
             click.echo(f"  ... and {len(evaluation.leaks) - SHOWN} more; --json lists all")
     if evaluation.unseen_only:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nearshot.commands.common import INTERRUPTED, json_option, reports_errors, stopping_politely, store_option
+from nearshot.commands.common import (
+    INTERRUPTED,
+    json_option,
+    printable,
+    reports_errors,
+    stopping_politely,
+    store_option,
+)
 from nearshot.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -62,7 +69,7 @@ def _print_rule(findings: list[LintFinding]) -> None:
     first = findings[0]
     click.echo(f"{click.style(first.severity.value, fg=COLOURS[first.severity])}: {first.rule.value}")
     for finding in findings[:SHOWN]:
-        files = ", ".join(finding.files) or finding.category
+        files = printable(", ".join(finding.files) or finding.category or "")
         click.echo(f"  {files}" + (f" ({finding.detail})" if finding.detail else ""))
     if len(findings) > SHOWN:
         click.echo(f"  ... and {len(findings) - SHOWN} more; --json lists all")

@@ -12,7 +12,6 @@ from nearshot.commands.common import (
     json_option,
     near,
     one_of,
-    printable,
     reports_errors,
     store_option,
     weights_option,
@@ -72,6 +71,4 @@ def mark_command(
             mark_found(store, str(words), options, hits, right)
     said = {None: "no longer marked", True: "right", False: "not right"}[right]
     for path in hits:
-        click.echo(
-            json.dumps({"path": str(path), "right": right}) if as_json else f"{said}: {near(printable(str(path)))}"
-        )
+        click.echo(json.dumps({"path": str(path), "right": right}) if as_json else f"{said}: {near(str(path))}")

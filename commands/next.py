@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nearshot.commands.common import json_option, near, printable, reports_errors, store_option
+from nearshot.commands.common import json_option, near, reports_errors, store_option
 
 if TYPE_CHECKING:
     from nearshot.evaluation.learning_curve import Need
@@ -44,7 +44,7 @@ def next_command(
     for query in advice.worth:
         alike = f", stands for {query.stands_for}" if query.stands_for > 1 else ""
         click.echo(
-            f"{query.value:.3f}  {printable(near(query.path))}  ({query.nearest} {query.score:.3f}; "
+            f"{query.value:.3f}  {near(query.path)}  ({query.nearest} {query.score:.3f}; "
             f"disagreement {query.disagreement:.2f}, doubt {query.doubt:.2f}, typical {query.typical:.2f}{alike})"
         )
     if not advice.worth:

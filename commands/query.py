@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nearshot.commands.common import (
+    decodable,
     device_option,
     json_option,
     max_pixels_option,
@@ -161,7 +162,7 @@ def query_command(
     standard_input = sys.stdin.buffer.read() if any(str(path) == STANDARD_INPUT for path in images) else None
     explaining = _Explaining(output) if explains else None
     single = len(images) == 1 and not os.path.isdir(images[0])  # noqa: PTH112 (Path.is_dir may raise)
-    show = _csv_printer() if as_csv else (lambda answer: click.echo(json.dumps(answer))) if as_json else None
+    show = _csv_printer() if as_csv else _print_json if as_json else None
     labels: list[list[str | None]] = []
     unread = 0
     for number, each in enumerate(options):
@@ -306,6 +307,10 @@ class _Layout:
         return cls(max([len(name) + 2 for name in names] + [len("label")]), with_category, hits)
 
 
+def _print_json(answer: JsonObject) -> None:
+    click.echo(json.dumps({**answer, "path": decodable(answer["path"])}))
+
+
 def _csv_printer() -> Callable[[JsonObject], None]:
     writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -354,7 +359,7 @@ def _print_answer(answer: JsonObject, layout: _Layout) -> None:
             origin = f"  (out of {near(hit['origin']['picture'])} [{_box(hit['origin'])}])" if "origin" in hit else ""
             click.echo(f"    {hit['score']:.3f}  {shot}  {near(hit['path'])}{origin}")
             if "caption" in hit:
-                click.echo(f"           {hit['caption'] or '(no caption)'}")
+                click.echo(f"           {printable(hit['caption'] or '(no caption)')}")
 
 
 def _box(answer: JsonObject) -> str | None:

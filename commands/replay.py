@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nearshot.commands.common import FiniteRange, json_option, reports_errors, score_option, store_option
+from nearshot.commands.common import FiniteRange, json_option, printable, reports_errors, score_option, store_option
 
 if TYPE_CHECKING:
     from nearshot.evaluation.replay import Replay, Told
@@ -51,7 +51,7 @@ def _print(comparison: Replay) -> None:
     flipping = [query for query in comparison.queries if query.flips]
     for query in flipping:
         truth = f" (truth: {query.truth})" if query.truth else ""
-        click.echo(f"{query.path}: {_words(query.before)} -> {_words(query.after)}{truth}")
+        click.echo(f"{printable(query.path)}: {_words(query.before)} -> {_words(query.after)}{truth}")
     before, after = (
         Counter(getattr(query, side).verdict.value for query in comparison.queries) for side in ("before", "after")
     )

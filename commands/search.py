@@ -14,6 +14,7 @@ from nearshot.commands.common import (
     json_option,
     near,
     one_of,
+    printable,
     reports_errors,
     store_option,
     weights_option,
@@ -90,7 +91,7 @@ def _in_words(hit: Found, results: Results) -> str:
     if hit.score is not None:
         notes.append(f"cosine {hit.score:.3f}")
     line = f"{hit.rank:>3}  {where}  {image.role}  {near(image.path)}" + (f"  ({', '.join(notes)})" if notes else "")
-    caption = hit.snippet or hit.caption
+    caption = printable(hit.snippet or hit.caption or "")
     return f"{line}\n     {caption}" if caption else line
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nearshot.commands.common import json_option, output, reports_errors, store_option
+from nearshot.commands.common import json_option, output, printable, reports_errors, store_option
 
 if TYPE_CHECKING:
     from nearshot.indexer.status import BackboneState, RootState, Status
@@ -40,7 +40,7 @@ def _print(taken: Status) -> None:
     console = output()
     console.print(f"store {taken.store}, revision {taken.revision}", markup=False)
     for root in taken.roots:
-        console.print(f"data {root.path}: {_root_in_words(root)}", markup=False)
+        console.print(f"data {printable(root.path)}: {_root_in_words(root)}", markup=False)
     if taken.last_run:
         outcome = taken.last_run.outcome or "did not end: it runs still, or was killed"
         console.print(f"last index run {taken.last_run.started}: {outcome}")
@@ -66,7 +66,7 @@ def _print(taken: Status) -> None:
     if taken.failures:
         console.print("failed:")
         for failure in taken.failures[:SHOWN]:
-            console.print(f"  {failure.path}: {failure.reason}", markup=False)
+            console.print(f"  {printable(failure.path)}: {failure.reason}", markup=False)
         if len(taken.failures) > SHOWN:
             console.print(f"  ... and {len(taken.failures) - SHOWN} more; --json lists all")
 

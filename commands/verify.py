@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from nearshot.commands.common import json_option, reports_errors, store_option
+from nearshot.commands.common import json_option, printable, reports_errors, store_option
 
 
 @click.command("verify")
@@ -31,7 +31,7 @@ def verify_command(store_directory: Path, *, repair: bool, as_json: bool) -> Non
             findings.append(finding)
             if not as_json:
                 remedy = "repaired" if finding.repaired else f"remedy: {finding.remedy}"
-                click.echo(f"{finding.subject}: {finding.problem} ({remedy})")
+                click.echo(f"{printable(finding.subject)}: {finding.problem} ({remedy})")
     left = sum(not finding.repaired for finding in findings)
     if as_json:
         click.echo(json.dumps({"ok": not left, "findings": [asdict(finding) for finding in findings]}))

@@ -12,8 +12,10 @@ import click
 from nearshot.commands.common import (
     INTERRUPTED,
     FiniteRange,
+    decodable,
     device_option,
     max_pixels_option,
+    printable,
     reports_errors,
     score_option,
     stopping_politely,
@@ -84,13 +86,17 @@ def watch_command(
             click.echo(f"nearshot: {run.backbone} answers, because {reason}", err=True)
         click.echo(f"nearshot: {_promise(run)}", err=True)
         for track in run:
-            click.echo(json.dumps(track))
+            click.echo(json.dumps(_decodable(track)))
         for line in run.seen.unread[:10]:
-            click.echo(f"nearshot: {line}", err=True)
+            click.echo(f"nearshot: {printable(line)}", err=True)
         click.echo(f"nearshot: {_counts(run)}", err=True)
         stopped = should_stop()
     if stopped:
         sys.exit(INTERRUPTED)
+
+
+def _decodable(track: dict[str, Any]) -> dict[str, Any]:
+    return {name: decodable(value) if isinstance(value, str) else value for name, value in track.items()}
 
 
 def _promise(run: WatchRun) -> str:

@@ -27,8 +27,10 @@ from nearshot.schema.vocabulary import Role
 from nearshot.vectors.hamming import near_bits
 
 SAME_BITS, SAME_PICTURE = 6, 0.99
-"""Bits of 64 in which the hashes of one picture differ at most, and the least cosine of their frequencies. Of copies of half
-the size and JPEG quality 60 these find 94 %, and take no two handwritten digits, nor the two of a stereo pair, for one picture."""
+"""Bits of 64 in which the hashes of one picture differ at most, and the least cosine of their frequencies.
+
+Of copies of half the size and JPEG quality 60 these find 94 %, and take no two digits, nor a stereo pair, for one picture.
+"""
 
 LEAST_SIDE = 32
 """Pixels. Every backbone enlarges such an image at least seven times."""
