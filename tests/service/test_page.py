@@ -370,8 +370,21 @@ def test_the_report_opens(page: Page, served: Served) -> None:
     page.get_by_role("link", name="Report").click()
     with page.expect_popup() as opened:
         page.get_by_role("link", name="Open the report").click()
-    expect(opened.value.get_by_role("heading", name="Evaluation")).to_be_visible()
-    opened.value.close()
+    report = opened.value
+    expect(report.get_by_role("heading", name="Evaluation")).to_be_visible()
+    grounds = {}
+    for scheme in ("light", "dark"):
+        report.emulate_media(color_scheme=scheme)
+        for width in (390, 1440):
+            report.set_viewport_size({"width": width, "height": 900})
+            assert report.evaluate("document.documentElement.scrollWidth") == width, "only tables scroll sideways"
+            wide = report.evaluate(
+                "[...document.querySelectorAll('.scroll')].map(each => each.scrollWidth - each.clientWidth)"
+            )
+            assert (max(wide) == 0) == (width == 1440)
+        grounds[scheme] = report.locator("figure").first.evaluate("figure => getComputedStyle(figure).backgroundColor")
+    assert grounds == {"light": "rgb(255, 255, 255)", "dark": "rgb(28, 28, 28)"}
+    report.close()
 
 
 def test_what_is_no_image_is_said_in_words(page: Page, tmp_path: Path) -> None:
