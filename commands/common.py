@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+STORE = ".nearshot"
+"""Where the index is held unless somebody says otherwise."""
+
 INTERRUPTED = 130
 """Exit status of a run that the user stopped, as shells have it (128 + SIGINT)."""
 
@@ -57,7 +60,7 @@ def store_option(function: Function) -> Function:
         "store_directory",
         type=click.Path(path_type=Path, file_okay=False),
         envvar="NEARSHOT_STORE",
-        default=".nearshot",
+        default=STORE,
         show_default=True,
         show_envvar=True,
         help="Directory that holds the index.",

@@ -1,23 +1,35 @@
-"""`nearshot label` and `nearshot reject`: what a query image shows, said by a person."""
+"""`nearshot label` and `nearshot reject`: what query images show, said by a person."""
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
-from nearshot.commands.common import json_option, near, reports_errors, store_option
-from nearshot.schema.errors import UsageError
+from nearshot.commands.common import flag, json_option, near, printable, reports_errors, store_option
+from nearshot.schema.errors import NearshotError, UsageError
+from nearshot.schema.images import UNKNOWN
 
-IMAGE = click.argument("image", type=click.Path(path_type=Path))
-CATEGORY = click.option("--category", help="Of this category, where the image lies in several.")
+CATEGORY = click.option("--category", help="Of this category, where an image lies in several.")
+
+Said = tuple[dict[str, Any], str]
+"""What became of an image: the object that is printed with --json, and the words that are without."""
 
 
 @click.command("label")
-@IMAGE
-@click.argument("label", required=False)
+@click.argument("images", nargs=-1, metavar="IMAGE... LABEL")
 @CATEGORY
+@click.option(
+    "--from",
+    "listed",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Images and labels from a CSV file: path,label; Unknown rejects.",
+)
 @click.option(
     "--undo", "take_back", is_flag=True, help="Take it back: the shot goes, unless its file has changed since."
 )
@@ -25,47 +37,105 @@ CATEGORY = click.option("--category", help="Of this category, where the image li
 @store_option
 @reports_errors
 def label_command(
-    image: Path, label: str | None, store_directory: Path, *, category: str | None, take_back: bool, as_json: bool
+    images: tuple[str, ...],
+    store_directory: Path,
+    *,
+    category: str | None,
+    listed: Path | None,
+    take_back: bool,
+    as_json: bool,
 ) -> None:
-    """Say that IMAGE, an indexed query, shows LABEL: a copy of it becomes a shot, which counts from the next query on."""
-    from nearshot.indexer.feedback import add_shot, undo
+    """Say that each IMAGE, an indexed query, shows LABEL: a copy becomes a shot, which counts from the next query on.
+
+    Each is done by itself: where one cannot be, the others are, and the exit status is 1.
+    """
+    from nearshot.indexer.feedback import add_shot, reject, undo
     from nearshot.schema.store import Store
     from nearshot.schema.vocabulary import Action
 
-    if (label is None) != take_back:
-        raise UsageError("give LABEL, or --undo to take back what was said")
+    if (listed is not None) == bool(images) or (listed is not None and take_back):
+        raise UsageError("give images and then their label, or --from FILE.csv, or images and --undo")
+    if listed is None and not take_back and len(images) < 2:
+        raise UsageError("give images and then their LABEL, or --undo to take back what was said")
+    if take_back and not Path(images[-1]).exists():
+        raise UsageError(f"--undo takes images alone, and {images[-1]} is none")
+    named = images if take_back else images[:-1]
+    pairs = _rows(listed) if listed else [(Path(image), None if take_back else images[-1]) for image in named]
+
     with Store(store_directory) as store:
-        if label is None:
-            said = undo(store, image, Action.LABEL, category)
-            outcome = {"undone": said.label, "shot": said.shot_path}
-            words = f"no longer a shot of {said.category}/{said.label}: {near(said.shot_path or '')}"
-        else:
+
+        def say(image: Path, label: str | None) -> Said:
+            if label is None:
+                said = undo(store, image, Action.LABEL, category)
+                words = f"no longer a shot of {said.category}/{said.label}: {near(said.shot_path or '')}"
+                return {"undone": said.label, "shot": said.shot_path}, words
+            if listed is not None and label == UNKNOWN:
+                own = reject(store, image, category)
+                return {"category": own, "rejected": True}, f"now a negative of {own}: {printable(str(image))}"
             shot = add_shot(store, image, label, category)
-            outcome, words = {"label": label, "shot": str(shot)}, f"now a shot of {label}: {near(str(shot))}"
-    click.echo(json.dumps(outcome) if as_json else words)
+            return {"label": label, "shot": str(shot)}, f"now a shot of {label}: {near(str(shot))}"
+
+        _say_all(pairs, say, as_json=as_json)
 
 
 @click.command("reject")
-@IMAGE
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @CATEGORY
 @click.option("--undo", "take_back", is_flag=True, help="Take it back.")
 @json_option
 @store_option
 @reports_errors
-def reject_command(image: Path, store_directory: Path, *, category: str | None, take_back: bool, as_json: bool) -> None:
-    """Say that IMAGE, an indexed query, shows no label of its category: what is nearer to it than to any shot is unknown."""
-    from nearshot.indexer.feedback import reject as keep
-    from nearshot.indexer.feedback import undo
+def reject_command(
+    images: tuple[str, ...], store_directory: Path, *, category: str | None, take_back: bool, as_json: bool
+) -> None:
+    """Say that each IMAGE, an indexed query, shows no label of its category: what is nearer to it than to any shot is unknown."""
+    from nearshot.indexer.feedback import reject, undo
     from nearshot.schema.store import Store
     from nearshot.schema.vocabulary import Action
 
     with Store(store_directory) as store:
-        image_category = (
-            undo(store, image, Action.REJECT, category).category if take_back else keep(store, image, category)
-        )
-    words = (
-        f"no longer a negative of {image_category}: {image}"
-        if take_back
-        else f"now a negative of {image_category}: {image}"
-    )
-    click.echo(json.dumps({"category": image_category, "rejected": not take_back}) if as_json else words)
+
+        def say(image: Path, _: str | None) -> Said:
+            own = undo(store, image, Action.REJECT, category).category if take_back else reject(store, image, category)
+            words = f"{'no longer' if take_back else 'now'} a negative of {own}: {printable(str(image))}"
+            return {"category": own, "rejected": not take_back}, words
+
+        _say_all([(Path(image), None) for image in images], say, as_json=as_json)
+
+
+def _say_all(
+    pairs: Iterable[tuple[Path, str | None]], say: Callable[[Path, str | None], Said], *, as_json: bool
+) -> None:
+    """Say something of each image; of one alone, an error is the command's; of several, it is told and the others go on."""
+    every = list(pairs)
+    failed = 0
+    for image, label in every:
+        try:
+            outcome, words = say(image, label)
+        except NearshotError as error:
+            if len(every) == 1:
+                raise
+            failed += 1
+            click.echo(f"nearshot: {printable(error.told(flag))}", err=True)
+            continue
+        click.echo(json.dumps(outcome) if as_json else words)
+    if failed:
+        click.echo(f"nearshot: {failed} of {len(every)} could not be done", err=True)
+        sys.exit(1)
+
+
+def _rows(file: Path) -> Iterator[tuple[Path, str]]:
+    """The images and labels that a CSV file lists, paths relative to where the command is run; UsageError for another."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            rows = [row for row in csv.reader(stream) if row]
+    except (ValueError, csv.Error) as error:
+        raise UsageError(f"{file} is no CSV file: {error}") from error
+    if rows and [cell.strip().lower() for cell in rows[0]] == ["path", "label"]:
+        del rows[0]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != 2 or not all(cell.strip() for cell in row):
+            raise UsageError(f"{file}, image {number}: a row is path,label")
+    if not rows:
+        raise UsageError(f"{file} lists no images")
+    return ((Path(path.strip()), label.strip()) for path, label in rows)

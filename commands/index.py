@@ -24,7 +24,7 @@ from nearshot.commands.common import (
     weights_option,
 )
 from nearshot.progress import progress_bar
-from nearshot.schema.contract import nothing_in
+from nearshot.schema.contract import has_image_suffix, meant, nothing_in
 from nearshot.schema.vocabulary import Ann, Loading, Precision
 
 if TYPE_CHECKING:
@@ -212,6 +212,15 @@ def _caption(store: Store, options: IndexOptions, should_stop: Callable[[], bool
     return run.report
 
 
+def _class_per_folder(data: Path, report: Report) -> Path | None:
+    """The directory, if any, that holds one directory of images per class: the commonest layout of all."""
+    strays = [breach.path.rstrip("/").split("/") for breach in report.breaches]
+    if any(len(parts) == 2 and has_image_suffix(parts[1]) for parts in strays):
+        return data
+    below = [parts[0] for parts in strays if len(parts) == 2]
+    return data / below[0] if below and len(below) > 1 and len(set(below)) == 1 else None
+
+
 def _in_words(
     report: Report,
     captions: CaptionReport | str | None,
@@ -253,6 +262,7 @@ def _in_words(
     lines += listed("failed", [f"{failure.path}: {failure.reason}" for failure in report.failures])
     outside = [
         f"{breach.path}{f' ({breach.files} files)' if breach.files > 1 else ''}: {breach.rule}"
+        f"{f'; did you mean {likely}?' if (likely := meant(breach.path)) else ''}"
         for breach in report.breaches
     ]
     lines += listed("outside the contract, not indexed", outside)
@@ -260,6 +270,11 @@ def _in_words(
         lines.append("run the same command to go on from here")
     elif not report.indexed and not report.failures:
         lines.append(nothing_in(data))
+        if (folder := _class_per_folder(data, report)) is not None:
+            lines.append(
+                f"{folder} looks like a folder with one directory per class: `nearshot import folder {folder} "
+                f"{folder.resolve().name}-data` makes a data directory of it"
+            )
     elif not dry_run and report.added:
         where = "" if str(store) == ".nearshot" else f" --store {store}"
         lines.append(f"next: nearshot query IMAGE{where}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import click
 
 from nearshot.commands.backbones import backbones
 from nearshot.commands.calibrate import calibrate_command
 from nearshot.commands.caption import caption_command
+from nearshot.commands.common import STORE
 from nearshot.commands.crop import crop_command
 from nearshot.commands.evaluate import evaluate_command
 from nearshot.commands.export import export_command
@@ -27,16 +29,21 @@ from nearshot.commands.serve import serve_command
 from nearshot.commands.status import status_command
 from nearshot.commands.verify import verify_command
 from nearshot.commands.watch import watch_command
+from nearshot.commands.where import where_you_are
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(package_name="nearshot", prog_name="nearshot")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Recognise images from a few labelled shots, say Unknown when it should, and find images by example or by words."""
     if os.environ.get("NO_COLOR"):  # https://no-color.org; rich's tables know both by themselves
-        click.get_current_context().color = False
+        context.color = False
     elif os.environ.get("FORCE_COLOR"):
-        click.get_current_context().color = True
+        context.color = True
+    if context.invoked_subcommand is None:
+        click.echo(where_you_are(Path(os.environ.get("NEARSHOT_STORE", STORE))))
+        click.echo("\n`nearshot --help` lists all commands, and `nearshot COMMAND --help` what each can do.")
 
 
 for command in (

@@ -49,6 +49,15 @@ VIDEO_SUFFIXES = frozenset(
 
 SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 
+_NEARLY = {
+    **dict.fromkeys(("supportset", "support", "supportsets", "supports", "shots"), SUPPORT_DIRECTORY),
+    **dict.fromkeys(("preprocessed", "preprocess", "preproccessed", "queries", "query"), QUERY_DIRECTORY),
+    **dict.fromkeys(("raw", "raws"), RAW_DIRECTORY),
+}
+"""Directories that are nearly sections, by their letters alone."""
+
+_NEARLY_A_SHOT = re.compile(r"shot[\s_.#(-]*([0-9]{1,6})\)?(\.[a-z0-9]+)?", re.IGNORECASE)
+
 _SHOT = re.compile(r"shot[0-9]+", re.IGNORECASE)
 
 NOT_IN_A_CATEGORY = "a file straight in the data directory; images belong under <category>/"
@@ -77,6 +86,19 @@ class Breach:
     path: str
     rule: str
     files: int = 1
+
+
+def meant(path: str) -> str | None:
+    """What a path outside the contract was likely meant to be: a section, or a shot, by nearly its name; None for no idea."""
+    parts = path.rstrip("/").split("/")
+    if len(parts) >= 2 and parts[1] not in (SUPPORT_DIRECTORY, QUERY_DIRECTORY, RAW_DIRECTORY):
+        section = _NEARLY.get(re.sub("[^a-z]", "", parts[1].lower()))
+        return section and "/".join([parts[0], section, *parts[2:]])
+    for number, part in enumerate(parts[2:4], start=2):
+        if parts[1] == SUPPORT_DIRECTORY and (match := _NEARLY_A_SHOT.fullmatch(part)):
+            name = f"shot{int(match[1])}{match[2] or ''}"
+            return "/".join([*parts[:number], name, *parts[number + 1 :]]) if name != part else None
+    return None
 
 
 def nothing_in(root: PurePath) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
 import sqlite3
@@ -136,6 +137,34 @@ def test_an_empty_directory_says_how_to_begin(nearshot: Run, tmp_path: Path) -> 
     assert nearshot("index", "data", "--backbone", "hog").status == 1
     linted = nearshot("lint", "data")
     assert (linted.status, "nothing to index in data: put shots in" in linted.stderr) == (2, True)
+
+
+def test_what_was_likely_meant_is_named(nearshot: Run, small: Path) -> None:
+    things = small / "things"
+    for path in ("2.support-set/cat/shot 3.png", "2.support-set/cat/SHOT_04.png", "2.Support_Set/dog/shot1.png"):
+        save_crop(things / path, "chelsea:7")
+    printed = nearshot("index", "data", "--backbone", "hog").stdout
+    for wrong, right in (
+        ("2.support-set/cat/shot 3.png", "2.support-set/cat/shot3.png"),
+        ("2.support-set/cat/SHOT_04.png", "2.support-set/cat/shot4.png"),
+        ("2.Support_Set/dog/", "2.support-set/dog"),
+    ):
+        assert re.search(rf"things/{wrong}.*; did you mean things/{right}\?", printed), wrong
+
+
+@pytest.mark.parametrize("below", ["", "train/"])
+def test_a_folder_with_one_directory_per_class_is_told_from_a_data_directory(
+    below: str, nearshot: Run, tmp_path: Path
+) -> None:
+    for name in ("cat:chelsea", "coffee:coffee"):
+        for number in range(8):
+            save_crop(tmp_path / f"photos/{below}{name.split(':')[0]}/{number}.png", f"{name.split(':')[1]}:{number}")
+    outcome = nearshot("index", "photos", "--backbone", "hog")
+    assert outcome.status == 1
+    [command] = re.findall(r"`nearshot (import folder .*)` makes a data directory of it", outcome.stdout)
+    assert nearshot(*command.split()).status == 0
+    assert nearshot("index", command.split()[-1], "--backbone", "hog").status == 0
+    assert nearshot("query", "photos", "--no-hits", "--category", command.split()[2].split("/")[-1]).status == 0
 
 
 def test_a_category_that_changes_its_backbone_alone_says_what_is_left_behind(

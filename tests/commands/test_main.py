@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,6 +39,21 @@ def test_every_command_takes_a_store_and_is_in_the_docs(words: tuple[str, ...]) 
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
+
+
+def test_alone_it_says_where_you_are_and_what_comes_next(nearshot: Run, small: Path) -> None:
+    before = nearshot()
+    assert before.status == 0
+    assert "Nothing is indexed here yet." in before.stdout
+    assert "nearshot index data/" in before.stdout
+    assert "`nearshot --help` lists all commands" in before.stdout
+    nearshot("index", "data", "--backbone", "hog")
+    after = nearshot().stdout
+    assert f"Indexed with hog, from {small}:" in after
+    assert "things: 2 labels, 4 shots, 2 queries; not calibrated" in after
+    assert re.search(r"nearshot calibrate +set thresholds", after)
+    (small.parent / ".nearshot/nearshot.db").write_bytes(b"no database")
+    assert "cannot be read" in nearshot().stdout
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:

@@ -170,6 +170,28 @@ def test_the_commands_say_what_they_did(nearshot: Run, small: Path) -> None:
     assert nearshot("reject", "none.png").status == 2
 
 
+def test_many_are_labelled_or_rejected_at_once_each_by_itself(nearshot: Run, small: Path) -> None:
+    queries = "data/things/6.preprocessed"
+    for number, name in enumerate(("one", "two", "three")):
+        save_crop(small / f"things/6.preprocessed/{name}.png", f"rocket:{number}")
+    nearshot("index", "data", "--backbone", "hog")
+    outcome = nearshot("label", f"{queries}/one.png", "none.png", f"{queries}/two.png", "rocket")
+    assert outcome.status == 1
+    assert outcome.stdout.count("now a shot of rocket") == 2
+    assert "none.png cannot be read" in outcome.stderr
+    assert outcome.stderr.endswith("nearshot: 1 of 3 could not be done\n")
+    undone = nearshot("label", f"{queries}/one.png", f"{queries}/two.png", "--undo", "--json").objects
+    assert [said["undone"] for said in undone] == ["rocket", "rocket"]
+    (small.parent / "said.csv").write_text(f"path,label\n{queries}/one.png,rocket\n{queries}/three.png,Unknown\n")
+    listed = nearshot("label", "--from", "said.csv")
+    assert (listed.status, listed.stdout.count("now a ")) == (0, 2)
+    assert "now a negative of things" in listed.stdout
+    assert nearshot("reject", f"{queries}/two.png", f"{queries}/cat/a.png").stdout.count("now a negative") == 2
+    (small.parent / "said.csv").write_text("only one column\n")
+    assert nearshot("label", "--from", "said.csv").status == 2
+    assert nearshot("label", f"{queries}/one.png", "x", "--from", "said.csv").status == 2
+
+
 def test_labels_during_an_index_run_are_kept(store: Store, small: Path) -> None:
     run_index(store, small)
     save_crop(small / "things/6.preprocessed/more.png", "rocket")
