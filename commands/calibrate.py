@@ -121,7 +121,7 @@ def calibrate_command(
 
 
 def _print(calibrations: Sequence[Calibration], tried: Sequence[FusionTried]) -> None:
-    from nearshot.retriever.find_policy import NOTHING_RIGHT, best_by_evidence
+    from nearshot.retriever.find_policy import best_by_evidence
     from nearshot.retriever.policy import promise_of
 
     for (category, backbone), group in groupby(
@@ -132,10 +132,9 @@ def _print(calibrations: Sequence[Calibration], tried: Sequence[FusionTried]) ->
         click.echo(f"{category}, {backbone}")
         if calibrated:
             _print_table(calibrated)
-        for missing, scores in _by(every, lambda calibration: calibration.missing).items():
+        for missing, scores in _by(every, _missing).items():
             if missing:
-                told = missing.replace(NOTHING_RIGHT, "--force keeps it all the same")
-                click.echo(f"  {', '.join(scores)}: not calibrated: {told}")
+                click.echo(f"  {', '.join(scores)}: not calibrated: {missing}")
         for promise, scores in _by(calibrated, lambda calibration: promise_of(calibration.facts())).items():
             click.echo(f"  {', '.join(scores)}: {promise}")
         for line, scores in _by(calibrated, _strangers_said).items():
@@ -153,6 +152,11 @@ def _print(calibrations: Sequence[Calibration], tried: Sequence[FusionTried]) ->
                 f"{category}: `query` takes {best.backbone} by {best.score.value}: {best.evidence:.3f} of the known images "
                 "answered right, over thresholds that 0 to 20 % of the strangers pass"
             )
+
+
+def _missing(calibration: Calibration) -> str | None:
+    hint = "; --force keeps it all the same" if calibration.useless else ""
+    return f"{calibration.missing}{hint}" if calibration.missing else None
 
 
 def _by(calibrations: Sequence[Calibration], said: Callable[[Calibration], str | None]) -> dict[str | None, list[str]]:

@@ -88,7 +88,7 @@ def label_command(
 def reject_command(
     images: tuple[str, ...], store_directory: Path, *, category: str | None, take_back: bool, as_json: bool
 ) -> None:
-    """Say that each IMAGE, an indexed query, shows no label of its category: what is nearer to it than to any shot is unknown."""
+    """Say that each IMAGE, an indexed query, shows no label of its category: what is nearer to it than to a shot is unknown."""
     from nearshot.indexer.feedback import reject, undo
     from nearshot.schema.store import Store
     from nearshot.schema.vocabulary import Action

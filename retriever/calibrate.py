@@ -91,7 +91,7 @@ def _calibrate_pairs(
 ) -> Iterator[Calibration | FusionTried]:
     """Try the best backbone fused with each that is as good; where that is better than the best, fuse the store's vectors."""
     every = list(chain.from_iterable(calibrations.values()))
-    best = best_by_evidence(every)
+    best = best_by_evidence(every, even_useless=True)
     if best is None:
         return
     rows = {row.name: row for row in calibrations}
@@ -101,10 +101,11 @@ def _calibrate_pairs(
             weights = [part.weight for part in find_parts(catalog, parts)]
             first, second = (_read(catalog, row, category, options, negatives[row.id]) for row in parts)
         together = join_material(first, second, weights)
-        better = best_by_evidence([calibration for calibration, _ in _find_policies(name, category, options, together)])
+        tried = [calibration for calibration, _ in _find_policies(name, category, options, together)]
+        better = best_by_evidence(tried, even_useless=True)
         if better is None:
             continue
-        pays = fusing_pays(better, best)
+        pays = better.policy.calibrated and fusing_pays(better, best)
         yield FusionTried(better, best, pays)
         if not pays:
             continue

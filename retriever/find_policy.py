@@ -38,9 +38,6 @@ GUARD_COST = 0.05
 EQUAL = 0.05
 """Backbones whose evidence differs by no more are equally good: the better one is tried fused with the other."""
 
-NOTHING_RIGHT = "kept only with force"
-"""How the reason ends why a policy that answers nothing right is not kept, and what keeps it."""
-
 ENOUGH = 30
 """Labelled queries that tell more of known images than any number of shots, which are alike."""
 
@@ -70,7 +67,8 @@ class Calibration:
     what the promise about strangers rests on (of the known, where none is made about strangers), with `n` of them, and
     `known_method` what stood for known images. `evidence` (`answered_right`) is what scores and backbones are compared by.
     `strangers` is how many the model knows. `guarded` tells whether the threshold is set against other kinds of strangers, too.
-    `known` and `against` are the known images and strangers whose scores it rests on.
+    `known` and `against` are the known images and strangers whose scores it rests on. `useless` tells that no known image
+    would be answered right: then `missing` says so, and no policy is kept, but by force.
     """
 
     backbone: str
@@ -88,6 +86,7 @@ class Calibration:
     known: Known
     against: Strangers
     missing: str | None = None
+    useless: bool = False
 
     def facts(self) -> dict[str, Any]:
         """Return what is kept beside the policy, and what `calibrate --json` prints."""
@@ -184,10 +183,11 @@ def find_policy(
         failing = _refusals(aims, known, threshold, floor) if _may_use(aims, known_method) else None
         if failing is not None or not _may_use(aims, known_method):
             missing.append(failing or _too_few(aims, Aim.FALSE_REJECT, len(evidence.queries), len(evidence.shots)))
-    if not missing and not force and len(known) and not (matches(known, threshold, floor) & known.right).any():
+    useless = not missing and len(known) > 0 and not (matches(known, threshold, floor) & known.right).any()
+    if useless and not force:
         missing.append(
             f"at a threshold of {threshold:.3f} and a margin of {floor:.3f} none of {len(known)} known images ({known_method}) "
-            f"would be answered right: {_outcome(known, threshold, floor)}; {NOTHING_RIGHT}"
+            f"would be answered right: {_outcome(known, threshold, floor)}"
         )
     policy = prior if missing else Policy(threshold, floor, calibrated=True)
     against = evidence.negatives if len(evidence.negatives) else evidence.left_out
@@ -207,6 +207,7 @@ def find_policy(
         strangers=strangers if score == Score.LDA else 0,
         guarded=guarded,
         missing="; ".join(missing) or None,
+        useless=bool(useless),
     )
 
 
@@ -294,14 +295,18 @@ def _rate(hit: NDArray[np.bool_], labels: Numbers | None) -> Rate:
     return Rate(int(hit.sum()), len(hit), None if labels is None else resampled_over_labels(hit, labels))
 
 
-def best_by_evidence(calibrations: Sequence[Calibration]) -> Calibration | None:
-    """Of one category's calibrations, the one that `query` takes: each backbone's best score, and of these the best."""
+def best_by_evidence(calibrations: Sequence[Calibration], *, even_useless: bool = False) -> Calibration | None:
+    """Of one category's calibrations, the one that `query` takes: each backbone's best score, and of these the best.
+
+    With `even_useless`, one may be that answers nothing right by itself, and yet is worth fusing.
+    """
     best = []
     for backbone in by_preference(calibration.backbone for calibration in calibrations):
         mine = {
             calibration.score: calibration
             for calibration in calibrations
-            if calibration.backbone == backbone and calibration.policy.calibrated
+            if calibration.backbone == backbone
+            and (calibration.policy.calibrated or (even_useless and calibration.useless))
         }
         by_score = {
             score: ScoreEvidence(each.evidence, each.shares.right.n, each.strangers > 0) for score, each in mine.items()
@@ -317,7 +322,10 @@ def equally_good(calibrations: Sequence[Calibration], best: Calibration) -> list
     single = [name for name in backbones if len(parts_of(name)) == 1]
     if best.backbone not in single:
         return []
-    nearest = {other: best_by_evidence([each for each in calibrations if each.backbone == other]) for other in single}
+    nearest = {
+        other: best_by_evidence([each for each in calibrations if each.backbone == other], even_useless=True)
+        for other in single
+    }
     names = [
         canonical_name(f"{best.backbone}+{other}")
         for other, theirs in nearest.items()

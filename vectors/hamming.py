@@ -20,8 +20,8 @@ def near_bits(codes: NDArray[np.uint64], most: int) -> Iterator[tuple[int, int, 
     groups of equal ones, the first ones. One at least of four parts of two such codes differs in at most a fourth of `most`
     bits: FAISS looks up those.
     """
-    distinct, first, place = np.unique(codes, return_index=True, return_inverse=True)
-    for number, own in enumerate(first[place].tolist()):
+    distinct, first, member_of = np.unique(codes, return_index=True, return_inverse=True)
+    for number, own in enumerate(first[member_of].tolist()):
         if own != number:
             yield own, number, 0
     if len(distinct) < 2:

@@ -213,9 +213,9 @@ def test_near_bits_are_all_found() -> None:
     distinct = [number for number in range(len(codes)) if codes[number] not in codes[:number]]
     for most in (0, 3, 6, 11):
         expected = {
-            (one, other, bits)
-            for one, other in combinations(distinct, 2)
-            if (bits := (int(codes[one]) ^ int(codes[other])).bit_count()) <= most
+            (first, other, bits)
+            for first, other in combinations(distinct, 2)
+            if (bits := (int(codes[first]) ^ int(codes[other])).bit_count()) <= most
         }
         copies = {
             (codes.tolist().index(codes[number]), number, 0) for number in range(len(codes)) if number not in distinct

@@ -95,7 +95,8 @@ def test_the_file_is_the_same_whatever_the_order_of_indexing(small: Path, tmp_pa
 def test_filters_and_images_that_no_backbone_has_seen(store: Store, small: Path) -> None:
     run_index(store, small)
     assert [line["label"] for line in lines(store, ImageFilter(role=Role.QUERY))] == ["Unknown", "cat"]
-    assert len(lines(store, ImageFilter(category="none"))) == 0
+    with pytest.raises(UsageError, match="no image is indexed with category 'none'; the categories are things"):
+        lines(store, ImageFilter(category="none"))
     assert all("vector" not in line["embeddings"]["hog"] for line in lines(store))
     (small / CAT).unlink()
     save_crop(small / "things/6.preprocessed/broken.png", "rocket")

@@ -26,7 +26,7 @@ def served(nearshot: Run, small: Path, tmp_path: Path) -> Iterator[Served]:
     (small / "things/6.preprocessed/broken.png").write_bytes(b"no image")
     shutil.copy(small / "things/6.preprocessed/cat/a.png", small / "things/6.preprocessed/again.png")
     assert nearshot("index", "data", "--backbone", "hog").status == 0
-    assert nearshot("calibrate", "--false-reject", "0.4").status == 0
+    assert nearshot("calibrate", "--false-reject", "0.4", "--category", "things").status == 0
     assert nearshot("reject", f"{QUERIES}/Unknown/b.png", "--category", "things").status == 0
     save_crop(small / "things/2.support-set/cat/shot3.png", "chelsea:6")
     assert nearshot("index", "data", "--backbone", "hog").status == 0
