@@ -19,6 +19,13 @@ USUAL_RATE = 25
 TICKS = 90_000
 """Ticks a second of a video that has no time base: MPEG's."""
 
+FORMATS = (
+    *("3g2", "3gp", "asf", "avi", "dv", "flv", "h264", "hevc", "m4a", "m4v", "matroska", "mj2", "mjpeg", "mov", "mp4"),
+    *("mpeg", "mpegts", "mpegvideo", "mxf", "ogg", "webm"),
+)
+"""FFmpeg's formats of video files that are read. Others (playlists, lists of files) name further files and addresses, which
+would be read in their place."""
+
 TIMEOUT_S = 10
 """Seconds that a stream may take to open, and between frames."""
 
@@ -45,6 +52,8 @@ def open_video(source: str, *, live: bool = False) -> Any:
     """PyAV's container of a file, a device or a stream, to be closed. ImageError where there is no video, or no PyAV."""
     av = _av()
     options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
+    if not live:
+        options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
     try:
         container = av.open(source, options=options, timeout=(TIMEOUT_S, TIMEOUT_S) if live else None)
     except (av.FFmpegError, OSError) as error:
@@ -84,9 +93,8 @@ def scenes(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Frame]:
             if decoded.pts is None:
                 decoded.pts, decoded.time_base = round(decoded_number / USUAL_RATE / tick), tick
             try:
-                if (
-                    own := (decoded.width, decoded.height, decoded.format.name)
-                ) != shape:  # what changes it is a scene, too
+                own = decoded.width, decoded.height, decoded.format.name
+                if own != shape:  # a change of it is a scene, too
                     selecting, shape = _selecting(*own, tick), own
                 selecting.push(decoded)
                 frame = selecting.pull()

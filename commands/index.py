@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -272,8 +273,9 @@ def _in_words(
         lines.append(nothing_in(data))
         if (folder := _class_per_folder(data, report)) is not None:
             lines.append(
-                f"{folder} looks like a folder with one directory per class: `nearshot import folder {folder} "
-                f"{folder.resolve().name}-data` makes a data directory of it"
+                f"{folder} looks like a folder with one directory per class: "
+                f"`{shlex.join(['nearshot', 'import', 'folder', str(folder), f'{folder.resolve().name}-data'])}` "
+                "makes a data directory of it"
             )
     elif not dry_run and report.added:
         where = "" if str(store) == ".nearshot" else f" --store {store}"

@@ -163,7 +163,7 @@ def query_command(
     explaining = _Explaining(output) if explains else None
     single = len(images) == 1 and not os.path.isdir(images[0])  # noqa: PTH112 (Path.is_dir may raise)
     show = _csv_printer() if as_csv else _print_json if as_json else None
-    labels: list[list[str | None]] = []
+    labels: list[list[str | None]] = []  # of several backbones: nothing is kept of what one alone answers
     unread = 0
     for number, each in enumerate(options):
         if number and show is None:
@@ -171,19 +171,23 @@ def query_command(
         with _asked(server, store_directory, each, explaining) as (context, answer_queries):
             layout = _Layout.of(context, hits=(single or each.captions) if hits is None else hits)
             labels.append([])
-            stop = None
+            answered, stop = False, None
             show_one = show or _printer(layout)
             for answer in answer_queries(read_queries(images, standard_input)):
                 show_one(answer)
-                labels[-1].append(None if "error" in answer or answer["label"] is None else _whole_label(answer))
+                answered = True
+                if len(options) > 1:
+                    labels[-1].append(None if answer.get("label") is None else _whole_label(answer))
                 unread += "error" in answer
                 stop = answer.get("stop") or stop
         _warn(context)
-        if not labels[-1]:
+        if not answered:
             raise UsageError(f"no images in {', '.join(map(str, images))}")
         if show is None:
             _print_notes(context, each, layout, stop)
-    if show is None and len(labels) > 1:
+    if (
+        show is None and len(labels) > 1 and len({len(each) for each in labels}) == 1
+    ):  # else images came or went meanwhile
         click.echo(f"\n{_agreement(labels)}")
     if unread:
         sys.exit(1)

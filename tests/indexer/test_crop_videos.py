@@ -68,6 +68,18 @@ def test_each_scene_gives_a_picture_at_the_time_when_it_begins(raw: Path) -> Non
         list(scenes(raw / CLIP, max_pixels=1000))
 
 
+def test_a_list_of_other_files_is_no_video(raw: Path, tmp_path: Path) -> None:
+    write_video(tmp_path / "secret.ts", [(None, 5)])
+    for name, text in (
+        ("list.avi", "ffconcat version 1.0\nfile secret.ts\n"),
+        ("list.mp4", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nsecret.ts\n#EXT-X-ENDLIST\n"),
+        ("list.mkv", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ImageError, match="cannot be opened"):
+            list(scenes(tmp_path / name))
+
+
 def test_scenes_are_told_without_times_and_where_frames_change_their_size(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
