@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nearshot.commands import completion
 from nearshot.commands.common import (
     FiniteRange,
     device_option,
@@ -32,9 +33,19 @@ RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 
 @click.command("calibrate")
 @click.option(
-    "--backbone", "backbones", multiple=True, help="This backbone (repeatable). Default: all that are indexed."
+    "--backbone",
+    "backbones",
+    shell_complete=completion.backbones,
+    multiple=True,
+    help="This backbone (repeatable). Default: all that are indexed.",
 )
-@click.option("--category", "categories", multiple=True, help="This category (repeatable). Default: all.")
+@click.option(
+    "--category",
+    "categories",
+    shell_complete=completion.categories,
+    multiple=True,
+    help="This category (repeatable). Default: all.",
+)
 @click.option("--score", "scores", multiple=True, type=one_of(Score), help="This score (repeatable). Default: all.")
 @click.option(
     "--false-accept", type=RATE, help="Let at most this share of strangers match. Default: 0.05, unless --false-reject."

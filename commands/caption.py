@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nearshot.commands import completion
 from nearshot.commands.common import (
     INTERRUPTED,
     device_option,
@@ -43,7 +44,7 @@ SHOWN = 10
     show_default=True,
     help="What Florence-2 is to write.",
 )
-@click.option("--category", help="Only images of this category.")
+@click.option("--category", shell_complete=completion.categories, help="Only images of this category.")
 @click.option("--role", type=one_of(Role), help="Only images of this role.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000_000), help="At most so many, the newest images first.")
 @click.option("--redo", is_flag=True, help="Write anew what was generated before; captions by hand stay.")

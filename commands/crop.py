@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nearshot.commands import completion
 from nearshot.commands.common import (
     INTERRUPTED,
     FiniteRange,
@@ -32,7 +33,13 @@ if TYPE_CHECKING:
 @click.command("crop")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--source", default="1.raw", show_default=True, help="The directory of each category with raw pictures.")
-@click.option("--category", "categories", multiple=True, help="Only this category (repeatable).")
+@click.option(
+    "--category",
+    "categories",
+    shell_complete=completion.categories,
+    multiple=True,
+    help="Only this category (repeatable).",
+)
 @click.option(
     "--detector",
     help="regions (what stands out, without weights), florence2, or hf:REPO_OR_DIR. Default: regions; with --find florence2.",
@@ -46,7 +53,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Make queries of the crops, or shots.",
 )
-@click.option("--label", help="With --to support: the label of the shots. Default: the directory a picture lies in.")
+@click.option(
+    "--label",
+    shell_complete=completion.labels,
+    help="With --to support: the label of the shots. Default: the directory a picture lies in.",
+)
 @click.option(
     "--min-score", type=FiniteRange(0, 1), help="The least score of a detection. Default: the detector's usual."
 )

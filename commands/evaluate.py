@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nearshot.commands import completion
 from nearshot.commands.common import json_option, print_table, printable, reports_errors, score_option, store_option
 
 if TYPE_CHECKING:
@@ -22,9 +23,19 @@ POLICY = ("threshold", "margin_floor", "calibrated")
 
 @click.command("evaluate")
 @click.option(
-    "--backbone", "backbones", multiple=True, help="This backbone (repeatable). Default: all that are indexed."
+    "--backbone",
+    "backbones",
+    shell_complete=completion.backbones,
+    multiple=True,
+    help="This backbone (repeatable). Default: all that are indexed.",
 )
-@click.option("--category", "categories", multiple=True, help="This category (repeatable). Default: all.")
+@click.option(
+    "--category",
+    "categories",
+    shell_complete=completion.categories,
+    multiple=True,
+    help="This category (repeatable). Default: all.",
+)
 @score_option
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Draws of shots for Table 8.")
 @click.option("--keep-leaks", is_flag=True, help="Judge by queries that are copies of shots, too.")

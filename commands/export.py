@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from nearshot.commands import completion
 from nearshot.commands.common import one_of, reports_errors, store_option
 from nearshot.schema.errors import UsageError
 from nearshot.schema.vocabulary import ExportFormat, Role
@@ -19,10 +20,14 @@ FORMATS = tuple(form.value for form in ExportFormat)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here; default: standard output.")
 @click.option("--vectors", "with_vectors", is_flag=True, help="Write the vectors too.")
 @click.option(
-    "--backbone", "backbones", multiple=True, help="Only vectors of this backbone (repeatable). Default: all."
+    "--backbone",
+    "backbones",
+    shell_complete=completion.backbones,
+    multiple=True,
+    help="Only vectors of this backbone (repeatable). Default: all.",
 )
-@click.option("--category", help="Only images of this category.")
-@click.option("--label", help="Only images of this label.")
+@click.option("--category", shell_complete=completion.categories, help="Only images of this category.")
+@click.option("--label", shell_complete=completion.labels, help="Only images of this label.")
 @click.option("--role", type=one_of(Role), help="Only images of this role.")
 @store_option
 @reports_errors

@@ -11,11 +11,14 @@ from typing import Any
 
 import click
 
+from nearshot.commands import completion
 from nearshot.commands.common import flag, json_option, near, printable, reports_errors, store_option
 from nearshot.schema.errors import NearshotError, UsageError
 from nearshot.schema.images import UNKNOWN
 
-CATEGORY = click.option("--category", help="Of this category, where an image lies in several.")
+CATEGORY = click.option(
+    "--category", shell_complete=completion.categories, help="Of this category, where an image lies in several."
+)
 
 Said = tuple[dict[str, Any], str]
 """What became of an image: the object that is printed with --json, and the words that are without."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nearshot.commands import completion
 from nearshot.commands.background import compile_in_background
 from nearshot.commands.caption import watch as watch_captions
 from nearshot.commands.common import (
@@ -47,10 +48,17 @@ COMPILING = (
 @click.option(
     "--backbone",
     "backbones",
+    shell_complete=completion.backbones,
     multiple=True,
     help="Use this backbone (repeatable). Default: all whose weights are here.",
 )
-@click.option("--category", "categories", multiple=True, help="Only this category (repeatable).")
+@click.option(
+    "--category",
+    "categories",
+    shell_complete=completion.categories,
+    multiple=True,
+    help="Only this category (repeatable).",
+)
 @click.option(
     "--precision",
     type=one_of(Precision),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nearshot.commands import completion
 from nearshot.commands.common import (
     INTERRUPTED,
     json_option,
@@ -29,7 +30,11 @@ COLOURS = {"error": "red", "warning": "yellow"}
 
 @click.command("lint")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--backbone", help="Whose vectors tell what is nearer. Default: the best one indexed.")
+@click.option(
+    "--backbone",
+    shell_complete=completion.backbones,
+    help="Whose vectors tell what is nearer. Default: the best one indexed.",
+)
 @json_option
 @store_option
 @reports_errors

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nearshot.commands import completion
 from nearshot.commands.common import json_option, near, reports_errors, store_option
 
 if TYPE_CHECKING:
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 
 
 @click.command("next")
-@click.option("--category", help="Only this category. Default: all.")
-@click.option("--backbone", help="By the vectors of this backbone. Default: the best one.")
+@click.option("--category", shell_complete=completion.categories, help="Only this category. Default: all.")
+@click.option(
+    "--backbone", shell_complete=completion.backbones, help="By the vectors of this backbone. Default: the best one."
+)
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Images to name.")
 @json_option
 @store_option

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nearshot.commands import completion
 from nearshot.commands.common import (
     decodable,
     device_option,
@@ -70,11 +71,12 @@ CSV_COLUMNS = (
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
     "--backbone",
+    shell_complete=completion.backbones,
     multiple=True,
     help="Search with this backbone (repeatable: one after the other). Default: the best calibrated, else the best one "
     "indexed whose weights are here.",
 )
-@click.option("--category", help="Search this category only. Default: all.")
+@click.option("--category", shell_complete=completion.categories, help="Search this category only. Default: all.")
 @score_option
 @click.option("--top-k", type=click.IntRange(1, 1_000_000_000), default=5, show_default=True, help="Hits to list.")
 @number_option("threshold")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nearshot.commands import completion
 from nearshot.commands.common import FiniteRange, json_option, printable, reports_errors, score_option, store_option
 
 if TYPE_CHECKING:
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
 
 
 @click.command("replay")
-@click.option("--backbone", help="By the vectors of this backbone. Default: the best one indexed.")
-@click.option("--category", help="Only queries of this category. Default: all.")
+@click.option(
+    "--backbone",
+    shell_complete=completion.backbones,
+    help="By the vectors of this backbone. Default: the best one indexed.",
+)
+@click.option("--category", shell_complete=completion.categories, help="Only queries of this category. Default: all.")
 @click.option("--threshold", type=FiniteRange(-1, 1), help="Least score of a match. Default: as it is.")
 @click.option("--margin", "margin_floor", type=FiniteRange(0, 2), help="Least lead. Default: as it is.")
 @score_option

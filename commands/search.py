@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nearshot.commands import completion
 from nearshot.commands.common import (
     FiniteRange,
     device_option,
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Compare with captions, with images (by clip), with both, or with what there is.",
 )
-@click.option("--category", help="Only images of this category.")
-@click.option("--label", help="Only images of this label.")
+@click.option("--category", shell_complete=completion.categories, help="Only images of this category.")
+@click.option("--label", shell_complete=completion.labels, help="Only images of this label.")
 @click.option("--role", type=one_of(Role), help="Only images of this role.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000_000), default=20, show_default=True, help="Results to list.")
 @click.option(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nearshot.backbones.limits import most_bytes
+from nearshot.commands import completion
 from nearshot.commands.common import (
     device_option,
     max_pixels_option,
@@ -35,7 +36,11 @@ GRACE_S = 30
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8077, show_default=True, help="0 takes a free one.")
 @click.option(
-    "--backbone", "backbones", multiple=True, help="Load this backbone (repeatable). Default: all that are indexed."
+    "--backbone",
+    "backbones",
+    shell_complete=completion.backbones,
+    multiple=True,
+    help="Load this backbone (repeatable). Default: all that are indexed.",
 )
 @click.option(
     "--api-keys",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nearshot.commands import completion
 from nearshot.commands.common import (
     INTERRUPTED,
     FiniteRange,
@@ -30,8 +31,14 @@ if TYPE_CHECKING:
 
 @click.command("watch")
 @click.argument("source")
-@click.option("--category", help="Recognise by this category. Default: the only one.")
-@click.option("--backbone", help="Search with this backbone. Default: the best calibrated, else the best one indexed.")
+@click.option(
+    "--category", shell_complete=completion.categories, help="Recognise by this category. Default: the only one."
+)
+@click.option(
+    "--backbone",
+    shell_complete=completion.backbones,
+    help="Search with this backbone. Default: the best calibrated, else the best one indexed.",
+)
 @score_option
 @click.option(
     "--every", type=click.IntRange(min=1), default=5, show_default=True, help="Look at every so-manyth frame."

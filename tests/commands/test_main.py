@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 
 from nearshot.commands.main import main
 from tests.conftest import Outcome
@@ -39,6 +40,25 @@ def test_every_command_takes_a_store_and_is_in_the_docs(words: tuple[str, ...]) 
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("query --category t", ["things"]),
+        ("search --label ", ["cat", "coffee"]),
+        ("search --category things --label co", ["coffee"]),
+        ("query --backbone h", ["hog"]),
+        ("query --store elsewhere --category ", []),
+    ],
+)
+def test_a_shell_is_offered_what_is_indexed(
+    words: str, offered: list[str], nearshot: Run, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nearshot("index", "data", "--backbone", "hog")
+    *before, incomplete = words.split(" ")
+    completed = ShellComplete(main, {}, "nearshot", "_NEARSHOT_COMPLETE").get_completions(before, incomplete)
+    assert [item.value for item in completed] == offered
 
 
 def test_alone_it_says_where_you_are_and_what_comes_next(nearshot: Run, small: Path) -> None:
