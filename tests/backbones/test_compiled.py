@@ -451,6 +451,19 @@ def test_the_command_says_what_is_compiled_and_takes_it_away(cache: Path, weight
 
 
 @pytest.mark.usefixtures("cache")
+def test_what_a_service_keeps_is_made_as_an_index_run_makes_it(cache: Path, weights: Path) -> None:
+    compiled, packed = (choice("dinov2", weights).load("cpu") for _ in range(2))
+    assert isinstance(packed, OnnxBackbone)
+    packed.pack()
+    batcher = Batcher(capacity=8, gather=0.0)
+    shared = BatchedBackbone(compiled, batcher)
+    picture = shared.prepare(Image.open(photograph("coffee")).convert("RGB"))
+    shared.encode([picture])
+    shared.pack()
+    np.testing.assert_array_equal(shared.encode([picture]), packed.encode([picture]))
+    batcher.close()
+
+
 def test_index_runs_come_to_the_same_bits_in_whatever_order_and_batches(
     compiled: None, small: Path, tmp_path: Path
 ) -> None:
