@@ -37,6 +37,7 @@ from nearshot.schema import tables
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Precision
+from nearshot.service.batcher import BatchedBackbone, Batcher
 from tests import tiny
 from tests.conftest import run_index, save_crop
 from tests.photographs import NAMES, photograph
