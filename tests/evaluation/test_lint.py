@@ -18,7 +18,7 @@ from nearshot.indexer.verify import Remedy, verify
 from nearshot.schema import tables
 from nearshot.schema.errors import StoreError, UsageError
 from nearshot.schema.store import Store
-from nearshot.vectors.hamming import near_bits
+from nearshot.vectors.hamming import PAIRS, near_bits
 from tests.conftest import Writer, run_index, save_crop
 from tests.indexer.test_damage import damage
 from tests.photographs import NAMES, photograph
@@ -222,3 +222,12 @@ def test_near_bits_are_all_found() -> None:
         }
         assert set(near_bits(codes, most)) == expected | copies
         assert copies
+
+
+def test_of_very_many_that_are_near_a_few_pairs_each_are_told() -> None:
+    base = np.uint64(0x0F0F_3C3C_AAAA_5555)
+    flips = [np.uint64(1) << np.uint64(bit) for bit in range(64)]
+    codes = np.array([base ^ flips[left] ^ flips[right] for left, right in combinations(range(64), 2)])
+    pairs = list(near_bits(codes, 4))
+    assert len(pairs) <= PAIRS * len(codes)
+    assert {number for low, high, _ in pairs for number in (low, high)} == set(range(len(codes))), "each is told"
