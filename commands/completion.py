@@ -59,7 +59,7 @@ def _known(
     known = set(always)
     try:
         if (directory / DATABASE_FILE).is_file():
-            with Store(directory) as store, store.reading() as catalog:
+            with Store(directory, upgrade=False) as store, store.reading() as catalog:
                 known.update(names(catalog))
     except NearshotError:  # the command itself will say so
         pass

@@ -12,11 +12,9 @@ import click
 
 from nearshot.commands import completion
 from nearshot.commands.common import (
-    INTERRUPTED,
     json_option,
     printable,
     reports_errors,
-    stopping_politely,
     store_option,
 )
 from nearshot.progress import progress_bar
@@ -48,17 +46,8 @@ def lint_command(data: Path, store_directory: Path, *, backbone: str | None, as_
     from nearshot.evaluation.lint import lint as find
     from nearshot.schema.store import Store
 
-    with Store(store_directory) as store, stopping_politely() as should_stop:
-        with progress_bar("looking", "images") as advance:
-            judge, findings = find(
-                store,
-                data,
-                backbone,
-                told=lambda done, total: advance(done, total, 0),
-                should_stop=should_stop,
-            )
-        if should_stop():
-            sys.exit(INTERRUPTED)
+    with Store(store_directory) as store, progress_bar("looking", "images") as advance:
+        judge, findings = find(store, data, backbone, told=lambda done, total: advance(done, total, 0))
     report = everything(judge, findings)
     if as_json:
         click.echo(json.dumps(report, ensure_ascii=False))

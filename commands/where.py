@@ -29,7 +29,7 @@ def where_you_are(directory: Path) -> str:
     if not (directory / DATABASE_FILE).is_file():
         return BEGINNING
     try:
-        with Store(directory) as store, store.reading() as catalog:
+        with Store(directory, upgrade=False) as store, store.reading() as catalog:
             counts = catalog.count_images()
             rows = catalog.backbones()
             roots = list(catalog.roots().values())

@@ -83,7 +83,6 @@ def lint(
     backbone: str | None = None,
     *,
     told: Callable[[int, int], None] = lambda _done, _total: None,
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[str, list[LintFinding]]:
     """All faults of a data directory's support sets, worst first, and the backbone that judged them.
 
@@ -106,7 +105,7 @@ def lint(
             if path.startswith(f"{resolved}/") and f"/{SUPPORT_DIRECTORY}/" in path:
                 inside = path.removeprefix(f"{resolved}/")
                 findings.append(LintFinding(inside.split("/")[0], Rule.UNUSABLE, (inside,), reason))
-    for done, total in hash_pictures(store, discovery.categories, should_stop=should_stop):
+    for done, total in hash_pictures(store, discovery.categories):
         told(done, total)
     with store.reading() as catalog:
         for category in discovery.categories:

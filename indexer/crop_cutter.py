@@ -21,6 +21,7 @@ from nearshot.indexer.crop_options import CropOptions
 from nearshot.indexer.crop_preview import Preview
 from nearshot.indexer.crop_report import CropReport
 from nearshot.indexer.crop_tasks import CropTask, LookedAt, RawPicture, VideoEnd
+from nearshot.indexer.crop_videos import video_of
 from nearshot.indexer.load import Skipped
 from nearshot.indexer.report import Failure
 from nearshot.schema.contract import QUERY_DIRECTORY, SUPPORT_DIRECTORY
@@ -54,6 +55,7 @@ class Cutter:
     pool: ThreadPoolExecutor
     _numbers: dict[Path, int] = field(default_factory=dict)
     _contents: dict[str, list[Cropping]] = field(default_factory=dict)
+    _obstructed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Raise UsageError for a least score where there are no scores."""
@@ -72,6 +74,8 @@ class Cutter:
                     cropping = self._cropping(task, raw.state, None, failure=raw.reason)
                     results.append(Cropped(cropping, (), _ids(task)))
             elif isinstance(raw, VideoEnd):
+                if task.image.path in self._obstructed:  # it is looked at again until all of it could be written
+                    continue
                 results.append(Cropped(self._cropping(task, raw.state, raw.sha256), (), (*_ids(task), *raw.gone)))
             elif picture is None:
                 self._touch(task, raw)
@@ -98,6 +102,7 @@ class Cutter:
         cropped = Cropped(self._cropping(task, raw.state, raw.sha256), self._cut(task, picture, selected), _ids(task))
         if obstacle := self.files.obstacle(cropped) if self.files is not None else None:
             self.report.failures.append(Failure(task.image.path, obstacle))
+            self._obstructed.add(video_of(task.image.path))
             return []
         self.report.written += len(cropped.files)
         return [cropped]

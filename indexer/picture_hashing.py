@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 from nearshot.backbones.cores import number_of_cores
@@ -18,12 +18,11 @@ AT_ONCE = 256
 """Pictures whose hashes are recorded together."""
 
 
-def hash_pictures(
-    store: Store, categories: Collection[str], *, should_stop: Callable[[], bool] = lambda: False
-) -> Iterator[tuple[int, int]]:
+def hash_pictures(store: Store, categories: Collection[str]) -> Iterator[tuple[int, int]]:
     """Hash what usable images of some categories show and was not hashed before, yielding (done, total) now and then.
 
-    What is gone or has changed is passed over. Of a store that cannot be written the hashes are lost again.
+    They are recorded batch by batch: whoever interrupts it loses little. What is gone or has changed is passed over. Of a
+    store that cannot be written the hashes are lost again.
     """
     with store.reading() as catalog:
         due = unhashed(catalog, categories, RULES)
@@ -46,5 +45,3 @@ def hash_pictures(
             put_picture_hashes(editor, rows, RULES)
         done += len(batch)
         yield done, len(due)
-        if should_stop():
-            return

@@ -41,13 +41,16 @@ ROOM = 1 << 20
 class Database:
     """A connection pool on an up-to-date schema. Safe to share between threads; each call takes its own connection."""
 
-    def __init__(self, url: str) -> None:
-        """Open the database at an SQLAlchemy URL, upgrading an older schema and refusing a newer one (StoreError)."""
+    def __init__(self, url: str, *, upgrade: bool = True) -> None:
+        """Open the database at an SQLAlchemy URL, upgrading an older schema and refusing a newer one (StoreError).
+
+        Without `upgrade`, an older one is refused, too.
+        """
         self.url = url
         self.engine = _engine(url)
         with _translated(url):
             try:
-                self._bring_up_to_date()
+                self._bring_up_to_date(upgrade=upgrade)
             except OperationalError as error:
                 if str(error.orig) not in UNWRITABLE or not self._open_to_read():
                     raise
@@ -92,11 +95,13 @@ class Database:
             engine.dispose()
         return False
 
-    def _bring_up_to_date(self) -> None:
+    def _bring_up_to_date(self, *, upgrade: bool) -> None:
         with self.engine.begin() as connection:
             current = _version(connection)
         if current == HEAD:
             return
+        if not upgrade:
+            raise StoreError("this store is of another version; `nearshot status` brings an earlier one up to date")
         with self.writing() as connection:
             if _version(connection) != HEAD:  # another process may have upgraded it meanwhile
                 _upgrade(connection)

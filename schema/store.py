@@ -26,10 +26,11 @@ SNAPSHOT_DIRECTORY = "snapshots"
 class Store:
     """An open store. Reading needs no lock and goes on while another process writes."""
 
-    def __init__(self, directory: Path, *, create: bool = False) -> None:
+    def __init__(self, directory: Path, *, create: bool = False, upgrade: bool = True) -> None:
         """Open a store, upgrading it to this version's schema.
 
-        Raises UsageError where there is none (unless `create`), StoreError where it cannot be opened.
+        Raises UsageError where there is none (unless `create`), StoreError where it cannot be opened; without `upgrade`, also
+        where its schema is another.
         """
         self.directory = directory.absolute()
         database = self.directory / DATABASE_FILE
@@ -45,7 +46,7 @@ class Store:
             raise StoreError(
                 f"cannot make the store {directory}: {error.strerror}; choose another with {option('store')}"
             ) from error
-        self._database = Database(f"sqlite:///{database}")
+        self._database = Database(f"sqlite:///{database}", upgrade=upgrade)
 
     @property
     def segment_directory(self) -> Path:

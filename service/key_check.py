@@ -19,6 +19,10 @@ OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
 """Paths that anybody may get: the page, which holds nothing of the store, and those that orchestrators ask for."""
 
 
+READING = frozenset({"/v1/query", "/v1/explain"})
+"""Paths that are posted to and change nothing: a key that may read may ask them."""
+
+
 class _RevokedError(Exception):
     """The key was revoked while a response was sent: a stream of events would outlive it."""
 
@@ -54,7 +58,7 @@ class KeyCheck:
             return None
         scheme, _, secret = Headers(scope=connection).get("authorization", "").partition(" ")
         may = access_of(self._keys(), secret.strip()) if scheme.lower() == "bearer" else frozenset()
-        wanted = Access.WRITE if changes and path != "/v1/query" else Access.READ
+        wanted = Access.WRITE if changes and path not in READING else Access.READ
         if not may:
             challenge = {"WWW-Authenticate": "Bearer"}
             return problem(HTTPStatus.UNAUTHORIZED, "give an API key: Authorization: Bearer KEY", challenge)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from click.shell_completion import ShellComplete
 
 from nearshot.commands.main import main
 from tests.conftest import Outcome
+from tests.schema.freeze import thaw
 
 Run = Callable[..., Outcome]
 README = Path(__file__).parents[2] / "README.md"
@@ -74,6 +76,20 @@ def test_alone_it_says_where_you_are_and_what_comes_next(nearshot: Run, small: P
     assert re.search(r"nearshot calibrate +set thresholds", after)
     (small.parent / ".nearshot/nearshot.db").write_bytes(b"no database")
     assert "cannot be read" in nearshot().stdout
+
+
+def test_neither_that_nor_completion_upgrades_a_store(nearshot: Run, tmp_path: Path) -> None:
+    (tmp_path / ".nearshot").mkdir()
+    file = thaw("0014", tmp_path / ".nearshot")
+    with sqlite3.connect(file) as connection:
+        before = list(connection.iterdump())
+    assert "`nearshot status` brings an earlier one up to date" in nearshot().stdout
+    completed = ShellComplete(main, {}, "nearshot", "_NEARSHOT_COMPLETE").get_completions(["query", "--category"], "")
+    assert completed == []
+    with sqlite3.connect(file) as connection:
+        assert list(connection.iterdump()) == before
+    assert nearshot("status").status == 0
+    assert "cannot be read" not in nearshot().stdout
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:

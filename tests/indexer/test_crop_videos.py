@@ -151,6 +151,19 @@ def test_a_run_that_stops_in_a_video_goes_on_in_it_and_looks_at_no_frame_twice(
         assert rows(other) == rows(store)
 
 
+def test_a_file_in_the_way_of_a_frames_crop_is_named_each_time_until_it_is_gone(store: Store, raw: Path) -> None:
+    (raw / CROPS[1]).parent.mkdir(parents=True)
+    (raw / CROPS[1]).write_text("mine")
+    for _ in range(2):
+        report = crop(store, raw)
+        assert [failure.path for failure in report.failures] == [f"{CLIP}/{FRAMES[1]}"]
+    assert (raw / CROPS[1]).read_text() == "mine"
+    (raw / CROPS[1]).unlink()
+    report = crop(store, raw)
+    assert (report.failures, report.written) == ([], 1)
+    assert crop(store, raw).unchanged == 1
+
+
 def test_what_is_no_video_is_named_each_time_and_taken_when_it_is_one(store: Store, raw: Path) -> None:
     good = (raw / CLIP).read_bytes()
     (raw / CLIP).write_bytes(good[:2000])

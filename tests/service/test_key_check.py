@@ -45,6 +45,9 @@ def test_a_key_is_asked_for_and_its_scope_holds(keyed: tuple[TestClient, dict[st
         headers = bearer(secrets[name])
         assert client.get("/v1/categories", headers=headers).status_code == 200
         assert client.post("/v1/query", headers=headers, files=image).status_code == 200
+        explained = client.post("/v1/explain", headers=headers, files={"image": image["images"]})
+        assert explained.status_code == 422, "hog has no patches to explain by; but it may be asked"
+        assert client.delete("/v1/images/1", headers=headers).status_code == (422 if may_write else 403)
         assert client.post("/v1/index", headers=headers).status_code == (202 if may_write else 403)
 
 
