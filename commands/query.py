@@ -161,6 +161,8 @@ def query_command(
         or len(backbones) > 1
     ):
         raise UsageError("--explain is for one image, and one answer about it by one backbone, without --server")
+    if server is None and len(options) > 1:
+        _require_indexed(store_directory, backbones)
     standard_input = sys.stdin.buffer.read() if any(str(path) == STANDARD_INPUT for path in images) else None
     explaining = _Explaining(output) if explains else None
     single = len(images) == 1 and not os.path.isdir(images[0])  # noqa: PTH112 (Path.is_dir may raise)
@@ -193,6 +195,15 @@ def query_command(
         click.echo(f"\n{_agreement(labels)}")
     if unread:
         sys.exit(1)
+
+
+def _require_indexed(store_directory: Path, backbones: Iterable[str | None]) -> None:
+    """Raise UsageError for a backbone that nothing is indexed with, before any other has answered."""
+    from nearshot.retriever.choose_backbone import choose_rows
+    from nearshot.schema.store import Store
+
+    with Store(store_directory) as store, store.reading() as catalog:
+        choose_rows(catalog, [name for name in backbones if name is not None])
 
 
 def _warn(context: Context) -> None:

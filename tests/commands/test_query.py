@@ -62,6 +62,8 @@ def test_several_backbones_answer_one_after_the_other(nearshot: Run, small: Path
     rows = list(csv.DictReader(nearshot("query", CAT, *both, "--csv").stdout.splitlines()))
     assert [row["backbone"] for row in rows] == ["hog", "dinov2"]
     assert nearshot("query", CAT, *both, "--explain").status == 2
+    missing = nearshot("query", CAT, "--backbone", "hog", "--backbone", "clip")
+    assert (missing.status, missing.stdout) == (2, ""), "none answers where one cannot"
 
 
 def test_where_the_best_backbones_weights_are_gone_the_next_one_answers_and_says_so(
