@@ -7,7 +7,7 @@ import { asking, at, fill, make, placeOf, stopped, telling, tile } from "./page.
 
 const WORDS = { match: "match", ambiguous: "ambiguous", unknown: "Unknown", no_support: "no shots" };
 const status = at("#query-status");
-const looking = asking(status);
+const latest = asking(status);
 let current = null; // the image asked about: a file, and what is known of it where it is an indexed one
 let backbones = [];
 let labels = new Map();
@@ -26,6 +26,17 @@ export function offer(facts) {
     at("#query-backbones").hidden = backbones.length < 2;
   }
 }
+
+/** Until an answer has come, the cards of the one before cannot be pressed: what they say would go with them. */
+const looking = (action) =>
+  latest(async (isLatest) => {
+    at("#answers").inert = true;
+    try {
+      await action(isLatest);
+    } finally {
+      if (isLatest()) at("#answers").inert = false;
+    }
+  });
 
 export function query(file, image = null, note = "") {
   current = { file, image, note };

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
 
 from nearshot.indexer.captions import set_caption
 from nearshot.indexer.options import IndexOptions
@@ -231,6 +231,21 @@ def test_labelling_an_image_changes_the_next_query_and_can_be_undone(page: Page,
     expect(page.locator(".said")).to_contain_text("It is a negative of things now")
     page.get_by_role("button", name="Undo").click()
     expect(page.locator(".said")).to_have_text("Taken back.")
+
+
+def test_a_card_cannot_be_pressed_while_the_next_answer_is_on_its_way(page: Page, data: Path, tmp_path: Path) -> None:
+    """What it would say, and its Undo, would go with it as soon as the answer comes."""
+    save_crop(tmp_path / "ihc.png", "ihc:5")
+    ask(page, data / CAT)
+    verdict(page).to_have_text("match: cat")
+    held: list[Route] = []
+    page.route("**/v1/query*", lambda route: held.append(route))
+    page.set_input_files("#file", tmp_path / "ihc.png")
+    expect(page.locator("#query-status")).to_have_text("Looking ...")
+    expect(page.locator("#answers")).to_have_js_property("inert", True)
+    held[0].continue_()
+    expect(page.locator("#answers")).to_have_js_property("inert", False)
+    verdict(page).to_have_text("Unknown")
 
 
 def test_what_was_added_to_be_said_something_of_goes_with_undo(page: Page, data: Path, tmp_path: Path) -> None:
