@@ -148,7 +148,7 @@ def unchecked() -> Iterator[None]:
         for module in ("schema.catalog", "schema.labelled", "schema.feedback", "schema.segments"):
             stack.enter_context(mock.patch(f"nearshot.{module}.stored_vector", plain))
         stack.enter_context(mock.patch("nearshot.schema.segments.intact", lambda table: table.c.revision >= 0))
-        stack.enter_context(mock.patch("nearshot.vectors.segment.Segment._check", nothing))
+        stack.enter_context(mock.patch("nearshot.schema.segment_file.Segment._check", nothing))
         yield
 
 

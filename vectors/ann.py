@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from nearshot.schema.ann import RECALL
 from nearshot.schema.disk import open_regular, xxh3_of
 from nearshot.schema.errors import StoreError
+from nearshot.schema.segment_file import FileState
 from nearshot.schema.vocabulary import Ann
 from nearshot.vectors.protocol import ROUNDING
-from nearshot.vectors.segment import FileState, SortedVectors
+from nearshot.vectors.sorted_vectors import SortedVectors
 
 if TYPE_CHECKING:
     import faiss

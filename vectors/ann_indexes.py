@@ -14,11 +14,11 @@ from nearshot.schema.ann import LEAST, AnnRow, AnnState, ann_choices, ann_rows, 
 from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.disk import written_whole, xxh3_of
 from nearshot.schema.errors import StoreError
+from nearshot.schema.segment_file import Segment
 from nearshot.schema.segments import SegmentRow, segment_rows
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Ann, Role
 from nearshot.vectors.ann import write_ann
-from nearshot.vectors.segment import Segment
 from nearshot.vectors.segments import open_segments
 
 log = logging.getLogger(__name__)

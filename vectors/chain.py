@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.schema.errors import StoreError
+from nearshot.schema.segment_file import Segment
 from nearshot.schema.segments import Group, UsableImages, group_order
 from nearshot.vectors.ann import AnnIndex
-from nearshot.vectors.segment import InMemory, Segment
 from nearshot.vectors.segmented import Part, SegmentedStore
+from nearshot.vectors.sorted_vectors import InMemory
 
 
 class Tail(NamedTuple):

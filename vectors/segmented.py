@@ -16,7 +16,7 @@ from nearshot.schema.errors import StoreError
 from nearshot.schema.segments import Group
 from nearshot.vectors.ann import AnnIndex, asked_for
 from nearshot.vectors.protocol import ROUNDING, Neighbours, best, check_unit_vectors, exact_scores
-from nearshot.vectors.segment import SortedVectors
+from nearshot.vectors.sorted_vectors import SortedVectors
 
 log = logging.getLogger(__name__)
 

@@ -23,6 +23,7 @@ from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.digests import FEW
 from nearshot.schema.disk import written_whole
 from nearshot.schema.errors import StoreError
+from nearshot.schema.segment_file import Segment, write_segment
 from nearshot.schema.segments import (
     NONE,
     SegmentRow,
@@ -41,7 +42,6 @@ from nearshot.schema.vocabulary import Role
 from nearshot.vectors.ann import AnnIndex, Measured, Recalls
 from nearshot.vectors.chain import Chain, Tail, merge
 from nearshot.vectors.protocol import check_unit_vectors
-from nearshot.vectors.segment import Segment, write_segment
 from nearshot.vectors.segmented import SegmentedStore
 
 log = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from nearshot.schema.segment_file import Segment, write_segment
 from nearshot.schema.segments import NONE, Group, UsableImages
 from nearshot.vectors.chain import Chain, Tail
 from nearshot.vectors.exact import ExactStore
 from nearshot.vectors.normalise import normalise
 from nearshot.vectors.protocol import VectorStore
-from nearshot.vectors.segment import Segment, write_segment
 
 DIMENSION = 8
 

@@ -116,7 +116,7 @@ def test_a_lost_or_damaged_one_costs_no_answer_and_is_built_again(store: Store, 
 def test_a_damaged_vector_that_an_index_names_is_an_error_and_others_are_answered_from(
     store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nearshot.vectors.segment.BLOCK", 1 << 12)
+    monkeypatch.setattr("nearshot.schema.segment_file.BLOCK", 1 << 12)
     run_index(store, data, IVF)
     [segment] = store.segment_directory.glob("*query*.faiss")
     content = bytearray(segment.read_bytes())

@@ -14,13 +14,13 @@ from nearshot.indexer.status import Status, read_status
 from nearshot.retriever.fused import FusedBackbone
 from nearshot.retriever.options import QueryOptions
 from nearshot.schema.catalog import BackboneRow
+from nearshot.schema.segment_file import Segment
 from nearshot.schema.segments import SegmentRow
 from nearshot.schema.store import Store
 from nearshot.service.engine import Engine
 from nearshot.service.metrics import Metrics
 from nearshot.service.settings import Settings
 from nearshot.vectors import segments
-from nearshot.vectors.segment import Segment
 from tests.conftest import run_index, save_crop
 from tests.service.asking import wait_for
 

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from nearshot.schema.disk import xxh3_of
 from nearshot.schema.errors import StoreError
+from nearshot.schema.segment_file import Segment, write_segment
 from nearshot.schema.segments import Group, UsableImages
 from nearshot.schema.vocabulary import Ann
 from nearshot.vectors import ann
 from nearshot.vectors.ann import AnnIndex, Measured, Recalls, write_ann
 from nearshot.vectors.chain import Chain, Tail
 from nearshot.vectors.normalise import normalise
-from nearshot.vectors.segment import Segment, write_segment
 from nearshot.vectors.segmented import SegmentedStore
 
 KINDS = [Ann.IVF, Ann.HNSW]
@@ -189,7 +189,7 @@ def test_an_index_of_another_segment_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_only_the_blocks_that_hold_what_is_named_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nearshot.vectors.segment.BLOCK", 1 << 10)
+    monkeypatch.setattr("nearshot.schema.segment_file.BLOCK", 1 << 10)
     segment, index = written(tmp_path, clustered(), Ann.IVF)
     again = Segment(segment.path, size=segment.path.stat().st_size, digest=_digest(segment.path))
     before = int(again._checked.sum())

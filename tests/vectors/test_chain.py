@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from nearshot.schema.segment_file import Segment, write_segment
 from nearshot.schema.segments import NONE, Group, UsableImages, group_order
 from nearshot.vectors.chain import Chain, Tail, merge
 from nearshot.vectors.exact import ExactStore
 from nearshot.vectors.normalise import normalise
-from nearshot.vectors.segment import Segment, write_segment
 from nearshot.vectors.segmented import SegmentedStore
 
 DIMENSION = 4

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import StoreError
+from nearshot.schema.segment_file import write_segment
 from nearshot.schema.segments import SegmentRow, segment_files, segment_rows, stored_vectors
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from nearshot.vectors import segments
-from nearshot.vectors.segment import write_segment
 from nearshot.vectors.segmented import SegmentedStore
 from nearshot.vectors.segments import open_vectors, read_rows, write_segments
 from tests.conftest import SMALL, Writer, run_index, save_crop

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from nearshot.schema import segment_file
 from nearshot.schema.errors import StoreError
+from nearshot.schema.segment_file import Segment, Written, write_segment
 from nearshot.schema.segments import NONE, Group
-from nearshot.vectors import segment
 from nearshot.vectors.normalise import normalise
-from nearshot.vectors.segment import Segment, Written, write_segment
 
 IDS = np.array([7, 3, 11, 5, 6], dtype=np.int64)
 GROUPS = [Group("things", None, 0, 1), Group("things", "cup", 1, 4), Group("trees", "oak", 4, 5)]
@@ -60,7 +60,7 @@ def test_faiss_reads_it_and_finds_by_cosine(tmp_path: Path) -> None:
 
 
 def test_vectors_are_aligned_for_arithmetic_without_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segment, "MAPPED", 1)
+    monkeypatch.setattr(segment_file, "MAPPED", 1)
     written = write(tmp_path / "a", unit_vectors())
     rows = Segment(tmp_path / "a", size=written.size, digest=written.digest).rows(0, 5)
     assert rows.flags.aligned
@@ -70,8 +70,8 @@ def test_vectors_are_aligned_for_arithmetic_without_a_copy(tmp_path: Path, monke
 
 @pytest.mark.parametrize("mapped", [1, 1 << 30], ids=["mapped", "in memory"])
 def test_no_byte_of_a_file_goes_unchecked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: int) -> None:
-    monkeypatch.setattr(segment, "MAPPED", mapped)
-    monkeypatch.setattr(segment, "BLOCK", 64)
+    monkeypatch.setattr(segment_file, "MAPPED", mapped)
+    monkeypatch.setattr(segment_file, "BLOCK", 64)
     written = write(tmp_path / "a", unit_vectors(), np.array([2], dtype=np.int64))
     data = bytearray((tmp_path / "a").read_bytes())
     for position in range(len(data)):
@@ -83,11 +83,11 @@ def test_no_byte_of_a_file_goes_unchecked(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_only_what_is_asked_for_is_checked_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segment, "BLOCK", 32)
+    monkeypatch.setattr(segment_file, "BLOCK", 32)
     vectors = unit_vectors()
     written = write(tmp_path / "a", vectors)
     data = bytearray((tmp_path / "a").read_bytes())
-    data[segment.VECTORS_AT + 4 * 32] ^= 1  # the last vector
+    data[segment_file.VECTORS_AT + 4 * 32] ^= 1  # the last vector
     (tmp_path / "a").write_bytes(data)
     opened = Segment(tmp_path / "a", size=written.size, digest=written.digest)
     np.testing.assert_array_equal(opened.rows(0, 3), vectors[:3])
@@ -113,7 +113,7 @@ def test_a_torn_file_is_refused(tmp_path: Path) -> None:
 def test_a_mapped_file_that_is_cut_short_is_an_error_and_no_end_of_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segment, "MAPPED", 1)
+    monkeypatch.setattr(segment_file, "MAPPED", 1)
     written = write(tmp_path / "a", unit_vectors())
     opened = Segment(tmp_path / "a", size=written.size, digest=written.digest)
     assert not opened.is_changed()

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import xxhash
@@ -40,24 +40,6 @@ _TRANSFORM = struct.Struct("<i4sfiiB")
 """What FAISS writes of one transform, `VNrm`: how many, kind, norm, dimensions in and out, trained."""
 VECTORS_AT = 3 * _INDEX.size + _TRANSFORM.size + _COUNT.size
 """Where the vectors begin: at a multiple of four, as arithmetic on mapped floats needs it (without `L2norm` they would not)."""
-
-
-class SortedVectors(Protocol):
-    """Vectors of a backbone and role under ids (n,), in the order of their groups, within one by id."""
-
-    @property
-    def ids(self) -> NDArray[np.int64]:
-        """The ids (n,)."""
-
-    @property
-    def groups(self) -> Sequence[Group]:
-        """Whose they are, by category and label, without a gap from 0 to n."""
-
-    def rows(self, first: int, last: int) -> NDArray[np.float32]:
-        """The vectors (last - first, dimension), which were checked."""
-
-    def pick(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The vectors (n, dimension) in some rows (n,), which were checked, and no others."""
 
 
 class Written(NamedTuple):
@@ -173,21 +155,6 @@ class _Mapped(FileState):
     def __init__(self, file: FileIO) -> None:
         super().__init__(file)
         self.bytes = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
-
-
-class InMemory:
-    """Vectors that are in memory, in the order that a segment has them."""
-
-    def __init__(self, ids: NDArray[np.int64], groups: Sequence[Group], vectors: NDArray[np.float32]) -> None:
-        self.ids, self.groups, self._vectors = ids, groups, vectors
-
-    def rows(self, first: int, last: int) -> NDArray[np.float32]:
-        """The vectors (last - first, dimension)."""
-        return self._vectors[first:last]
-
-    def pick(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The vectors (n, dimension) in some rows (n,)."""
-        return self._vectors[rows]
 
 
 def write_segment(
