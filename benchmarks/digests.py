@@ -145,8 +145,7 @@ def unchecked() -> Iterator[None]:
                 if hasattr(__import__(f"nearshot.{module}", fromlist=["x"]), name):
                     stack.enter_context(mock.patch(f"nearshot.{module}.{name}", nothing))
         plain = lambda: tables.embeddings.c.vector.label("vector")  # noqa: E731
-        for module in ("schema.catalog", "schema.labelled", "schema.feedback", "schema.segments"):
-            stack.enter_context(mock.patch(f"nearshot.{module}.stored_vector", plain))
+        stack.enter_context(mock.patch("nearshot.schema.vectors.stored_vector", plain))
         stack.enter_context(mock.patch("nearshot.schema.segments.intact", lambda table: table.c.revision >= 0))
         stack.enter_context(mock.patch("nearshot.schema.segment_file.Segment._check", nothing))
         yield

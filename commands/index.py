@@ -27,7 +27,7 @@ from nearshot.commands.common import (
 )
 from nearshot.progress import progress_bar
 from nearshot.schema.contract import has_image_suffix, meant, nothing_in
-from nearshot.schema.vocabulary import Ann, Loading, Precision
+from nearshot.schema.vocabulary import Ann, Loading, Precision, VectorKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +82,11 @@ COMPILING = (
     type=one_of(Ann),
     help="Build approximate indexes for searches among many images, now and in later runs. Verdicts stay exact.",
 )
+@click.option(
+    "--vectors",
+    type=one_of(VectorKind),
+    help="Keep vectors as float32, or once and as float16: a quarter of the bytes, now and in later runs (docs/segments.md).",
+)
 @click.option("--follow-links", is_flag=True, help="Take links that lead out of DATA, too.")
 @click.option("--no-captions", is_flag=True, help="Leave captions for later (nearshot caption).")
 @click.option(
@@ -120,7 +125,7 @@ def index_command(
     from nearshot.indexer.run import dry_run as foresee
     from nearshot.schema.store import DATABASE_FILE, Store
 
-    enums: dict[str, type[Any]] = {"precision": Precision, "loading": Loading, "ann": Ann}
+    enums: dict[str, type[Any]] = {"precision": Precision, "loading": Loading, "ann": Ann, "vectors": VectorKind}
     options = IndexOptions(
         **{name: enums[name](value) if value and name in enums else value for name, value in chosen.items()}
     )

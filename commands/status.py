@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nearshot.commands.common import json_option, output, printable, reports_errors, store_option
+from nearshot.schema.vocabulary import VectorKind
 
 if TYPE_CHECKING:
     from nearshot.indexer.status import BackboneState, RootState, Status
@@ -57,6 +58,8 @@ def _print(taken: Status) -> None:
         states = [_state_in_words(category.backbones.get(row.name), category.images) for row in taken.backbones]
         table.add_row(*(Text(str(cell)) for cell in (category.category, category.role, *cells, *states)))
     console.print(table)
+    if taken.vectors == VectorKind.FLOAT16:
+        console.print("vectors: once, as float16")
     for ann in taken.anns:
         console.print(ann.in_words(), markup=False)
     for lapse in taken.lapses:

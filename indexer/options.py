@@ -9,7 +9,7 @@ from typing import Any
 
 from nearshot.backbones.decode import decoder_version
 from nearshot.backbones.limits import MAX_PIXELS
-from nearshot.schema.vocabulary import Ann, Loading, Precision
+from nearshot.schema.vocabulary import Ann, Loading, Precision, VectorKind
 
 SEGMENT_INTERVAL = 50_000
 """Images between two writings of segments in a long run, so that queries meanwhile have little to catch up on."""
@@ -17,7 +17,7 @@ SEGMENT_INTERVAL = 50_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexOptions:
-    """Options of an index run; None leaves the choice to nearshot. `ann` is kept for the runs after it."""
+    """Options of an index run; None leaves the choice to nearshot. `ann` and `vectors` are kept for the runs after it."""
 
     backbones: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
@@ -30,6 +30,7 @@ class IndexOptions:
     max_pixels: int = MAX_PIXELS
     follow_links: bool = False
     ann: Ann | None = None
+    vectors: VectorKind | None = None
     segment_interval: int = SEGMENT_INTERVAL
 
     @property

@@ -37,10 +37,12 @@ from nearshot.indexer.tasks import Task, changed_tasks, lacking_tasks
 from nearshot.schema.ann import ann_states, choose_ann
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.disk import sha256_of
+from nearshot.schema.errors import UsageError, option
 from nearshot.schema.images import FoundImage, KnownImage
 from nearshot.schema.known_images import known_images, sizes_and_hashes
 from nearshot.schema.store import Store, utc_now
-from nearshot.schema.vocabulary import Loading
+from nearshot.schema.vector_bytes import choose_float16, vector_kind
+from nearshot.schema.vocabulary import Loading, VectorKind
 from nearshot.vectors.ann_indexes import write_ann_indexes
 from nearshot.vectors.fused import fuse
 from nearshot.vectors.segments import write_segments
@@ -97,6 +99,7 @@ class IndexRun:
         allow(self._options.max_pixels)
         with self._store.held(f"nearshot index {self._root}"):
             finish_intents(self._store, indexing=True)
+            self._choose_vectors()
             with self._store.reading() as catalog:
                 as_of = catalog.revision()
             discovery = Discovery(self._root, self._options.categories, follow_links=self._options.follow_links)
@@ -150,7 +153,7 @@ class IndexRun:
             with self._store.writing() as editor:
                 for row in rows.values():
                     choose_ann(editor, row.id, self._options.ann)
-        write_segments(self._store, rows.values())
+        self._write_segments(rows)
         report.ann = write_ann_indexes(
             self._store,
             rows.values(),
@@ -163,6 +166,29 @@ class IndexRun:
                 count = report.backbones[name]
                 there = catalog.count_vectors(row.id, root_id, discovery.categories)
                 count.reused = max(0, there - count.embedded)
+
+    def _choose_vectors(self) -> None:
+        """Keep vectors as it was chosen, now and in later runs."""
+        if self._options.vectors is None:
+            return
+        with self._store.writing() as editor:
+            once = vector_kind(editor) == VectorKind.FLOAT16
+            if once and self._options.vectors == VectorKind.FLOAT32:
+                raise UsageError(
+                    f"the vectors of this store are rounded to float16, and {option('vectors')} float32 cannot bring back "
+                    f"what they were; index into another store ({option('store')})"
+                )
+            if not once and self._options.vectors == VectorKind.FLOAT16:
+                choose_float16(editor)
+
+    def _write_segments(self, rows: Mapping[str, BackboneRow]) -> None:
+        """Bring segments up to date: where vectors are kept once, of all backbones, so that none is left as it was before."""
+        with self._store.reading() as catalog:
+            once = vector_kind(catalog) == VectorKind.FLOAT16
+            every = catalog.all_backbones() if once else rows.values()
+        write_segments(self._store, every)
+        if once:
+            self._store.give_back_space(shrunk=self._options.vectors is not None)
 
     def _read(
         self, tasks: Sequence[Task], committer: Committer, selection: RunBackbones, *, must_load: bool

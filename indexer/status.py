@@ -16,7 +16,8 @@ from nearshot.schema.catalog import BackboneRow, Catalog, RunRow
 from nearshot.schema.errors import UsageError
 from nearshot.schema.segments import segment_rows, touched_by_category
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Role
+from nearshot.schema.vector_bytes import vector_kind
+from nearshot.schema.vocabulary import Role, VectorKind
 from nearshot.schema.watches import Lapse, lapses
 
 
@@ -68,6 +69,7 @@ class Status:
     roots: list[RootState]
     backbones: list[BackboneRow]
     categories: list[CategoryState]
+    vectors: VectorKind
     anns: list[AnnState]
     failures: list[Failure]
     lapses: list[Lapse]
@@ -88,6 +90,7 @@ class Status:
                 {name: value for name, value in row._asdict().items() if name not in hidden} for row in self.backbones
             ],
             "categories": [asdict(category) for category in self.categories],
+            "vectors": self.vectors,
             "ann": [ann._asdict() for ann in self.anns],
             "failures": [asdict(failure) for failure in self.failures],
             "lapses": [lapse._asdict() for lapse in self.lapses],
@@ -111,13 +114,16 @@ def read_status(store: Store) -> Status:
         failures = [Failure(path, reason) for path, reason in catalog.failures()]
         anns = [ann for row in backbones for ann in ann_states(catalog, row)]
         revision, last_run, lapsed = catalog.revision(), catalog.last_run(), lapses(catalog)
+        kind = vector_kind(catalog)
     # A failure under another cap on pixels counts as new, and a link that was followed as there; so look as the last run did.
     as_before = json.loads(last_run.arguments) if last_run else {}
     options = IndexOptions(
         max_pixels=as_before.get("max_pixels", MAX_PIXELS), follow_links=as_before.get("follow_links", False)
     )
     roots_now = [_root_state(store, root, options) for root in roots]
-    return Status(str(store.directory), revision, roots_now, backbones, categories, anns, failures, lapsed, last_run)
+    return Status(
+        str(store.directory), revision, roots_now, backbones, categories, kind, anns, failures, lapsed, last_run
+    )
 
 
 def _backbone_states(catalog: Catalog, row: BackboneRow) -> dict[tuple[str, str], BackboneState]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,11 +27,12 @@ from nearshot.schema.segments import (
     forget_segments,
     segment_files,
     segment_rows,
-    stored_vectors,
     usable_images,
 )
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Role
+from nearshot.schema.vector_bytes import REFERENCE, decoded, encoded, reference_to
+from nearshot.schema.vectors import every_vector, pending_reference, stored_vectors
+from nearshot.schema.vocabulary import Role, VectorKind
 from nearshot.vectors.ann import check_ann
 from nearshot.vectors.chain import Chain
 from nearshot.vectors.segments import damage, open_segments, open_vectors, rewrite_segments, sweep
@@ -177,7 +179,7 @@ def _check_vectors(
     store: Store, catalog: Catalog, row: BackboneRow, intact: set[int], *, repair: bool
 ) -> Iterator[Finding]:
     chains: list[Chain] = []
-    for content_id, blob in catalog.vector_blobs(row.id):
+    for content_id, blob in every_vector(catalog, row):
         problem = _vector_problem(blob, row.dimension)
         if problem is None:
             continue
@@ -198,13 +200,19 @@ def _check_vectors(
 
 def _from_segments(catalog: Catalog, row: BackboneRow, chains: list[Chain], content_id: int) -> bytes | None:
     """The vector that was written, where a segment that is whole has it: the one whose digest is that of the row."""
-    stored = catalog.embedding(content_id, row.id)
+    stored: dict[str, Any] = catalog.embedding(content_id, row.id)
+
+    def is_written(vector: bytes) -> bool:
+        return bool(stored["digest"] == digest_of(content_id, row.id, vector, stored["failure"], stored["revision"]))
+
+    if (pending := pending_reference(catalog, row, content_id)) is not None and is_written(pending):
+        return pending
     for image_id in catalog.images_showing(content_id):
         for chain in chains:
             for held in chain.written(image_id):
-                vector: bytes = held.astype("<f4").tobytes()
-                if digest_of(content_id, row.id, vector, stored["failure"], stored["revision"]) == stored["digest"]:
-                    return vector
+                for vector in (encoded(held, VectorKind.FLOAT32), reference_to(encoded(held, VectorKind.FLOAT16))):
+                    if is_written(vector):
+                        return vector
     return None
 
 
@@ -222,9 +230,11 @@ def _lost_vectors(store: Store) -> Iterator[Finding]:
 def _vector_problem(blob: bytes, dimension: int) -> str | None:
     if not blob:
         return "is not what was written"
-    if len(blob) != 4 * dimension:
-        return f"is {len(blob)} bytes, expected {4 * dimension}"
-    vector = np.frombuffer(blob, dtype="<f4")
+    if len(blob) == REFERENCE:
+        return "is in no segment that is whole"
+    vector = decoded(blob, dimension)
+    if vector is None:
+        return f"is {len(blob)} bytes, which are not {dimension} numbers"
     if not np.isfinite(vector).all():
         return "has values that are not finite"
     return None if abs(float(np.linalg.norm(vector)) - 1) < 1e-3 else "has not length 1"

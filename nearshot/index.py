@@ -52,7 +52,19 @@ from nearshot.schema.contract import RAW_DIRECTORY
 from nearshot.schema.errors import ImageError, UsageError, option
 from nearshot.schema.images import Shown
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Action, Against, Ann, Guard, Loading, Masked, Mode, Precision, Role, Score
+from nearshot.schema.vocabulary import (
+    Action,
+    Against,
+    Ann,
+    Guard,
+    Loading,
+    Masked,
+    Mode,
+    Precision,
+    Role,
+    Score,
+    VectorKind,
+)
 from nearshot.vectors.segments import open_vectors
 
 if TYPE_CHECKING:
@@ -178,6 +190,7 @@ class Index:
         workers: int | None = None,
         loading: str = "auto",
         ann: str | None = None,
+        vectors: str | None = None,
         max_pixels: int = MAX_PIXELS,
         follow_links: bool = False,
         progress: bool = False,
@@ -193,6 +206,7 @@ class Index:
             workers: threads or processes that read and decode.
             loading: read and decode on threads or in processes; auto takes processes for many files where a GPU encodes.
             ann: build approximate indexes of this kind (ivf, hnsw, none) beside large segments, now and in later runs.
+            vectors: keep them as float32, or once and as float16: a quarter of the bytes, now and in later runs.
             max_pixels: images of more pixels are refused.
             follow_links: take links that lead out of `data`, too.
             progress: show a bar, in terminals and notebooks.
@@ -219,6 +233,7 @@ class Index:
             workers=workers,
             loading=_required(Loading, loading, "loading"),
             ann=_chosen(Ann, ann, "ann"),
+            vectors=_chosen(VectorKind, vectors, "vectors"),
             max_pixels=max_pixels,
             follow_links=follow_links,
         )

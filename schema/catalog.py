@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable
 from itertools import starmap
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, and_, bindparam, func, select
 
 from nearshot.schema import tables
-from nearshot.schema.digests import check, stored_vector
+from nearshot.schema.digests import check
 from nearshot.schema.errors import StoreError
 from nearshot.schema.images import Origin, Shown
 from nearshot.schema.vocabulary import Role
+
+if TYPE_CHECKING:
+    from nearshot.schema.segment_file import Segment
 
 images, contents, embeddings = tables.images.c, tables.contents.c, tables.embeddings.c
 backbones = tables.backbones.c
@@ -97,18 +99,12 @@ class RunRow(NamedTuple):
     arguments: str
 
 
-class Vectors(NamedTuple):
-    """Image ids (n,) int64 in ascending order, and their vectors (n, dimension) float32."""
-
-    ids: NDArray[np.int64]
-    vectors: NDArray[np.float32]
-
-
 class Catalog:
     """Reads the database. All of one catalog's answers belong to the same state of it."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+    def __init__(self, connection: Connection, segment_directory: Path) -> None:
+        self.connection, self.segment_directory = connection, segment_directory
+        self.holding: dict[int, list[Segment]] = {}  # what `schema.vectors` has opened, by backbone id
 
     def revision(self) -> int:
         """The number of the last change."""
@@ -377,24 +373,7 @@ class Catalog:
         without = dealt_with.where(images.content_id.in_(_without_vector(backbone_id)))
         return int(total - self.connection.execute(without).scalar_one())
 
-    def vector_blobs(self, backbone_id: int) -> Iterator[tuple[int, bytes]]:
-        """Content id and stored bytes of every vector of a backbone; no bytes where they are not those that were written."""
-        query = select(embeddings.content_id, stored_vector()).where(
-            embeddings.backbone_id == backbone_id, embeddings.vector.is_not(None)
-        )
-        for row in self.connection.execute(query, execution_options={"yield_per": CHUNK}):
-            yield row.content_id, row.vector
-
 
 def _without_vector(backbone_id: int) -> Select[Any]:
     """The contents that a backbone has no vector of though it was asked: few, and in an index of their own."""
     return select(embeddings.content_id).where(embeddings.backbone_id == backbone_id, embeddings.vector.is_(None))
-
-
-def as_vectors(rows: Sequence[tuple[Any, ...]], dimension: int) -> Vectors:
-    """Rows of image id and stored bytes as arrays; StoreError for bytes that are no vector of the dimension."""
-    ids = np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
-    buffer = b"".join(row[1] for row in rows)
-    if any(len(row[1]) != 4 * dimension for row in rows):
-        raise StoreError(DAMAGED_VECTOR)
-    return Vectors(ids, np.frombuffer(buffer, dtype="<f4").reshape(len(rows), dimension).astype(np.float32, copy=False))

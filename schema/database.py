@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from sqlalchemy.pool import QueuePool
 from nearshot.schema.digests import FUNCTION, INTACT, digest_of, intact_or_empty
 from nearshot.schema.errors import StoreBusyError, StoreError
 
-HEAD = "0015"
+HEAD = "0016"
 """The newest migration; a test holds it to the scripts in migrations/, so that opening a store need not import Alembic."""
 
 BUSY_TIMEOUT_S = 30.0
@@ -33,6 +33,9 @@ UNWRITABLE = frozenset(
     }
 )
 """What SQLite says of a database that cannot be written: it may still be read."""
+
+SPARE = 16 << 20
+"""Bytes of free pages below which the database keeps them for what comes next."""
 
 ROOM = 1 << 20
 """Free bytes below which a disk counts as full."""
@@ -70,6 +73,20 @@ class Database:
             connection.begin(),
         ):
             yield connection
+
+    def give_back_space(self, *, shrunk: bool) -> None:
+        """Give the disk back free pages, where they are many and more than the others, or rows have `shrunk` that leave theirs
+        half empty; not while others write.
+        """
+        with self.engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            assert raw is not None
+            pages, free, size = (
+                raw.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+            )
+            if shrunk or (2 * free > pages and free * size >= SPARE):
+                with suppress(sqlite3.OperationalError):  # no room for the copy, or somebody writes
+                    raw.execute("VACUUM")
 
     def close(self) -> None:
         """Close every pooled connection."""

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Table, bindparam, delete, insert, select, update
+from sqlalchemy import Table, bindparam, delete, func, insert, select, update
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
 from nearshot.schema.digests import intact
 from nearshot.schema.images import FoundImage
+from nearshot.schema.vector_bytes import REFERENCE, encoded, reference_to, vector_kind
+from nearshot.schema.vocabulary import VectorKind
 
 
 class Embedding(NamedTuple):
@@ -54,6 +56,10 @@ class Editor(Catalog):
         table = tables.revision
         self.connection.execute(update(table).values(value=table.c.value + 1))
         return self.revision()
+
+    @cached_property
+    def _vector_kind(self) -> VectorKind:
+        return vector_kind(self)
 
     def add_root(self, path: str) -> int:
         """The id of a data directory, new or known."""
@@ -165,16 +171,14 @@ class Editor(Catalog):
 
     def put_embeddings(self, embeddings: Iterable[Embedding]) -> None:
         """Record what backbones made of contents: L2-normalised vectors, or the reasons why there is none."""
-        rows = [
-            {
-                "content_id": embedding.content_id,
-                "backbone_id": embedding.backbone_id,
-                "vector": None if embedding.vector is None else embedding.vector.astype("<f4").tobytes(),
-                "failure": embedding.failure,
-                "revision": self.stamp,
-            }
-            for embedding in embeddings
-        ]
+        rows, pending = [], []
+        for embedding in embeddings:
+            owner = {"content_id": embedding.content_id, "backbone_id": embedding.backbone_id}
+            vector = None if embedding.vector is None else encoded(embedding.vector, self._vector_kind)
+            if vector is not None and self._vector_kind == VectorKind.FLOAT16:
+                pending.append({**owner, "vector": vector})
+                vector = reference_to(vector)
+            rows.append({**owner, "vector": vector, "failure": embedding.failure, "revision": self.stamp})
         if rows:
             table = tables.embeddings.c
             again = (table.content_id == bindparam("content"), table.backbone_id == bindparam("backbone"))
@@ -182,13 +186,17 @@ class Editor(Catalog):
                 keys = [{"content": content_id, "backbone": backbone_id} for content_id, backbone_id in sorted(dropped)]
                 self.connection.execute(delete(tables.embeddings).where(*again), keys)
             self.connection.execute(insert(tables.embeddings), rows)
+        if pending:
+            self.connection.execute(insert(tables.pending_vectors), pending)
 
     def drop_embedding(self, content_id: int, backbone_id: int) -> None:
         """Drop a content's damaged vector: the next index run computes it again, and until then it is known to be lost."""
-        table = tables.embeddings.c
+        table, pending = tables.embeddings.c, tables.pending_vectors.c
         owner = (table.content_id == content_id, table.backbone_id == backbone_id)
         lost = update(tables.embeddings).where(*owner).values(vector=None, failure=None, revision=self.stamp)
         self.connection.execute(lost)
+        owner = (pending.content_id == content_id, pending.backbone_id == backbone_id)
+        self.connection.execute(delete(tables.pending_vectors).where(*owner))
         shows_it = tables.images.c.content_id == content_id
         self.connection.execute(update(tables.images).where(shows_it).values(revision=self.stamp))
 
@@ -197,6 +205,30 @@ class Editor(Catalog):
         table = tables.embeddings.c
         owner = (table.content_id == content_id, table.backbone_id == backbone_id)
         self.connection.execute(update(tables.embeddings).where(*owner).values(vector=vector))
+
+    def refer_to_segment(self, backbone_id: int, references: Mapping[int, bytes], *, as_of: int) -> None:
+        """Keep vectors, by content, in the segment alone that has them now; not those that were written after a revision."""
+        table, pending = tables.embeddings.c, tables.pending_vectors.c
+        of_float32 = (table.vector.is_not(None), func.length(table.vector) != REFERENCE, table.revision <= as_of)
+        own = (table.backbone_id == backbone_id, table.content_id == bindparam("content"))
+        changes = update(tables.embeddings).where(*own, *of_float32).values(vector=bindparam("reference"))
+        refers = select(table.content_id).where(*own, table.vector == bindparam("reference"))
+        held = (pending.backbone_id == backbone_id, pending.content_id == bindparam("content"), refers.exists())
+        if rows := [{"content": content, "reference": reference} for content, reference in references.items()]:
+            self.connection.execute(changes, rows)
+            self.connection.execute(delete(tables.pending_vectors).where(*held), rows)
+
+    def keep_pending(self, backbone_id: int, vectors: Mapping[int, bytes]) -> None:
+        """Keep vectors of float16, one or more by content, that will be in no segment any more."""
+        pending = tables.pending_vectors.c
+        owner = (pending.backbone_id == backbone_id, pending.content_id == bindparam("content"))
+        self.connection.execute(
+            delete(tables.pending_vectors).where(*owner), [{"content": content} for content in vectors]
+        )
+        rows = [
+            {"content_id": content, "backbone_id": backbone_id, "vector": vector} for content, vector in vectors.items()
+        ]
+        self.connection.execute(insert(tables.pending_vectors), rows)
 
     def retire_images(self, ids: Collection[int]) -> None:
         """Give up the rows of damaged images: none of what they say is kept, and their files come in as new ones."""

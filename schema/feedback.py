@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from sqlalchemy import and_, insert, select, update
 
 from nearshot.schema import tables
-from nearshot.schema.catalog import BackboneRow, Catalog, as_vectors
-from nearshot.schema.digests import stored_vector
+from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.editor import Editor
 from nearshot.schema.images import UNKNOWN
+from nearshot.schema.spill import gathered
+from nearshot.schema.vectors import stored_vectors
 from nearshot.schema.vocabulary import Action
 
 feedback, contents, embeddings = tables.feedback.c, tables.contents.c, tables.embeddings.c
@@ -55,7 +56,7 @@ def negatives(catalog: Catalog, backbone: BackboneRow, category: str) -> Negativ
     """The rejected images of a category that a backbone has a vector of."""
     embedded = and_(embeddings.content_id == feedback.content_id, embeddings.backbone_id == backbone.id)
     query = (
-        select(feedback.path, contents.sha256, embeddings.content_id, stored_vector())
+        select(feedback.path, contents.sha256, embeddings.content_id)
         .select_from(tables.feedback.join(tables.embeddings, embedded))
         .join(tables.contents, contents.id == feedback.content_id)
         .where(feedback.category == category, feedback.action == Action.REJECT, feedback.undone.is_(None))
@@ -63,7 +64,8 @@ def negatives(catalog: Catalog, backbone: BackboneRow, category: str) -> Negativ
         .order_by(feedback.path, feedback.id)
     )
     rows = [tuple(row) for row in catalog.connection.execute(query)]
-    vectors = as_vectors([row[2:] for row in rows], backbone.dimension).vectors
+    of_contents = np.array([row[2] for row in rows], dtype=np.int64)
+    vectors = gathered(stored_vectors(catalog, backbone, of_contents), len(rows), backbone.dimension)
     return Negatives(tuple(row[0] for row in rows), tuple(row[1] for row in rows), vectors)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import starmap
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import insert, select
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import BackboneRow, Catalog
-from nearshot.schema.digests import stored_vector
 from nearshot.schema.editor import Editor
+from nearshot.schema.vectors import vectors_of
 
 fusions, backbones = tables.fusions.c, tables.backbones.c
 
@@ -24,10 +25,9 @@ class Part(NamedTuple):
 
 
 class PartVector(NamedTuple):
-    """Result of a part for a content: stored bytes, or the reason why there is none."""
+    """Result of a part for a content: a vector (dimension,), or the reason why there is none."""
 
-    content_id: int
-    vector: bytes | None
+    vector: NDArray[np.float32] | None
     failure: str | None
 
 
@@ -69,10 +69,13 @@ def contents_to_fuse(catalog: Catalog, backbone_id: int, parts: Sequence[Part]) 
     return sorted({*catalog.connection.execute(query).scalars(), *lost} - missing)
 
 
-def part_vectors(catalog: Catalog, backbone_id: int, content_ids: Sequence[int]) -> dict[int, PartVector]:
-    """Find what a part made of some contents (at most `catalog.CHUNK`), by id."""
+def part_vectors(catalog: Catalog, backbone: BackboneRow, content_ids: Sequence[int]) -> dict[int, PartVector]:
+    """Find what a part made of some contents (at most `catalog.CHUNK`), by id; StoreError where one is damaged."""
     table = tables.embeddings.c
-    query = select(table.content_id, stored_vector(), table.failure).where(
-        table.backbone_id == backbone_id, table.content_id.in_(content_ids)
+    query = select(table.content_id, table.failure).where(
+        table.backbone_id == backbone.id, table.content_id.in_(content_ids)
     )
-    return {row.content_id: row for row in starmap(PartVector, catalog.connection.execute(query))}
+    vectors = vectors_of(catalog, backbone, content_ids)
+    return {
+        content: PartVector(vectors.get(content), failure) for content, failure in catalog.connection.execute(query)
+    }

@@ -16,8 +16,8 @@ from sqlalchemy import or_, select
 from nearshot.schema import tables
 from nearshot.schema.catalog import CHUNK, USABLE, BackboneRow, Catalog
 from nearshot.schema.digests import check_images
-from nearshot.schema.segments import stored_vectors
 from nearshot.schema.spill import gathered
+from nearshot.schema.vectors import stored_vectors
 from nearshot.schema.vocabulary import Role
 
 images, contents, embeddings = tables.images.c, tables.contents.c, tables.embeddings.c

@@ -11,9 +11,9 @@ from sqlalchemy import bindparam, select
 
 from nearshot.schema import tables
 from nearshot.schema.captions import BY_HAND, ImageFilter
-from nearshot.schema.catalog import DAMAGED_VECTOR, USABLE, BackboneRow, Catalog
-from nearshot.schema.digests import check, check_decisive, stored_vector
-from nearshot.schema.errors import StoreError
+from nearshot.schema.catalog import USABLE, BackboneRow, Catalog
+from nearshot.schema.digests import check, check_decisive
+from nearshot.schema.vectors import vectors_of
 from nearshot.schema.vocabulary import Role
 
 images, contents, embeddings, captions = (
@@ -103,19 +103,11 @@ def _vectors(
     catalog: Catalog, row: BackboneRow, ids: list[int], *, with_vectors: bool
 ) -> dict[int, NDArray[np.float32] | None]:
     """Find the contents that a backbone has a vector of, with the vectors if they are wanted."""
-    columns = (embeddings.content_id, *([stored_vector()] if with_vectors else []))
-    query = select(*columns).where(
+    if with_vectors:
+        return dict(vectors_of(catalog, row, ids))
+    query = select(embeddings.content_id).where(
         embeddings.backbone_id == row.id,
         embeddings.vector.is_not(None),
         embeddings.content_id.in_(bindparam("ids", expanding=True)),
     )
-    return {
-        content_id: _vector(blob[0]) if blob else None
-        for content_id, *blob in catalog.connection.execute(query, {"ids": ids})
-    }
-
-
-def _vector(blob: bytes) -> NDArray[np.float32]:
-    if not blob:
-        raise StoreError(DAMAGED_VECTOR)
-    return np.frombuffer(blob, dtype="<f4")
+    return dict.fromkeys(catalog.connection.execute(query, {"ids": ids}).scalars())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import starmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Select, delete, insert, select, update
 
 from nearshot.schema import tables
-from nearshot.schema.catalog import CHUNK, DAMAGED_VECTOR, BackboneRow, Catalog
-from nearshot.schema.digests import intact, stored_vector
+from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
+from nearshot.schema.digests import intact
 from nearshot.schema.editor import Editor
 from nearshot.schema.errors import StoreError
 from nearshot.schema.vocabulary import Role
@@ -78,6 +79,14 @@ def segment_rows(
             broken.add(key)
         chain.append(row)
     return {key: chain for key, chain in sorted(chains.items()) if key not in broken}
+
+
+def recorded_segments(catalog: Catalog, backbone_id: int) -> list[SegmentRow]:
+    """The records of a backbone of any role, those of broken chains as well; not damaged ones."""
+    query = select(*(segments[name] for name in SegmentRow._fields)).where(
+        segments.backbone_id == backbone_id, intact(tables.segments)
+    )
+    return list(starmap(SegmentRow, catalog.connection.execute(query)))
 
 
 def broken_chains(catalog: Catalog) -> set[tuple[int, str]]:
@@ -196,21 +205,6 @@ def group_order(name: tuple[str, str | None]) -> tuple[str, bool, str]:
     """The key by which groups are sorted: by category, images without a label first, then by label."""
     category, label = name
     return category, label is not None, label or ""
-
-
-def stored_vectors(
-    catalog: Catalog, backbone: BackboneRow, contents: NDArray[np.int64]
-) -> Iterator[NDArray[np.float32]]:
-    """The vectors (up to 4,096, dimension) of contents, in their order; StoreError where one is damaged or not there."""
-    for chunk in _chunks(contents.tolist()):
-        query = select(embeddings.content_id, stored_vector()).where(
-            embeddings.backbone_id == backbone.id, embeddings.content_id.in_(chunk)
-        )
-        blobs: dict[int, bytes] = dict(map(tuple, catalog.connection.execute(query)))
-        if any(len(blobs.get(content) or b"") != 4 * backbone.dimension for content in chunk):
-            raise StoreError(DAMAGED_VECTOR)
-        flat = np.frombuffer(b"".join(blobs[content] for content in chunk), dtype="<f4")
-        yield flat.reshape(len(chunk), backbone.dimension).astype(np.float32, copy=False)
 
 
 def _numbered(

@@ -62,13 +62,19 @@ class Store:
     def reading(self) -> Iterator[Catalog]:
         """A catalog that sees one state of the store, whatever is written meanwhile. Safe from any thread."""
         with self._database.reading() as connection:
-            yield Catalog(connection)
+            yield Catalog(connection, self.segment_directory)
 
     @contextmanager
     def writing(self) -> Iterator[Editor]:
         """An editor whose changes are committed together, or not at all. Safe from any thread; writers take turns."""
         with self._database.writing() as connection:
-            yield Editor(connection)
+            yield Editor(connection, self.segment_directory)
+
+    def give_back_space(self, *, shrunk: bool) -> None:
+        """Give the disk back what the database no longer needs, where that is much, or its rows have `shrunk`. For the holder
+        of the store.
+        """
+        self._database.give_back_space(shrunk=shrunk)
 
     @contextmanager
     def held(self, purpose: str) -> Iterator[None]:

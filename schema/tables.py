@@ -132,7 +132,7 @@ embeddings = Table(
         "content_id",
         sqlite_where=text("vector IS NULL"),
     ),
-    comment="L2-normalised little-endian float32; null with a reason where a backbone gave no usable vector.",
+    comment="L2-normalised little-endian float32, or a reference to one of float16; null with a reason for no vector.",
 )
 
 captions = Table(
@@ -262,6 +262,25 @@ segments = Table(
     Column("digest", BigInteger),
     UniqueConstraint("backbone_id", "role", "since", name="uq_segments_backbone_role_since"),
     comment="The FAISS files of a backbone and role, each with what changed after one revision (since) up to another.",
+)
+
+pending_vectors = Table(
+    "pending_vectors",
+    metadata,
+    Column("content_id", Integer, ForeignKey("contents.id"), nullable=False),
+    Column("backbone_id", Integer, ForeignKey("backbones.id"), nullable=False),
+    Column("vector", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("backbone_id", "content_id"),
+    comment="Vectors of float16 that are in no segment, yet or any more, to which rows of embeddings refer.",
+)
+
+vector_storage = Table(
+    "vector_storage",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("digest", BigInteger),
+    comment="One row where vectors are kept as float16; none where they are kept as float32.",
 )
 
 ann_choices = Table(

@@ -71,6 +71,13 @@ class Loading(StrEnum):
     PROCESSES = "processes"
 
 
+class VectorKind(StrEnum):
+    """How a store keeps vectors: as float32 in the rows and in segments, or as float16 and in one of them only."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+
+
 class Ann(StrEnum):
     """Kind of approximate index over many vectors: lists around centres (IVF), a graph (HNSW), or none."""
 

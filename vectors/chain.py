@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from nearshot.schema.errors import StoreError
 from nearshot.schema.segment_file import Segment
-from nearshot.schema.segments import Group, UsableImages, group_order
+from nearshot.schema.segments import NONE, Group, UsableImages, group_order
+from nearshot.schema.vocabulary import VectorKind
 from nearshot.vectors.ann import AnnIndex
 from nearshot.vectors.segmented import Part, SegmentedStore
 from nearshot.vectors.sorted_vectors import InMemory
@@ -79,7 +80,13 @@ class Chain:
             if index is not None and not indexed:
                 continue
             for first, last in _spans(segment.groups, category, None):
-                segment.rows(first, last)
+                segment.check(first, last)
+
+    def living_contents(self) -> Iterator[NDArray[np.int64]]:
+        """Of each segment of float16 the contents (n,) of the vectors that hold."""
+        for segment, dead in zip(self.segments, self.dead, strict=True):
+            if segment.kind == VectorKind.FLOAT16:
+                yield segment.contents if dead is None else segment.contents[~dead]
 
     def sizes(self) -> list[int]:
         """Of each segment the number of vectors that hold, and of ids that it only supersedes."""
@@ -104,9 +111,12 @@ class Chain:
 
 
 class Merged(NamedTuple):
-    """What segments come to when they are one: ids (n,), groups, superseded ids (m,), and where each vector is to be had."""
+    """What segments come to when they are one: ids (n,), contents (n,) of float16, groups, superseded ids (m,), and where each
+    vector is to be had.
+    """
 
     ids: NDArray[np.int64]
+    contents: NDArray[np.int64]
     groups: list[Group]
     superseded: NDArray[np.int64]
     sources: NDArray[np.int64]
@@ -119,8 +129,7 @@ class Merged(NamedTuple):
             vectors = np.empty((len(rows), segments[0].dimension), dtype=np.float32)
             for source in np.unique(sources).tolist():
                 wanted = np.flatnonzero(sources == source)
-                first, last = int(rows[wanted].min()), int(rows[wanted].max()) + 1
-                vectors[wanted] = segments[source].rows(first, last)[rows[wanted] - first]
+                vectors[wanted] = segments[source].pick(rows[wanted])
             yield vectors
 
 
@@ -138,7 +147,12 @@ def merge(chain: Chain, *, from_the_first: bool) -> Merged:
     gone = np.empty(0, dtype=np.int64)
     if not from_the_first:
         gone = np.setdiff1d(np.unique(np.concatenate([each.superseded for each in chain.segments])), every_id)
-    return Merged(every_id[order], groups, gone, sources[order], np.concatenate(kept)[order])
+    contents = NONE
+    if all(segment.kind == VectorKind.FLOAT16 for segment in chain.segments):
+        contents = np.concatenate([segment.contents[rows] for segment, rows in zip(chain.segments, kept, strict=True)])[
+            order
+        ]
+    return Merged(every_id[order], contents, groups, gone, sources[order], np.concatenate(kept)[order])
 
 
 def _grouped(

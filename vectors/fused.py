@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog, as_vectors
+from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
 from nearshot.schema.editor import Embedding
 from nearshot.schema.fusions import Part, PartVector, contents_to_fuse, part_vectors, parts_of_fusion, put_parts
 from nearshot.schema.labelled import labelled_vectors
@@ -79,7 +79,7 @@ def fuse(
     while done < len(lacking) and not should_stop():
         chunk = lacking[done : done + CHUNK]
         with store.writing() as editor:
-            vectors = [part_vectors(editor, part.row.id, chunk) for part in parts]
+            vectors = [part_vectors(editor, part.row, chunk) for part in parts]
             editor.put_embeddings(_joined(fused, parts, vectors, chunk))
         done += len(chunk)
     return fused, done
@@ -93,8 +93,8 @@ def _joined(
     embeddings = [Embedding(content, fused.id, None, reason) for content, reason in failed.items()]
     if whole:
         units = [
-            as_vectors([(content, vectors[content].vector) for content in whole], part.row.dimension).vectors
-            for part, vectors in zip(parts, vectors_by_part, strict=True)
+            np.stack([vector for content in whole if (vector := vectors[content].vector) is not None])
+            for vectors in vectors_by_part
         ]
         joined = join(units, [part.weight for part in parts])
         embeddings += [Embedding(content, fused.id, vector) for content, vector in zip(whole, joined, strict=True)]

@@ -53,8 +53,7 @@ class Part(NamedTuple):
 
     def scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         """The cosines (q, n) with queries (q, d), as float32 sums them; minus infinity for the dead."""
-        rows = self.held.rows(self.first, self.last)
-        scores = (rows @ queries[0])[None] if len(queries) == 1 else queries @ rows.T
+        scores = self.held.scores(self.first, self.last, queries)
         if self.dead is not None:
             scores[:, self.dead] = -np.inf
         return scores

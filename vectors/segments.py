@@ -11,7 +11,7 @@ import logging
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -23,6 +23,7 @@ from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.digests import FEW
 from nearshot.schema.disk import written_whole
 from nearshot.schema.errors import StoreError
+from nearshot.schema.segment_cache import open_segment, read_segment, recorded_files, unrecorded_files
 from nearshot.schema.segment_file import Segment, write_segment
 from nearshot.schema.segments import (
     NONE,
@@ -33,12 +34,13 @@ from nearshot.schema.segments import (
     record_segment,
     segment_files,
     segment_rows,
-    stored_vectors,
     touched,
     usable_images,
 )
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Role
+from nearshot.schema.vector_bytes import encoded, reference_to, vector_kind
+from nearshot.schema.vectors import referring, stored_vectors, taken_from
+from nearshot.schema.vocabulary import Role, VectorKind
 from nearshot.vectors.ann import AnnIndex, Measured, Recalls
 from nearshot.vectors.chain import Chain, Tail, merge
 from nearshot.vectors.protocol import check_unit_vectors
@@ -147,17 +149,22 @@ def write_segments(store: Store, backbones: Iterable[BackboneRow]) -> int:
 
 
 def rewrite_segments(store: Store, backbone: BackboneRow, role: Role) -> None:
-    """Write the segments of a backbone and role anew from the rows; StoreError where one is damaged."""
-    with store.writing() as editor:
-        forget_segments(editor, backbone.id, role)
-    _write_newest(store, backbone, role)
+    """Write the segments of a backbone and role anew, from the rows and what they refer to; StoreError where one is damaged."""
+    _write_newest(store, backbone, role, anew=True)
 
 
 def sweep(store: Store) -> list[Path]:
-    """Delete the files that no record names; returns them. Only for the holder of the store."""
+    """Delete the files that no record names; returns them. Only for the holder of the store.
+
+    What rows refer to in such a file alone, as those of removed images may, is kept apart before.
+    """
     with store.reading() as catalog:
         recorded = segment_files(catalog)
-    orphans = [path for path in sorted(store.segment_directory.iterdir()) if path.name not in recorded]
+        orphans = [path for path in sorted(store.segment_directory.iterdir()) if path.name not in recorded]
+        for segment in unrecorded_files(catalog, recorded) if orphans else ():
+            for backbone in catalog.all_backbones():
+                if backbone.fingerprint == segment.of[0]:
+                    _put_back(store, catalog, backbone, segment)
     for path in orphans:
         with contextlib.suppress(OSError):  # harmless where it is, and tried again by the next writer
             path.unlink()
@@ -166,11 +173,24 @@ def sweep(store: Store) -> list[Path]:
     return orphans
 
 
+def _put_back(store: Store, catalog: Catalog, backbone: BackboneRow, segment: Segment) -> None:
+    """Keep apart what rows refer to in a segment and find in none that is recorded."""
+    recorded = list(recorded_files(catalog, backbone))
+    chains = [open_segments(store, catalog, backbone, role) for role in Role]
+    living = np.concatenate([NONE, *(contents for chain in chains for contents in chain.living_contents())])
+    for references in referring(catalog, backbone, np.setdiff1d(segment.contents, living)):
+        there = taken_from(recorded, references)
+        alone = {content: reference for content, reference in references.items() if content not in there}
+        if blobs := taken_from([segment], alone):
+            with store.writing() as editor:
+                editor.keep_pending(backbone.id, blobs)
+
+
 def damage(store: Store, backbone: BackboneRow, row: SegmentRow) -> str | None:
     """Describe what is wrong with a segment's file, if anything. Reads the whole file."""
     try:
-        segment = _read(store, backbone, row)
-        segment.rows(0, len(segment.ids))
+        segment = read_segment(store.segment_directory, backbone, row)
+        segment.check(0, len(segment.ids))
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     except StoreError:
@@ -182,9 +202,6 @@ def open_segments(store: Store, catalog: Catalog, backbone: BackboneRow, role: R
     """The segments of a backbone and role, whatever has changed since; none where one is missing or damaged."""
     return _open_chain(store, catalog, backbone, _rows(catalog, backbone, role))
 
-
-_segments: WeakValueDictionary[tuple[str, str], Segment] = WeakValueDictionary()
-"""The segments that somebody has open, by file and digest."""
 
 _chains: WeakValueDictionary[tuple[tuple[str, str, str], ...], Chain] = WeakValueDictionary()
 """The chains that somebody has open, by their segments and approximate indexes."""
@@ -212,7 +229,7 @@ def _open_chain(store: Store, catalog: Catalog, backbone: BackboneRow, rows: lis
     files = [*zip(rows, anns, strict=True)]
     key = tuple((str(store.segment_directory / row.file), row.xxh3, ann.file if ann else "") for row, ann in files)
     try:
-        segments = [_open_segment(store, backbone, row) for row in rows]
+        segments = [open_segment(store.segment_directory, backbone, row) for row in rows]
     except FileNotFoundError:  # a writer has put another in its place since this reader began
         segments = []
     except (OSError, StoreError) as error:
@@ -238,23 +255,6 @@ def _ann_index(store: Store, row: SegmentRow, ann: AnnRow) -> AnnIndex:
         vectors=row.vectors,
         recalls=Recalls(Measured(ann.effort, ann.recall), words),
     )
-
-
-def _open_segment(store: Store, backbone: BackboneRow, row: SegmentRow) -> Segment:
-    key = (str(store.segment_directory / row.file), row.xxh3)
-    segment = _segments.get(key)
-    if segment is None or segment.is_changed():
-        segment = _segments[key] = _read(store, backbone, row)
-    return segment
-
-
-def _read(store: Store, backbone: BackboneRow, row: SegmentRow) -> Segment:
-    path = store.segment_directory / row.file
-    segment = Segment(path, size=row.size, digest=row.xxh3)
-    held = (segment.of, segment.dimension, len(segment.ids))
-    if held != ([backbone.fingerprint, row.role], backbone.dimension, row.vectors):
-        raise StoreError(f"{path} does not hold what its record says")
-    return segment
 
 
 def _pass_over(error: Exception) -> None:
@@ -284,13 +284,14 @@ def _compare(
         )
 
 
-def _write_newest(store: Store, backbone: BackboneRow, role: Role) -> bool:
+def _write_newest(store: Store, backbone: BackboneRow, role: Role, *, anew: bool = False) -> bool:
     """Put what changed since the newest segment into one more; of a chain that is not whole all, into the only one."""
     with store.reading() as catalog:
         revision = catalog.revision()
         rows = _rows(catalog, backbone, role)
         chain = _open_chain(store, catalog, backbone, rows)
-        if not chain.segments:
+        once = vector_kind(catalog) == VectorKind.FLOAT16 or any(map(_is_once, chain.segments))
+        if anew or not chain.segments or (once and not all(map(_is_once, chain.segments))):
             rows = []
         since = rows[-1].revision if rows else 0
         if rows and since == revision:
@@ -299,16 +300,20 @@ def _write_newest(store: Store, backbone: BackboneRow, role: Role) -> bool:
         current = usable_images(catalog, backbone, role, among=ids)
         superseded = chain.holding(ids) if ids is not None else NONE
         changed = len(current.ids) + len(superseded) > 0
-        path, vectors = _new_path(store, backbone, role), _checked_vectors(catalog, backbone, current.contents)
-        written = _save(path, backbone, role, current, superseded, vectors) if changed else None
+        vectors = _checked_vectors(catalog, backbone, current.contents)
+        references: dict[int, bytes] = {}
+        if once:
+            vectors = _noted(vectors, current.contents, references)
+        new = _save(store, backbone, role, current, superseded, vectors, once=once) if changed else None
     with store.writing() as editor:
         if not rows:
             forget_segments(editor, backbone.id, role)  # what is left of a chain that is not whole
-        if written is not None:
-            record_segment(editor, written._replace(since=since, revision=revision))
+        if new is not None:
+            record_segment(editor, new._replace(since=since, revision=revision))
+            editor.refer_to_segment(backbone.id, references, as_of=revision)
         elif rows:
             move_segment(editor, rows[-1], revision)  # the next reader need not look through the same revisions again
-    return written is not None
+    return new is not None
 
 
 def _merge_newest(store: Store, backbone: BackboneRow, role: Role) -> bool:
@@ -325,18 +330,24 @@ def _merge_newest(store: Store, backbone: BackboneRow, role: Role) -> bool:
             newest.check()
         except StoreError as error:
             _pass_over(error)
-            row = None
+            new = None
         else:
             merged = merge(newest, from_the_first=first == 0)
-            images = UsableImages(merged.ids, NONE, merged.groups)
-            path, vectors = _new_path(store, backbone, role), merged.vectors(newest.segments)
-            row = _save(path, backbone, role, images, merged.superseded, vectors)
-    if row is None:
+            images = UsableImages(merged.ids, merged.contents, merged.groups)
+            once = any(map(_is_once, newest.segments))
+            vectors = merged.vectors(newest.segments)
+            new = _save(store, backbone, role, images, merged.superseded, vectors, once=once)
+    if new is None:
         rewrite_segments(store, backbone, role)
         return True
     with store.writing() as editor:
-        record_segment(editor, row._replace(since=rows[first].since, revision=rows[-1].revision), rows[first:])
+        row = new._replace(since=rows[first].since, revision=rows[-1].revision)
+        record_segment(editor, row, rows[first:])
     return True
+
+
+def _is_once(segment: Segment) -> bool:
+    return segment.kind == VectorKind.FLOAT16
 
 
 def _new_path(store: Store, backbone: BackboneRow, role: Role) -> Path:
@@ -345,14 +356,19 @@ def _new_path(store: Store, backbone: BackboneRow, role: Role) -> Path:
 
 
 def _save(
-    path: Path,
+    store: Store,
     backbone: BackboneRow,
     role: Role,
     images: UsableImages,
     superseded: NDArray[np.int64],
     vectors: Iterable[NDArray[np.float32]],
+    *,
+    once: bool,
 ) -> SegmentRow:
-    """Write a file that is whole and on the disk before it has its name; its record, but for the revisions."""
+    """Write a file that is whole and on the disk before it has its name, of float16 where vectors are to be there `once`; its
+    record, but for the revisions.
+    """
+    path = _new_path(store, backbone, role)
     try:
         with written_whole(path) as aside:
             size, digest = write_segment(
@@ -363,6 +379,7 @@ def _save(
                 superseded=superseded,
                 dimension=backbone.dimension,
                 of=[backbone.fingerprint, role],
+                contents=images.contents if once else None,
             )
     except OSError as error:
         raise StoreError(
@@ -370,3 +387,15 @@ def _save(
             "free some space and run `nearshot index` again"
         ) from error
     return SegmentRow(0, backbone.id, role, path.name, size, digest, len(images.ids), 0, 0)
+
+
+def _noted(
+    vectors: Iterable[NDArray[np.float32]], contents: NDArray[np.int64], references: dict[int, bytes]
+) -> Iterator[NDArray[np.float32]]:
+    """Vectors as they come, the references to them noted on the way."""
+    start = 0
+    for part in vectors:
+        for content, vector in zip(contents[start : start + len(part)].tolist(), part, strict=True):
+            references[content] = reference_to(encoded(vector, VectorKind.FLOAT16))
+        start += len(part)
+        yield part

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nearshot.schema.segment_file import products
 from nearshot.schema.segments import Group
 
 
@@ -28,6 +29,9 @@ class SortedVectors(Protocol):
     def pick(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors (n, dimension) in some rows (n,), which were checked, and no others."""
 
+    def scores(self, first: int, last: int, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The products (q, last - first) of queries (q, dimension) with vectors, which were checked, as float32 sums them."""
+
 
 class InMemory:
     """Vectors that are in memory, in the order that a segment has them."""
@@ -42,3 +46,7 @@ class InMemory:
     def pick(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors (n, dimension) in some rows (n,)."""
         return self._vectors[rows]
+
+    def scores(self, first: int, last: int, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The products (q, last - first) of queries (q, dimension) with vectors, as float32 sums them."""
+        return products(queries, self._vectors[first:last])

@@ -36,6 +36,7 @@ from nearshot.indexer.options import IndexOptions
 from nearshot.schema import tables
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
+from nearshot.schema.vectors import every_vector
 from nearshot.schema.vocabulary import Precision
 from nearshot.service.batcher import BatchedBackbone, Batcher
 from tests import tiny
@@ -482,7 +483,7 @@ def test_index_runs_come_to_the_same_bits_in_whatever_order_and_batches(
             run_index(store, small, replace(options, batch_size=batch_size))
             with store.reading() as catalog:
                 hashes = dict(iter(catalog.connection.execute(select(tables.contents.c.id, tables.contents.c.sha256))))
-                blobs = dict(catalog.vector_blobs(catalog.backbones()[0].id))
+                blobs = dict(every_vector(catalog, catalog.backbones()[0]))
             stored.append({hashes[content_id]: blob for content_id, blob in blobs.items()})
     assert len(stored[0]) > 30
     assert stored[0] == stored[1]

@@ -80,7 +80,7 @@ def test_alone_it_says_where_you_are_and_what_comes_next(nearshot: Run, small: P
 
 def test_neither_that_nor_completion_upgrades_a_store(nearshot: Run, tmp_path: Path) -> None:
     (tmp_path / ".nearshot").mkdir()
-    file = thaw("0014", tmp_path / ".nearshot")
+    file = thaw("0015", tmp_path / ".nearshot")
     with sqlite3.connect(file) as connection:
         before = list(connection.iterdump())
     assert "`nearshot status` brings an earlier one up to date" in nearshot().stdout

@@ -15,12 +15,12 @@ from nearshot.retriever.answer import Answer
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
 from nearshot.retriever.search import SearchOptions, search
+from nearshot.schema import segment_cache
 from nearshot.schema.ann import ann_rows
 from nearshot.schema.errors import StoreError
 from nearshot.schema.segments import segment_files
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Against, Ann, Mode
-from nearshot.vectors import segments
 from tests.conftest import HOG, Outcome, Writer, run_index
 
 IVF = IndexOptions(backbones=("hog",), ann=Ann.IVF)
@@ -122,7 +122,7 @@ def test_a_damaged_vector_that_an_index_names_is_an_error_and_others_are_answere
     content = bytearray(segment.read_bytes())
     content[6000] ^= 1
     segment.write_bytes(content)
-    segments._segments.clear()  # what was read before, when it was whole
+    segment_cache._segments.clear()  # what was read before, when it was whole
     query = [("q", (data / "things/6.preprocessed/q3.png").read_bytes())]
     near, exact = (QueryOptions(backbone="hog", against=Against.QUERY, exact=each) for each in (False, True))
     with pytest.raises(StoreError, match=r"is damaged.*verify --repair"):

@@ -21,6 +21,7 @@ from nearshot.retriever.sources import read_queries
 from nearshot.schema import digests
 from nearshot.schema.errors import StoreError
 from nearshot.schema.store import DATABASE_FILE, Store
+from nearshot.schema.vectors import every_vector
 from nearshot.schema.vocabulary import Mode, Score
 from tests.conftest import SMALL, counts, run_index
 from tests.indexer.test_crops import crop, draw
@@ -51,7 +52,7 @@ def ask(store: Store, root: Path) -> Answer:
 def turned(store: Store, content_id: int) -> bytes:
     """A vector with one bit flipped that keeps its length within 1e-3."""
     with store.reading() as catalog:
-        vector = dict(catalog.vector_blobs(1))[content_id]
+        vector = dict(every_vector(catalog, next(row for row in catalog.all_backbones() if row.id == 1)))[content_id]
     other = np.frombuffer(vector, "<f4").copy()
     other[0] = -other[0]
     assert abs(np.linalg.norm(other) - 1) < 1e-3

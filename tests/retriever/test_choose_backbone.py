@@ -19,6 +19,7 @@ from nearshot.schema.calibrations import CalibrationRow, put_calibration
 from nearshot.schema.editor import Embedding
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
+from nearshot.schema.vectors import every_vector
 from tests.conftest import run_index, save_crop
 
 
@@ -30,7 +31,7 @@ def two(store: Store, small: Path) -> Store:
         hog = editor.backbones()[0]
         columns = {"precision": "fp32", "source": "timm:lite0", "location": None, "signature": "lite0"}
         row = editor.use_backbone(name="lite0", fingerprint="lite0", dimension=hog.dimension, **columns)  # type: ignore[arg-type]
-        blobs = {content_id: np.frombuffer(blob, np.float32) for content_id, blob in editor.vector_blobs(hog.id)}
+        blobs = {content_id: np.frombuffer(blob, np.float32) for content_id, blob in every_vector(editor, hog)}
         editor.put_embeddings([Embedding(content_id, row.id, vector) for content_id, vector in blobs.items()])
     return store
 

@@ -14,6 +14,7 @@ from nearshot.schema import segment_file
 from nearshot.schema.errors import StoreError
 from nearshot.schema.segment_file import Segment, Written, write_segment
 from nearshot.schema.segments import NONE, Group
+from nearshot.schema.vocabulary import VectorKind
 from nearshot.vectors.normalise import normalise
 
 IDS = np.array([7, 3, 11, 5, 6], dtype=np.int64)
@@ -87,7 +88,7 @@ def test_only_what_is_asked_for_is_checked_and_once(tmp_path: Path, monkeypatch:
     vectors = unit_vectors()
     written = write(tmp_path / "a", vectors)
     data = bytearray((tmp_path / "a").read_bytes())
-    data[segment_file.VECTORS_AT + 4 * 32] ^= 1  # the last vector
+    data[segment_file.VECTORS_AT[VectorKind.FLOAT32] + 4 * 32] ^= 1  # the last vector
     (tmp_path / "a").write_bytes(data)
     opened = Segment(tmp_path / "a", size=written.size, digest=written.digest)
     np.testing.assert_array_equal(opened.rows(0, 3), vectors[:3])

@@ -13,6 +13,7 @@ from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.status import Status, read_status
 from nearshot.retriever.fused import FusedBackbone
 from nearshot.retriever.options import QueryOptions
+from nearshot.schema import segment_cache
 from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.segment_file import Segment
 from nearshot.schema.segments import SegmentRow
@@ -20,7 +21,6 @@ from nearshot.schema.store import Store
 from nearshot.service.engine import Engine
 from nearshot.service.metrics import Metrics
 from nearshot.service.settings import Settings
-from nearshot.vectors import segments
 from tests.conftest import run_index, save_crop
 from tests.service.asking import wait_for
 
@@ -46,13 +46,13 @@ def test_segments_are_read_while_models_load_and_once(
 ) -> None:
     run_index(store, small)
     read: list[str] = []
-    real = segments._read
+    real = segment_cache.read_segment
 
-    def noted(at: Store, row: BackboneRow, record: SegmentRow) -> Segment:
+    def noted(at: Path, row: BackboneRow, record: SegmentRow) -> Segment:
         read.append(record.role)
         return real(at, row, record)
 
-    monkeypatch.setattr(segments, "_read", noted)
+    monkeypatch.setattr(segment_cache, "read_segment", noted)
     engine = Engine(store, Settings(), Metrics())
     engine.load()
     wait_for(lambda: read == ["support"])

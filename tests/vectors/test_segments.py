@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import StoreError
 from nearshot.schema.segment_file import write_segment
-from nearshot.schema.segments import SegmentRow, segment_files, segment_rows, stored_vectors
+from nearshot.schema.segments import SegmentRow, segment_files, segment_rows
 from nearshot.schema.store import Store
+from nearshot.schema.vectors import stored_vectors
 from nearshot.schema.vocabulary import Role
 from nearshot.vectors import segments
 from nearshot.vectors.segmented import SegmentedStore
