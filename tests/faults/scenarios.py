@@ -8,7 +8,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ from nearshot.schema.digests import FUNCTION, digest_of
 from nearshot.schema.errors import UsageError
 from nearshot.schema.gallery import list_pictured
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Action, Role, Score
+from nearshot.schema.vectors import every_vector
+from nearshot.schema.vocabulary import Action, Role, Score, VectorKind
 from tests.conftest import HOG, SMALL, run_index, save_crop
 from tests.schema.freeze import REVISIONS, thaw
 
@@ -95,6 +96,19 @@ def grown(here: Path) -> None:
     index(here)
     for number in range(13):
         save_crop(support / f"cat/shot{10 + number}.png", f"chelsea:{number + 5}")
+
+
+def index_once(here: Path) -> None:
+    """Index with hog, and keep vectors once and as float16."""
+    with opened(here) as store:
+        run_index(store, data(here), replace(HOG, vectors=VectorKind.FLOAT16))
+
+
+def grown_once(here: Path) -> None:
+    """The same as `grown`, with vectors kept once: one of them, of what was removed, will be in no segment any more."""
+    write_data(here)
+    index_once(here)
+    grown(here)
 
 
 def labelled(here: Path) -> None:
@@ -265,6 +279,8 @@ SCENARIOS = {
     "index": Scenario(write_data, index),
     "index what changed": Scenario(changed, index),
     "index and merge": Scenario(grown, index),
+    "index and merge, once": Scenario(grown_once, index),
+    "keep once": Scenario(indexed, index_once),
     "label": Scenario(indexed, label, label_again),
     "undo": Scenario(labelled, take_back, take_back_again),
     "reject": Scenario(indexed, say_no, say_no_again),
@@ -285,7 +301,7 @@ UPGRADES = {f"migrate from {revision}": Scenario(frozen(revision), nothing) for 
 QUERIES = {
     "images": "SELECT r.path || '/' || i.path, i.category, i.role, i.label, i.shot, c.sha256, i.failure FROM images i "
     "LEFT JOIN contents c ON c.id = i.content_id JOIN roots r ON r.id = i.root_id WHERE i.present",
-    "vectors": "SELECT c.sha256, b.fingerprint, hex(e.vector), e.failure FROM embeddings e JOIN contents c "
+    "embeddings": "SELECT c.sha256, b.fingerprint, hex(e.vector), e.failure FROM embeddings e JOIN contents c "
     "ON c.id = e.content_id JOIN backbones b ON b.id = e.backbone_id",
     "captions": "SELECT c.sha256, k.task, k.text FROM captions k JOIN contents c ON c.id = k.content_id",
     "feedback": "SELECT f.action, f.category, c.sha256, f.label, f.shot_path, f.undone IS NULL FROM feedback f "
@@ -303,6 +319,9 @@ def state(here: Path) -> str:
     with opened(here) as store, store.reading() as catalog:
         for name, query in QUERIES.items():
             said[name] = sorted(map(str, catalog.connection.execute(sa.text(query))))
+        said["vectors"] = sorted(
+            blob.hex() for row in catalog.all_backbones() for _, blob in every_vector(catalog, row)
+        )
     said["files"] = sorted(
         (str(path.relative_to(here)), hashlib.sha256(path.read_bytes()).hexdigest())
         for path in data(here).rglob("*")

@@ -27,7 +27,7 @@ from nearshot.indexer.verify import Remedy, verify
 from nearshot.schema.errors import UsageError
 from nearshot.schema.known_images import present_contents
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Action
+from nearshot.schema.vocabulary import Action, VectorKind
 from tests.conftest import HOG, run_index
 
 Done = TypeVar("Done")
@@ -109,10 +109,10 @@ class Histories(RuleBasedStateMachine):
         (self.root / path).rename(self.root / destination)
         self.files[destination] = self.files.pop(path)
 
-    @rule()
-    def index(self) -> None:
-        """Index to the end; the store knows what is there, and all is well."""
-        report = run_index(self.store, self.root)
+    @rule(once=st.sampled_from([None, None, VectorKind.FLOAT16]))
+    def index(self, once: VectorKind | None) -> None:
+        """Index to the end, perhaps keeping vectors once from now on; the store knows what is there, and all is well."""
+        report = run_index(self.store, self.root, replace(HOG, vectors=once))
         assert report.failed == 0
         self.seen = dict(self.files)
         assert [finding for finding in verify(self.store) if finding.remedy != Remedy.FORGET] == []
