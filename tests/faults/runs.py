@@ -27,7 +27,7 @@ from nearshot.schema.errors import NearshotError
 from tests.faults.faults import DIED, Fault, faults
 from tests.faults.scenarios import (
     SCENARIOS,
-    UPGRADES,
+    SOAKED,
     Scenario,
     copy,
     difference,
@@ -103,7 +103,7 @@ def mended(scenario: Scenario, here: Path) -> int:
 
 def run(name: str, every: int = 1, first: int = 1) -> Counter[str]:
     """Run a scenario with each fault at every so many-th operation until it gets through; counts by outcome."""
-    scenario = (SCENARIOS | UPGRADES)[name]
+    scenario = (SCENARIOS | SOAKED)[name]
     warm()
     outcomes: Counter[str] = Counter()
     top = Path(tempfile.mkdtemp(prefix="faults-"))
@@ -141,7 +141,7 @@ def main() -> None:
     """Run all scenarios, or one, and print the counts."""
     every = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     total: Counter[str] = Counter()
-    for name in sys.argv[2:] or SCENARIOS | UPGRADES:
+    for name in sys.argv[2:] or SCENARIOS | SOAKED:
         outcomes = run(name, every)
         total += outcomes
         print(f"{name:<20} {dict(outcomes)}", flush=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import sqlalchemy as sa
 from PIL import Image, ImageDraw
@@ -32,7 +33,8 @@ from nearshot.schema.errors import UsageError
 from nearshot.schema.gallery import list_pictured
 from nearshot.schema.store import Store
 from nearshot.schema.vectors import every_vector
-from nearshot.schema.vocabulary import Action, Role, Score, VectorKind
+from nearshot.schema.vocabulary import Action, Ann, Role, Score, VectorKind
+from nearshot.vectors import ann_indexes
 from tests.conftest import HOG, SMALL, run_index, save_crop
 from tests.schema.freeze import REVISIONS, thaw
 
@@ -109,6 +111,12 @@ def grown_once(here: Path) -> None:
     write_data(here)
     index_once(here)
     grown(here)
+
+
+def index_ann(here: Path) -> None:
+    """Index with hog, with an approximate index even over few vectors."""
+    with mock.patch.object(ann_indexes, "LEAST", 2), opened(here) as store:
+        run_index(store, data(here), replace(HOG, ann=Ann.IVF))
 
 
 def labelled(here: Path) -> None:
@@ -280,7 +288,6 @@ SCENARIOS = {
     "index what changed": Scenario(changed, index),
     "index and merge": Scenario(grown, index),
     "index and merge, once": Scenario(grown_once, index),
-    "keep once": Scenario(indexed, index_once),
     "label": Scenario(indexed, label, label_again),
     "undo": Scenario(labelled, take_back, take_back_again),
     "reject": Scenario(indexed, say_no, say_no_again),
@@ -295,8 +302,13 @@ SCENARIOS = {
     "migrate": Scenario(frozen("0001"), nothing),
 }
 
-UPGRADES = {f"migrate from {revision}": Scenario(frozen(revision), nothing) for revision in REVISIONS[1:]}
-"""The upgrades that begin later: "migrate" goes through every schema."""
+SOAKED = {
+    "keep once": Scenario(indexed, index_once),
+    "index --ann": Scenario(indexed, index_ann),
+    # "migrate" goes through every schema; these begin later
+    **{f"migrate from {revision}": Scenario(frozen(revision), nothing) for revision in REVISIONS[1:]},
+}
+"""Those that `make soak` runs, and `make test` does not."""
 
 QUERIES = {
     "images": "SELECT r.path || '/' || i.path, i.category, i.role, i.label, i.shot, c.sha256, i.failure FROM images i "
@@ -307,6 +319,7 @@ QUERIES = {
     "feedback": "SELECT f.action, f.category, c.sha256, f.label, f.shot_path, f.undone IS NULL FROM feedback f "
     "JOIN contents c ON c.id = f.content_id",
     "calibrations": "SELECT backbone_id, category, score, threshold, margin_floor, support_digest FROM calibrations",
+    "ann": "SELECT DISTINCT a.kind, s.role FROM ann_indexes a JOIN segments s ON s.id = a.segment_id",
     "intents": "SELECT action, path FROM intents",
     "crops": "SELECT k.path, k.sha256, k.box_left, k.box_top, k.box_right, k.box_bottom, c.path, c.sha256 FROM croppings c "
     "LEFT JOIN crops k ON k.cropping_id = c.id",
