@@ -118,6 +118,7 @@ def built(here: Path, images: int, kind: VectorKind) -> Opened:
             unsaved = 0
     write_segments(store, rows)
     store.give_back_space(shrunk=False)
+    store.close()  # which writes what the log has into the database
     with store.reading() as catalog:
         opened = {row.name: open_vectors(store, catalog, row, Role.SUPPORT) for row in rows}
     database = sum(file.stat().st_size for file in here.glob("nearshot.db*"))

@@ -53,8 +53,8 @@ VECTORS_AT = {
 }
 """Where vectors begin: at a multiple of four, as arithmetic on mapped floats needs it (without `L2norm` they would not)."""
 
-WIDENED = 512
-"""Vectors of float16 that are widened and multiplied at a time: so many stay in a processor's cache."""
+WIDENED = 1 << 20
+"""Bytes of float32 that vectors of float16 are widened to and multiplied at a time: so many stay in a processor's cache."""
 
 
 class Written(NamedTuple):
@@ -148,9 +148,10 @@ class Segment:
         if self.kind == VectorKind.FLOAT32:
             return products(queries, self._stored[first:last])
         scores = np.empty((len(queries), last - first), dtype=np.float32)
-        wide = np.empty((WIDENED, self.dimension), dtype=np.float32)
-        for start in range(0, last - first, WIDENED):
-            few = self._stored[first + start : min(first + start + WIDENED, last)]
+        together = max(1, WIDENED // (4 * self.dimension))
+        wide = np.empty((together, self.dimension), dtype=np.float32)
+        for start in range(0, last - first, together):
+            few = self._stored[first + start : min(first + start + together, last)]
             scores[:, start : start + len(few)] = products(queries, _widened(few, wide[: len(few)]))
         return scores
 
