@@ -78,8 +78,8 @@ def main() -> None:
 
 def compare(name: str, exact: Sequence[Neighbours], rounded: Sequence[Neighbours]) -> None:
     """Print how often the nearest image is the same, and how far its cosine is off."""
-    same = sum(int(one.ids[0] == other.ids[0]) for one, other in zip(exact, rounded, strict=True))
-    off = [abs(float(one.scores[0]) - float(other.scores[0])) for one, other in zip(exact, rounded, strict=True)]
+    same = sum(int(first.ids[0] == second.ids[0]) for first, second in zip(exact, rounded, strict=True))
+    off = [abs(float(first.scores[0]) - float(second.scores[0])) for first, second in zip(exact, rounded, strict=True)]
     print(
         f"{name}: the nearest image is the same for {same} of {len(exact)}; its cosine is off by {max(off):.1e} at most"
     )

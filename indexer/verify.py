@@ -30,7 +30,7 @@ from nearshot.schema.segments import (
     usable_images,
 )
 from nearshot.schema.store import Store
-from nearshot.schema.vector_bytes import REFERENCE, decoded, encoded, reference_to
+from nearshot.schema.vector_bytes import REFERENCE, choose_float16, decoded, encoded, reference_to
 from nearshot.schema.vectors import every_vector, pending_reference, stored_vectors
 from nearshot.schema.vocabulary import Role, VectorKind
 from nearshot.vectors.ann import check_ann
@@ -155,6 +155,8 @@ def _check_rows(store: Store, *, repair: bool) -> Iterator[Finding]:
                 if table is tables.images:
                     editor.retire_images([row["id"] for row in rows])
                     forget_segments(editor)  # whose they were cannot be told
+                elif table is tables.vector_storage:
+                    choose_float16(editor)  # there is no other choice that has a row
                 elif remedy == Remedy.CROP:
                     forget_croppings(editor)  # crops that come out the same again are taken for what they are
                 else:
@@ -171,6 +173,7 @@ MENDS = {
     **{"images": Remedy.INDEX, "calibrations": Remedy.CALIBRATE, "segments": Remedy.REPAIR},
     **dict.fromkeys(("detectors", "croppings", "crops"), Remedy.CROP),
     "picture_hashes": Remedy.LINT,
+    "vector_storage": Remedy.REPAIR,
 }
 """What brings back what a damaged row of a table said; that of others was said by people, or is the ground of all."""
 

@@ -187,8 +187,8 @@ def test_whoever_is_one_too_many_is_told_to_come_again(port: int) -> None:
         assert refusal(uploading)[0].startswith(b"HTTP/1.1 503 "), "a large upload hears it, too"
         served[0].sendall(GET)
         assert hear(served[0]).startswith(b"HTTP/1.1 200 "), "who was there before is served"
-        served[0].close()
-        time.sleep(0.1)
+        served[0].shutdown(socket.SHUT_WR)
+        assert served[0].recv(1) == b"", "the other side closes once it knows that it is over"
         late.sendall(GET)
         assert hear(late).startswith(b"HTTP/1.1 200 "), "there is room now"
 

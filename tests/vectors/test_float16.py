@@ -288,6 +288,17 @@ def test_a_flipped_bit_in_a_row_is_mended_from_the_segment(once: Store, small: P
     assert (vectors(once), problems(once)) == (before, [])
 
 
+def test_a_damaged_choice_is_made_again(once: Store, small: Path, write_data: Writer) -> None:
+    with once.writing() as editor:
+        editor.connection.exec_driver_sql("DROP TRIGGER vector_storage_edited_digest")
+        editor.connection.exec_driver_sql("UPDATE vector_storage SET kind = 'floatx6'")
+    [finding] = verify(once, repair=True)
+    assert (finding.subject, finding.repaired) == ("vector_storage: id 1", True)
+    write_data({"things/2.support-set/cat/shot5.png": "chelsea:5"})
+    run_index(once, small)
+    assert (lengths(once), problems(once)) == ({REFERENCE}, [])
+
+
 def test_space_that_vectors_had_is_given_back(store: Store, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(150):
         pixels = np.random.default_rng(number).integers(0, 256, (24, 24, 3), dtype=np.uint8)
