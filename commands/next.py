@@ -32,6 +32,7 @@ def next_command(
     Worth most is what backbones and scores disagree on or what lies near the threshold, and what many others are like. How many
     more shots a label needs is estimated from its learning curve; the interval covers 90 % of resamples of its shots.
     """
+    from nearshot.evaluation.learning_curve import MOST_SHOTS
     from nearshot.evaluation.next_labels import advise
     from nearshot.schema.store import Store
 
@@ -41,6 +42,7 @@ def next_command(
         advice_json = {
             "next": [query.as_json() for query in advice.worth],
             "labels": [need.as_json() for need in advice.needs],
+            "beyond": list(advice.beyond),
         }
         click.echo(json.dumps(advice_json))
         return
@@ -54,6 +56,8 @@ def next_command(
         click.echo("no unlabelled queries: every one has a label, or none are indexed")
     for need in advice.needs:
         click.echo(f"{need.category}/{need.label}: {_in_words(need)}")
+    for name in advice.beyond:
+        click.echo(f"{name}: of more than {MOST_SHOTS:,} shots, what each label needs is not estimated")
     if advice.worth:
         click.echo("next: nearshot label IMAGE LABEL, or nearshot reject IMAGE")
 

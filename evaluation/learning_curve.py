@@ -25,6 +25,9 @@ RESAMPLES = 200
 LEAST_SHOTS = 8
 """With fewer, one shot more or less that comes out right decides everything: nothing is estimated."""
 
+MOST_SHOTS = 100_000
+"""Shots of a category up to which needs are estimated: each shot is held against each label, again and again."""
+
 LEAST_SLOPE = 0.1
 """A curve that falls more slowly halves the error with a thousand times the shots: more shots will not do."""
 
@@ -59,8 +62,15 @@ class Need:
         return {**{name: getattr(self, name) for name in names}, "now": round(self.now, 4)}
 
 
+def is_beyond(catalog: Catalog, category: str) -> bool:
+    """Tell whether a category has more shots than needs are estimated for."""
+    return sum(catalog.support_labels(category).values()) > MOST_SHOTS
+
+
 def needs_of(catalog: Catalog, row: BackboneRow, category: str) -> list[Need]:
-    """Estimate what each label of two or more shots needs, as a backbone sees it by the score in force."""
+    """Estimate what each label of two or more shots needs, as a backbone sees it by the score in force; none of very many."""
+    if is_beyond(catalog, category):
+        return []
     support = labelled_vectors(catalog, row, category, Role.SUPPORT)
     labelled = Labelled.of(support.labels, support.vectors)
     if len(labelled.names) < 2:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearshot.evaluation.learning_curve import Need, needs_of
+from nearshot.evaluation.learning_curve import Need, is_beyond, needs_of
 from nearshot.evaluation.rules import rules_in_force
 from nearshot.retriever.choose_backbone import choose_row, choose_rows, choose_supported
 from nearshot.retriever.scores import Labelled, cosines, fit
@@ -66,10 +66,13 @@ class Worth:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Queries most worth labelling, best first, and what each label needs."""
+    """Queries most worth labelling, best first, and what each label needs; `beyond` names the categories that have too many
+    shots for that to be estimated.
+    """
 
     worth: Sequence[Worth]
     needs: Sequence[Need]
+    beyond: Sequence[str] = ()
 
 
 def advise(store: Store, category: str | None = None, *, backbone: str | None = None, limit: int = 20) -> Advice:
@@ -82,9 +85,10 @@ def advise(store: Store, category: str | None = None, *, backbone: str | None = 
             row, _ = choose_row(catalog, backbone, [name])
             worth += _worth(catalog, row, name, limit)
             needs += needs_of(catalog, row, name)
-    if not worth and not needs:
+        beyond = [name for name in categories if is_beyond(catalog, name)]
+    if not worth and not needs and not beyond:
         raise UsageError("there are no shots that a backbone has seen; run `nearshot index DATA`")
-    return Advice(sorted(worth, key=lambda query: (-query.value, query.path))[:limit], needs)
+    return Advice(sorted(worth, key=lambda query: (-query.value, query.path))[:limit], needs, beyond)
 
 
 def _worth(catalog: Catalog, row: BackboneRow, category: str, limit: int) -> list[Worth]:

@@ -250,10 +250,13 @@ class Need(BaseModel):
 
 
 class Next(BaseModel):
-    """Advice on what to label next, most worthwhile first, and on what each label needs."""
+    """Advice on what to label next, most worthwhile first, and on what each label needs; `beyond` names the categories with too
+    many shots for that to be estimated.
+    """
 
     next: list[Worth]
     labels: list[Need]
+    beyond: list[str]
 
 
 class Run(BaseModel):

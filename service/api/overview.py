@@ -83,6 +83,7 @@ async def next_(engine: EngineHere, work: SlowWorkHere, asked: Annotated[models.
     return {
         "next": [query.as_json() for query in advice.worth],
         "labels": [need.as_json() for need in advice.needs],
+        "beyond": list(advice.beyond),
     }
 
 

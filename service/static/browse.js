@@ -25,7 +25,7 @@ export const show = () => Promise.all([at("#browse-order").value ? listNext() : 
 /** What is most worth labelling, and what each label needs. */
 const listNext = () =>
   listing(async (isLatest) => {
-    const { next: worth, labels } = await askJson("/v1/next", { parameters: { category: at("#browse-category").value } });
+    const { next: worth, labels, beyond } = await askJson("/v1/next", { parameters: { category: at("#browse-category").value } });
     if (!isLatest()) return;
     at("#images").replaceChildren(
       ...worth.map((one) => {
@@ -39,9 +39,11 @@ const listNext = () =>
     );
     at("#more").hidden = true;
     const needs = labels.filter((one) => one.tells && one.more !== 0);
-    status.textContent = worth.length
-      ? needs.map((one) => `${one.label}: ${one.more === null ? "more shots will not help" : `about ${one.more} more shots`}`).join("; ")
-      : "Every query has a label.";
+    const told = [
+      ...needs.map((one) => `${one.label}: ${one.more === null ? "more shots will not help" : `about ${one.more} more shots`}`),
+      ...beyond.map((name) => `${name}: too many shots to estimate what its labels need`),
+    ];
+    status.textContent = worth.length ? told.join("; ") : "Every query has a label.";
   });
 
 /** List the images after an id: the first ones take the place of what is there, and only once they have come. */

@@ -47,6 +47,20 @@ def test_unlabelled_queries_are_named_once_and_known_ones_never(store: Store, da
         assert candidate.value == pytest.approx((candidate.disagreement + candidate.doubt) / 2 * candidate.typical)
 
 
+def test_of_very_many_shots_no_needs_are_estimated_and_it_is_said(
+    store: Store, data: Path, nearshot: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, data)
+    shots = len([path for path in (data / "things/2.support-set").rglob("*") if path.is_file()])
+    monkeypatch.setattr("nearshot.evaluation.learning_curve.MOST_SHOTS", shots)
+    assert len(advise(store).needs) > 0
+    monkeypatch.setattr("nearshot.evaluation.learning_curve.MOST_SHOTS", shots - 1)
+    advice = advise(store)
+    assert (advice.needs, advice.beyond, len(advice.worth) > 0) == ([], ["things"], True)
+    nearshot("index", data, "--backbone", "hog", "--no-captions", "--no-compile")
+    assert f"things: of more than {shots - 1} shots, what each label needs is not estimated" in nearshot("next").stdout
+
+
 def test_the_doubtful_are_worth_more_than_the_clear() -> None:
     scores = np.array([[0.9, 0.1], [0.51, 0.1], [0.9, 0.88], [0.1, 0.05]])
     doubt = doubts(scores, 0.5, 0.02)
