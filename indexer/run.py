@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import Counter
@@ -37,7 +38,7 @@ from nearshot.indexer.tasks import Task, changed_tasks, lacking_tasks
 from nearshot.schema.ann import ann_states, choose_ann
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.disk import sha256_of
-from nearshot.schema.errors import UsageError, option
+from nearshot.schema.errors import StoreError, UsageError, option
 from nearshot.schema.images import FoundImage, KnownImage
 from nearshot.schema.known_images import known_images, sizes_and_hashes
 from nearshot.schema.store import Store, utc_now
@@ -55,6 +56,8 @@ AT_A_TIME = 8
 
 Batch = Sequence[tuple[Task, Loaded | Skipped]]
 """Files with what was read of them."""
+
+log = logging.getLogger(__name__)
 
 Content = tuple[int, str]
 """A file's bytes by their number and SHA-256."""
@@ -99,11 +102,11 @@ class IndexRun:
         allow(self._options.max_pixels)
         with self._store.held(f"nearshot index {self._root}"):
             finish_intents(self._store, indexing=True)
-            self._choose_vectors()
             with self._store.reading() as catalog:
                 as_of = catalog.revision()
             discovery = Discovery(self._root, self._options.categories, follow_links=self._options.follow_links)
             selection = select_backbones(self._store, self._options, self._ready)
+            self._choose_vectors()
             run_facts = {"started": utc_now(), "version": version("nearshot")}
             with self._store.writing() as editor:
                 root_id = editor.add_root(str(self._root))
@@ -182,13 +185,17 @@ class IndexRun:
                 choose_float16(editor)
 
     def _write_segments(self, rows: Mapping[str, BackboneRow]) -> None:
-        """Bring segments up to date: where vectors are kept once, of all backbones, so that none is left as it was before."""
+        """Bring segments up to date: where vectors are kept once, of former backbones too, as far as these are whole."""
+        write_segments(self._store, rows.values())
         with self._store.reading() as catalog:
             once = vector_kind(catalog) == VectorKind.FLOAT16
-            every = catalog.all_backbones() if once else rows.values()
-        write_segments(self._store, every)
-        if once:
-            self._store.give_back_space(shrunk=self._options.vectors is not None)
+            written = {row.id for row in rows.values()}
+            others = [row for row in catalog.all_backbones() if row.id not in written] if once else []
+        for row in others:
+            try:
+                write_segments(self._store, [row])
+            except StoreError as error:
+                log.warning("%s, which this run does not use, stays as it was: %s", row.name, error)
 
     def _read(
         self, tasks: Sequence[Task], committer: Committer, selection: RunBackbones, *, must_load: bool

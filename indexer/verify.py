@@ -22,6 +22,7 @@ from nearshot.schema.disk import sha256_of
 from nearshot.schema.errors import StoreError
 from nearshot.schema.intents import Planned, planned
 from nearshot.schema.known_images import present_contents, present_ids
+from nearshot.schema.segment_cache import unreadable_files
 from nearshot.schema.segments import (
     broken_chains,
     forget_segments,
@@ -182,9 +183,12 @@ def _check_vectors(
     store: Store, catalog: Catalog, row: BackboneRow, intact: set[int], *, repair: bool
 ) -> Iterator[Finding]:
     chains: list[Chain] = []
+    unreadable = unreadable_files(catalog, row)
+    for file, reason in unreadable:
+        yield Finding(f"segment {file}", f"cannot be read: {reason}", Remedy.NONE)
     for content_id, blob in every_vector(catalog, row):
         problem = _vector_problem(blob, row.dimension)
-        if problem is None:
+        if problem is None or (unreadable and len(blob) == REFERENCE):  # it may be there, and is not given up
             continue
         subject = f"vector of content {content_id} by {row.name}"
         chains = chains or [open_segments(store, catalog, row, role) for role in Role]

@@ -104,7 +104,9 @@ class Catalog:
 
     def __init__(self, connection: Connection, segment_directory: Path) -> None:
         self.connection, self.segment_directory = connection, segment_directory
-        self.holding: dict[int, list[Segment]] = {}  # what `schema.vectors` has opened, by backbone id
+        # What `schema.vectors` has opened: by backbone id, and what no record names
+        self.holding: dict[int, list[Segment]] = {}
+        self.unrecorded: list[Segment] | None = None
 
     def revision(self) -> int:
         """The number of the last change."""

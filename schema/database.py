@@ -85,7 +85,7 @@ class Database:
                 raw.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
             )
             if shrunk or (2 * free > pages and free * size >= SPARE):
-                with suppress(sqlite3.OperationalError):  # no room for the copy, or somebody writes
+                with suppress(sqlite3.DatabaseError):  # no room for the copy, somebody writes, or what `verify` finds
                     raw.execute("VACUUM")
 
     def close(self) -> None:

@@ -206,17 +206,22 @@ class Editor(Catalog):
         owner = (table.content_id == content_id, table.backbone_id == backbone_id)
         self.connection.execute(update(tables.embeddings).where(*owner).values(vector=vector))
 
-    def refer_to_segment(self, backbone_id: int, references: Mapping[int, bytes], *, as_of: int) -> None:
-        """Keep vectors, by content, in the segment alone that has them now; not those that were written after a revision."""
+    def refer_to_segment(self, backbone_id: int, references: Mapping[int, bytes], *, as_of: int) -> int:
+        """Keep vectors, by content, in the segments alone that have them now, but those that were written after a revision; how
+        many had been of float32 in their rows.
+        """
         table, pending = tables.embeddings.c, tables.pending_vectors.c
         of_float32 = (table.vector.is_not(None), func.length(table.vector) != REFERENCE, table.revision <= as_of)
         own = (table.backbone_id == backbone_id, table.content_id == bindparam("content"))
         changes = update(tables.embeddings).where(*own, *of_float32).values(vector=bindparam("reference"))
         refers = select(table.content_id).where(*own, table.vector == bindparam("reference"))
         held = (pending.backbone_id == backbone_id, pending.content_id == bindparam("content"), refers.exists())
-        if rows := [{"content": content, "reference": reference} for content, reference in references.items()]:
-            self.connection.execute(changes, rows)
-            self.connection.execute(delete(tables.pending_vectors).where(*held), rows)
+        rows = [{"content": content, "reference": reference} for content, reference in references.items()]
+        if not rows:
+            return 0
+        shrunk = self.connection.execute(changes, rows).rowcount
+        self.connection.execute(delete(tables.pending_vectors).where(*held), rows)
+        return int(shrunk)
 
     def keep_pending(self, backbone_id: int, vectors: Mapping[int, bytes]) -> None:
         """Keep vectors of float16, one or more by content, that will be in no segment any more."""

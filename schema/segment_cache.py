@@ -53,13 +53,30 @@ def recorded_files(catalog: Catalog, backbone: BackboneRow) -> Iterator[Segment]
             yield segment
 
 
-def unrecorded_files(catalog: Catalog, recorded: Collection[str]) -> Iterator[Segment]:
+def unrecorded_files(catalog: Catalog, recorded: Collection[str]) -> list[Segment]:
     """The segments of float16 that no record names, of any backbone; those that can be read. They are taken by their own word:
     each vector that is taken from one is to be checked.
     """
+    files = []
     for path in sorted(catalog.segment_directory.glob("*.faiss")):
         if path.name not in recorded:
             with suppress(OSError, StoreError):
                 segment = Segment(path, size=path.stat().st_size)
                 if segment.kind == VectorKind.FLOAT16:
-                    yield segment
+                    files.append(segment)
+    return files
+
+
+def unreadable_files(catalog: Catalog, backbone: BackboneRow) -> list[tuple[str, str]]:
+    """The files of a backbone that are there and cannot be read, each with the system's reason: they may be whole."""
+    files = []
+    for row in recorded_segments(catalog, backbone.id):
+        try:
+            open_segment(catalog.segment_directory, backbone, row)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            files.append((row.file, str(error.strerror)))
+        except StoreError:
+            continue
+    return files

@@ -99,7 +99,9 @@ class Segment:
         count = sum(number for _, _, number in about["groups"])
         self._vectors_at, self._vector_size = VECTORS_AT[self.kind], SIZES[self.kind] * self.dimension
         ids_at = self._vectors_at + self._vector_size * count + _COUNT.size
-        self._check(0, self._vectors_at)
+        # Of float16 there is no other copy: what begins in a damaged block may be whole further on.
+        if self.kind == VectorKind.FLOAT32:
+            self._check(0, self._vectors_at)
         self._check(ids_at, held)
         self.ids = np.frombuffer(self._bytes, dtype="<i8", count=count, offset=ids_at).astype(np.int64)
         rest = np.frombuffer(self._bytes[ids_at + 8 * count : held - about_size], dtype="<i8").astype(np.int64)
@@ -159,8 +161,13 @@ class Segment:
         """Check the vectors from one row up to another; StoreError where they are damaged, or the file was changed."""
         self._check(self._vectors_at + self._vector_size * first, self._vectors_at + self._vector_size * last)
 
+    def rows_with(self, content: int) -> NDArray[np.int64]:
+        """All rows (n,) of the vectors of a content, of which several images may be."""
+        held, rows = self._by_content
+        return rows[np.searchsorted(held, content) : np.searchsorted(held, content, side="right")]
+
     def rows_of(self, contents: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The rows (n,) of the vectors of some contents (n,); -1 for what it does not hold."""
+        """A row of the vector of each of some contents (n,); -1 for what it does not hold."""
         held, rows = self._by_content
         places = np.searchsorted(held, contents)
         inside = places < len(held)

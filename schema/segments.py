@@ -95,9 +95,10 @@ def broken_chains(catalog: Catalog) -> set[tuple[int, str]]:
     return {(backbone_id, role) for backbone_id, role in rows} - segment_rows(catalog).keys()
 
 
-def segment_files(catalog: Catalog) -> set[str]:
-    """The files that any record names, damaged ones as well."""
-    files = select(segments.file).union_all(select(tables.ann_indexes.c.file))
+def segment_files(catalog: Catalog, *, whole: bool = False) -> set[str]:
+    """The files that any record names, damaged ones as well, or only those that are `whole`."""
+    kept = [intact(tables.segments)] if whole else []
+    files = select(segments.file).where(*kept).union_all(select(tables.ann_indexes.c.file))
     return set(catalog.connection.execute(files).scalars())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,16 @@ from nearshot.schema.digests import stored_vector
 from nearshot.schema.errors import StoreError
 from nearshot.schema.segment_cache import recorded_files, unrecorded_files
 from nearshot.schema.segment_file import Segment
-from nearshot.schema.vector_bytes import REFERENCE, decoded, reference_to
+from nearshot.schema.segments import recorded_segments, segment_files
+from nearshot.schema.vector_bytes import REFERENCE, decoded, encoded, reference_to
+from nearshot.schema.vocabulary import VectorKind
 
 embeddings = tables.embeddings.c
+
+CHANGED = (
+    "files of vectors are not there: an index run has replaced them meanwhile (run it again), "
+    "or they are lost (`nearshot verify` tells)"
+)
 
 
 def stored_vectors(
@@ -32,13 +40,13 @@ def stored_vectors(
             flat = np.frombuffer(b"".join(in_order), dtype="<f4").astype(np.float32, copy=False)
             yield flat.reshape(len(chunk), backbone.dimension)
         else:
-            yield np.stack([_whole(blob, backbone) for blob in in_order])
+            yield np.stack([_whole(catalog, blob, backbone) for blob in in_order])
 
 
 def vectors_of(catalog: Catalog, backbone: BackboneRow, contents: Sequence[int]) -> dict[int, NDArray[np.float32]]:
     """Find the vectors (dimension,) of those of some contents that have one; StoreError where one is damaged."""
     blobs = vector_blobs(catalog, backbone, contents)
-    return {content: _whole(blob, backbone) for content, blob in blobs.items()}
+    return {content: _whole(catalog, blob, backbone) for content, blob in blobs.items()}
 
 
 def vector_blobs(catalog: Catalog, backbone: BackboneRow, contents: Sequence[int]) -> dict[int, bytes]:
@@ -63,6 +71,41 @@ def every_vector(catalog: Catalog, backbone: BackboneRow) -> Iterator[tuple[int,
     contents = catalog.connection.execute(query).scalars().all()
     for start in range(0, len(contents), CHUNK):
         yield from vector_blobs(catalog, backbone, contents[start : start + CHUNK]).items()
+
+
+def has_pending(catalog: Catalog, backbone: BackboneRow) -> bool:
+    """Tell whether vectors of a backbone are pending."""
+    pending = tables.pending_vectors.c
+    query = select(pending.content_id).where(pending.backbone_id == backbone.id).limit(1)
+    return catalog.connection.execute(query).scalar() is not None
+
+
+def unsettled(catalog: Catalog, backbone: BackboneRow) -> list[int]:
+    """The contents whose vectors are pending, or of float32 in their rows."""
+    pending = tables.pending_vectors.c
+    of_float32 = select(embeddings.content_id).where(
+        embeddings.backbone_id == backbone.id,
+        embeddings.vector.is_not(None),
+        func.length(embeddings.vector) != REFERENCE,
+    )
+    waiting = select(pending.content_id).where(pending.backbone_id == backbone.id)
+    return sorted({*catalog.connection.execute(of_float32).scalars(), *catalog.connection.execute(waiting).scalars()})
+
+
+def references_to(catalog: Catalog, backbone: BackboneRow, contents: Sequence[int]) -> dict[int, bytes]:
+    """References to the vectors of contents (at most `catalog.CHUNK`) as they are as float16; of none that is damaged."""
+    query = select(embeddings.content_id, stored_vector()).where(
+        embeddings.backbone_id == backbone.id,
+        embeddings.vector.is_not(None),
+        embeddings.content_id.in_(contents),
+    )
+    references = {}
+    for content, blob in catalog.connection.execute(query):
+        if len(blob) == REFERENCE:
+            references[content] = blob
+        elif (vector := decoded(blob, backbone.dimension)) is not None:
+            references[content] = reference_to(encoded(vector, VectorKind.FLOAT16))
+    return references
 
 
 def referring(catalog: Catalog, backbone: BackboneRow, contents: NDArray[np.int64]) -> Iterator[dict[int, bytes]]:
@@ -94,9 +137,9 @@ def referred_to(catalog: Catalog, backbone: BackboneRow, references: Mapping[int
         blobs |= taken_from(catalog.holding[backbone.id], _without(references, blobs))
     if len(blobs) < len(references):
         # A record may be lost, and its file not; or a writer has put newer files in the place of those since this state.
-        recorded = {segment.path.name for segment in catalog.holding[backbone.id]}
-        others = unrecorded_files(catalog, recorded)
-        own = (file for file in others if file.of[0] == backbone.fingerprint)
+        if catalog.unrecorded is None:
+            catalog.unrecorded = unrecorded_files(catalog, segment_files(catalog, whole=True))
+        own = [file for file in catalog.unrecorded if file.of[0] == backbone.fingerprint]
         blobs |= taken_from(own, _without(references, blobs))
     return blobs
 
@@ -114,16 +157,27 @@ def _without(references: Mapping[int, bytes], blobs: Mapping[int, bytes]) -> dic
 
 
 def taken_from(files: Iterable[Segment], references: Mapping[int, bytes]) -> dict[int, bytes]:
-    """Find the bytes of vectors in some segments, by content, those that the references are to and no others."""
+    """Find the bytes of vectors in some segments, by content: those that the references are to and no others; any where the
+    reference itself is lost (no bytes).
+    """
     blobs: dict[int, bytes] = {}
     for segment in files:
         if len(blobs) == len(references):
             break
         wanted = np.array(sorted(references.keys() - blobs.keys()), dtype=np.int64)
         rows = segment.rows_of(wanted)
-        pairs = zip(wanted[rows >= 0].tolist(), _blobs(segment, rows[rows >= 0]), strict=True)
-        blobs |= {content: blob for content, blob in pairs if reference_to(blob) == references[content]}
+        for content, blob in zip(wanted[rows >= 0].tolist(), _blobs(segment, rows[rows >= 0]), strict=True):
+            for each in chain([blob], _others(segment, content)):
+                if each and references[content] in (b"", reference_to(each)):
+                    blobs[content] = each
+                    break
     return blobs
+
+
+def _others(segment: Segment, content: int) -> Iterator[bytes]:
+    """The vectors that a segment has of a content, but the first: asked for only where that will not do."""
+    rows = segment.rows_with(content)[1:]
+    yield from _blobs(segment, rows) if len(rows) else ()
 
 
 def _blobs(segment: Segment, rows: NDArray[np.int64]) -> list[bytes]:
@@ -139,8 +193,11 @@ def _blobs(segment: Segment, rows: NDArray[np.int64]) -> list[bytes]:
     return blobs
 
 
-def _whole(blob: bytes, backbone: BackboneRow) -> NDArray[np.float32]:
+def _whole(catalog: Catalog, blob: bytes, backbone: BackboneRow) -> NDArray[np.float32]:
     vector = decoded(blob, backbone.dimension)
+    if vector is None and len(blob) == REFERENCE:
+        recorded = [catalog.segment_directory / row.file for row in recorded_segments(catalog, backbone.id)]
+        raise StoreError(DAMAGED_VECTOR if all(path.exists() for path in recorded) else CHANGED)
     if vector is None:
         raise StoreError(DAMAGED_VECTOR)
     return vector

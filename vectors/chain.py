@@ -82,12 +82,6 @@ class Chain:
             for first, last in _spans(segment.groups, category, None):
                 segment.check(first, last)
 
-    def living_contents(self) -> Iterator[NDArray[np.int64]]:
-        """Of each segment of float16 the contents (n,) of the vectors that hold."""
-        for segment, dead in zip(self.segments, self.dead, strict=True):
-            if segment.kind == VectorKind.FLOAT16:
-                yield segment.contents if dead is None else segment.contents[~dead]
-
     def sizes(self) -> list[int]:
         """Of each segment the number of vectors that hold, and of ids that it only supersedes."""
         return [

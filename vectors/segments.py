@@ -11,7 +11,7 @@ import logging
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.schema.ann import AnnRow, ann_rows
-from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
 from nearshot.schema.digests import FEW
 from nearshot.schema.disk import written_whole
 from nearshot.schema.errors import StoreError
-from nearshot.schema.segment_cache import open_segment, read_segment, recorded_files, unrecorded_files
+from nearshot.schema.segment_cache import open_segment, read_segment, recorded_files
 from nearshot.schema.segment_file import Segment, write_segment
 from nearshot.schema.segments import (
     NONE,
@@ -38,8 +38,15 @@ from nearshot.schema.segments import (
     usable_images,
 )
 from nearshot.schema.store import Store
-from nearshot.schema.vector_bytes import encoded, reference_to, vector_kind
-from nearshot.schema.vectors import referring, stored_vectors, taken_from
+from nearshot.schema.vector_bytes import vector_kind
+from nearshot.schema.vectors import (
+    has_pending,
+    references_to,
+    referring,
+    stored_vectors,
+    taken_from,
+    unsettled,
+)
 from nearshot.schema.vocabulary import Role, VectorKind
 from nearshot.vectors.ann import AnnIndex, Measured, Recalls
 from nearshot.vectors.chain import Chain, Tail, merge
@@ -47,6 +54,8 @@ from nearshot.vectors.protocol import check_unit_vectors
 from nearshot.vectors.segmented import SegmentedStore
 
 log = logging.getLogger(__name__)
+
+SUFFIX = ".faiss"
 
 GROWTH = 3
 """Segments are merged with the one before them where together they are so many times as large: sizes grow by a factor of 4."""
@@ -144,6 +153,7 @@ def write_segments(store: Store, backbones: Iterable[BackboneRow]) -> int:
                 written += 1
                 while _merge_newest(store, backbone, role):
                     written += 1
+        settle(store, backbone)
     sweep(store)
     return written
 
@@ -151,39 +161,83 @@ def write_segments(store: Store, backbones: Iterable[BackboneRow]) -> int:
 def rewrite_segments(store: Store, backbone: BackboneRow, role: Role) -> None:
     """Write the segments of a backbone and role anew, from the rows and what they refer to; StoreError where one is damaged."""
     _write_newest(store, backbone, role, anew=True)
+    settle(store, backbone)
+
+
+def settle(store: Store, backbone: BackboneRow) -> None:
+    """Keep in segments of float16 alone what they have of vectors that lie beside the rows, too, or as float32 in them. Each is
+    read in its segment before the other goes. For the holder of the store.
+    """
+    shrunk = 0
+    with store.reading() as catalog:
+        if vector_kind(catalog) == VectorKind.FLOAT32 and not has_pending(catalog, backbone):
+            return
+        recorded = list(recorded_files(catalog, backbone))
+        revision = catalog.revision()
+        contents = unsettled(catalog, backbone) if recorded else []
+        for start in range(0, len(contents), CHUNK):
+            references = references_to(catalog, backbone, contents[start : start + CHUNK])
+            there = {content: references[content] for content in taken_from(recorded, references)}
+            with store.writing() as editor:
+                shrunk += editor.refer_to_segment(backbone.id, there, as_of=revision)
+    store.give_back_space(shrunk=shrunk > 0)
 
 
 def sweep(store: Store) -> list[Path]:
     """Delete the files that no record names; returns them. Only for the holder of the store.
 
-    What rows refer to in such a file alone, as those of removed images may, is kept apart before.
+    What rows refer to in such a file, and find in no other that is whole, is kept apart before; a file that cannot be read now
+    stays.
     """
+    gone = []
     with store.reading() as catalog:
         recorded = segment_files(catalog)
         orphans = [path for path in sorted(store.segment_directory.iterdir()) if path.name not in recorded]
-        for segment in unrecorded_files(catalog, recorded) if orphans else ():
-            for backbone in catalog.all_backbones():
-                if backbone.fingerprint == segment.of[0]:
-                    _put_back(store, catalog, backbone, segment)
-    for path in orphans:
+        for path in orphans:
+            try:
+                segment = Segment(path, size=path.stat().st_size) if path.suffix == SUFFIX else None
+            except OSError:
+                continue
+            except StoreError:
+                segment = None
+            if segment is not None and _is_once(segment):
+                for backbone in catalog.all_backbones():
+                    if backbone.fingerprint == segment.of[0]:
+                        _put_back(store, catalog, backbone, segment)
+            gone.append(path)
+    for path in gone:
         with contextlib.suppress(OSError):  # harmless where it is, and tried again by the next writer
             path.unlink()
     if store.snapshot_directory.is_dir():
         shutil.rmtree(store.snapshot_directory, ignore_errors=True)
-    return orphans
+    return gone
 
 
 def _put_back(store: Store, catalog: Catalog, backbone: BackboneRow, segment: Segment) -> None:
     """Keep apart what rows refer to in a segment and find in none that is recorded."""
     recorded = list(recorded_files(catalog, backbone))
-    chains = [open_segments(store, catalog, backbone, role) for role in Role]
-    living = np.concatenate([NONE, *(contents for chain in chains for contents in chain.living_contents())])
-    for references in referring(catalog, backbone, np.setdiff1d(segment.contents, living)):
-        there = taken_from(recorded, references)
-        alone = {content: reference for content, reference in references.items() if content not in there}
-        if blobs := taken_from([segment], alone):
-            with store.writing() as editor:
-                editor.keep_pending(backbone.id, blobs)
+    contents = np.unique(segment.contents)
+    for start in range(0, len(contents), CHUNK):
+        few = contents[start : start + CHUNK]
+        for references in referring(catalog, backbone, few[~_held_alike(recorded, segment, few)]):
+            there = taken_from(recorded, references)
+            alone = {content: reference for content, reference in references.items() if content not in there}
+            if blobs := taken_from([segment], alone):
+                with store.writing() as editor:
+                    editor.keep_pending(backbone.id, blobs)
+
+
+def _held_alike(recorded: Iterable[Segment], segment: Segment, contents: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which contents (n,) of a segment have the same vector, whole, in one that is recorded."""
+    rows = segment.rows_of(contents)
+    alike = np.zeros(len(contents), dtype=bool)
+    for other in recorded:
+        theirs = other.rows_of(contents)
+        asked = np.flatnonzero((theirs >= 0) & ~alike)
+        with contextlib.suppress(StoreError):  # a damaged block: they are looked at one by one
+            own = segment.pick_stored(rows[asked]).view(np.int16)
+            alike[asked] = (own == other.pick_stored(theirs[asked]).view(np.int16)).all(axis=1)
+    return alike
 
 
 def damage(store: Store, backbone: BackboneRow, row: SegmentRow) -> str | None:
@@ -301,16 +355,12 @@ def _write_newest(store: Store, backbone: BackboneRow, role: Role, *, anew: bool
         superseded = chain.holding(ids) if ids is not None else NONE
         changed = len(current.ids) + len(superseded) > 0
         vectors = _checked_vectors(catalog, backbone, current.contents)
-        references: dict[int, bytes] = {}
-        if once:
-            vectors = _noted(vectors, current.contents, references)
         new = _save(store, backbone, role, current, superseded, vectors, once=once) if changed else None
     with store.writing() as editor:
         if not rows:
             forget_segments(editor, backbone.id, role)  # what is left of a chain that is not whole
         if new is not None:
             record_segment(editor, new._replace(since=since, revision=revision))
-            editor.refer_to_segment(backbone.id, references, as_of=revision)
         elif rows:
             move_segment(editor, rows[-1], revision)  # the next reader need not look through the same revisions again
     return new is not None
@@ -352,7 +402,7 @@ def _is_once(segment: Segment) -> bool:
 
 def _new_path(store: Store, backbone: BackboneRow, role: Role) -> Path:
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", backbone.name)[-40:]
-    return store.segment_directory / f"{readable}-{role}-{uuid.uuid4().hex}.faiss"
+    return store.segment_directory / f"{readable}-{role}-{uuid.uuid4().hex}{SUFFIX}"
 
 
 def _save(
@@ -387,15 +437,3 @@ def _save(
             "free some space and run `nearshot index` again"
         ) from error
     return SegmentRow(0, backbone.id, role, path.name, size, digest, len(images.ids), 0, 0)
-
-
-def _noted(
-    vectors: Iterable[NDArray[np.float32]], contents: NDArray[np.int64], references: dict[int, bytes]
-) -> Iterator[NDArray[np.float32]]:
-    """Vectors as they come, the references to them noted on the way."""
-    start = 0
-    for part in vectors:
-        for content, vector in zip(contents[start : start + len(part)].tolist(), part, strict=True):
-            references[content] = reference_to(encoded(vector, VectorKind.FLOAT16))
-        start += len(part)
-        yield part

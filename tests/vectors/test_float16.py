@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from nearshot.schema.segments import Group
 from nearshot.schema.store import Store
 from nearshot.schema.vector_bytes import REFERENCE
 from nearshot.schema.vocabulary import Action, Role, VectorKind
+from nearshot.vectors import segments
 from nearshot.vectors.normalise import normalise
 from nearshot.vectors.segments import open_vectors, read_rows
 from tests.conftest import HOG, Outcome, Writer, run_index
@@ -256,6 +258,101 @@ def test_a_damaged_segment_costs_what_was_in_its_block_and_that_is_embedded_agai
     report = run_index(once, small)
     assert embedded(report) == 4, "the shots: a block of the file held all of them"
     assert (vectors(once), problems(once)) == (before, [])
+
+
+def test_only_what_was_in_the_damaged_block_is_embedded_again_the_first_not_excepted(
+    store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment_file, "BLOCK", 1 << 10)
+    run_index(store, small, ONCE)
+    before = vectors(store)
+    [file] = store.segment_directory.glob("*support*")
+    content = bytearray(file.read_bytes())
+    content[segment_file.VECTORS_AT[VectorKind.FLOAT16] + 100] ^= 1
+    file.write_bytes(content)
+    segment_cache._segments.clear()
+    problems(store, repair=True)
+    assert embedded(run_index(store, small)) == 1
+    assert (vectors(store), problems(store)) == (before, [])
+
+
+def no_such_luck(*_: object, **__: object) -> Segment:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_file_that_cannot_be_read_just_now_is_neither_given_up_nor_deleted(
+    once: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = vectors(once)
+    segment_cache._segments.clear()
+    with monkeypatch.context() as patch:
+        for module in (segment_cache, segments):
+            patch.setattr(module, "Segment", no_such_luck)
+        assert {problem for problem, *_ in problems(once, repair=True)} == {"cannot be read: Input/output error"}
+    assert (vectors(once), problems(once)) == (before, [])
+    with once.writing() as editor:
+        editor.connection.execute(tables.segments.delete())
+    with monkeypatch.context() as patch:
+        for module in (segment_cache, segments):
+            patch.setattr(module, "Segment", no_such_luck)
+        assert segments.sweep(once) == []
+    assert embedded(run_index(once, small)) == 0
+    assert (vectors(once), problems(once)) == (before, [])
+
+
+def test_what_only_a_forgotten_file_has_whole_is_kept_when_it_is_swept(once: Store, small: Path) -> None:
+    """A rewritten segment that is damaged before the former one is deleted."""
+    before = vectors(once)
+    [former] = once.segment_directory.glob("*support*")
+    aside = small.parent / "aside"
+    aside.write_bytes(former.read_bytes())
+    with once.reading() as catalog:
+        [row] = catalog.backbones()
+    segments.rewrite_segments(once, row, Role.SUPPORT)
+    segments.sweep(once)
+    [file] = once.segment_directory.glob("*support*.faiss")
+    aside.rename(former)
+    content = bytearray(file.read_bytes())
+    content[segment_file.VECTORS_AT[VectorKind.FLOAT16] + 100] ^= 1
+    file.write_bytes(content)
+    segment_cache._segments.clear()
+    segments.sweep(once)
+    assert pending(once) > 0
+    problems(once, repair=True)
+    assert embedded(run_index(once, small)) == 0
+    assert (vectors(once), problems(once)) == (before, [])
+
+
+def test_a_run_that_is_refused_changes_nothing_of_how_vectors_are_kept(store: Store, small: Path) -> None:
+    run_index(store, small)
+    with pytest.raises(UsageError):
+        run_index(store, small, replace(ONCE, backbones=("no-such-backbone",)))
+    with pytest.raises(UsageError):
+        run_index(store, small / "nowhere", ONCE)
+    run_index(store, small)
+    assert lengths(store) == {4 * 708}
+
+
+def test_a_run_that_died_before_it_was_done_is_finished_by_the_next(
+    store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, small)
+    with monkeypatch.context() as patch:
+        patch.setattr(segments, "settle", lambda *_: None)
+        run_index(store, small, ONCE)
+    assert lengths(store) == {4 * 708}
+    run_index(store, small)
+    assert (lengths(store), problems(store)) == ({REFERENCE}, [])
+
+
+def test_a_reader_whose_files_were_replaced_is_told_so(once: Store, small: Path) -> None:
+    with once.reading() as catalog:
+        [row] = catalog.backbones()
+        for file in once.segment_directory.iterdir():
+            file.unlink()
+        segment_cache._segments.clear()
+        with pytest.raises(StoreError, match="an index run has replaced them meanwhile"):
+            read_rows(catalog, row, Role.SUPPORT)
 
 
 @pytest.mark.parametrize("lost", ["records", "one record", "choice"])
