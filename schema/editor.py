@@ -207,8 +207,8 @@ class Editor(Catalog):
         self.connection.execute(update(tables.embeddings).where(*owner).values(vector=vector))
 
     def refer_to_segment(self, backbone_id: int, references: Mapping[int, bytes], *, as_of: int) -> int:
-        """Keep vectors, by content, in the segments alone that have them now, but those that were written after a revision; how
-        many had been of float32 in their rows.
+        """Keep vectors, one or more by content, in the segments alone that have them now, but those that were written after a
+        revision; how many had been of float32 in their rows.
         """
         table, pending = tables.embeddings.c, tables.pending_vectors.c
         of_float32 = (table.vector.is_not(None), func.length(table.vector) != REFERENCE, table.revision <= as_of)
@@ -217,8 +217,6 @@ class Editor(Catalog):
         refers = select(table.content_id).where(*own, table.vector == bindparam("reference"))
         held = (pending.backbone_id == backbone_id, pending.content_id == bindparam("content"), refers.exists())
         rows = [{"content": content, "reference": reference} for content, reference in references.items()]
-        if not rows:
-            return 0
         shrunk = self.connection.execute(changes, rows).rowcount
         self.connection.execute(delete(tables.pending_vectors).where(*held), rows)
         return int(shrunk)

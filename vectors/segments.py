@@ -178,8 +178,9 @@ def settle(store: Store, backbone: BackboneRow) -> None:
         for start in range(0, len(contents), CHUNK):
             references = references_to(catalog, backbone, contents[start : start + CHUNK])
             there = {content: references[content] for content in taken_from(recorded, references)}
-            with store.writing() as editor:
-                shrunk += editor.refer_to_segment(backbone.id, there, as_of=revision)
+            if there:
+                with store.writing() as editor:
+                    shrunk += editor.refer_to_segment(backbone.id, there, as_of=revision)
     store.give_back_space(shrunk=shrunk > 0)
 
 
