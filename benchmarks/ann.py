@@ -26,7 +26,8 @@ from nearshot.schema.vocabulary import Ann, Role
 from nearshot.vectors.ann import asked_for
 from nearshot.vectors.ann_indexes import write_ann_indexes
 from nearshot.vectors.normalise import normalise
-from nearshot.vectors.segments import open_segments, open_vectors, sweep
+from nearshot.vectors.segments import open_segments, open_vectors
+from nearshot.vectors.sweeping import sweep
 
 QUERIES, K = 200, 10
 

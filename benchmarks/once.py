@@ -26,7 +26,7 @@ from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.editor import Editor, Embedding, NewContent, SeenImage
 from nearshot.schema.images import FileState, FoundImage
 from nearshot.schema.store import Store
-from nearshot.schema.vector_bytes import choose_float16
+from nearshot.schema.vectors import choose_float16
 from nearshot.schema.vocabulary import Role, VectorKind
 from nearshot.vectors.normalise import normalise
 from nearshot.vectors.protocol import Neighbours

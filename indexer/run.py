@@ -42,7 +42,8 @@ from nearshot.schema.errors import StoreError, UsageError, option
 from nearshot.schema.images import FoundImage, KnownImage
 from nearshot.schema.known_images import known_images, sizes_and_hashes
 from nearshot.schema.store import Store, utc_now
-from nearshot.schema.vector_bytes import choose_float16, vector_kind
+from nearshot.schema.vector_bytes import vector_kind
+from nearshot.schema.vectors import choose_float16
 from nearshot.schema.vocabulary import Loading, VectorKind
 from nearshot.vectors.ann_indexes import write_ann_indexes
 from nearshot.vectors.fused import fuse

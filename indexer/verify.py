@@ -31,12 +31,13 @@ from nearshot.schema.segments import (
     usable_images,
 )
 from nearshot.schema.store import Store
-from nearshot.schema.vector_bytes import REFERENCE, choose_float16, decoded, encoded, reference_to
-from nearshot.schema.vectors import every_vector, pending_reference, stored_vectors
+from nearshot.schema.vector_bytes import REFERENCE, decoded, encoded, reference_to
+from nearshot.schema.vectors import choose_float16, every_vector, pending_reference, stored_vectors
 from nearshot.schema.vocabulary import Role, VectorKind
 from nearshot.vectors.ann import check_ann
 from nearshot.vectors.chain import Chain
-from nearshot.vectors.segments import damage, open_segments, open_vectors, rewrite_segments, sweep
+from nearshot.vectors.segments import damage, open_segments, open_vectors, rewrite_segments
+from nearshot.vectors.sweeping import sweep
 
 
 class Remedy(StrEnum):

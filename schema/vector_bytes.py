@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
-from sqlalchemy import delete, insert, select
+from sqlalchemy import select
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import Catalog
@@ -37,9 +37,3 @@ def vector_kind(catalog: Catalog) -> VectorKind:
     """How the store keeps vectors that come new."""
     table = tables.vector_storage
     return VectorKind(catalog.connection.execute(select(table.c.kind).where(intact(table))).scalar() or "float32")
-
-
-def choose_float16(catalog: Catalog) -> None:
-    """Keep vectors as float16 from now on. What is rounded stays so: there is no way back but to index anew."""
-    catalog.connection.execute(delete(tables.vector_storage))
-    catalog.connection.execute(insert(tables.vector_storage).values(id=1, kind=VectorKind.FLOAT16))

@@ -8,11 +8,12 @@ from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, insert, select
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import CHUNK, DAMAGED_VECTOR, BackboneRow, Catalog
 from nearshot.schema.digests import stored_vector
+from nearshot.schema.editor import Editor
 from nearshot.schema.errors import StoreError
 from nearshot.schema.segment_cache import recorded_files, unrecorded_files
 from nearshot.schema.segment_file import Segment
@@ -201,3 +202,9 @@ def _whole(catalog: Catalog, blob: bytes, backbone: BackboneRow) -> NDArray[np.f
     if vector is None:
         raise StoreError(DAMAGED_VECTOR)
     return vector
+
+
+def choose_float16(editor: Editor) -> None:
+    """Keep vectors as float16 from now on. What is rounded stays so: there is no way back but to index anew."""
+    editor.connection.execute(delete(tables.vector_storage))
+    editor.connection.execute(insert(tables.vector_storage).values(id=1, kind=VectorKind.FLOAT16))

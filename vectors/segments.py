@@ -6,10 +6,8 @@ the one before them: so there are few, and a vector is written again about as of
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
-import shutil
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.schema.ann import AnnRow, ann_rows
-from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
+from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.digests import FEW
 from nearshot.schema.disk import written_whole
 from nearshot.schema.errors import StoreError
-from nearshot.schema.segment_cache import open_segment, read_segment, recorded_files
-from nearshot.schema.segment_file import Segment, write_segment
+from nearshot.schema.segment_cache import open_segment, read_segment
+from nearshot.schema.segment_file import write_segment
 from nearshot.schema.segments import (
     NONE,
     SegmentRow,
@@ -32,7 +30,6 @@ from nearshot.schema.segments import (
     forget_segments,
     move_segment,
     record_segment,
-    segment_files,
     segment_rows,
     touched,
     usable_images,
@@ -40,22 +37,16 @@ from nearshot.schema.segments import (
 from nearshot.schema.store import Store
 from nearshot.schema.vector_bytes import vector_kind
 from nearshot.schema.vectors import (
-    has_pending,
-    references_to,
-    referring,
     stored_vectors,
-    taken_from,
-    unsettled,
 )
 from nearshot.schema.vocabulary import Role, VectorKind
 from nearshot.vectors.ann import AnnIndex, Measured, Recalls
 from nearshot.vectors.chain import Chain, Tail, merge
 from nearshot.vectors.protocol import check_unit_vectors
 from nearshot.vectors.segmented import SegmentedStore
+from nearshot.vectors.sweeping import SUFFIX, is_once, settle, sweep
 
 log = logging.getLogger(__name__)
-
-SUFFIX = ".faiss"
 
 GROWTH = 3
 """Segments are merged with the one before them where together they are so many times as large: sizes grow by a factor of 4."""
@@ -164,83 +155,6 @@ def rewrite_segments(store: Store, backbone: BackboneRow, role: Role) -> None:
     settle(store, backbone)
 
 
-def settle(store: Store, backbone: BackboneRow) -> None:
-    """Keep in segments of float16 alone what they have of vectors that lie beside the rows, too, or as float32 in them. Each is
-    read in its segment before the other goes. For the holder of the store.
-    """
-    shrunk = 0
-    with store.reading() as catalog:
-        if vector_kind(catalog) == VectorKind.FLOAT32 and not has_pending(catalog, backbone):
-            return
-        recorded = list(recorded_files(catalog, backbone))
-        revision = catalog.revision()
-        contents = unsettled(catalog, backbone) if recorded else []
-        for start in range(0, len(contents), CHUNK):
-            references = references_to(catalog, backbone, contents[start : start + CHUNK])
-            there = {content: references[content] for content in taken_from(recorded, references)}
-            if there:
-                with store.writing() as editor:
-                    shrunk += editor.refer_to_segment(backbone.id, there, as_of=revision)
-    store.give_back_space(shrunk=shrunk > 0)
-
-
-def sweep(store: Store) -> list[Path]:
-    """Delete the files that no record names; returns them. Only for the holder of the store.
-
-    What rows refer to in such a file, and find in no other that is whole, is kept apart before; a file that cannot be read now
-    stays.
-    """
-    gone = []
-    with store.reading() as catalog:
-        recorded = segment_files(catalog)
-        orphans = [path for path in sorted(store.segment_directory.iterdir()) if path.name not in recorded]
-        for path in orphans:
-            try:
-                segment = Segment(path, size=path.stat().st_size) if path.suffix == SUFFIX else None
-            except OSError:
-                continue
-            except StoreError:
-                segment = None
-            if segment is not None and _is_once(segment):
-                for backbone in catalog.all_backbones():
-                    if backbone.fingerprint == segment.of[0]:
-                        _put_back(store, catalog, backbone, segment)
-            gone.append(path)
-    for path in gone:
-        with contextlib.suppress(OSError):  # harmless where it is, and tried again by the next writer
-            path.unlink()
-    if store.snapshot_directory.is_dir():
-        shutil.rmtree(store.snapshot_directory, ignore_errors=True)
-    return gone
-
-
-def _put_back(store: Store, catalog: Catalog, backbone: BackboneRow, segment: Segment) -> None:
-    """Keep apart what rows refer to in a segment and find in none that is recorded."""
-    recorded = list(recorded_files(catalog, backbone))
-    contents = np.unique(segment.contents)
-    for start in range(0, len(contents), CHUNK):
-        few = contents[start : start + CHUNK]
-        for references in referring(catalog, backbone, few[~_held_alike(recorded, segment, few)]):
-            there = taken_from(recorded, references)
-            alone = {content: reference for content, reference in references.items() if content not in there}
-            if blobs := taken_from([segment], alone):
-                with store.writing() as editor:
-                    editor.keep_pending(backbone.id, blobs)
-
-
-def _held_alike(recorded: Iterable[Segment], segment: Segment, contents: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which contents (n,) of a segment have the same vector, whole, in one that is recorded."""
-    rows = segment.rows_of(contents)
-    alike = np.zeros(len(contents), dtype=bool)
-    for other in recorded:
-        theirs = other.rows_of(contents)
-        asked = np.flatnonzero((theirs >= 0) & ~alike)
-        with contextlib.suppress(StoreError):  # a damaged block: they are looked at one by one
-            own = segment.pick_stored(rows[asked]).view(np.int16)
-            alike[asked] = (own == other.pick_stored(theirs[asked]).view(np.int16)).all(axis=1)
-    return alike
-
-
 def damage(store: Store, backbone: BackboneRow, row: SegmentRow) -> str | None:
     """Describe what is wrong with a segment's file, if anything. Reads the whole file."""
     try:
@@ -345,8 +259,8 @@ def _write_newest(store: Store, backbone: BackboneRow, role: Role, *, anew: bool
         revision = catalog.revision()
         rows = _rows(catalog, backbone, role)
         chain = _open_chain(store, catalog, backbone, rows)
-        once = vector_kind(catalog) == VectorKind.FLOAT16 or any(map(_is_once, chain.segments))
-        if anew or not chain.segments or (once and not all(map(_is_once, chain.segments))):
+        once = vector_kind(catalog) == VectorKind.FLOAT16 or any(map(is_once, chain.segments))
+        if anew or not chain.segments or (once and not all(map(is_once, chain.segments))):
             rows = []
         since = rows[-1].revision if rows else 0
         if rows and since == revision:
@@ -385,7 +299,7 @@ def _merge_newest(store: Store, backbone: BackboneRow, role: Role) -> bool:
         else:
             merged = merge(newest, from_the_first=first == 0)
             images = UsableImages(merged.ids, merged.contents, merged.groups)
-            once = any(map(_is_once, newest.segments))
+            once = all(map(is_once, newest.segments))
             vectors = merged.vectors(newest.segments)
             new = _save(store, backbone, role, images, merged.superseded, vectors, once=once)
     if new is None:
@@ -395,10 +309,6 @@ def _merge_newest(store: Store, backbone: BackboneRow, role: Role) -> bool:
         row = new._replace(since=rows[first].since, revision=rows[-1].revision)
         record_segment(editor, row, rows[first:])
     return True
-
-
-def _is_once(segment: Segment) -> bool:
-    return segment.kind == VectorKind.FLOAT16
 
 
 def _new_path(store: Store, backbone: BackboneRow, role: Role) -> Path:

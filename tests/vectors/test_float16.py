@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,18 +21,22 @@ from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.report import Report
 from nearshot.indexer.verify import Remedy, verify
 from nearshot.retriever.answer import Answer
+from nearshot.retriever.export import export
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
 from nearshot.retriever.sources import read_queries
 from nearshot.schema import segment_cache, segment_file, tables
+from nearshot.schema.captions import ImageFilter
+from nearshot.schema.editor import Embedding
 from nearshot.schema.errors import StoreError, UsageError
 from nearshot.schema.feedback import negatives
 from nearshot.schema.segment_file import Segment, write_segment
 from nearshot.schema.segments import Group
 from nearshot.schema.store import Store
 from nearshot.schema.vector_bytes import REFERENCE
-from nearshot.schema.vocabulary import Action, Role, VectorKind
-from nearshot.vectors import segments
+from nearshot.schema.vectors import every_vector, vector_blobs
+from nearshot.schema.vocabulary import Action, Ann, ExportFormat, Role, VectorKind
+from nearshot.vectors import segments, sweeping
 from nearshot.vectors.normalise import normalise
 from nearshot.vectors.segments import open_vectors, read_rows
 from tests.conftest import HOG, Outcome, Writer, run_index
@@ -276,6 +281,59 @@ def test_only_what_was_in_the_damaged_block_is_embedded_again_the_first_not_exce
     assert (vectors(store), problems(store)) == (before, [])
 
 
+def test_of_two_images_of_a_content_the_one_whose_block_is_whole_will_do(
+    store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment_file, "BLOCK", 1 << 10)
+    shot = small / "things/2.support-set/cat/shot1.png"
+    shot.with_name("shot9.png").write_bytes(shot.read_bytes())
+    run_index(store, small, ONCE)
+    before = vectors(store)
+    [file] = store.segment_directory.glob("*support*")
+    segment = Segment(file, size=file.stat().st_size)
+    [twice] = {content for content in segment.contents.tolist() if len(segment.rows_with(content)) == 2}
+    for row in segment.rows_with(twice).tolist():
+        content = bytearray(file.read_bytes())
+        content[segment_file.VECTORS_AT[VectorKind.FLOAT16] + 2 * 708 * row + 708] ^= 1
+        whole = file.read_bytes()
+        file.write_bytes(content)
+        segment_cache._segments.clear()
+        with store.reading() as catalog:
+            assert len(vector_blobs(catalog, catalog.backbones()[0], [twice])[twice]) == 2 * 708
+        file.write_bytes(whole)
+    segment_cache._segments.clear()
+    assert vectors(store) == before
+
+
+def test_a_former_backbone_whose_vectors_are_damaged_is_in_nobodys_way(store: Store, small: Path) -> None:
+    run_index(store, small)
+    with store.writing() as editor:
+        [hog] = editor.backbones()
+        same = {"precision": "fp32", "source": "x", "location": None, "signature": "x", "dimension": hog.dimension}
+        former = editor.use_backbone(name="lite0", fingerprint="f", **same)  # type: ignore[arg-type]
+        editor.put_embeddings([Embedding(1, former.id, np.zeros(hog.dimension, dtype=np.float32))])
+    report = run_index(store, small, ONCE)
+    assert (report.failed, embedded(report)) == (0, 0)
+    with store.reading() as catalog:
+        assert {len(blob) for _, blob in every_vector(catalog, hog)} == {2 * hog.dimension}
+
+
+def test_exports_and_approximate_indexes_take_them_from_where_they_lie(
+    once: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = vectors(once)
+    lines = small.parent / "out.jsonl"
+    assert export(once, lines, ExportFormat.JSONL, wanted=ImageFilter(), with_vectors=True) == len(held)
+    told = [
+        np.array(json.loads(line)["embeddings"]["hog"]["vector"], dtype=np.float32)
+        for line in lines.read_text().splitlines()
+    ]
+    assert sorted(vector.tobytes() for vector in told) == sorted(held.values())
+    monkeypatch.setattr("nearshot.vectors.ann_indexes.LEAST", 2)
+    assert len(run_index(once, small, replace(HOG, ann=Ann.IVF)).ann) == 2
+    assert problems(once) == []
+
+
 def no_such_luck(*_: object, **__: object) -> Segment:
     raise OSError(errno.EIO, "Input/output error")
 
@@ -286,16 +344,16 @@ def test_a_file_that_cannot_be_read_just_now_is_neither_given_up_nor_deleted(
     before = vectors(once)
     segment_cache._segments.clear()
     with monkeypatch.context() as patch:
-        for module in (segment_cache, segments):
+        for module in (segment_cache, sweeping):
             patch.setattr(module, "Segment", no_such_luck)
         assert {problem for problem, *_ in problems(once, repair=True)} == {"cannot be read: Input/output error"}
     assert (vectors(once), problems(once)) == (before, [])
     with once.writing() as editor:
         editor.connection.execute(tables.segments.delete())
     with monkeypatch.context() as patch:
-        for module in (segment_cache, segments):
+        for module in (segment_cache, sweeping):
             patch.setattr(module, "Segment", no_such_luck)
-        assert segments.sweep(once) == []
+        assert sweeping.sweep(once) == []
     assert embedded(run_index(once, small)) == 0
     assert (vectors(once), problems(once)) == (before, [])
 
@@ -309,14 +367,14 @@ def test_what_only_a_forgotten_file_has_whole_is_kept_when_it_is_swept(once: Sto
     with once.reading() as catalog:
         [row] = catalog.backbones()
     segments.rewrite_segments(once, row, Role.SUPPORT)
-    segments.sweep(once)
+    sweeping.sweep(once)
     [file] = once.segment_directory.glob("*support*.faiss")
     aside.rename(former)
     content = bytearray(file.read_bytes())
     content[segment_file.VECTORS_AT[VectorKind.FLOAT16] + 100] ^= 1
     file.write_bytes(content)
     segment_cache._segments.clear()
-    segments.sweep(once)
+    sweeping.sweep(once)
     assert pending(once) > 0
     problems(once, repair=True)
     assert embedded(run_index(once, small)) == 0
