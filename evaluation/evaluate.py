@@ -18,6 +18,7 @@ from nearshot.evaluation.rules import Rules, rules_in_force
 from nearshot.evaluation.samples import CategorySamples, Leak, find_leaks, labelled_queries, load_samples
 from nearshot.evaluation.scores import ScoreRow, compare_scores
 from nearshot.evaluation.shots import METRICS, Figure, draws_differ, measure, shot_counts, summarise
+from nearshot.evaluation.standing import Standings, standings
 from nearshot.retriever.choose_backbone import choose_rows, choose_supported
 from nearshot.retriever.evidence import Source
 from nearshot.retriever.policy import Policy
@@ -211,10 +212,11 @@ def evaluate(store: Store, options: EvaluationOptions) -> Evaluation:
 
 
 def _judge(row: BackboneRow, samples: CategorySamples, rules: Rules) -> Judged:
-    scores = np.zeros((len(samples.truth), 0))
+    standing = Standings.of(np.zeros((len(samples.truth), 0)), samples.truth)
     if samples.names:
-        scores = fit(rules.score, samples.labelled(rules.strangers.vectors)).scores(samples.queries.vectors)
-    return judge(samples, scores, row.name, rules.policy, rules.score)
+        scorer = fit(rules.score, samples.labelled(rules.strangers.vectors))
+        standing = standings(scorer, samples.queries.vectors, samples.truth, len(samples.names))
+    return judge(samples, standing, row.name, rules.policy, rules.score)
 
 
 def _count(row: BackboneRow, judged: Sequence[Judged]) -> list[OutcomeRow]:

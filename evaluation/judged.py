@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nearshot.evaluation.outcomes import AMBIGUOUS, REFUSED, predict
 from nearshot.evaluation.samples import CategorySamples
+from nearshot.evaluation.standing import Standings
 from nearshot.retriever.policy import Policy
 from nearshot.schema.images import UNKNOWN
 from nearshot.schema.vocabulary import Score
@@ -80,21 +81,15 @@ class Mistake:
 
 def judge(
     samples: CategorySamples,
-    scores: NDArray[np.float64],
+    standing: Standings,
     backbone: str,
     policy: Policy,
     score: Score,
 ) -> Judged:
-    """Judge a category's queries, given the scores (q, m) of its labels."""
-    predicted = predict(scores, policy, samples.rejected())
+    """Judge a category's queries, given what their scores come to."""
+    predicted = predict(standing, policy, samples.rejected())
     support, queries = samples.support, samples.queries
-    rows = np.arange(len(scores))
-    best, winners = np.full(len(scores), REFUSED), []
-    top = own = np.full(len(scores), -np.inf)
-    if samples.names:
-        best = scores.argmax(axis=1)
-        top, own = scores[rows, best], scores[rows, np.maximum(samples.truth, 0)]
-        winners = [ImageFile(support.paths[index], support.hashes[index]) for index in samples.winners(best).tolist()]
+    winners = samples.winners(standing.best).tolist() if samples.names else []
     return Judged(
         category=samples.category,
         backbone=backbone,
@@ -102,12 +97,12 @@ def judge(
         policy=policy,
         names=samples.names,
         queries=[ImageFile(path, sha256) for path, sha256 in zip(queries.paths, queries.hashes, strict=True)],
-        winners=winners,
+        winners=[ImageFile(support.paths[index], support.hashes[index]) for index in winners],
         truth=samples.truth,
         predicted=predicted,
-        best=best,
-        scores=top,
-        own=np.where(samples.truth >= 0, own, np.nan),
+        best=standing.best,
+        scores=standing.top,
+        own=standing.own,
     )
 
 

@@ -1,4 +1,4 @@
-"""Metrics of recognition with rejection, from scores and true labels. Pure; scikit-learn where it has them."""
+"""Metrics of recognition with rejection, from standings and true labels. Pure; scikit-learn where it has them."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from numpy.typing import NDArray
 from sklearn.metrics import auc, f1_score, roc_auc_score, roc_curve
 
 from nearshot.evaluation.outcomes import REFUSED
+from nearshot.evaluation.standing import Standings
 
 Scores = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 
-def closed_set_accuracy(scores: Scores, truth: Labels) -> float | None:
+def closed_set_accuracy(queries: Standings, truth: Labels) -> float | None:
     """The share of queries that show a label whose best label is theirs, nothing being refused; None without such queries."""
     known = truth >= 0
-    return float((scores[known].argmax(axis=1) == truth[known]).mean()) if known.any() else None
+    return float((queries.best[known] == truth[known]).mean()) if known.any() else None
 
 
-def auroc(scores: Scores, truth: Labels) -> float | None:
+def auroc(queries: Standings, truth: Labels) -> float | None:
     """The chance that a query that shows a label outscores one that shows none; ties count half. None without both."""
     known = truth >= 0
-    return float(roc_auc_score(known, scores.max(axis=1))) if known.any() and not known.all() else None
+    return float(roc_auc_score(known, queries.top)) if known.any() and not known.all() else None
 
 
-def fpr_at_95_tpr(scores: Scores, truth: Labels) -> float | None:
+def fpr_at_95_tpr(queries: Standings, truth: Labels) -> float | None:
     """The share of unknowns that score as high as the threshold which 95 % of the known reach. Known is positive.
 
     (OpenOOD takes unknown as positive; its figure of this name is another.) None without both.
@@ -32,11 +33,11 @@ def fpr_at_95_tpr(scores: Scores, truth: Labels) -> float | None:
     known = truth >= 0
     if not known.any() or known.all():
         return None
-    false, true, _ = roc_curve(known, scores.max(axis=1), drop_intermediate=False)
+    false, true, _ = roc_curve(known, queries.top, drop_intermediate=False)
     return float(false[np.argmax(true >= 0.95)])
 
 
-def oscr(scores: Scores, truth: Labels) -> float | None:
+def oscr(queries: Standings, truth: Labels) -> float | None:
     """The area under correct classification rate against false positive rate (Dhamija et al., NeurIPS 2018).
 
     At each distinct threshold: the share of known queries whose best label is theirs and whose score reaches it, against the
@@ -45,16 +46,14 @@ def oscr(scores: Scores, truth: Labels) -> float | None:
     known = truth >= 0
     if not known.any() or known.all():
         return None
-    top = scores.max(axis=1)
-    right = known.copy()
-    right[known] = scores[known].argmax(axis=1) == truth[known]
+    top, right = queries.top, known & (queries.best == truth)
     thresholds = np.unique(top)[::-1]
     reached_right = np.searchsorted(np.sort(-top[right]), -thresholds, side="right") / known.sum()
     reached_unknown = np.searchsorted(np.sort(-top[~known]), -thresholds, side="right") / (~known).sum()
     return float(auc(np.append(0.0, reached_unknown), np.append(0.0, reached_right)))
 
 
-def right_at_false_accepts(scores: Scores, truth: Labels, rate: float) -> float | None:
+def right_at_false_accepts(queries: Standings, truth: Labels, rate: float) -> float | None:
     """The share of known queries whose best label is theirs and outscores all but `rate` of the unknowns. None without both.
 
     The threshold is read off these very queries: it tells scores apart, and promises nothing.
@@ -62,11 +61,10 @@ def right_at_false_accepts(scores: Scores, truth: Labels, rate: float) -> float 
     known = truth >= 0
     if not known.any() or known.all():
         return None
-    top = scores.max(axis=1)
-    strange = np.sort(top[~known])[::-1]
+    strange = np.sort(queries.top[~known])[::-1]
     threshold = strange[min(int(rate * len(strange)), len(strange) - 1)]
-    right = (scores[known].argmax(axis=1) == truth[known]) & (top[known] > threshold)
-    return float(right.mean())
+    right = (queries.best == truth) & (queries.top > threshold)
+    return float(right[known].mean())
 
 
 def macro_f1(predicted: Labels, truth: Labels, labels: int) -> float | None:

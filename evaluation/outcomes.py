@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from nearshot.evaluation.standing import Standings
 from nearshot.retriever.policy import Policy
 from nearshot.retriever.scores import DECIMALS
 
@@ -41,24 +42,17 @@ class Outcomes:
         return Outcomes(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
-def predict(
-    scores: NDArray[np.float64], policy: Policy, rejected: NDArray[np.bool_] | None = None
-) -> NDArray[np.int64]:
-    """The label by number that each query (row of (q, m) scores) is given, or AMBIGUOUS or REFUSED: `decide` for many.
+def predict(queries: Standings, policy: Policy, rejected: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """The label by number that each query (q,) is given, or AMBIGUOUS or REFUSED: `decide` for many.
 
     Of labels that tie, the first counts as the best. `rejected` (q,) tells which queries are nearer to a negative.
     """
-    if not scores.shape[1]:
-        return np.full(len(scores), REFUSED)
-    best = scores.argmax(axis=1)
-    rows = np.arange(len(scores))
-    top = scores[rows, best]
-    others = scores.copy()
-    others[rows, best] = -np.inf
-    margins = np.round(top - others.max(axis=1), DECIMALS)
-    given = np.where(margins < policy.margin_floor, AMBIGUOUS, best)
-    refused = top < policy.threshold if rejected is None else (top < policy.threshold) | rejected
-    predicted: NDArray[np.int64] = np.where(refused, REFUSED, given)
+    if not queries.labels:
+        return np.full(len(queries.best), REFUSED)
+    margins = np.round(queries.top - queries.second, DECIMALS)
+    given = np.where(margins < policy.margin_floor, AMBIGUOUS, queries.best)
+    refused = queries.top < policy.threshold
+    predicted: NDArray[np.int64] = np.where(refused if rejected is None else refused | rejected, REFUSED, given)
     return predicted
 
 

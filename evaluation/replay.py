@@ -10,9 +10,10 @@ import numpy as np
 
 from nearshot.evaluation.outcomes import AMBIGUOUS, REFUSED, predict
 from nearshot.evaluation.rules import Rules, rules_in_force
+from nearshot.evaluation.standing import standings
 from nearshot.retriever.choose_backbone import choose_categories, choose_row
 from nearshot.retriever.policy import Policy
-from nearshot.retriever.scores import Labelled, cosines, fit, nearer_to_negatives
+from nearshot.retriever.scores import Labelled, fit, nearest_cosines
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError
 from nearshot.schema.feedback import negatives
@@ -116,18 +117,18 @@ def _replay_category(catalog: Catalog, row: BackboneRow, category: str, now: Rul
     queries = labelled_vectors(catalog, row, category, Role.QUERY)
     if not len(support.paths):
         return
-    near = cosines(queries.vectors, negatives(catalog, row, category).vectors)
-    rejected = nearer_to_negatives(cosines(queries.vectors, support.vectors), near)
+    negative = nearest_cosines(queries.vectors, negatives(catalog, row, category).vectors)
+    rejected = negative > nearest_cosines(queries.vectors, support.vectors)
+    truth = np.full(len(queries.paths), -1)  # nothing is judged: the labels that are known are told beside the answers
     told = []
     for rules in (now, then):
         labelled = Labelled.of(support.labels, support.vectors, rules.strangers.vectors)
-        scores = fit(rules.score, labelled).scores(queries.vectors)
-        verdicts = predict(scores, rules.policy, rejected)
-        best = np.argmax(scores, axis=1)
+        standing = standings(fit(rules.score, labelled), queries.vectors, truth, len(labelled.names))
+        verdicts = predict(standing, rules.policy, rejected)
         told.append(
             [
-                Told(_verdict(int(verdict)), labelled.names[label], float(scores[index, label]))
-                for index, (verdict, label) in enumerate(zip(verdicts, best, strict=True))
+                Told(_verdict(int(verdict)), labelled.names[label], float(top))
+                for verdict, label, top in zip(verdicts, standing.best, standing.top, strict=True)
             ]
         )
     for path, truth, before, after in zip(queries.paths, queries.labels, *told, strict=True):

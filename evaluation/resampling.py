@@ -10,8 +10,10 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from nearshot.evaluation.outcomes import REFUSED
+from nearshot.evaluation.standing import Standings
 
 RESAMPLES = 200
 
@@ -38,20 +40,19 @@ def _resampled(labels: bytes, draws: int, seed: int) -> Weights:
 
 
 def sampling_errors(
-    scores: NDArray[np.float64], predicted: NDArray[np.int64], truth: NDArray[np.int64], weights: Weights
+    queries: Standings, predicted: NDArray[np.int64], truth: NDArray[np.int64], weights: Weights
 ) -> dict[str, float | None]:
     """The standard deviation over resamples of each metric in `evaluation.metrics`, None where it has no value.
 
-    By scores (q, m), predictions (q,) and true labels (q,); a metric of a resample counts each query as often as it was drawn.
+    By standings, predictions (q,) and true labels (q,); a metric of a resample counts each query as often as it was drawn.
     """
     known = truth >= 0
     both = known.any() and not known.all()
-    top = scores.max(axis=1)
-    right = known & (scores.argmax(axis=1) == truth)
-    curves = _curves(top, known, right, weights) if both else {}
+    right = known & (queries.best == truth)
+    curves = _curves(queries.top, known, right, weights) if both else {}
     figures = {
         "accuracy": weights @ right / known.sum() if known.any() else None,
-        "macro_f1": _macro_f1(predicted, truth, scores.shape[1], weights) if len(truth) else None,
+        "macro_f1": _macro_f1(predicted, truth, queries.labels, weights) if len(truth) else None,
         **{name: curves.get(name) for name in ("auroc", "fpr95", "oscr")},
     }
     return {name: None if values is None else float(np.std(values, ddof=1)) for name, values in figures.items()}
@@ -87,8 +88,17 @@ def _curves(
 def _macro_f1(
     predicted: NDArray[np.int64], truth: NDArray[np.int64], labels: int, weights: Weights
 ) -> NDArray[np.float64]:
-    classes = np.array([*range(labels), *([REFUSED] if (truth < 0).any() else [])])
-    shown, said = (np.asarray(truth)[:, None] == classes), (np.asarray(predicted)[:, None] == classes)
-    hit, real, given = (weights @ table.astype(np.float64) for table in (shown & said, shown, said))
+    classes = labels + int((truth < 0).any())
+
+    def drawn(said: NDArray[np.int64], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """How often queries were drawn (draws, classes), by what is said of them (q,): of those that are kept (q,)."""
+        column = np.where(said == REFUSED, labels, said)
+        kept = kept & (column >= 0) & (column < classes)
+        count = int(kept.sum())
+        table = csr_array((np.ones(count), column[kept], np.arange(count + 1)), shape=(count, classes))
+        return np.asarray(weights[:, kept] @ table)
+
+    every = np.ones(len(truth), dtype=np.bool_)
+    hit, real, given = drawn(truth, predicted == truth), drawn(truth, every), drawn(predicted, every)
     scores: NDArray[np.float64] = np.mean(2 * hit / np.maximum(real + given, np.finfo(np.float64).tiny), axis=1)
     return scores

@@ -57,15 +57,15 @@ class CategorySamples:
     truth: NDArray[np.int64]
     negatives: Negatives
 
-    def rejected(self, kept: Numbers | None = None) -> NDArray[np.bool_]:
-        """Tell which queries (q,) are nearer to a rejected image than to any shot, of all or of some support images by number;
-        a rejected query does not refuse itself.
+    def rejected(self, among: NDArray[np.float32] | None = None) -> NDArray[np.bool_]:
+        """Tell which queries (q,) are nearer to a rejected image than to any shot, of all or `among` some (n, d); a rejected
+        query does not refuse itself.
         """
         if not len(self.negatives.paths):
             return np.zeros(len(self.truth), dtype=np.bool_)
         near = cosines(self.queries.vectors, self.negatives.vectors)
         itself = np.array(self.queries.hashes)[:, None] == np.array(self.negatives.hashes)[None, :]
-        shots = self.nearest if kept is None else nearest_cosines(self.queries.vectors, self.support.vectors[kept])
+        shots = self.nearest if among is None else nearest_cosines(self.queries.vectors, among)
         return nearer_to_negatives(shots[:, None], np.where(itself, np.nan, near))
 
     @cached_property
@@ -81,7 +81,7 @@ class CategorySamples:
         for label in np.unique(labels).tolist():
             asked = np.flatnonzero(labels == label)
             images = order[bounds[label] : bounds[label + 1]]
-            winners[asked] = images[nearest_numbers(self.queries.vectors[asked], self.support.vectors[images])]
+            winners[asked] = nearest_numbers(self.queries.vectors[asked], self.support.vectors, images)
         return winners
 
     def labelled(self, strangers: NDArray[np.float32], kept: Numbers | None = None) -> Labelled:

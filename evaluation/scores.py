@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nearshot.evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, oscr, right_at_false_accepts
 from nearshot.evaluation.samples import CategorySamples, select
+from nearshot.evaluation.standing import Standings, score_tables
 from nearshot.retriever.prediction_set import SetSamples, in_set, no_lower
 from nearshot.retriever.scores import fit
 from nearshot.retriever.strangers import strangers_in_force
@@ -61,14 +62,20 @@ def compare_scores(
         for score in Score:
             calibration = calibrations.get(score)
             strangers = strangers_in_force(catalog, row, category_samples.category, score, calibration).vectors
-            scores = fit(score, category_samples.labelled(strangers)).scores(queries.vectors)
+            names, sets = category_samples.names, _Sets(category_samples.names, calibration)
+            scorer = fit(score, category_samples.labelled(strangers))
+            parts = []
+            for few, scores in score_tables(scorer, queries.vectors, len(names)):
+                parts.append(Standings.of(scores, truth[few]))
+                sets.add(scores, truth[few])
+            judged = Standings.together(parts, len(names))
             figures = {
-                "accuracy": closed_set_accuracy(scores, truth),
-                "auroc": auroc(scores, truth),
-                "fpr95": fpr_at_95_tpr(scores, truth),
-                "oscr": oscr(scores, truth),
-                "right_at_5": right_at_false_accepts(scores, truth, 0.05),
-                **_sets(category_samples.names, scores, truth, calibration),
+                "accuracy": closed_set_accuracy(judged, truth),
+                "auroc": auroc(judged, truth),
+                "fpr95": fpr_at_95_tpr(judged, truth),
+                "oscr": oscr(judged, truth),
+                "right_at_5": right_at_false_accepts(judged, truth, 0.05),
+                **sets.figures(),
             }
             rows.append(
                 ScoreRow(
@@ -79,16 +86,27 @@ def compare_scores(
     return rows
 
 
-def _sets(
-    names: Sequence[str], scores: NDArray[np.float64], truth: NDArray[np.int64], calibration: CalibrationRow | None
-) -> dict[str, float | None]:
-    samples = calibration.about().get("sets") if calibration is not None else None
-    known = np.flatnonzero(truth >= 0)
-    if samples is None or not len(known):
-        return {"set_coverage": None, "set_size": None}
-    places, held = no_lower(scores[known], names, SetSamples.from_json(samples), COVERAGE)
-    inside = in_set(places, held, COVERAGE)
-    return {
-        "set_coverage": float(np.mean(inside[np.arange(len(known)), truth[known]])),
-        "set_size": float(np.mean(inside.sum(axis=1))),
-    }
+class _Sets:
+    """Prediction sets of known queries, as they come: how many have their true label in it, and how many labels they have."""
+
+    def __init__(self, names: Sequence[str], calibration: CalibrationRow | None) -> None:
+        samples = calibration.about().get("sets") if calibration is not None else None
+        self._names, self._samples = names, None if samples is None else SetSamples.from_json(samples)
+        self._covered = self._size = self._queries = 0
+
+    def add(self, scores: NDArray[np.float64], truth: NDArray[np.int64]) -> None:
+        """Take some queries' scores (q, m) and true labels (q,), -1 for Unknown."""
+        known = np.flatnonzero(truth >= 0)
+        if self._samples is None or not len(known):
+            return
+        places, held = no_lower(scores[known], self._names, self._samples, COVERAGE)
+        inside = in_set(places, held, COVERAGE)
+        self._covered += int(inside[np.arange(len(known)), truth[known]].sum())
+        self._size += int(inside.sum())
+        self._queries += len(known)
+
+    def figures(self) -> dict[str, float | None]:
+        """The share that is covered, and the labels of a set on average; None without queries or a calibration."""
+        if not self._queries:
+            return {"set_coverage": None, "set_size": None}
+        return {"set_coverage": self._covered / self._queries, "set_size": self._size / self._queries}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from nearshot.evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tp
 from nearshot.evaluation.outcomes import predict
 from nearshot.evaluation.resampling import resample, sampling_errors
 from nearshot.evaluation.samples import CategorySamples
+from nearshot.evaluation.standing import standings
 from nearshot.retriever.policy import Policy
 from nearshot.retriever.scores import fit
 from nearshot.schema.vocabulary import Score
@@ -44,14 +46,14 @@ class Measured:
 def shot_counts(samples: Iterable[CategorySamples]) -> list[int]:
     """The numbers of shots that every label has, of every category that has queries to judge by."""
     judged = [category_samples for category_samples in samples if len(category_samples.truth)]
-    least = min((min(map(len, _shots(category_samples).values()), default=0) for category_samples in judged), default=0)
+    least = min((min(_sizes(category_samples), default=0) for category_samples in judged), default=0)
     return [count for count in COUNTS if count <= least]
 
 
 def draws_differ(samples: Iterable[CategorySamples], count: int) -> bool:
     """Tell whether any label has more shots than `count`: else every draw takes all there are."""
     judged = [category_samples for category_samples in samples if len(category_samples.truth)]
-    return any(len(shots) > count for category_samples in judged for shots in _shots(category_samples).values())
+    return any(size > count for category_samples in judged for size in _sizes(category_samples))
 
 
 def measure(
@@ -66,18 +68,17 @@ def measure(
 
     The draws are nested: of one seed, the two shots of a draw are among the three of the next.
     """
-    kept = np.array(sorted(_draw(samples, shots, seed)), dtype=np.int64)
-    scores = fit(score, samples.labelled(strangers, kept)).scores(samples.queries.vectors)
-    truth = samples.truth
-    predicted = predict(scores, policy, samples.rejected(kept))
+    truth, labelled = samples.truth, samples.labelled(strangers, _draw(samples, shots, seed))
+    queries = standings(fit(score, labelled), samples.queries.vectors, truth, len(samples.names))
+    predicted = predict(queries, policy, samples.rejected(labelled.vectors))
     values = {
-        "accuracy": closed_set_accuracy(scores, truth),
-        "auroc": auroc(scores, truth),
-        "fpr95": fpr_at_95_tpr(scores, truth),
-        "oscr": oscr(scores, truth),
+        "accuracy": closed_set_accuracy(queries, truth),
+        "auroc": auroc(queries, truth),
+        "fpr95": fpr_at_95_tpr(queries, truth),
+        "oscr": oscr(queries, truth),
         "macro_f1": macro_f1(predicted, truth, len(samples.names)),
     }
-    return Measured(values, sampling_errors(scores, predicted, truth, resample(truth)) if seed == 0 else {})
+    return Measured(values, sampling_errors(queries, predicted, truth, resample(truth)) if seed == 0 else {})
 
 
 def summarise(name: str, draws: Sequence[Sequence[Measured]]) -> Figure:
@@ -98,20 +99,28 @@ def _values(name: str, draw: Iterable[Measured]) -> list[float]:
     return [value for measured in draw if (value := measured.values[name]) is not None]
 
 
-def _shots(samples: CategorySamples) -> dict[int, dict[str | None, list[int]]]:
-    """The images of each shot of each label, by number."""
-    shots_by_label: dict[int, dict[str | None, list[int]]] = {}
-    for index, (number, shot) in enumerate(zip(samples.numbers.tolist(), samples.support.shots, strict=True)):
-        shots_by_label.setdefault(number, {}).setdefault(shot, []).append(index)
-    return shots_by_label
+def _sizes(samples: CategorySamples) -> Iterator[int]:
+    """How many shots each label has."""
+    return (len(shots) for _, shots in _shots(samples) if shots)
 
 
-def _draw(samples: CategorySamples, count: int, seed: int) -> list[int]:
-    drawn = []
-    for number, shots in _shots(samples).items():
+def _shots(samples: CategorySamples) -> Iterator[tuple[int, dict[str | None, list[int]]]]:
+    """Each label by number, with the images of each of its shots, by number: of a million shots one label's at a time."""
+    order = np.argsort(samples.numbers, kind="stable")
+    for number, mine in enumerate(np.split(order, np.cumsum(np.bincount(samples.numbers, minlength=1))[:-1])):
+        shots: dict[str | None, list[int]] = {}
+        for index in mine.tolist():
+            shots.setdefault(samples.support.shots[index], []).append(index)
+        yield number, shots
+
+
+def _draw(samples: CategorySamples, count: int, seed: int) -> NDArray[np.int64]:
+    """The images of so many shots of each label, by number and ascending."""
+    drawn = array("q")
+    for number, shots in _shots(samples):
         key = hashlib.sha256(f"{seed}/{samples.category}/{samples.names[number]}".encode()).digest()
         order = np.random.default_rng(int.from_bytes(key[:8], "big")).permutation(len(shots))
         names = sorted(shots, key=str)
         for index in order[:count]:
-            drawn += shots[names[index]]
-    return drawn
+            drawn.extend(shots[names[index]])
+    return np.sort(np.array(drawn, dtype=np.int64))

@@ -75,7 +75,7 @@ def marked_images(
 class _Images:
     """A category's images: SHA-256, what each shows (category and label, None where nobody knows), unit vectors (n, d)."""
 
-    hashes: tuple[str, ...]
+    hashes: Sequence[str]
     labels: tuple[tuple[str, str] | None, ...]
     vectors: NDArray[np.float32]
 

@@ -22,8 +22,17 @@ NEIGHBOURS = 20
 DECIMALS = 6
 """Scores are rounded to so many: float32 carries no more, and the rest depends on who multiplied in which order."""
 
-AT_ONCE, COSINES = 1024, 16 << 20
+AT_ONCE, COSINES = 512, 16 << 20
 """Queries that are scored together at most, and cosines that are held at a time: bounds on memory."""
+
+TABLE = 8 << 20
+"""Scores (queries by labels) that are held at a time where only what they come to is kept."""
+
+BLOCK = 4096
+"""Images that queries are held against at a time, so that cosines with all of them are never there together."""
+
+VOTERS = 4 << 20
+"""Votes that are held for queries together; where more tie, the queries are scored in smaller groups."""
 
 WORKED = 2 << 20
 """Cosines that are worked on at a time: there are several tables of them meanwhile."""
@@ -84,11 +93,12 @@ class Neighbourhood:
     labelled: Labelled
 
     def scores(self, queries: NDArray[np.float32]) -> Scores:
-        """The scores (q, m)."""
-        shots, numbers, count = self.labelled.vectors, self.labelled.numbers, len(self.labelled.names)
-        near = _cosines_by_parts(queries, shots)
-        scored = [neighbour_scores(self.score, similarities, numbers, count) for similarities in near]
-        return np.concatenate(scored) if scored else np.zeros((0, count))
+        """The scores (q, m), as `neighbour_scores` has them of all cosines at once."""
+        by_score = _most_similar if self.score == Score.MAX_SIM else _votes
+        scored = np.empty((len(queries), len(self.labelled.names)))
+        for few in in_parts(len(queries), AT_ONCE):
+            scored[few] = by_score(queries[few], self.labelled)
+        return scored
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,20 +148,77 @@ def cosines(queries: NDArray[np.float32], shots: NDArray[np.float32]) -> Scores:
 
 def nearest_cosines(queries: NDArray[np.float32], shots: NDArray[np.float32]) -> Scores:
     """The largest cosine (q,) of each unit query (q, d) with unit vectors (n, d), -inf without any, as `cosines` has them."""
-    parts = [near.max(axis=1, initial=-np.inf) for near in _cosines_by_parts(queries, shots)]
-    return np.concatenate(parts) if parts else np.zeros(0)
+    return _nearest(queries, shots, np.arange(len(shots)))[1]
 
 
-def nearest_numbers(queries: NDArray[np.float32], shots: NDArray[np.float32]) -> Numbers:
-    """Which of unit vectors (n, d), of which there are some, is nearest to each unit query (q, d); the first of ties."""
-    parts = [near.argmax(axis=1) for near in _cosines_by_parts(queries, shots)]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+def nearest_numbers(queries: NDArray[np.float32], shots: NDArray[np.float32], among: Numbers) -> Numbers:
+    """Which of some unit vectors (n, d), by number and ascending, is nearest to each unit query (q, d); the first of ties."""
+    return _nearest(queries, shots, among)[0]
 
 
-def _cosines_by_parts(queries: NDArray[np.float32], shots: NDArray[np.float32]) -> Iterator[Scores]:
-    """The cosines (up to `queries_together`, n) of all queries, in order."""
-    together = queries_together(len(shots))
-    return (cosines(queries[start : start + together], shots) for start in range(0, len(queries), together))
+def in_parts(count: int, together: int) -> Iterator[slice]:
+    """So many rows, some together, in order."""
+    return (slice(start, start + together) for start in range(0, count, together))
+
+
+def _nearest(queries: NDArray[np.float32], shots: NDArray[np.float32], among: Numbers) -> tuple[Numbers, Scores]:
+    numbers, best = np.full(len(queries), -1), np.full(len(queries), -np.inf)
+    for few in in_parts(len(queries), AT_ONCE):
+        for block in in_parts(len(among), BLOCK):
+            near = cosines(queries[few], shots[among[block]])
+            first = near.argmax(axis=1)
+            top = near[np.arange(len(near)), first]
+            nearer = top > best[few]
+            numbers[few][nearer], best[few][nearer] = among[block][first[nearer]], top[nearer]
+    return numbers, best
+
+
+def _most_similar(queries: NDArray[np.float32], labelled: Labelled) -> Scores:
+    """`max_sim` (q, m): the best of each block's images by label."""
+    scored = np.full((len(queries), len(labelled.names)), -np.inf)
+    for block in in_parts(len(labelled.vectors), BLOCK):
+        near = cosines(queries, labelled.vectors[block])
+        order, present, first = _by_label(labelled.numbers[block])
+        scored[:, present] = np.maximum(scored[:, present], np.maximum.reduceat(near[:, order], first, axis=1))
+    return scored
+
+
+def _votes(queries: NDArray[np.float32], labelled: Labelled) -> Scores:
+    """`knn_vote` (q, m): what may be among the nearest is kept of each block, and what is in the end votes."""
+    count = len(labelled.names)
+    nearest = np.full((len(queries), NEIGHBOURS), -np.inf)  # the cosines so far, the least of them first
+    none = np.zeros(0, dtype=np.int64)
+    kept: list[tuple[Numbers, Numbers, Scores]] = [(none, none, np.zeros(0))]
+    for block in in_parts(len(labelled.vectors), BLOCK):
+        near = cosines(queries, labelled.vectors[block])
+        moved = np.flatnonzero(near.max(axis=1) >= nearest[:, 0])
+        every = np.concatenate([nearest[moved], near[moved]], axis=1)
+        nearest[moved] = np.partition(every, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:]
+        rows, columns = np.nonzero(near >= nearest[:, :1])  # all that tie with the last vote, too
+        kept.append((rows, labelled.numbers[block][columns], near[rows, columns]))
+        if sum(len(rows) for rows, _, _ in kept) > VOTERS:
+            kept = [_still_near(kept, nearest[:, 0])]
+            if len(kept[0][0]) > VOTERS and len(queries) > 1:
+                half = len(queries) // 2
+                return np.concatenate([_votes(queries[:half], labelled), _votes(queries[half:], labelled)])
+    rows, labels, near = _still_near(kept, nearest[:, 0])
+    votes = np.exp((near - nearest.max(axis=1)[rows]) / TEMPERATURE)
+    shares = np.bincount(rows * count + labels, weights=votes, minlength=len(queries) * count).reshape(-1, count)
+    return rounded(shares / np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny))
+
+
+def _still_near(kept: Sequence[tuple[Numbers, Numbers, Scores]], least: Scores) -> tuple[Numbers, Numbers, Scores]:
+    """Of rows, labels and cosines those that are no less than the least (q,) of their row."""
+    parts = [tuple(part[near >= least[rows]] for part in (rows, labels, near)) for rows, labels, near in kept]
+    rows, labels, near = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return rows, labels, near
+
+
+def _by_label(numbers: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """The order (n,) of images by label, the labels there are (p,), and where each of them starts in the order (p,)."""
+    order = np.argsort(numbers, kind="stable")
+    present, first = np.unique(numbers[order], return_index=True)
+    return order, present, first
 
 
 def queries_together(shots: int) -> int:
@@ -181,8 +248,7 @@ def neighbour_scores(score: Score, similarities: Scores, numbers: Numbers, count
 
     A label without images scores -inf. An image whose cosine is NaN is left out.
     """
-    order = np.argsort(numbers, kind="stable")
-    present, first = np.unique(numbers[order], return_index=True)
+    order, present, first = _by_label(numbers)
     together = max(1, WORKED // max(1, similarities.shape[1]))
     scored = np.full((len(similarities), count), -np.inf)
     for start in range(0, len(similarities) if len(present) else 0, together):

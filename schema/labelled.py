@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from nearshot.schema import tables
 from nearshot.schema.catalog import CHUNK, USABLE, BackboneRow, Catalog
 from nearshot.schema.digests import check_images
 from nearshot.schema.spill import gathered
+from nearshot.schema.texts import Texts
 from nearshot.schema.vectors import stored_vectors
 from nearshot.schema.vocabulary import Role
 
@@ -29,10 +30,10 @@ class LabelledVectors(NamedTuple):
     images these are mapped from a file (`schema.spill`), and not to be written to.
     """
 
-    paths: tuple[str, ...]
-    labels: tuple[str | None, ...]
-    shots: tuple[str | None, ...]
-    hashes: tuple[str, ...]
+    paths: Sequence[str]
+    labels: Sequence[str | None]
+    shots: Sequence[str | None]
+    hashes: Sequence[str]
     vectors: NDArray[np.float32]
 
 
@@ -64,19 +65,20 @@ def labelled_vectors(
     )
     if label is not None:
         query = query.where(images.label == label)
-    paths, labels, shots, hashes, content_ids = [], [], [], [], array("q")
-    once: dict[str | None, str | None] = {}  # labels and names of shots are said of many images
+    paths, hashes, shots = Texts[str](), Texts[str](), Texts[str | None]()
+    labels, content_ids = [], array("q")
+    once: dict[str | None, str | None] = {}  # a label is said of many images
     for row in catalog.connection.execute(query, execution_options={"yield_per": CHUNK}):
         paths.append(row.path)
         labels.append(once.setdefault(row.label, row.label))
-        shots.append(once.setdefault(row.shot, row.shot))
+        shots.append(row.shot)
         hashes.append(row.sha256)
         content_ids.append(row.content_id)
     vectors = np.zeros((len(paths), 0), dtype=np.float32)
     if with_vectors:  # not in the query above: it would sort them
         contents_in_order = np.array(content_ids, dtype=np.int64)
         vectors = gathered(stored_vectors(catalog, backbone, contents_in_order), len(paths), backbone.dimension)
-    return LabelledVectors(tuple(paths), tuple(labels), tuple(shots), tuple(hashes), vectors)
+    return LabelledVectors(paths, labels, shots, hashes, vectors)
 
 
 def small_images(catalog: Catalog, category: str, least: int) -> list[tuple[str, int, int]]:

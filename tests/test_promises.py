@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nearshot.evaluation.metrics import oscr
+from nearshot.evaluation.standing import standings
 from nearshot.retriever.choose_score import ScoreEvidence, best_score
 from nearshot.retriever.conformal import answered_right
 from nearshot.retriever.evidence import gather
@@ -86,7 +87,7 @@ def scores_of(population: Population, seed: int) -> dict[Score, tuple[ScoreEvide
             score, labelled, HeldOut.of(support, numbers), queries, np.repeat(np.arange(LABELS), 20), for_threshold
         )
         value = ScoreEvidence(answered_right(evidence.queries, evidence.negatives), len(queries), score == Score.LDA)
-        curve = oscr(fit(score, labelled).scores(images), truth)
+        curve = oscr(standings(fit(score, labelled), images, truth, LABELS), truth)
         assert curve is not None
         scores[score] = (value, curve)
     return scores

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nearshot.evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, macro_f1, oscr, risk_coverage
 from nearshot.evaluation.outcomes import AMBIGUOUS, REFUSED, Outcomes, count_outcomes, predict
+from nearshot.evaluation.standing import Standings
 from nearshot.retriever.decision import decide
 from nearshot.retriever.policy import Policy
 from nearshot.retriever.rank import Candidate, Hit
@@ -35,7 +36,7 @@ def test_auroc_is_the_chance_of_the_right_order(case: tuple[NDArray[np.float64],
     scores, truth = case
     top = scores.max(axis=1)
     pairs = [(a > b) + (a == b) / 2 for a in top[truth >= 0] for b in top[truth < 0]]
-    assert auroc(scores, truth) == pytest.approx(np.mean(pairs))
+    assert auroc(Standings.of(scores, truth), truth) == pytest.approx(np.mean(pairs))
 
 
 @given(judged())
@@ -46,7 +47,7 @@ def test_fpr95_is_taken_at_the_highest_threshold_that_95_percent_of_the_known_re
     top = scores.max(axis=1)
     known, unknown = top[truth >= 0], top[truth < 0]
     threshold = max(level for level in set(top) if (known >= level).mean() >= 0.95)
-    assert fpr_at_95_tpr(scores, truth) == pytest.approx((unknown >= threshold).mean())
+    assert fpr_at_95_tpr(Standings.of(scores, truth), truth) == pytest.approx((unknown >= threshold).mean())
 
 
 @given(judged())
@@ -58,7 +59,7 @@ def test_oscr_is_the_area_under_the_steps(case: tuple[NDArray[np.float64], NDArr
         right = ((truth >= 0) & (best == truth) & (top >= level)).sum() / (truth >= 0).sum()
         points.append((((truth < 0) & (top >= level)).sum() / (truth < 0).sum(), right))
     area = sum((x - w) * (y + v) / 2 for (w, v), (x, y) in pairwise(points))
-    assert oscr(scores, truth) == pytest.approx(area)
+    assert oscr(Standings.of(scores, truth), truth) == pytest.approx(area)
 
 
 @given(judged())
@@ -76,7 +77,7 @@ def test_risk_is_the_share_of_wrong_answers_at_each_threshold(
 @given(judged())
 def test_macro_f1_is_the_mean_over_labels_and_unknown(case: tuple[NDArray[np.float64], NDArray[np.int64]]) -> None:
     scores, truth = case
-    predicted = predict(scores, Policy(0.2, 0.1))
+    predicted = predict(Standings.of(scores, truth), Policy(0.2, 0.1))
     f1_scores = []
     for label in (0, 1, 2, -1):
         hit = ((predicted == label) & (truth == label)).sum()
@@ -86,12 +87,14 @@ def test_macro_f1_is_the_mean_over_labels_and_unknown(case: tuple[NDArray[np.flo
 
 
 def test_metrics_without_known_or_without_unknown_queries_have_no_value() -> None:
-    scores = np.array([[0.9, 0.1], [0.2, 0.3]])
+    def standing(truth: list[int]) -> tuple[Standings, NDArray[np.int64]]:
+        return Standings.of(np.array([[0.9, 0.1], [0.2, 0.3]]), np.array(truth)), np.array(truth)
+
     for metric in (auroc, fpr_at_95_tpr, oscr):
-        assert metric(scores, np.array([0, 1])) is None
-        assert metric(scores, np.array([-1, -1])) is None
-    assert closed_set_accuracy(scores, np.array([0, 0])) == 0.5
-    assert closed_set_accuracy(scores, np.array([-1, -1])) is None
+        for truth in ([0, 1], [-1, -1]):
+            assert metric(*standing(truth)) is None
+    assert closed_set_accuracy(*standing([0, 0])) == 0.5
+    assert closed_set_accuracy(*standing([-1, -1])) is None
     assert macro_f1(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), 2) is None
 
 
@@ -107,7 +110,7 @@ def test_predicting_many_is_deciding_one_by_one(
         shown = [Hit(Shown(label, str(label), "c", Role.SUPPORT, str(label), "shot1"), row[label]) for label in order]
         decision = decide([Candidate("c", str(hit.image.label), hit, hit.score) for hit in shown], policy)
         expected.append({"unknown": REFUSED, "ambiguous": AMBIGUOUS}.get(decision.verdict, int(decision.label or 0)))
-    predicted = predict(scores, policy)
+    predicted = predict(Standings.of(scores, truth), policy)
     assert predicted.tolist() == expected
     counted = count_outcomes(predicted, truth)
     assert counted.queries == len(truth)
@@ -120,4 +123,4 @@ def test_outcomes_are_what_their_names_say() -> None:
     assert count_outcomes(predicted, truth) == Outcomes(1, 1, 2, 1, 1, 1)
     assert count_outcomes(predicted, truth).accuracy == pytest.approx(2 / 7)
     assert Outcomes().accuracy is None
-    assert predict(np.zeros((2, 0)), Policy(0.5, 0.0)).tolist() == [REFUSED, REFUSED]
+    assert predict(Standings.of(np.zeros((2, 0)), np.array([0, -1])), Policy(0.5, 0.0)).tolist() == [REFUSED, REFUSED]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from nearshot.evaluation.metrics import auroc, closed_set_accuracy, fpr_at_95_tpr, macro_f1, oscr
 from nearshot.evaluation.outcomes import predict
 from nearshot.evaluation.resampling import better_in, resample, sampling_errors
+from nearshot.evaluation.standing import Standings
 from nearshot.retriever.policy import Policy
 
 
@@ -23,18 +24,18 @@ def drawn(seed: int, count: int = 60, labels: int = 3) -> tuple[NDArray[np.float
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_query_counts_as_often_as_it_was_drawn(seed: int) -> None:
     scores, truth = drawn(seed)
-    predicted = predict(scores, Policy(0.7, 0.05))
+    predicted = predict(Standings.of(scores, truth), Policy(0.7, 0.05))
     weights = resample(truth, draws=12)
     repeated: dict[str, list[float | None]] = {name: [] for name in ("accuracy", "auroc", "fpr95", "oscr", "macro_f1")}
     for row in weights.astype(int):
         again = np.repeat(np.arange(len(truth)), row)
-        by = (scores[again], truth[again])
+        by = (Standings.of(scores[again], truth[again]), truth[again])
         repeated["accuracy"].append(closed_set_accuracy(*by))
         repeated["auroc"].append(auroc(*by))
         repeated["fpr95"].append(fpr_at_95_tpr(*by))
         repeated["oscr"].append(oscr(*by))
         repeated["macro_f1"].append(macro_f1(predicted[again], truth[again], 3))
-    errors = sampling_errors(scores, predicted, truth, weights)
+    errors = sampling_errors(Standings.of(scores, truth), predicted, truth, weights)
     for name, values in repeated.items():
         assert errors[name] == pytest.approx(np.std(np.array(values, dtype=float), ddof=1), abs=1e-12), name
 
@@ -50,7 +51,9 @@ def test_each_label_keeps_its_number_of_queries() -> None:
 def test_metrics_without_a_value_have_no_error() -> None:
     scores, truth = drawn(4)
     known = truth >= 0
-    errors = sampling_errors(scores[known], truth[known], truth[known], resample(truth[known]))
+    errors = sampling_errors(
+        Standings.of(scores[known], truth[known]), truth[known], truth[known], resample(truth[known])
+    )
     assert (errors["auroc"], errors["oscr"], errors["fpr95"]) == (None, None, None)
     assert errors["accuracy"] is not None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections import Counter
 from typing import Any
 
@@ -13,7 +14,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nearshot.retriever import discriminant, scores
-from nearshot.retriever.scores import AT_ONCE, Labelled, Scores, cosines, fit, label_numbers, neighbour_scores
+from nearshot.retriever.scores import (
+    AT_ONCE,
+    Labelled,
+    Scores,
+    cosines,
+    fit,
+    label_numbers,
+    nearest_cosines,
+    nearest_numbers,
+    neighbour_scores,
+)
 from nearshot.schema.vocabulary import Score
 from nearshot.vectors.normalise import normalise
 
@@ -105,11 +116,34 @@ def test_more_images_than_a_block_have_the_same_means(monkeypatch: pytest.Monkey
     assert fit(Score.PROTOTYPE, labelled).scores(queries).tolist() == whole.tolist()
 
 
+@given(st.data(), st.integers(1, 5), st.integers(1, 40), NEIGHBOURLY)
+def test_images_by_blocks_score_as_all_at_once(data: st.DataObject, queries: int, images: int, score: Score) -> None:
+    """Of few directions, so that many tie; also where more tie than votes are held."""
+    drawn = [data.draw(st.lists(st.integers(0, 5), min_size=count, max_size=count)) for count in (queries, images)]
+    asked, shots = (random_vectors(6, 3)[numbers] for numbers in drawn)
+    labelled = Labelled.of(data.draw(st.lists(st.sampled_from("abc"), min_size=images, max_size=images)), shots)
+    wanted = neighbour_scores(score, cosines(asked, shots), labelled.numbers, len(labelled.names))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name, value in (
+            ("AT_ONCE", 2),
+            ("BLOCK", 7),
+            ("WIDE", 3),
+            ("VOTERS", data.draw(st.sampled_from([1, 9, 999]))),
+        ):
+            monkeypatch.setattr(scores, name, value)
+        np.testing.assert_allclose(fit(score, labelled).scores(asked), wanted, atol=2e-6)
+        near = cosines(asked, shots)
+        among = np.array(sorted(data.draw(st.sets(st.integers(0, images - 1), min_size=1))))
+        assert nearest_cosines(asked, shots).tolist() == near.max(axis=1).tolist()
+        assert nearest_numbers(asked, shots, among).tolist() == among[near[:, among].argmax(axis=1)].tolist()
+    assert np.isneginf(nearest_cosines(asked, shots[:0])).all()
+
+
 @pytest.mark.parametrize("score", [Score.MAX_SIM, Score.KNN_VOTE])
 def test_tables_that_are_worked_on_in_parts_are_the_same(score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
     labelled, queries = Labelled.of(["a", "b", "c"] * 10, random_vectors(30, 0)), random_vectors(9, 1)
-    whole = fit(score, labelled).scores(queries)
     near = cosines(queries, labelled.vectors)
+    whole = neighbour_scores(score, near, labelled.numbers, 3)
     parts = Counter[str]()
 
     def counted(*given: Any) -> Scores:
@@ -118,12 +152,23 @@ def test_tables_that_are_worked_on_in_parts_are_the_same(score: Score, monkeypat
 
     real = scores._of_labels
     monkeypatch.setattr(scores, "_of_labels", counted)
-    for name, value in (("WIDE", 7), ("WORKED", 65), ("COSINES", 100)):
+    monkeypatch.setattr(scores, "WORKED", 65)
+    np.testing.assert_allclose(neighbour_scores(score, near, labelled.numbers, 3), whole, atol=1e-6)
+    assert parts["worked on"] == 5, "two queries at a time"
+
+
+@pytest.mark.parametrize("score", [Score.MAX_SIM, Score.KNN_VOTE])
+def test_memory_of_scoring_does_not_follow_the_number_of_images(score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("AT_ONCE", 20), ("BLOCK", 100), ("WIDE", 100)):
         monkeypatch.setattr(scores, name, value)
-    assert scores.queries_together(30) == 3
-    np.testing.assert_allclose(cosines(queries, labelled.vectors), near, atol=1e-6)
-    np.testing.assert_allclose(fit(score, labelled).scores(queries), whole, atol=1e-6)
-    assert parts["worked on"] == 6, "three tables of three queries, two rows at a time"
+    queries, peaks = random_vectors(40, 0), []
+    for count in (500, 5000):
+        labelled = Labelled(("a", "b"), np.arange(count) % 2, random_vectors(count, 1), random_vectors(0, 0))
+        tracemalloc.start()
+        fit(score, labelled).scores(queries)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 2 * peaks[0], "a table of cosines would be ten times as large"
 
 
 def test_labels_are_numbered_by_name_and_opposite_images_have_a_mean_without_direction() -> None:
