@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.evaluation.learning_curve import Need, is_beyond, needs_of
+from nearshot.evaluation.outcomes import REFUSED, predict
 from nearshot.evaluation.rules import rules_in_force
+from nearshot.evaluation.standing import Standings
 from nearshot.retriever.choose_backbone import choose_row, choose_rows, choose_supported
-from nearshot.retriever.scores import Labelled, cosines, fit
-from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.retriever.scores import Labelled, cosines, fit, nearest_cosines
+from nearshot.schema.catalog import BackboneRow, Catalog, PlacedImage
 from nearshot.schema.errors import UsageError
 from nearshot.schema.feedback import negatives
 from nearshot.schema.labelled import LabelledVectors, labelled_vectors
@@ -91,53 +93,98 @@ def advise(store: Store, category: str | None = None, *, backbone: str | None = 
     return Advice(sorted(worth, key=lambda query: (-query.value, query.path))[:limit], needs, beyond)
 
 
-def _worth(catalog: Catalog, row: BackboneRow, category: str, limit: int) -> list[Worth]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighed:
+    """The q unlabelled queries of a category, each content once, as a backbone sees them: SHA-256, the cosines between them
+    `near` (q, q), their scores (q, m) with the labels `names`, the predictions `predicted` (q,) of `evaluation.outcomes`, and
+    shares (q,): how much backbones disagree, the doubt, how typical, and their `value`. There are `left` more that were not
+    weighed.
+    """
+
+    hashes: Sequence[str]
+    near: NDArray[np.float64]
+    names: tuple[str, ...]
+    scores: NDArray[np.float64]
+    predicted: NDArray[np.int64]
+    disagreement: NDArray[np.float64]
+    doubt: NDArray[np.float64]
+    typical: NDArray[np.float64]
+    left: int
+
+    @property
+    def value(self) -> NDArray[np.float64]:
+        """What labelling each is worth (q,), in [0, 1]."""
+        return (self.disagreement + self.doubt) / 2 * self.typical
+
+
+def weigh(catalog: Catalog, row: BackboneRow, category: str) -> Weighed | None:
+    """Weigh the unlabelled queries of a category; None without any, or without shots."""
     support = labelled_vectors(catalog, row, category, Role.SUPPORT)
     queries = labelled_vectors(catalog, row, category, Role.QUERY)
-    open_ = _unlabelled(queries, {*support.hashes, *negatives(catalog, row, category).hashes})
+    rejected = negatives(catalog, row, category)
+    open_ = _unlabelled(queries, {*support.hashes, *rejected.hashes})
     if not open_ or not support.paths:
-        return []
+        return None
     rules = rules_in_force(catalog, row, None, category)
     labelled = Labelled.of(support.labels, support.vectors, rules.strangers.vectors)
-    vectors = queries.vectors[open_]
+    weighed = open_[:MOST]
+    vectors, hashes = queries.vectors[weighed], [queries.hashes[index] for index in weighed]
     scores = fit(rules.score, labelled).scores(vectors)
-    best = scores.argmax(axis=1)
-    disagreement = _disagreement(catalog, category, [queries.hashes[index] for index in open_])
-    doubt = doubts(scores, rules.policy.threshold, rules.policy.margin_floor)
+    refused = nearest_cosines(vectors, rejected.vectors) > nearest_cosines(vectors, support.vectors)
     near = cosines(vectors, vectors)
-    typical = typicality(near)
-    value = (disagreement + doubt) / 2 * typical
-    return [
-        Worth(
-            **_placed(catalog, category, queries.hashes[open_[index]]),
-            nearest=labelled.names[best[index]],
-            score=float(scores[index, best[index]]),
-            disagreement=float(disagreement[index]),
-            doubt=float(doubt[index]),
-            typical=float(typical[index]),
-            value=float(value[index]),
-            stands_for=stands_for,
+    return Weighed(
+        hashes=hashes,
+        near=near,
+        names=labelled.names,
+        scores=scores,
+        predicted=predict(Standings.of(scores, np.full(len(weighed), REFUSED)), rules.policy, refused),
+        disagreement=_disagreement(catalog, category, hashes),
+        doubt=doubts(scores, rules.policy.threshold, rules.policy.margin_floor),
+        typical=typicality(near),
+        left=len(open_) - len(weighed),
+    )
+
+
+def _worth(catalog: Catalog, row: BackboneRow, category: str, limit: int) -> list[Worth]:
+    weighed = weigh(catalog, row, category)
+    if weighed is None:
+        return []
+    best, value = weighed.scores.argmax(axis=1), weighed.value
+    worth = []
+    for index, alike in one_of_each(value, weighed.near, limit):
+        image = query_of(catalog, category, weighed.hashes[index])
+        worth.append(
+            Worth(
+                *(image.id, category, f"{image.root}/{image.path}"),
+                nearest=weighed.names[best[index]],
+                score=float(weighed.scores[index, best[index]]),
+                disagreement=float(weighed.disagreement[index]),
+                doubt=float(weighed.doubt[index]),
+                typical=float(weighed.typical[index]),
+                value=float(value[index]),
+                stands_for=len(alike),
+            )
         )
-        for index, stands_for in one_of_each(value, near, limit)
-    ]
+    return worth
 
 
-def _placed(catalog: Catalog, category: str, sha256: str) -> dict[str, Any]:
-    """Find the image of a category that shows a content: its id, category and absolute path."""
+def query_of(catalog: Catalog, category: str, sha256: str) -> PlacedImage:
+    """Find the image of a category that shows a content."""
     content = catalog.content(sha256)
     assert content is not None
-    image = next(image for image in catalog.images_of(content.id) if image.category == category)
-    return {"id": image.id, "category": category, "path": f"{image.root}/{image.path}"}
+    return next(image for image in catalog.images_of(content.id) if image.category == category)
 
 
 def _unlabelled(queries: LabelledVectors, taken: set[str]) -> list[int]:
-    """The queries without a label, by number: each content once, known ones left out; of too many an even choice."""
+    """The queries without a label, by number: each content once, known ones left out; by their SHA-256, so that the first of
+    them are an even choice.
+    """
     known = taken | {sha for sha, label in zip(queries.hashes, queries.labels, strict=True) if label is not None}
     kept: dict[str, int] = {}
     for index, sha256 in enumerate(queries.hashes):
         if sha256 not in known:
             kept.setdefault(sha256, index)
-    return [kept[sha256] for sha256 in sorted(kept)[:MOST]]
+    return [kept[sha256] for sha256 in sorted(kept)]
 
 
 def _disagreement(catalog: Catalog, category: str, hashes: Sequence[str]) -> NDArray[np.float64]:
@@ -186,8 +233,10 @@ def typicality(near: NDArray[np.float64]) -> NDArray[np.float64]:
     return shares
 
 
-def one_of_each(value: NDArray[np.float64], near: NDArray[np.float64], limit: int) -> Iterator[tuple[int, int]]:
-    """The queries of most value, none nearly the same picture as one before, each with how many it stands for."""
+def one_of_each(
+    value: NDArray[np.float64], near: NDArray[np.float64], limit: int
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """The queries of most value, none nearly the same picture as one before, each with those that it stands for, itself too."""
     left = np.ones(len(value), dtype=np.bool_)
     for _ in range(limit):
         if not left.any():
@@ -196,4 +245,4 @@ def one_of_each(value: NDArray[np.float64], near: NDArray[np.float64], limit: in
         alike = left & (near[index] >= ALIKE)
         alike[index] = True
         left &= ~alike
-        yield index, int(alike.sum())
+        yield index, np.flatnonzero(alike)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nearshot.evaluation.standing import Standings
 from nearshot.retriever.policy import Policy
 from nearshot.retriever.scores import DECIMALS
+from nearshot.schema.vocabulary import Verdict
 
 AMBIGUOUS, REFUSED = -2, -1
 """Predictions that are no label: the lead is below the margin floor; the score is below the threshold."""
@@ -54,6 +55,11 @@ def predict(queries: Standings, policy: Policy, rejected: NDArray[np.bool_] | No
     refused = queries.top < policy.threshold
     predicted: NDArray[np.int64] = np.where(refused if rejected is None else refused | rejected, REFUSED, given)
     return predicted
+
+
+def verdict_of(predicted: int) -> Verdict:
+    """The verdict that a prediction stands for."""
+    return {REFUSED: Verdict.UNKNOWN, AMBIGUOUS: Verdict.AMBIGUOUS}.get(predicted, Verdict.MATCH)
 
 
 def count_outcomes(predicted: NDArray[np.int64], truth: NDArray[np.int64]) -> Outcomes:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nearshot.evaluation.outcomes import AMBIGUOUS, REFUSED, predict
+from nearshot.evaluation.outcomes import predict, verdict_of
 from nearshot.evaluation.rules import Rules, rules_in_force
 from nearshot.evaluation.standing import standings
 from nearshot.retriever.choose_backbone import choose_categories, choose_row
@@ -127,13 +127,9 @@ def _replay_category(catalog: Catalog, row: BackboneRow, category: str, now: Rul
         verdicts = predict(standing, rules.policy, rejected)
         told.append(
             [
-                Told(_verdict(int(verdict)), labelled.names[label], float(top))
+                Told(verdict_of(int(verdict)), labelled.names[label], float(top))
                 for verdict, label, top in zip(verdicts, standing.best, standing.top, strict=True)
             ]
         )
     for path, truth, before, after in zip(queries.paths, queries.labels, *told, strict=True):
         yield Replayed(category, path, truth, before, after)
-
-
-def _verdict(predicted: int) -> Verdict:
-    return {REFUSED: Verdict.UNKNOWN, AMBIGUOUS: Verdict.AMBIGUOUS}.get(predicted, Verdict.MATCH)

@@ -13,7 +13,7 @@ from nearshot.schema.catalog import Catalog
 from nearshot.schema.contract import ADDED, SUPPORT_DIRECTORY, is_label
 from nearshot.schema.disk import delete_file, make_directories
 from nearshot.schema.editor import Editor
-from nearshot.schema.errors import NearshotError, UsageError, option
+from nearshot.schema.errors import DecidedError, NearshotError, UsageError, option
 from nearshot.schema.feedback import FeedbackRow, add_feedback, feedback_in_force, undo_feedback
 from nearshot.schema.files import read_indexed
 from nearshot.schema.intents import Intent, Planned, drop_intent, is_planned, plan, planned
@@ -50,8 +50,7 @@ def add_shot(store: Store, image: Path, label: str, category: str | None = None)
     while True:
         with store.writing() as editor:
             named = _find(editor, image, category)
-            if feedback_in_force(editor, named.content_id, named.category, Action.LABEL):
-                raise UsageError(f"{image} was made a shot already; take that back with {option('undo')}")
+            _refuse_decided(editor, named, image)
             straight = "" if _lies_straight(named, label) else label
             intent = plan(
                 editor,
@@ -101,8 +100,7 @@ def reject(store: Store, image: Path, category: str | None = None) -> str:
     finish_intents(store)
     with store.writing() as editor:
         named = _find(editor, image, category)
-        if feedback_in_force(editor, named.content_id, named.category, Action.REJECT):
-            raise UsageError(f"{image} was rejected already; take that back with {option('undo')}")
+        _refuse_decided(editor, named, image)
         add_feedback(
             editor,
             Action.REJECT,
@@ -147,6 +145,13 @@ def undo(store: Store, image: Path, action: Action, category: str | None = None)
             f"cannot delete {said.shot_path}: {error.strerror or error}; the next command tries again"
         ) from error
     return said
+
+
+def _refuse_decided(catalog: Catalog, named: _Named, image: Path) -> None:
+    """DecidedError where the image was made a shot or rejected: what is said of it twice would contradict itself."""
+    for action, done in ((Action.LABEL, "made a shot"), (Action.REJECT, "rejected")):
+        if feedback_in_force(catalog, named.content_id, named.category, action):
+            raise DecidedError(f"{image} was {done} already; take that back with {option('undo')}")
 
 
 def _where_it_lies_now(editor: Editor, shot: Path, content_id: int) -> Path:

@@ -22,6 +22,7 @@ from nearshot.detectors.cutting import Cutting
 from nearshot.detectors.selection import Selection
 from nearshot.evaluation.evaluate import Evaluation, EvaluationOptions, evaluate
 from nearshot.evaluation.next_labels import Advice, advise
+from nearshot.evaluation.review import Review, review
 from nearshot.indexer.captions import CaptionOptions, CaptionReport, CaptionRun, set_caption
 from nearshot.indexer.crop_options import CropOptions
 from nearshot.indexer.crop_report import CropReport
@@ -674,6 +675,25 @@ class Index:
             UsageError: nothing is indexed, or what is named is not.
         """
         return advise(self._store, category, backbone=backbone, limit=limit)
+
+    def review(
+        self, category: str | None = None, *, backbone: str | None = None, limit: int = 100, every: bool = False
+    ) -> Review:
+        """List the unlabelled queries that a person should decide, with `label` or `reject`: what is unknown or ambiguous.
+
+        Args:
+            category: of this category only.
+            backbone: by the vectors of this one; by default by the best.
+            limit: how many groups to name; queries that are nearly the same picture are one group.
+            every: those that match a label, too.
+
+        Returns:
+            The review: `groups`, most useful first, and how many `images` wait.
+
+        Raises:
+            UsageError: nothing is indexed, or what is named is not.
+        """
+        return review(self._store, category, backbone=backbone, limit=limit, every=every)
 
     def caption(self, image: str | os.PathLike[str], words: str) -> None:
         """Write the caption of an indexed image by hand.

@@ -70,6 +70,10 @@ class UsageError(NearshotError):
     exit_status = 2
 
 
+class DecidedError(UsageError):
+    """Something was said of an image that has been decided already: made a shot, or rejected."""
+
+
 class ServiceError(NearshotError):
     """A service that does not answer, or cannot."""
 

@@ -259,6 +259,43 @@ class Next(BaseModel):
     beyond: list[str]
 
 
+class ReviewParameters(BaseModel):
+    """Selection of unlabelled queries to decide: with `every`, those that match a label, too."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    category: Name | None = None
+    backbone: Name | None = None
+    limit: int = Field(100, ge=1, le=1000)
+    every: bool = False
+
+
+class Guess(BaseModel):
+    """A label that an image may show, with its score."""
+
+    label: str
+    score: float
+
+
+class Group(BaseModel):
+    """Unlabelled queries that are nearly the same picture; verdict and guesses, best first, are those of the first of them."""
+
+    category: str
+    ids: list[int]
+    paths: list[str]
+    verdict: Verdict
+    guesses: list[Guess]
+    value: float
+
+
+class Review(BaseModel):
+    """Queries to decide, most useful first; `images` are all that wait, `keys` the keys that stand for labels, by category."""
+
+    groups: list[Group]
+    images: int
+    keys: dict[str, dict[str, str]]
+
+
 class Run(BaseModel):
     """An index run of this service. `reports` are the objects that `nearshot index --json` ends with, by data directory;
     `errors` say why others could not be indexed.

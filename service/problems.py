@@ -13,15 +13,27 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from nearshot.schema.errors import FullError, ImageError, NearshotError, StoreBusyError, UsageError, WeightsError
+from nearshot.schema.errors import (
+    DecidedError,
+    FullError,
+    ImageError,
+    NearshotError,
+    StoreBusyError,
+    UsageError,
+    WeightsError,
+)
 
 STATUS: Mapping[type[NearshotError], HTTPStatus] = {
+    DecidedError: HTTPStatus.CONFLICT,
     FullError: HTTPStatus.SERVICE_UNAVAILABLE,
     ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     StoreBusyError: HTTPStatus.CONFLICT,
     UsageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     WeightsError: HTTPStatus.CONFLICT,
 }
+
+DECIDED = "urn:nearshot:decided"
+"""Type of the problem that an image has been decided already, so that programs can tell it from others of its status."""
 
 FILES = frozenset({"image", "images"})
 """The fields that uploads come in."""
@@ -44,10 +56,15 @@ class Problem(BaseModel):
 
 
 def problem(
-    status: int, detail: str, headers: Mapping[str, str] | None = None, *, template: str | None = None
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    template: str | None = None,
+    kind: str = "about:blank",
 ) -> Response:
     """A response that says what went wrong."""
-    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, template=template)
+    body = Problem(type=kind, title=HTTPStatus(status).phrase, status=status, detail=detail, template=template)
     return JSONResponse(
         body.model_dump(exclude_none=True),
         status_code=status,
@@ -88,6 +105,7 @@ def translate_errors(app: FastAPI) -> None:
             error.told(_name),
             {"Retry-After": "1"} if isinstance(error, FullError) else None,
             template=template if template != str(error) else None,
+            kind=DECIDED if isinstance(error, DecidedError) else "about:blank",
         )
 
     @app.exception_handler(TimeoutError)

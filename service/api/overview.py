@@ -87,6 +87,20 @@ async def next_(engine: EngineHere, work: SlowWorkHere, asked: Annotated[models.
     }
 
 
+@router.get("/review", response_model=models.Review, summary="What to decide")
+async def review_(engine: EngineHere, work: SlowWorkHere, asked: Annotated[models.ReviewParameters, Query()]) -> Any:
+    """The unlabelled queries that nobody has decided, as `nearshot review --json` gives them."""
+
+    def waiting() -> Any:
+        from nearshot.evaluation.review import review  # which takes SciPy a while
+
+        review_ = review(engine.store, asked.category, backbone=asked.backbone, limit=asked.limit, every=asked.every)
+        return review_.as_json()
+
+    async with asyncio.timeout(engine.settings.seconds):
+        return await work.do(waiting)
+
+
 @router.get("/report", response_class=HTMLResponse, summary="The evaluation as a page")
 async def report(engine: EngineHere, drawings: DrawingsHere) -> Response:
     """Return the page that `nearshot evaluate --output` writes as report.html, for all that is served."""

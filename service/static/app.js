@@ -5,10 +5,11 @@ import * as browse from "./browse.js";
 import * as map from "./map.js";
 import { at, telling } from "./page.js";
 import * as query from "./query.js";
+import * as review from "./review.js";
 import * as search from "./search.js";
 
-const VIEWS = ["query", "search", "browse", "map", "report"];
-const SHOW = { browse: browse.show, map: map.show };
+const VIEWS = ["query", "search", "review", "browse", "map", "report"];
+const SHOW = { review: review.show, browse: browse.show, map: map.show };
 
 function route() {
   const view = VIEWS.includes(location.hash.slice(1)) ? location.hash.slice(1) : "query";
@@ -23,7 +24,7 @@ function route() {
 
 async function offer() {
   const facts = await askJson("/v1/categories");
-  for (const view of [query, search, browse, map]) view.offer(facts);
+  for (const view of [query, search, review, browse, map]) view.offer(facts);
 }
 
 async function start() {

@@ -76,7 +76,8 @@ def test_what_many_are_like_is_typical_and_near_duplicates_are_one() -> None:
     typical = typicality(near)
     assert typical.argmin() == 3
     assert typical.max() == 1.0
-    assert list(one_of_each(np.array([0.5, 0.6, 0.4, 0.9]), near, 3)) == [(3, 1), (1, 2), (2, 1)]
+    groups = [(first, alike.tolist()) for first, alike in one_of_each(np.array([0.5, 0.6, 0.4, 0.9]), near, 3)]
+    assert groups == [(3, [3]), (1, [0, 1]), (2, [2])]
     assert typicality(np.eye(1)).tolist() == [1.0]
 
 

@@ -66,7 +66,7 @@ def test_a_rejected_image_refuses_what_is_nearer_to_it(client: TestClient, small
     assert client.post("/v1/reject", data={"image_id": image["id"]}).json()["category"] == "things"
     answer = ask(client, query)["answers"][0]
     assert (answer["verdict"], answer["reason"]) == ("unknown", "nearer to a rejected image than to any shot")
-    assert "was rejected already" in problem(client.post("/v1/reject", data={"image_id": image["id"]}), 422)
+    assert "was rejected already" in problem(client.post("/v1/reject", data={"image_id": image["id"]}), 409)
     assert client.post("/v1/reject", data={"image_id": image["id"], "undo": "true"}).json()["undone"]
 
 
