@@ -24,6 +24,7 @@ from nearshot.commands.mark import mark_command
 from nearshot.commands.next import next_command
 from nearshot.commands.query import query_command
 from nearshot.commands.replay import replay_command
+from nearshot.commands.review import review_command
 from nearshot.commands.search import search_command
 from nearshot.commands.serve import serve_command
 from nearshot.commands.status import status_command
@@ -59,6 +60,7 @@ for command in (
     reject_command,
     mark_command,
     next_command,
+    review_command,
     search_command,
     caption_command,
     status_command,

@@ -86,7 +86,7 @@ def test_many_at_once_label_and_none_takes_the_place_of_another(
                 [*added, *added],
             )
         )
-    assert sorted(response.status_code for response in said) == [200] * 8 + [422] * 8
+    assert sorted(response.status_code for response in said) == [200] * 8 + [409] * 8
     shots = {response.json()["shot"] for response in said if response.status_code == 200}
     assert len(shots) == 8
     assert {path.read_bytes()[-1] for path in map(Path, shots)} == set(range(8))
@@ -137,3 +137,21 @@ def test_marks_end_lists_and_can_be_taken_back(client: TestClient, small: Path) 
     ):
         assert reason in problem(client.post("/v1/mark", data=fields), 422)
     problem(client.post("/v1/mark", data={"hit_id": 999, "image_id": 1, "right": "true"}), 404)
+
+
+def test_what_waits_is_told_by_groups_and_what_is_decided_is_no_longer(client: TestClient, small: Path) -> None:
+    waiting = client.get("/v1/review", params={"every": True}).json()
+    assert waiting["images"] == sum(len(group["ids"]) for group in waiting["groups"])
+    assert waiting["keys"]["things"] == {"1": "cat", "2": "coffee"}
+    path = small / "things/6.preprocessed/new.png"
+    save_crop(path, "rocket:1")
+    with path.open("rb") as file:
+        image = client.post("/v1/images", data={"category": "things"}, files={"image": file}).json()
+    after = client.get("/v1/review", params={"every": True, "category": "things"}).json()
+    assert image["id"] in [number for group in after["groups"] for number in group["ids"]]
+    assert client.post("/v1/label", data={"image_id": image["id"], "label": "rocket"}).status_code == 200
+    refused = client.post("/v1/reject", data={"image_id": image["id"]})
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:nearshot:decided")
+    last = client.get("/v1/review", params={"every": True}).json()
+    assert image["id"] not in [number for group in last["groups"] for number in group["ids"]]
+    assert last["keys"]["things"]["3"] == "rocket"
