@@ -35,6 +35,7 @@ SLOW = (
         "service/test_abuse.py",
         "service/test_client.py",
         "service/test_page.py",
+        "service/test_review.py",
     ),
     *("faults/test_flips.py", "test_reproduce.py", "service/test_openapi.py", "door/test_notebook.py"),
 )

@@ -20,7 +20,7 @@ from nearshot.schema.store import Store
 from tests.conftest import run_index
 from tests.photographs import photograph
 from tests.service import test_serve
-from tests.service.test_page import CHROMIUM, FLAGS
+from tests.service.test_page import CHROMIUM, FLAGS, ROOT, same_picture
 from tests.service.test_serve import Served
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
@@ -157,6 +157,15 @@ def test_nobody_needs_a_mouse_and_every_view_can_be_read(page: Page) -> None:
     for width in (390, 820):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_picture_in_the_documents_shows_this_page(page: Page, served: Served, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 1000, "height": 700})
+    skip_to(page, "stranger", served)
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#review-pictures img')].every((image) => image.naturalWidth > 0)"
+    )
+    same_picture(page, ROOT / "docs/review.png", tmp_path)
 
 
 def test_pictures_that_are_nearly_the_same_are_decided_together_or_some_of_them(
