@@ -22,7 +22,7 @@ export async function ask(path, { parameters = {}, ...options } = {}) {
   if (response.status === 401) document.dispatchEvent(new Event("key-wanted"));
   if (!response.ok) {
     const problem = await response.json().catch(() => null);
-    throw Object.assign(new Error(problem?.detail ?? `The service answered ${response.status}.`), { type: problem?.type });
+    throw Object.assign(new Error(problem?.detail ?? `The service answered ${response.status}.`), { status: response.status, type: problem?.type });
   }
   return response;
 }

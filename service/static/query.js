@@ -2,6 +2,7 @@
 
 import { ask, askJson, form, imageFile, showThumbnail } from "./api.js";
 import { reasonOf, verdictOf } from "./decide.js";
+import { askMany, dropped } from "./many.js";
 import { onPart, part, partFile, showWhole } from "./part.js";
 import { asking, at, fill, make, placeOf, stopped, telling, tile } from "./page.js";
 
@@ -260,19 +261,27 @@ for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, (event
 for (const name of ["dragleave", "drop"]) drop.addEventListener(name, () => drop.classList.remove("over"));
 // What misses the drop zone must not make the browser leave the page.
 for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
-drop.addEventListener("drop", (event) => take(event.dataTransfer.files));
-document.addEventListener("paste", (event) => take(event.clipboardData.files));
-for (const input of [at("#file"), at("#camera")]) {
+drop.addEventListener("drop", async (event) => take(await dropped(event.dataTransfer)));
+document.addEventListener("paste", (event) => take([...event.clipboardData.files]));
+for (const input of [at("#file"), at("#folder"), at("#camera")]) {
   input.addEventListener("change", () => {
-    take(input.files);
+    take([...input.files]);
     input.value = "";
   });
 }
 for (const select of [at("#query-category"), at("#query-score"), at("#query-false")]) select.addEventListener("change", again);
 
+/** One image gets its card, many a table: each of them gets its card when it is chosen there. */
 function take(files) {
-  if (files.length) {
-    location.hash = "#query";
-    query(files[0], null, files.length > 1 ? `Only the first of ${files.length} files is looked at: ${files[0].name}.` : "");
-  }
+  if (!files.length) return;
+  location.hash = "#query";
+  at("#many").hidden = true;
+  if (files.length === 1) return query(files[0]);
+  at("#answers").replaceChildren();
+  const backbone = at("#query-backbones input:checked")?.value ?? "";
+  const parameters = { backbone, category: at("#query-category").value, score_by: at("#query-score").value, top_k: 1 };
+  askMany(files, parameters, async (file) => {
+    await query(file);
+    at("#answers").scrollIntoView({ behavior: "smooth" });
+  });
 }

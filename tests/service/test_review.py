@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image, ImageEnhance
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from nearshot.schema.store import Store
 from tests.conftest import run_index
 from tests.photographs import photograph
 from tests.service import test_serve
-from tests.service.test_page import CHROMIUM, FLAGS, ROOT, same_picture
+from tests.service.test_page import CHROMIUM, FLAGS, ROOT, no_complaints, same_picture
 from tests.service.test_serve import Served
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
@@ -81,20 +81,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, served: Served) -> Iterator[Page]:
     """The review, of a tab that must not complain."""
-    context = browser.new_context(viewport={"width": 1200, "height": 900})
-    opened = context.new_page()
-    complaints: list[str] = []
-
-    def hear(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
-            complaints.append(message.text)
-
-    opened.on("console", hear)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    review(opened, served)
-    yield opened
-    context.close()
-    assert complaints == []
+    with no_complaints(browser, served) as opened:
+        review(opened, served)
+        yield opened
 
 
 def review(page: Page, served: Served) -> None:
