@@ -93,6 +93,7 @@ async function showLarge(id) {
   const large = at("#review-large");
   large.dataset.id = id;
   large.alt = `image ${id}`;
+  large.removeAttribute("src"); // the one before must not be taken for this one while it is on its way
   const url = await preload(id);
   for (const [other, made] of originals) {
     if (other === id || groups.slice(0, 2).some((group) => group.ids.includes(other))) continue;
@@ -135,7 +136,7 @@ function showLabels(group) {
     ...names.map((label) => {
       const key = keyOf.get(label);
       const button = make("button", { type: "button", onclick: () => decide("label", label) }, ...(key ? [make("kbd", { textContent: key })] : []), label);
-      button.dataset.label = label;
+      Object.assign(button.dataset, { label, ...(key ? { key } : {}) });
       button.setAttribute("aria-pressed", String(label === chosen));
       return make("li", {}, button);
     }),
@@ -280,16 +281,17 @@ const KEYS = {
 
 document.addEventListener("keydown", (event) => {
   if (at("#review").hidden || at("#review-frame").hidden && event.key !== "u" || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-  if (event.target.closest("input, select, textarea")) {
+  if (event.target.closest("input:not([type=checkbox]), select, textarea")) {
     if (event.key === "Escape") event.target.blur();
     return;
   }
-  const onButton = event.target.closest("button, a, summary") && ["Enter", " "].includes(event.key);
+  const onButton = event.target.closest("button, a, summary, input") && ["Enter", " "].includes(event.key);
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (onButton) return;
   if (event.target.getAttribute("role") === "option" && movedInList(event, key)) return event.preventDefault();
-  const label = groups[0] && keys[groups[0].category]?.[key];
-  const action = KEYS[key] ?? (label && (() => decide("label", label)));
+  // The keys that are shown: another label may have moved them since, and shows them with the next picture.
+  const button = [...at("#review-labels").querySelectorAll("[data-key]")].find((each) => each.dataset.key === key);
+  const action = KEYS[key] ?? (button && (() => decide("label", button.dataset.label)));
   if (!action) return;
   event.preventDefault();
   action();
@@ -340,7 +342,10 @@ tabs.onmessage = ({ data }) => {
 };
 
 at("#review-form").addEventListener("submit", (event) => event.preventDefault());
-at("#review-form").addEventListener("change", show);
+at("#review-form").addEventListener("change", () => {
+  at("#review-category").blur(); // the next key is for the picture
+  show();
+});
 at("#review-give").addEventListener("submit", (event) => {
   event.preventDefault();
   const other = at("#review-other");

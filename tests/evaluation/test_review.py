@@ -61,18 +61,18 @@ def test_what_is_unknown_waits_in_groups_and_what_is_clear_with_every(store: Sto
 def test_what_is_decided_waits_no_longer_and_is_not_decided_twice(store: Store, data: Path) -> None:
     run_index(store, data)
     [group] = review(store, "things").groups
-    one, two, three = map(Path, group.paths)
-    add_shot(store, one, "rocket", "things")
-    reject(store, two, "things")
-    for decided in (one, two):
+    first, second, third = map(Path, group.paths)
+    add_shot(store, first, "rocket", "things")
+    reject(store, second, "things")
+    for decided in (first, second):
         for again in (lambda: add_shot(store, decided, "cat"), lambda: reject(store, decided)):  # noqa: B023
             with pytest.raises(DecidedError, match="already; take that back"):
                 again()
     left = [path for group in review(store, "things", every=True).groups for path in group.paths]
-    assert str(three) in left
-    assert not {str(one), str(two)} & set(left)
-    undo(store, one, Action.LABEL)
-    assert str(one) in [path for group in review(store, "things", every=True).groups for path in group.paths]
+    assert str(third) in left
+    assert not {str(first), str(second)} & set(left)
+    undo(store, first, Action.LABEL)
+    assert str(first) in [path for group in review(store, "things", every=True).groups for path in group.paths]
 
 
 def test_of_too_many_an_even_choice_is_weighed_and_all_of_them_wait(

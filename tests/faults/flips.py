@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from nearshot.indexer.feedback import reject
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
 from nearshot.retriever.search import SearchOptions, search
@@ -29,10 +30,13 @@ from nearshot.retriever.sources import read_queries
 from nearshot.schema.errors import NearshotError
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Against, Mode
+from tests.conftest import save_crop
 from tests.faults.runs import forked, warm
-from tests.faults.scenarios import CAT, GALAXY, SHOT, calibrate, data, indexed, label, say_no
+from tests.faults.scenarios import CAT, GALAXY, SHOT, calibrate, data, index, indexed, label
 
 ASKED = (CAT, GALAXY, SHOT)
+STRANGER = "things/6.preprocessed/no.png"
+
 RIGHT, SAID, WRONG, HIDDEN = 0, 2, 4, 8
 
 
@@ -40,8 +44,11 @@ def prepare(here: Path) -> None:
     """A store with shots, queries, a label, a negative and a calibration."""
     indexed(here)
     calibrate(here)
-    say_no(here)
     label(here)
+    save_crop(data(here) / STRANGER, "rocket:1")
+    index(here)
+    with Store(here / "store") as store:
+        reject(store, data(here) / STRANGER)
 
 
 def answers(here: Path) -> list[Any]:

@@ -135,9 +135,10 @@ class Histories(RuleBasedStateMachine):
         content, category = self.files[path], path.split("/")[0]
         shot, refused = attempt(lambda: add_shot(self.store, self.root / path, label))
         if shot is None:
-            assert (content, category) in self.labelled, refused
+            assert (content, category) in self.labelled or (content, category) in self.rejected, refused
             return
         assert (content, category) not in self.labelled
+        assert (content, category) not in self.rejected
         inside = shot.relative_to(self.root.resolve()).as_posix()
         assert inside not in self.files
         self.files[inside] = self.seen[inside] = content
@@ -165,8 +166,10 @@ class Histories(RuleBasedStateMachine):
         path = data.draw(st.sampled_from(self._queries()))
         content, category = self.files[path], path.split("/")[0]
         rejected, refused = attempt(lambda: reject(self.store, self.root / path))
-        assert (rejected is None) == ((content, category) in self.rejected), refused
-        self.rejected.add((content, category))
+        decided = (content, category) in self.rejected or (content, category) in self.labelled
+        assert (rejected is None) == decided, refused
+        if rejected is not None:
+            self.rejected.add((content, category))
 
     @rule()
     def repair(self) -> None:
