@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 _segments: WeakValueDictionary[tuple[str, str], Segment] = WeakValueDictionary()
 """The segments that somebody has open, by file and digest."""
 
+_told: set[str] = set()
+"""What was said of segments that cannot be read."""
+
 
 def open_segment(directory: Path, backbone: BackboneRow, row: SegmentRow) -> Segment:
     """The file of a record; StoreError where it is damaged or another's, OSError where it cannot be read."""
@@ -39,6 +42,13 @@ def read_segment(directory: Path, backbone: BackboneRow, row: SegmentRow) -> Seg
     return segment
 
 
+def pass_over(error: Exception) -> None:
+    """Say that a segment cannot be read, once in a process: whoever reads goes by the database, or by other segments."""
+    if str(error) not in _told:
+        _told.add(str(error))
+        log.warning("segment passed over (nearshot verify --repair mends what can be mended): %s", error)
+
+
 def recorded_files(catalog: Catalog, backbone: BackboneRow) -> Iterator[Segment]:
     """The segments of float16 of a backbone, of any role and chain, that are recorded, newest first; those that can be read."""
     for row in sorted(recorded_segments(catalog, backbone.id), key=lambda row: -row.id):
@@ -47,7 +57,7 @@ def recorded_files(catalog: Catalog, backbone: BackboneRow) -> Iterator[Segment]
         except FileNotFoundError:  # a writer has put another in its place since this reader began
             continue
         except (OSError, StoreError) as error:
-            log.warning("segment passed over (nearshot verify --repair mends what can be mended): %s", error)
+            pass_over(error)
             continue
         if segment.kind == VectorKind.FLOAT16:
             yield segment

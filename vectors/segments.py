@@ -6,7 +6,6 @@ the one before them: so there are few, and a vector is written again about as of
 
 from __future__ import annotations
 
-import logging
 import re
 import uuid
 from collections.abc import Iterable, Mapping
@@ -21,7 +20,7 @@ from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.digests import FEW
 from nearshot.schema.disk import written_whole
 from nearshot.schema.errors import StoreError
-from nearshot.schema.segment_cache import open_segment, read_segment
+from nearshot.schema.segment_cache import open_segment, pass_over, read_segment
 from nearshot.schema.segment_file import write_segment
 from nearshot.schema.segments import (
     NONE,
@@ -45,8 +44,6 @@ from nearshot.vectors.chain import Chain, Tail, merge
 from nearshot.vectors.protocol import check_unit_vectors
 from nearshot.vectors.segmented import SegmentedStore
 from nearshot.vectors.sweeping import SUFFIX, is_once, settle, sweep
-
-log = logging.getLogger(__name__)
 
 GROWTH = 3
 """Segments are merged with the one before them where together they are so many times as large: sizes grow by a factor of 4."""
@@ -74,7 +71,7 @@ def open_vectors(
     try:
         chain.check(category, indexed=whole or category is not None or label is not None)
     except StoreError as error:
-        _pass_over(error)
+        pass_over(error)
         chain = Chain([], backbone.dimension)
     if not chain.segments:
         return read_rows(catalog, backbone, role, category=category, label=label)
@@ -202,7 +199,7 @@ def _open_chain(store: Store, catalog: Catalog, backbone: BackboneRow, rows: lis
     except FileNotFoundError:  # a writer has put another in its place since this reader began
         segments = []
     except (OSError, StoreError) as error:
-        _pass_over(error)
+        pass_over(error)
         segments = []
     chain = _chains.get(key) if segments else None
     if chain is None or any(old is not new for old, new in zip(chain.segments, segments, strict=True)):
@@ -224,10 +221,6 @@ def _ann_index(store: Store, row: SegmentRow, ann: AnnRow) -> AnnIndex:
         vectors=row.vectors,
         recalls=Recalls(Measured(ann.effort, ann.recall), words),
     )
-
-
-def _pass_over(error: Exception) -> None:
-    log.warning("segment passed over, reading the database instead (nearshot verify --repair mends it): %s", error)
 
 
 def _checked_vectors(
@@ -294,7 +287,7 @@ def _merge_newest(store: Store, backbone: BackboneRow, role: Role) -> bool:
         try:
             newest.check()
         except StoreError as error:
-            _pass_over(error)
+            pass_over(error)
             new = None
         else:
             merged = merge(newest, from_the_first=first == 0)

@@ -248,7 +248,7 @@ def test_labels_and_their_undo_take_the_vector_that_is_there(once: Store, small:
 
 
 def test_a_damaged_segment_costs_what_was_in_its_block_and_that_is_embedded_again(
-    once: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+    once: Store, small: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = vectors(once)
     [file] = once.segment_directory.glob("*support*")
@@ -256,8 +256,11 @@ def test_a_damaged_segment_costs_what_was_in_its_block_and_that_is_embedded_agai
     content[segment_file.VECTORS_AT[VectorKind.FLOAT16] + 100] ^= 1
     file.write_bytes(content)
     segment_cache._segments.clear()
+    segment_cache._told.clear()
     with pytest.raises(StoreError, match="a stored vector is damaged; `nearshot verify --repair`"):
         ask(once, small / CAT)
+    [told] = [each.message for each in caplog.records if "passed over" in each.message]
+    assert str(file) in told, "once, and not that there is anything else to read"
     assert ("is in no segment that is whole", Remedy.REPAIR, False) in problems(once)
     problems(once, repair=True)
     report = run_index(once, small)
