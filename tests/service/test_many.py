@@ -13,11 +13,12 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from nearshot.schema.store import Store
 from tests.conftest import SMALL, run_index, save_crop
-from tests.service.test_page import CHROMIUM, browser, no_complaints
+from tests.service.test_page import CHROMIUM, ROOT, browser, no_complaints
 from tests.service.test_serve import Served
 
 __all__ = ["browser"]
 
+STATIC = ROOT / "service/static"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 
 
@@ -169,3 +170,9 @@ def test_a_dropped_folder_is_looked_through(page: Page) -> None:
         }"""
     )
     assert names == ["trip/a.png", "trip/deep/b.png", "trip/c.png", "d.png"]
+
+
+def test_the_page_is_light() -> None:
+    files = [path for path in STATIC.iterdir() if path.is_file()]
+    assert len(files) > 10
+    assert sum(path.stat().st_size for path in files) < 300_000, "bytes, without pictures"
