@@ -14,7 +14,7 @@ import click
 
 from nearshot.commands import completion
 from nearshot.commands.common import flag, json_option, near, printable, reports_errors, store_option
-from nearshot.schema.errors import DecidedError, NearshotError
+from nearshot.schema.errors import DecidedError, NearshotError, UsageError
 
 if TYPE_CHECKING:
     from nearshot.evaluation.review import Group, Review
@@ -59,8 +59,8 @@ def review_command(
 
     with Store(store_directory) as store:
 
-        def waiting() -> Review:
-            return review(store, category, backbone=backbone, limit=limit, every=every)
+        def waiting(skipped: int = 0) -> Review:
+            return review(store, category, backbone=backbone, limit=limit + skipped, every=every)
 
         if as_json:
             click.echo(json.dumps(waiting().as_json()))
@@ -71,7 +71,7 @@ def review_command(
             try:
                 while session.ask():
                     if not session.groups:
-                        session.take(waiting())
+                        session.take(waiting(session.skipped))
             finally:
                 click.echo(session.in_words())
         else:
@@ -116,6 +116,11 @@ class _Session:
         self._said: list[_Said] = []
         self.take(review)
 
+    @property
+    def skipped(self) -> int:
+        """How many pictures were skipped."""
+        return len(self._skipped)
+
     def take(self, review: Review) -> None:
         """What waits by now, but for what was skipped."""
         self.groups = [group for group in review.groups if not self._skipped.issuperset(group.ids)]
@@ -150,7 +155,10 @@ class _Session:
                 continue
             label: str | None
             if key == "/":
-                label = click.prompt("label", default="", show_default=False).strip()
+                try:
+                    label = click.prompt("label", default="", show_default=False).strip()
+                except click.Abort as error:  # Ctrl-C
+                    raise KeyboardInterrupt from error
             else:
                 label = labels.get(key) or (best if key in ("\r", "\n", " ") else None)
             if label or key == "n":
@@ -206,13 +214,7 @@ class _Session:
             many = f", {len(done)} pictures" if len(done) > 1 else ""
             click.echo(f"-> {'none of these' if label is None else printable(label)}{many}")
         self._images -= len(group.paths) - len(failed)
-        if not failed:
-            self.groups.pop(0)
-        elif done:
-            self.groups[0] = _some(group, failed)
-        else:
-            self._skipped.update(group.ids)
-            self.groups.pop(0)
+        self.groups[:1] = [_some(group, failed)] if failed else []
 
     def _undo(self) -> None:
         from nearshot.indexer.feedback import undo
@@ -223,13 +225,17 @@ class _Session:
             return
         said = self._said.pop()
         action = Action.REJECT if said.label is None else Action.LABEL
-        back = []
+        back, kept = [], []
         for path in said.paths:
             try:
                 undo(self._store, Path(path), action, said.group.category)
                 back.append(path)
             except NearshotError as error:
                 click.echo(printable(error.told(flag)))
+                if not isinstance(error, UsageError):  # else there is nothing to take back any more
+                    kept.append(path)
+        if kept:
+            self._said.append(replace(said, paths=tuple(kept)))
         if back:
             self._images += len(back)
             self.groups.insert(0, _some(said.group, back))

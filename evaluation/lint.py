@@ -10,6 +10,8 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from nearshot.backbones.picture_hash import RULES, hash_bits, likeness
 from nearshot.evaluation.misplaced import misplaced
 from nearshot.evaluation.near_duplicates import near_duplicates
@@ -128,24 +130,17 @@ def _lint_category(catalog: Catalog, row: BackboneRow, hog: BackboneRow | None, 
 
 def _copies(catalog: Catalog, row: BackboneRow, hog: BackboneRow | None, category: str) -> Iterator[LintFinding]:
     """The same bytes, or nearly the same picture: as hog sees it, or by the hashes of pictures."""
-    first_of: dict[str, _Image] = {}
-    again: dict[str, list[_Image]] = {}
-    for role in Role:
-        known = labelled_vectors(catalog, row, category, role, with_vectors=False)
-        for each in zip(*known[:4], strict=True):
-            image = _Image(*each, role)
-            if first_of.setdefault(image.sha256, image) is not image:
-                again.setdefault(image.sha256, []).append(image)
-        del known
-    for sha256, more in again.items():
-        yield from _said(category, [first_of[sha256], *more], "the same bytes")
+    images = _Images(catalog, row, category)
+    for same in images.copies():
+        yield from _said(category, same, "the same bytes")
     told = set()
     for first, other, detail in chain(
         [] if hog is None else _near_on_hog(catalog, hog, category), _near_by_hash(catalog, category)
     ):
-        if {first, other} <= first_of.keys() and (pair := frozenset((first, other))) not in told:
+        both = [*images.of(first)[:1], *images.of(other)[:1]]
+        if len(both) == 2 and (pair := frozenset((first, other))) not in told:
             told.add(pair)
-            yield from _said(category, [first_of[first], first_of[other]], detail)
+            yield from _said(category, both, detail)
 
 
 class _Image(NamedTuple):
@@ -154,6 +149,35 @@ class _Image(NamedTuple):
     shot: str | None
     sha256: str
     role: Role
+
+
+class _Images:
+    """A category's images of both roles that a backbone has seen, shots first, to be found by SHA-256."""
+
+    def __init__(self, catalog: Catalog, row: BackboneRow, category: str) -> None:
+        self._images = [(role, labelled_vectors(catalog, row, category, role, with_vectors=False)) for role in Role]
+        self._ends = np.cumsum([len(known.hashes) for _, known in self._images])
+        hashes = (sha256.encode() for _, known in self._images for sha256 in known.hashes)
+        in_order = np.fromiter(hashes, dtype="S64", count=int(self._ends[-1]))
+        self._order = np.argsort(in_order, kind="stable")
+        self._hashes = in_order[self._order]
+
+    def of(self, sha256: str) -> list[_Image]:
+        """Those of a content, the first of them first."""
+        start, end = (int(np.searchsorted(self._hashes, sha256.encode(), side)) for side in ("left", "right"))
+        return [self._image(int(position)) for position in self._order[start:end]]
+
+    def copies(self) -> Iterator[list[_Image]]:
+        """Those of each content that there are several of."""
+        starts = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
+        for sha256 in np.unique(self._hashes[starts]):
+            yield self.of(sha256.decode())
+
+    def _image(self, position: int) -> _Image:
+        number = int(np.searchsorted(self._ends, position, side="right"))
+        role, known = self._images[number]
+        index = position - (int(self._ends[number - 1]) if number else 0)
+        return _Image(known.paths[index], known.labels[index], known.shots[index], known.hashes[index], role)
 
 
 def _said(category: str, same: Sequence[_Image], detail: str) -> Iterator[LintFinding]:

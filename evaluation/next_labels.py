@@ -14,10 +14,10 @@ from nearshot.evaluation.outcomes import REFUSED, predict
 from nearshot.evaluation.rules import rules_in_force
 from nearshot.evaluation.standing import Standings
 from nearshot.retriever.choose_backbone import choose_row, choose_rows, choose_supported
-from nearshot.retriever.scores import Labelled, cosines, fit, nearest_cosines
+from nearshot.retriever.scores import AT_ONCE, Labelled, cosines, fit, in_parts, nearest_cosines
 from nearshot.schema.catalog import BackboneRow, Catalog, PlacedImage
 from nearshot.schema.errors import UsageError
-from nearshot.schema.feedback import negatives
+from nearshot.schema.feedback import negatives, said_labels
 from nearshot.schema.labelled import LabelledVectors, labelled_vectors
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role, Score
@@ -117,27 +117,42 @@ class Weighed:
         return (self.disagreement + self.doubt) / 2 * self.typical
 
 
-def weigh(catalog: Catalog, row: BackboneRow, category: str) -> Weighed | None:
-    """Weigh the unlabelled queries of a category; None without any, or without shots."""
+def weigh(catalog: Catalog, row: BackboneRow, category: str, *, every: bool = True) -> Weighed | None:
+    """Weigh the queries of a category of which nobody knows what they show, or of these only those that match no label; None
+    without any, or without shots.
+    """
     support = labelled_vectors(catalog, row, category, Role.SUPPORT)
     queries = labelled_vectors(catalog, row, category, Role.QUERY)
     rejected = negatives(catalog, row, category)
-    open_ = _unlabelled(queries, {*support.hashes, *rejected.hashes})
+    open_ = _unlabelled(queries, {*support.hashes, *rejected.hashes, *said_labels(catalog, category)})
     if not open_ or not support.paths:
         return None
     rules = rules_in_force(catalog, row, None, category)
     labelled = Labelled.of(support.labels, support.vectors, rules.strangers.vectors)
+    scorer = fit(rules.score, labelled)
+
+    def judged(numbers: list[int]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Scores (q, m) and predictions (q,)."""
+        vectors = queries.vectors[numbers]
+        scores = scorer.scores(vectors)
+        refused = nearest_cosines(vectors, rejected.vectors) > nearest_cosines(vectors, support.vectors)
+        return scores, predict(Standings.of(scores, np.full(len(numbers), REFUSED)), rules.policy, refused)
+
+    if not every:
+        parts = [open_[few] for few in in_parts(len(open_), AT_ONCE)]
+        open_ = [index for part in parts for index, said in zip(part, judged(part)[1], strict=True) if said < 0]
+        if not open_:
+            return None
     weighed = open_[:MOST]
-    vectors, hashes = queries.vectors[weighed], [queries.hashes[index] for index in weighed]
-    scores = fit(rules.score, labelled).scores(vectors)
-    refused = nearest_cosines(vectors, rejected.vectors) > nearest_cosines(vectors, support.vectors)
-    near = cosines(vectors, vectors)
+    hashes = [queries.hashes[index] for index in weighed]
+    scores, predicted = judged(weighed)
+    near = cosines(queries.vectors[weighed], queries.vectors[weighed])
     return Weighed(
         hashes=hashes,
         near=near,
         names=labelled.names,
         scores=scores,
-        predicted=predict(Standings.of(scores, np.full(len(weighed), REFUSED)), rules.policy, refused),
+        predicted=predicted,
         disagreement=_disagreement(catalog, category, hashes),
         doubt=doubts(scores, rules.policy.threshold, rules.policy.margin_floor),
         typical=typicality(near),

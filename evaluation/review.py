@@ -82,22 +82,21 @@ def review(
         for name in categories:
             keys[name] = dict(zip(KEYS, sorted(catalog.support_labels(name)), strict=False))  # the rest is typed
             row, _ = choose_row(catalog, backbone, [name])
-            weighed = weigh(catalog, row, name)
+            weighed = weigh(catalog, row, name, every=every)
             if weighed is None:
                 continue
-            wanted = np.flatnonzero(every | (weighed.predicted < 0))
-            images += len(wanted) + weighed.left
-            value, near = weighed.value[wanted], weighed.near[np.ix_(wanted, wanted)]
-            for first, alike in one_of_each(value, near, limit - len(groups)):
-                members = wanted[[first, *alike[alike != first].tolist()]]
-                shown = [query_of(catalog, name, weighed.hashes[member]) for member in members.tolist()]
+            images += len(weighed.hashes) + weighed.left
+            value = weighed.value
+            for first, alike in one_of_each(value, weighed.near, limit - len(groups)):
+                members = [first, *alike[alike != first].tolist()]
+                shown = [query_of(catalog, name, weighed.hashes[member]) for member in members]
                 groups.append(
                     Group(
                         category=name,
                         ids=[image.id for image in shown],
                         paths=[f"{image.root}/{image.path}" for image in shown],
-                        verdict=verdict_of(int(weighed.predicted[members[0]])),
-                        guesses=_guesses(weighed, int(members[0])),
+                        verdict=verdict_of(int(weighed.predicted[first])),
+                        guesses=_guesses(weighed, first),
                         value=float(value[first]),
                     )
                 )

@@ -147,10 +147,16 @@ def undo(store: Store, image: Path, action: Action, category: str | None = None)
     return said
 
 
-def _refuse_decided(catalog: Catalog, named: _Named, image: Path) -> None:
-    """DecidedError where the image was made a shot or rejected: what is said of it twice would contradict itself."""
+def _refuse_decided(editor: Editor, named: _Named, image: Path) -> None:
+    """DecidedError where the image was made a shot (or is being made one by somebody else), or rejected: what is said of it
+    twice would contradict itself.
+    """
+    about = named.content_id, named.category
+    being_made = any(
+        intent.action == Planned.LABEL and (intent.content_id, intent.category) == about for intent in planned(editor)
+    )
     for action, done in ((Action.LABEL, "made a shot"), (Action.REJECT, "rejected")):
-        if feedback_in_force(catalog, named.content_id, named.category, action):
+        if (action == Action.LABEL and being_made) or feedback_in_force(editor, *about, action):
             raise DecidedError(f"{image} was {done} already; take that back with {option('undo')}")
 
 

@@ -204,7 +204,9 @@ def _votes(queries: NDArray[np.float32], labelled: Labelled) -> Scores:
     rows, labels, near = _still_near(kept, nearest[:, 0])
     votes = np.exp((near - nearest.max(axis=1)[rows]) / TEMPERATURE)
     shares = np.bincount(rows * count + labels, weights=votes, minlength=len(queries) * count).reshape(-1, count)
-    return rounded(shares / np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny))
+    scored = rounded(shares / np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny))
+    scored[:, np.bincount(labelled.numbers, minlength=count) == 0] = -np.inf  # a label without images
+    return scored
 
 
 def _still_near(kept: Sequence[tuple[Numbers, Numbers, Scores]], least: Scores) -> tuple[Numbers, Numbers, Scores]:

@@ -13,6 +13,7 @@ const NUMBERS = new Set(["score", "lead"]);
 const body = at("#many tbody");
 let rows = [];
 let order = { column: null, down: false };
+let sortedAt = 0;
 let run = 0; // the newest one; an older one stops
 
 /** All files that were dropped, those of directories too, with their paths below what was dropped. */
@@ -39,6 +40,12 @@ export async function dropped(transfer) {
 
 const nameOf = (file) => file.within || file.webkitRelativePath || file.name;
 const isImage = (file) => !file.name.startsWith(".") && !NO_IMAGE.test(file.type);
+
+/** Ask no more: something else is looked at. */
+export function leaveMany() {
+  run += 1;
+  at("#many").hidden = true;
+}
 
 /** Ask about many files, with the parameters of a query; `open` shows one of them. */
 export async function askMany(files, parameters, open) {
@@ -70,20 +77,23 @@ export async function askMany(files, parameters, open) {
         some.push(rows[next]);
       }
       try {
-        take(some, await answersOf(some, parameters));
+        const answers = await answersOf(some, parameters);
+        if (mine !== run) return;
+        take(some, answers);
       } catch (error) {
         if (mine === run) stopped = ` ${error.message}`;
         return;
       }
-      if (mine !== run) return;
       tell();
       for (const row of some) fillRow(row);
-      filter();
+      if (order.column && Date.now() - sortedAt > 1000) show();
+      else filter();
     }
   };
   await Promise.all(Array.from({ length: REQUESTS }, worker));
   if (mine !== run) return;
   at("#many-stop").hidden = true;
+  show();
   tell(stopped);
 }
 
@@ -95,13 +105,20 @@ async function answersOf(some, parameters) {
     try {
       return (await askJson("/v1/query", { method: "POST", body: form, parameters })).answers;
     } catch (error) {
-      if (error.status === 503 && wait <= 8000) await new Promise((resolve) => setTimeout(resolve, wait));
-      else if (error.status === 422 && some.length > 1) return (await Promise.all(some.map((row) => answersOf([row], parameters)))).flat();
-      else if (error.status === 422) return [{ error: error.message.replace(/^[^:]*: /, "") }];
-      else throw error;
+      if (error.status === 503 && wait <= 8000) {
+        await new Promise((resolve) => setTimeout(resolve, wait));
+        continue;
+      }
+      const gone = error.status === undefined ? await Promise.all(some.map(isGone)) : [];
+      if (![400, 413, 422].includes(error.status) && !gone.includes(true)) throw error;
+      if (some.length > 1) return (await Promise.all(some.map((row) => answersOf([row], parameters)))).flat();
+      return [{ error: gone[0] ? "the file is gone, or has changed" : error.message.replace(`${some[0].file.name}: `, "") }];
     }
   }
 }
+
+/** Tell whether a file can no longer be read: a request that was to send it fails as if the service did not answer. */
+const isGone = (row) => row.file.slice(0, 1).arrayBuffer().then(() => false, () => true);
 
 function take(some, answers) {
   some.forEach((row, index) => {
@@ -114,6 +131,7 @@ function take(some, answers) {
 }
 
 function show() {
+  sortedAt = Date.now();
   for (const row of rows) {
     if (!row.shown) {
       const name = make("button", { type: "button", textContent: row.name, onclick: () => row.open(row.file) });

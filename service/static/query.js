@@ -2,13 +2,14 @@
 
 import { ask, askJson, form, imageFile, showThumbnail } from "./api.js";
 import { reasonOf, verdictOf } from "./decide.js";
-import { askMany, dropped } from "./many.js";
+import { askMany, dropped, leaveMany } from "./many.js";
 import { onPart, part, partFile, showWhole } from "./part.js";
 import { asking, at, fill, make, placeOf, stopped, telling, tile } from "./page.js";
 
 const WORDS = { match: "match", ambiguous: "ambiguous", unknown: "Unknown", no_support: "no shots" };
 const status = at("#query-status");
 const latest = asking(status);
+let several = null; // the files asked about, where they are many
 let current = null; // the image asked about: a file, and what is known of it where it is an indexed one
 let backbones = [];
 let labels = new Map();
@@ -47,6 +48,8 @@ export function query(file, image = null, note = "") {
 /** Query with an indexed image, from another view. */
 export function queryLike(id) {
   location.hash = "#query";
+  leaveMany();
+  several = null;
   return looking(async (isLatest) => {
     const [file, image] = await Promise.all([imageFile(id), askJson(`/v1/images/${id}`)]);
     if (!isLatest()) return;
@@ -85,11 +88,10 @@ async function answerOf(file, backbone) {
   return { answer: given.answers[0], given };
 }
 
-onPart(again);
+const askAgain = () => current && query(current.file, current.image, current.note);
+const again = () => (several ? askSeveral() : askAgain());
 
-function again() {
-  if (current) query(current.file, current.image, current.note);
-}
+onPart(askAgain);
 
 function card({ answer, given }, file, url, image) {
   const shown = at("#answer-template").content.cloneNode(true).firstElementChild;
@@ -261,7 +263,14 @@ for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, (event
 for (const name of ["dragleave", "drop"]) drop.addEventListener(name, () => drop.classList.remove("over"));
 // What misses the drop zone must not make the browser leave the page.
 for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
-drop.addEventListener("drop", async (event) => take(await dropped(event.dataTransfer)));
+let drops = 0; // a folder that is still being looked through, when another is dropped, is left
+drop.addEventListener("drop", (event) => {
+  const mine = (drops += 1);
+  telling(status, async () => {
+    const files = await dropped(event.dataTransfer);
+    if (mine === drops) take(files);
+  });
+});
 document.addEventListener("paste", (event) => take([...event.clipboardData.files]));
 for (const input of [at("#file"), at("#folder"), at("#camera")]) {
   input.addEventListener("change", () => {
@@ -274,14 +283,24 @@ for (const select of [at("#query-category"), at("#query-score"), at("#query-fals
 /** One image gets its card, many a table: each of them gets its card when it is chosen there. */
 function take(files) {
   if (!files.length) return;
+  drops += 1;
   location.hash = "#query";
-  at("#many").hidden = true;
-  if (files.length === 1) return query(files[0]);
-  at("#answers").replaceChildren();
-  const backbone = at("#query-backbones input:checked")?.value ?? "";
-  const parameters = { backbone, category: at("#query-category").value, score_by: at("#query-score").value, top_k: 1 };
-  askMany(files, parameters, async (file) => {
-    await query(file);
-    at("#answers").scrollIntoView({ behavior: "smooth" });
-  });
+  leaveMany();
+  several = files.length > 1 ? files : null;
+  if (!several) return query(files[0]);
+  current = null;
+  return askSeveral();
 }
+
+/** Whatever was being asked is left, and the cards of before go. */
+const askSeveral = () =>
+  looking(async () => {
+    at("#answers").replaceChildren();
+    status.textContent = "";
+    const backbone = at("#query-backbones input:checked")?.value ?? "";
+    const parameters = { backbone, category: at("#query-category").value, score_by: at("#query-score").value, top_k: 1 };
+    askMany(several, parameters, async (file) => {
+      await query(file);
+      at("#answers").scrollIntoView({ behavior: "smooth" });
+    });
+  });

@@ -21,6 +21,8 @@ let chosen = ""; // the label that Enter gives
 let selected = new Set();
 let anchor = 0;
 let busy = false;
+let coming = false; // a queue that was asked for anew
+let seen = false; // the picture can be seen, or never will be
 let spent = 0;
 let shownAt = 0;
 
@@ -32,8 +34,13 @@ export function offer(facts) {
 
 export const show = () =>
   latest(async (isLatest) => {
-    at("#review-frame").hidden = true; // what is pressed before the queue has come would be said of another picture
-    if (await fetchQueue(isLatest)) showFirst();
+    at("#review-frame").hidden = coming = true; // what is pressed before the queue has come would be said of another picture
+    try {
+      if (!(await fetchQueue(isLatest))) return;
+    } finally {
+      if (isLatest()) coming = false;
+    }
+    showFirst();
   });
 
 /** Ask what waits. What was skipped comes last; what was decided meanwhile does not come, and what is shown can be kept. */
@@ -44,7 +51,7 @@ async function fetchQueue(isLatest, keepFirst = false) {
     return false;
   }
   if (!keepFirst) status.textContent = "Looking for what is doubtful ...";
-  const parameters = { category, every: at("#review-every").checked };
+  const parameters = { category, every: at("#review-every").checked, limit: Math.min(1000, 100 + skipped.size) };
   const given = await askJson("/v1/review", { parameters });
   if (!isLatest()) return false;
   keys = given.keys;
@@ -60,11 +67,12 @@ async function fetchQueue(isLatest, keepFirst = false) {
 }
 
 function showFirst() {
+  if (coming) return; // what is shown then comes with the queue
   const group = groups[0];
   at("#review-frame").hidden = !group;
   tellProgress();
   if (!group) {
-    status.textContent = said.length ? "Done: nothing is left to decide." : "Nothing is left to decide: every query is known, or clear.";
+    status.textContent = here().length ? "Done: nothing is left to decide." : "Nothing is left to decide: every query is known, or clear.";
     return;
   }
   status.textContent = "";
@@ -85,7 +93,10 @@ function showFirst() {
 /** A picture's own bytes; they are fetched once, and one ahead. */
 const originals = new Map();
 function preload(id) {
-  if (!originals.has(id)) originals.set(id, imageFile(id).then((file) => URL.createObjectURL(file), () => ""));
+  if (!originals.has(id)) {
+    const failed = () => (originals.delete(id), ""); // another time it may come
+    originals.set(id, imageFile(id).then((file) => URL.createObjectURL(file), failed));
+  }
   return originals.get(id);
 }
 
@@ -94,13 +105,18 @@ async function showLarge(id) {
   large.dataset.id = id;
   large.alt = `image ${id}`;
   large.removeAttribute("src"); // the one before must not be taken for this one while it is on its way
+  seen = false;
   const url = await preload(id);
   for (const [other, made] of originals) {
     if (other === id || groups.slice(0, 2).some((group) => group.ids.includes(other))) continue;
     originals.delete(other);
     made.then((old) => URL.revokeObjectURL(old));
   }
-  if (large.dataset.id === String(id)) large.src = url;
+  if (large.dataset.id !== String(id)) return;
+  if (url) large.src = url;
+  else tell("The picture cannot be shown: its file is gone, or the service does not answer.");
+  await (url && large.decode().catch(() => {}));
+  if (large.dataset.id === String(id)) seen = true;
 }
 
 function option(group, id, index) {
@@ -158,7 +174,8 @@ function choose(step) {
 /** Say what the selected pictures show, each by itself; the next group comes when all of it is kept. */
 async function decide(action, label = null) {
   const group = groups[0];
-  if (busy || !group) return;
+  if (busy || coming || !group) return;
+  if (!seen) return tell("The picture is still on its way.");
   const ids = group.ids.filter((id) => selected.has(id));
   if (!ids.length) return (status.textContent = "Nothing is selected.");
   busy = true;
@@ -171,36 +188,40 @@ async function decide(action, label = null) {
       await ask(`/v1/${action}`, form(label === null ? { image_id: id } : { image_id: id, label }));
       done.push(id);
     } catch (error) {
-      if (error.type !== DECIDED) {
-        failure = error;
-        break;
-      }
-      elsewhere.push(id);
+      if (error.type === DECIDED) elsewhere.push(id);
+      else failure = error;
+      if (error.type !== DECIDED && !isOfTheImage(error)) break;
     }
   }
   busy = false;
   at("#review-frame").removeAttribute("aria-busy");
   spent += Math.min(PAUSE, (performance.now() - shownAt) / 1000);
   if (done.length) said.push({ action, label, ids: done, group });
-  settle([...done, ...elsewhere]);
-  tabs.postMessage({ decided: [...done, ...elsewhere] });
+  settle([...done, ...elsewhere], group.category);
+  tabs.postMessage({ decided: [...done, ...elsewhere], category: group.category });
   if (label !== null && done.length && !(labels.get(group.category) ?? []).includes(label)) labels.get(group.category)?.push(label);
   showFirst();
   if (failure) status.textContent = failure.message;
   else if (done.length) tell(`${wordsOf(action, label, done.length)}${elsewhere.length ? `; ${elsewhere.length} had been decided elsewhere` : ""}.`);
   else tell("That had been decided elsewhere.");
-  if (!groups.length || said.length % AHEAD === 0) again();
+  if (!coming && (!groups.length || said.length % AHEAD === 0)) again();
 }
 
 const wordsOf = (action, label, count) => `${action === "label" ? label : "None of these"}${count > 1 ? `, ${count} pictures` : ""}`;
 const tell = (words) => (at("#review-said").textContent = words);
 
-/** Take images out of what waits. */
-function settle(ids) {
+/** Tell whether it is one image's fault; else no other would fare better. */
+const isOfTheImage = (error) => [404, 410, 422].includes(error.status);
+
+/** What was said of the category that is shown. */
+const here = () => said.filter((each) => each.group.category === at("#review-category").value);
+
+/** Take images of a category out of what waits. */
+function settle(ids, category) {
   const gone = ids.filter((id) => !decided.has(id));
   for (const id of gone) decided.add(id);
   groups = groups.map((group) => ({ ...group, ids: group.ids.filter((id) => !decided.has(id)) })).filter((group) => group.ids.length);
-  waiting = Math.max(0, waiting - gone.length);
+  if (category === at("#review-category").value) waiting = Math.max(0, waiting - gone.length);
 }
 
 /** Weigh what waits anew: what has been said counts. The group that is shown stays. */
@@ -229,38 +250,44 @@ function back() {
 }
 
 async function undo() {
-  const last = said.at(-1);
-  if (busy || !last) return tell("There is nothing to undo.");
+  const last = here().at(-1);
+  if (busy || coming) return;
+  if (!last) return tell("There is nothing to undo.");
   busy = true;
   const back = [];
+  const kept = [];
   let failure = null;
-  for (const id of [...last.ids].reverse()) {
+  for (const id of last.ids) {
     try {
       await ask(`/v1/${last.action}`, form({ image_id: id, undo: true }));
-      back.unshift(id);
+      back.push(id);
     } catch (error) {
-      failure = error; // it was taken back elsewhere, or cannot be: there is nothing left to undo of it
+      failure = error;
+      if (!isOfTheImage(error)) kept.push(id); // else it was taken back elsewhere
     }
   }
   busy = false;
-  said.pop();
+  said = said.flatMap((each) => (each !== last ? [each] : kept.length ? [{ ...last, ids: kept }] : []));
   for (const id of back) decided.delete(id);
-  tabs.postMessage({ open: back });
-  if (back.length) {
-    groups = [{ ...last.group, ids: back }, ...groups.map((group) => ({ ...group, ids: group.ids.filter((id) => !back.includes(id)) })).filter((group) => group.ids.length)];
+  tabs.postMessage({ open: back, category: last.group.category });
+  if (back.length && last.group.category === at("#review-category").value) {
+    const others = groups.map((group) => ({ ...group, ids: group.ids.filter((id) => !back.includes(id)) }));
+    groups = [{ ...last.group, ids: back }, ...others.filter((group) => group.ids.length)];
     waiting += back.length;
+    showFirst();
   }
-  showFirst();
+  tellProgress();
   tell(failure ? failure.message : `Taken back: ${wordsOf(last.action, last.label, back.length)}.`);
 }
 
 function tellProgress() {
-  const done = said.reduce((sum, each) => sum + each.ids.length, 0);
+  const count = (several) => several.reduce((sum, each) => sum + each.ids.length, 0);
+  const done = count(here());
   const all = done + waiting;
   const bar = at("#review-progress");
   bar.max = Math.max(1, all);
   bar.value = done;
-  const rest = done >= 3 && waiting ? `, about ${duration((spent / done) * waiting)}` : "";
+  const rest = done >= 3 && waiting ? `, about ${duration((spent / count(said)) * waiting)}` : "";
   at("#review-count").textContent = all ? `${done} of ${all}${rest}` : "";
 }
 
@@ -337,8 +364,11 @@ pictures.addEventListener("pointerdown", (start) => {
 tabs.onmessage = ({ data }) => {
   for (const id of data.open ?? []) decided.delete(id);
   const shown = groups[0]?.ids.join();
-  settle(data.decided ?? []);
-  if (!at("#review").hidden && !busy) groups[0]?.ids.join() === shown ? tellProgress() : showFirst();
+  settle(data.decided ?? [], data.category);
+  if (at("#review").hidden || busy || data.category !== at("#review-category").value) return;
+  if (groups[0]?.ids.join() !== shown) showFirst();
+  else tellProgress();
+  if (data.open?.length && !coming) again();
 };
 
 at("#review-form").addEventListener("submit", (event) => event.preventDefault());

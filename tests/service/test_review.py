@@ -55,6 +55,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     same = cut("astronaut", chance)
     for number in range(CLUSTER):
         ImageEnhance.Brightness(same).enhance(1 - number / 100).save(root / f"6.preprocessed/stranger-{number}.png")
+    for label in ("ape", "bear"):
+        (root.parent / f"zoo/2.support-set/{label}").mkdir(parents=True)
+        cut("camera", chance).save(root.parent / f"zoo/2.support-set/{label}/shot1.png")
+    (root.parent / "zoo/6.preprocessed").mkdir()
+    for number, name in enumerate(("brick", "moon", "retina")):
+        cut(name, chance).save(root.parent / f"zoo/6.preprocessed/{number}.png")
     return root.parent
 
 
@@ -112,7 +118,7 @@ def names(served: Served) -> dict[str, str]:
     listed: dict[str, str] = {}
     after = 0
     while after is not None:
-        answer = served.get(f"/v1/images?role=query&limit=100&after={after}")
+        answer = served.get(f"/v1/images?category=things&role=query&limit=100&after={after}")
         listed |= {str(image["id"]): Path(image["path"]).stem for image in answer["images"]}
         after = answer["next"]
     return listed
@@ -190,12 +196,31 @@ def test_pictures_that_are_nearly_the_same_are_decided_together_or_some_of_them(
     expect(options).to_have_count(CLUSTER - 2)
     expect(page.locator("#review-said")).to_have_text("None of these, 2 pictures.")
     assert Counter(action for _, action, _ in said(data)) == {"reject": 2}
+    ids = page.locator("#review-pictures img").evaluate_all("images => images.map((image) => image.dataset.id)")
+
+    def of_the_first(route: Route) -> None:
+        """A fault of one picture is its own: the others are decided."""
+        if f'"image_id"\r\n\r\n{ids[0]}\r\n' in (route.request.post_data or ""):
+            route.fulfill(status=422, content_type="application/problem+json", body='{"detail": "its file is gone"}')
+        else:
+            route.continue_()
+
+    page.route("**/v1/reject", of_the_first)
     page.keyboard.press("n")
-    expect(page.locator("#review-said")).to_have_text("None of these, 3 pictures.")
+    expect(page.locator("#review-status")).to_have_text("its file is gone")
+    expect(options).to_have_count(1)
+    page.unroute_all(behavior="wait")
+    page.keyboard.press("u")
+    expect(options).to_have_count(2)
+    page.keyboard.press("n")
+    expect(page.locator("#review-said")).to_have_text("None of these, 2 pictures.")
+    skip_to(page, "stranger", served)
+    page.keyboard.press("n")
+    expect(page.locator("#review-said")).to_have_text("None of these.")
     assert {name for name, action, _ in said(data) if action == "reject"} == {f"stranger-{n}" for n in range(CLUSTER)}
     page.keyboard.press("u")
-    expect(options).to_have_count(CLUSTER - 2)
-    assert len(said(data)) == 2
+    expect(page.locator("#review-said")).to_have_text("Taken back: None of these.")
+    assert len(said(data)) == CLUSTER - 1
     page.keyboard.press("n")
     expect(page.locator("#review-count")).to_contain_text(f"{CLUSTER} of ")
 
@@ -244,6 +269,66 @@ def test_another_tab_goes_on_where_this_one_stopped(page: Page, served: Served, 
     expect(apart.locator("#review-said")).to_have_text("That had been decided elsewhere.")
     assert [label for name, _, label in said(data) if name == names(served)[first]] == ["cat"]
     apart.context.close()
+
+
+def test_nothing_is_said_of_a_picture_that_cannot_be_seen_yet(page: Page, data: Path) -> None:
+    def slowly(route: Route) -> None:
+        page.wait_for_timeout(400)
+        route.continue_()
+
+    first, before = shown(page), len(said(data))
+    page.route(re.compile("/(original|thumbnail)$"), slowly)
+    press(page, "s", first)  # to one that was fetched ahead
+    page.keyboard.press("s")
+    page.keyboard.press("1")
+    expect(page.locator("#review-said")).to_have_text("The picture is still on its way.")
+    assert len(said(data)) == before
+    now = shown(page)
+    assert now != first
+    page.unroute_all(behavior="wait")
+    press(page, "1", now)
+    page.keyboard.press("u")
+    expect(page.locator("#review-said")).to_have_text("Taken back: cat.")
+    assert len(said(data)) == before
+
+
+def test_an_undo_that_fails_can_be_done_again_and_a_fault_of_one_picture_is_its_own(page: Page, data: Path) -> None:
+    first, before = shown(page), said(data)
+    press(page, "1", first)
+    second = shown(page)
+    press(page, "2", second)
+
+    def busy(route: Route) -> None:
+        route.fulfill(status=503, content_type="application/problem+json", body='{"detail": "full"}')
+
+    page.route("**/v1/label", busy)
+    page.keyboard.press("u")
+    expect(page.locator("#review-said")).to_have_text("full")
+    page.unroute_all(behavior="wait")
+    page.keyboard.press("u")
+    expect(page.locator("#review-said")).to_have_text("Taken back: coffee.")
+    page.keyboard.press("u")
+    expect(page.locator("#review-said")).to_have_text("Taken back: cat.")
+    assert said(data) == before
+
+
+def test_each_category_has_its_own_count_and_undo(page: Page, data: Path) -> None:
+    first, before = shown(page), len(said(data))
+    press(page, "1", first)
+    page.locator("#review-category").select_option("zoo")
+    expect(page.locator("#review-count")).to_have_text("0 of 3")
+    page.keyboard.press("u")
+    expect(page.locator("#review-said")).to_have_text("There is nothing to undo.")
+    assert len(said(data)) == before + 1
+    ape = shown(page)
+    press(page, "1", ape)
+    page.keyboard.press("u")
+    expect(page.locator("#review-said")).to_have_text("Taken back: ape.")
+    page.locator("#review-category").select_option("things")
+    expect(page.locator("#review-count")).to_contain_text("1 of ")
+    page.keyboard.press("u")
+    expect(page.locator("#review-said")).to_have_text("Taken back: cat.")
+    assert len(said(data)) == before
 
 
 def test_a_server_that_is_killed_loses_nothing_that_was_said(
