@@ -118,7 +118,7 @@ async function answersOf(some, parameters) {
 }
 
 /** Tell whether a file can no longer be read: a request that was to send it fails as if the service did not answer. */
-const isGone = (row) => row.file.slice(0, 1).arrayBuffer().then(() => false, () => true);
+const isGone = (row) => row.file.arrayBuffer().then(() => false, () => true);
 
 function take(some, answers) {
   some.forEach((row, index) => {

@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from nearshot.commands.terminal_picture import drawn
+from nearshot.evaluation.review import review
 from nearshot.schema.store import Store
 from tests.conftest import Outcome, run_index, save_crop
 from tests.evaluation.test_review import data
@@ -109,6 +110,10 @@ def test_a_key_decides_and_can_be_taken_back(store: Store, data: Path) -> None:
     assert "[2 of 4]" in shown
     assert "taken back\n" in terminal.press("u")
     terminal.press("/", "label: ")
+    shown = terminal.press("Unknown\r")
+    assert "cannot be a label" in shown
+    assert "[1 of 4]" in shown, "it is asked again"
+    terminal.press("/", "label: ")
     assert "-> page\n" in terminal.press("page\r")
     terminal.press("q", " wait")
     assert terminal.end() == 0
@@ -116,6 +121,18 @@ def test_a_key_decides_and_can_be_taken_back(store: Store, data: Path) -> None:
     with Store(store.directory) as again, again.reading() as catalog:
         labels = catalog.support_labels("things")
     assert labels == {"cat": 5, "coffee": 4, "page": 1}
+
+
+def test_what_was_skipped_keeps_nothing_from_being_shown(store: Store, data: Path) -> None:
+    run_index(store, data)
+    groups = len(review(store, every=True).groups)
+    assert groups > 1
+    terminal = Terminal("review", "--store", str(store.directory), "--all", "--limit", "1")
+    terminal.until(ASKED)
+    for _ in range(groups - 1):
+        terminal.press("s")
+    terminal.press("s", "skipped")
+    assert terminal.end() == 0
 
 
 def test_ctrl_c_loses_nothing_that_was_said(store: Store, data: Path) -> None:

@@ -11,6 +11,7 @@ import nearshot
 from nearshot.evaluation import next_labels
 from nearshot.evaluation.next_labels import advise
 from nearshot.evaluation.review import KEYS, review
+from nearshot.indexer import feedback
 from nearshot.indexer.feedback import add_shot, reject, undo
 from nearshot.schema.errors import DecidedError, UsageError
 from nearshot.schema.store import Store
@@ -73,6 +74,52 @@ def test_what_is_decided_waits_no_longer_and_is_not_decided_twice(store: Store, 
     assert not {str(first), str(second)} & set(left)
     undo(store, first, Action.LABEL)
     assert str(first) in [path for group in review(store, "things", every=True).groups for path in group.paths]
+
+
+def test_a_label_whose_shot_was_deleted_by_hand_is_not_asked_again_until_it_is_taken_back(
+    store: Store, data: Path
+) -> None:
+    run_index(store, data)
+    [group] = review(store, "things").groups
+    labelled = Path(group.paths[0])
+    add_shot(store, labelled, "rocket", "things").unlink()
+    run_index(store, data)
+
+    def waits() -> bool:
+        return str(labelled) in [path for group in review(store, every=True).groups for path in group.paths]
+
+    assert not waits()
+    assert str(labelled) not in [candidate.path for candidate in advise(store).worth]
+    undo(store, labelled, Action.LABEL)
+    assert waits()
+
+
+def test_what_somebody_is_making_a_shot_just_now_cannot_be_rejected(
+    store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, data)
+    [group] = review(store, "things").groups
+    refused = []
+
+    def meanwhile(*_: object) -> bool:
+        with pytest.raises(DecidedError, match="made a shot already") as told:
+            reject(store, Path(group.paths[0]))
+        refused.append(told.value)
+        return True
+
+    monkeypatch.setattr(feedback, "_carry_out", meanwhile)
+    monkeypatch.setattr(feedback, "finish_intents", lambda _: None)  # which whoever rejects had passed before
+    add_shot(store, Path(group.paths[0]), "rocket", "things")
+    assert len(refused) == 1
+
+
+def test_what_is_clear_does_not_hide_what_is_not(store: Store, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the queries that are weighed none is spent on what matches."""
+    run_index(store, data)
+    whole = review(store).images
+    monkeypatch.setattr(next_labels, "MOST", 1)
+    few = review(store)
+    assert (len(few.groups), few.images) == (1, whole)
 
 
 def test_of_too_many_an_even_choice_is_weighed_and_all_of_them_wait(

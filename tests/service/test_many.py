@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,7 +140,48 @@ def test_a_full_queue_is_waited_for_and_an_end_of_the_service_is_told(page: Page
     assert page.locator("#many .match").count() > 0, "what was answered stays"
 
 
-def test_stopped_means_stopped(page: Page, folder: Path) -> None:
+def test_a_file_that_goes_while_it_waits_is_its_own_fault(page: Page, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "trip")
+
+    def slowly(route: Route) -> None:
+        (tmp_path / "trip/strange.png").unlink(missing_ok=True)
+        route.continue_()
+
+    page.route("**/v1/query*", slowly)
+    page.set_input_files("#folder", tmp_path / "trip")
+    looked_at(page, 21)
+    row = page.locator("#many tbody tr").filter(has_text="strange.png")
+    expect(row).to_contain_text("the file is gone, or has changed")
+    expect(page.locator("#many-status")).to_contain_text("2 unreadable")
+
+
+def test_one_file_takes_the_place_of_many_and_another_choice_asks_them_anew(page: Page, folder: Path) -> None:
+    asked: list[str] = []
+
+    def slowly(route: Route) -> None:
+        asked.append(route.request.url)
+        page.wait_for_timeout(50)
+        route.continue_()
+
+    page.route("**/v1/query*", slowly)
+    page.set_input_files("#folder", folder)
+    expect(page.locator("#many")).to_be_visible()
+    page.set_input_files("#file", folder / "0.png")
+    expect(page.locator("#many")).to_be_hidden()
+    expect(page.locator(".answer .verdict")).to_have_text("match: coffee")
+    before = len(asked)
+    page.wait_for_timeout(400)
+    assert len(asked) <= before + 2, "what was under way ends, and no more is asked"
+    page.set_input_files("#folder", folder)
+    looked_at(page, 21)
+    expect(page.locator(".answer")).to_have_count(0)
+    page.locator("#query-score").select_option("max_sim")
+    looked_at(page, 21)
+    assert "score_by=max_sim" in asked[-1]
+    expect(page.locator(".answer")).to_have_count(0)
+
+
+def test_stopped_means_stopped(page: Page, folder: Path, tmp_path: Path) -> None:
     def slowly(route: Route) -> None:
         page.wait_for_timeout(100)
         route.continue_()
@@ -151,6 +193,11 @@ def test_stopped_means_stopped(page: Page, folder: Path) -> None:
     before = page.locator("#many-status").inner_text()
     page.wait_for_timeout(600)
     assert page.locator("#many-status").inner_text() == before
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="Save as JSON").click()
+    saving.value.save_as(tmp_path / "answers.json")
+    shown = [text for text in page.locator("#many td:nth-child(3)").all_inner_texts() if text]
+    assert len(json.loads((tmp_path / "answers.json").read_text())) == len(shown), "what is shown is what is saved"
 
 
 def test_a_dropped_folder_is_looked_through(page: Page) -> None:
