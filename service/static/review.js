@@ -106,6 +106,7 @@ async function showLarge(id) {
   large.alt = `image ${id}`;
   large.removeAttribute("src"); // the one before must not be taken for this one while it is on its way
   seen = false;
+  large.setAttribute("aria-busy", "true");
   const url = await preload(id);
   for (const [other, made] of originals) {
     if (other === id || groups.slice(0, 2).some((group) => group.ids.includes(other))) continue;
@@ -116,7 +117,9 @@ async function showLarge(id) {
   if (url) large.src = url;
   else tell("The picture cannot be shown: its file is gone, or the service does not answer.");
   await (url && large.decode().catch(() => {}));
-  if (large.dataset.id === String(id)) seen = true;
+  if (large.dataset.id !== String(id)) return;
+  seen = true;
+  large.removeAttribute("aria-busy");
 }
 
 function option(group, id, index) {

@@ -104,12 +104,19 @@ def shown(page: Page) -> str:
     """The image that is shown, by id."""
     large = page.locator("#review-large")
     expect(large).not_to_have_js_property("naturalWidth", 0)
+    expect(large).not_to_have_attribute("aria-busy", "true")
     return str(large.get_attribute("data-id"))
+
+
+def say(page: Page, key: str) -> None:
+    """Press a key of what is shown, once it can be seen."""
+    shown(page)
+    page.keyboard.press(key)
 
 
 def press(page: Page, key: str, before: str) -> None:
     """Press a key, and wait for the next picture."""
-    page.keyboard.press(key)
+    say(page, key)
     expect(page.locator("#review-large")).not_to_have_attribute("data-id", before)
 
 
@@ -192,7 +199,7 @@ def test_pictures_that_are_nearly_the_same_are_decided_together_or_some_of_them(
     expect(selected).to_have_count(1)
     options.nth(1).click(modifiers=["Shift"])
     expect(selected).to_have_count(2)
-    page.keyboard.press("n")
+    say(page, "n")
     expect(options).to_have_count(CLUSTER - 2)
     expect(page.locator("#review-said")).to_have_text("None of these, 2 pictures.")
     assert Counter(action for _, action, _ in said(data)) == {"reject": 2}
@@ -206,22 +213,22 @@ def test_pictures_that_are_nearly_the_same_are_decided_together_or_some_of_them(
             route.continue_()
 
     page.route("**/v1/reject", of_the_first)
-    page.keyboard.press("n")
+    say(page, "n")
     expect(page.locator("#review-status")).to_have_text("its file is gone")
     expect(options).to_have_count(1)
     page.unroute_all(behavior="wait")
     page.keyboard.press("u")
     expect(options).to_have_count(2)
-    page.keyboard.press("n")
+    say(page, "n")
     expect(page.locator("#review-said")).to_have_text("None of these, 2 pictures.")
     skip_to(page, "stranger", served)
-    page.keyboard.press("n")
+    say(page, "n")
     expect(page.locator("#review-said")).to_have_text("None of these.")
     assert {name for name, action, _ in said(data) if action == "reject"} == {f"stranger-{n}" for n in range(CLUSTER)}
     page.keyboard.press("u")
     expect(page.locator("#review-said")).to_have_text("Taken back: None of these.")
     assert len(said(data)) == CLUSTER - 1
-    page.keyboard.press("n")
+    say(page, "n")
     expect(page.locator("#review-count")).to_contain_text(f"{CLUSTER} of ")
 
 
@@ -232,7 +239,7 @@ def test_other_labels_are_typed_and_skipped_ones_come_again(page: Page, served: 
     press(page, "ArrowLeft", second)
     assert shown(page) == first, "the one that was skipped last"
     press(page, "s", first)
-    page.keyboard.press("/")
+    say(page, "/")
     expect(page.locator("#review-other")).to_be_focused()
     page.keyboard.type("a new thing")
     page.keyboard.press("Enter")
@@ -339,7 +346,7 @@ def test_a_server_that_is_killed_loses_nothing_that_was_said(
     served.process.communicate()
     page.keyboard.press("s")
     now = shown(page)
-    page.keyboard.press("1")
+    say(page, "1")
     expect(page.locator("#review-status")).to_have_text("The service does not answer.")
     assert shown(page) == now != before, "it is still there, to be decided"
     again = Served(data.parent / "store", "--port", served.url.rpartition(":")[2])
@@ -377,7 +384,7 @@ def test_hundreds_are_labelled_by_keyboard_and_each_is_kept_once(page: Page, ser
             page.locator("#review-pictures li").first.click()
         key = page.locator(f"#review-labels [data-label={label}]").get_attribute("data-key")
         assert key is not None
-        page.keyboard.press(key)
+        say(page, key)
         if number < waiting - 1:
             expect(page.locator("#review-large")).not_to_have_attribute("data-id", now)
         if number == waiting // 2 - 1:
