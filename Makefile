@@ -46,7 +46,7 @@ soak: $(VENV)/installed
 	$(BIN)/python -m tests.faults.flips
 	$(BIN)/python -m tests.faults.mutants
 	NEARSHOT_HISTORIES=300 $(BIN)/python -m pytest tests/faults/test_histories.py
-	NEARSHOT_REVIEWED=1000 $(BIN)/python -m pytest tests/service/test_review.py
+	NEARSHOT_REVIEWED=1000 $(BIN)/python -m pytest tests/service/test_review.py -k hundreds
 	NEARSHOT_LABELLED=10000 $(BIN)/python -m pytest tests/service/test_labelling.py
 
 # The figures at the top of benchmarks/README.md, on a CPU: some 25 minutes on 2 cores.

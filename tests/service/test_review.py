@@ -26,7 +26,7 @@ from tests.service.test_serve import Served
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 
 MANY = int(os.environ.get("NEARSHOT_REVIEWED", "45"))
-"""Images that are labelled by keyboard; `make soak` labels a thousand."""
+"""Images that are labelled by keyboard; `make soak` labels a thousand (and runs that test alone: others count on few)."""
 
 PHOTOGRAPHS = {"cat": "chelsea", "coffee": "coffee", "rocket": "rocket"}
 CLUSTER = 5
@@ -382,8 +382,9 @@ def test_hundreds_are_labelled_by_keyboard_and_each_is_kept_once(page: Page, ser
         members = page.locator("#review-pictures li").count()
         if members > 1:  # by chance two of them are nearly the same: only the one that is looked at
             page.locator("#review-pictures li").first.click()
-        key = page.locator(f"#review-labels [data-label={label}]").get_attribute("data-key")
-        assert key is not None
+        key = "n"
+        if label != "stranger":
+            key = str(page.locator(f"#review-labels [data-label={label}]").get_attribute("data-key"))
         say(page, key)
         if number < waiting - 1:
             expect(page.locator("#review-large")).not_to_have_attribute("data-id", now)
