@@ -14,7 +14,7 @@ from nearshot.evaluation.outcomes import REFUSED, predict
 from nearshot.evaluation.rules import rules_in_force
 from nearshot.evaluation.standing import Standings
 from nearshot.retriever.choose_backbone import choose_row, choose_rows, choose_supported
-from nearshot.retriever.scores import AT_ONCE, Labelled, cosines, fit, in_parts, nearest_cosines
+from nearshot.retriever.scores import AT_ONCE, Labelled, cosines, fit, in_parts, nearer_to_rejected
 from nearshot.schema.catalog import BackboneRow, Catalog, PlacedImage
 from nearshot.schema.errors import UsageError
 from nearshot.schema.feedback import negatives, said_labels
@@ -131,32 +131,36 @@ def weigh(catalog: Catalog, row: BackboneRow, category: str, *, every: bool = Tr
     labelled = Labelled.of(support.labels, support.vectors, rules.strangers.vectors)
     scorer = fit(rules.score, labelled)
 
-    def judged(numbers: list[int]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Scores (q, m) and predictions (q,)."""
-        vectors = queries.vectors[numbers]
-        scores = scorer.scores(vectors)
-        refused = nearest_cosines(vectors, rejected.vectors) > nearest_cosines(vectors, support.vectors)
-        return scores, predict(Standings.of(scores, np.full(len(numbers), REFUSED)), rules.policy, refused)
-
-    if not every:
-        parts = [open_[few] for few in in_parts(len(open_), AT_ONCE)]
-        open_ = [index for part in parts for index, said in zip(part, judged(part)[1], strict=True) if said < 0]
-        if not open_:
-            return None
-    weighed = open_[:MOST]
-    hashes = [queries.hashes[index] for index in weighed]
-    scores, predicted = judged(weighed)
+    weighed: list[int] = []
+    scored, predicted, waiting = [], [], 0
+    for few in in_parts(len(open_), AT_ONCE):
+        part = open_[few]
+        if every and len(weighed) == MOST:  # else what the others are told decides whether they wait
+            waiting += len(part)
+            continue
+        scores = scorer.scores(queries.vectors[part])
+        refused = nearer_to_rejected(queries.vectors[part], support.vectors, rejected.vectors)
+        told = predict(Standings.of(scores, np.full(len(part), REFUSED)), rules.policy, refused)
+        wanted = np.flatnonzero(every | (told < 0))
+        waiting += len(wanted)
+        wanted = wanted[: MOST - len(weighed)]
+        weighed += [part[index] for index in wanted.tolist()]
+        scored.append(scores[wanted])
+        predicted.append(told[wanted])
+    if not weighed:
+        return None
+    scores, hashes = np.concatenate(scored), [queries.hashes[index] for index in weighed]
     near = cosines(queries.vectors[weighed], queries.vectors[weighed])
     return Weighed(
         hashes=hashes,
         near=near,
         names=labelled.names,
         scores=scores,
-        predicted=predicted,
+        predicted=np.concatenate(predicted),
         disagreement=_disagreement(catalog, category, hashes),
         doubt=doubts(scores, rules.policy.threshold, rules.policy.margin_floor),
         typical=typicality(near),
-        left=len(open_) - len(weighed),
+        left=waiting - len(weighed),
     )
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from nearshot.evaluation.outcomes import predict, verdict_of
+from nearshot.evaluation.outcomes import REFUSED, predict, verdict_of
 from nearshot.evaluation.rules import Rules, rules_in_force
 from nearshot.evaluation.standing import standings
 from nearshot.retriever.choose_backbone import choose_categories, choose_row
 from nearshot.retriever.policy import Policy
-from nearshot.retriever.scores import Labelled, fit, nearest_cosines
+from nearshot.retriever.scores import Labelled, fit, nearer_to_rejected
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import UsageError
 from nearshot.schema.feedback import negatives
@@ -117,13 +117,12 @@ def _replay_category(catalog: Catalog, row: BackboneRow, category: str, now: Rul
     queries = labelled_vectors(catalog, row, category, Role.QUERY)
     if not len(support.paths):
         return
-    negative = nearest_cosines(queries.vectors, negatives(catalog, row, category).vectors)
-    rejected = negative > nearest_cosines(queries.vectors, support.vectors)
-    truth = np.full(len(queries.paths), -1)  # nothing is judged: the labels that are known are told beside the answers
+    rejected = nearer_to_rejected(queries.vectors, support.vectors, negatives(catalog, row, category).vectors)
+    unjudged = np.full(len(queries.paths), REFUSED)  # the labels that are known are told beside the answers
     told = []
     for rules in (now, then):
         labelled = Labelled.of(support.labels, support.vectors, rules.strangers.vectors)
-        standing = standings(fit(rules.score, labelled), queries.vectors, truth, len(labelled.names))
+        standing = standings(fit(rules.score, labelled), queries.vectors, unjudged, len(labelled.names))
         verdicts = predict(standing, rules.policy, rejected)
         told.append(
             [

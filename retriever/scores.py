@@ -151,6 +151,18 @@ def nearest_cosines(queries: NDArray[np.float32], shots: NDArray[np.float32]) ->
     return _nearest(queries, shots, np.arange(len(shots)))[1]
 
 
+def nearer_to_rejected(
+    queries: NDArray[np.float32], shots: NDArray[np.float32], rejected: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Tell which unit queries (q, d) are nearer to a rejected image (r, d) than to any shot (n, d), as `nearer_to_negatives`
+    does, without a table of all cosines.
+    """
+    if not len(rejected):
+        return np.zeros(len(queries), dtype=np.bool_)
+    nearer: NDArray[np.bool_] = nearest_cosines(queries, rejected) > nearest_cosines(queries, shots)
+    return nearer
+
+
 def nearest_numbers(queries: NDArray[np.float32], shots: NDArray[np.float32], among: Numbers) -> Numbers:
     """Which of some unit vectors (n, d), by number and ascending, is nearest to each unit query (q, d); the first of ties."""
     return _nearest(queries, shots, among)[0]

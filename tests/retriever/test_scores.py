@@ -21,6 +21,8 @@ from nearshot.retriever.scores import (
     cosines,
     fit,
     label_numbers,
+    nearer_to_negatives,
+    nearer_to_rejected,
     nearest_cosines,
     nearest_numbers,
     neighbour_scores,
@@ -136,6 +138,10 @@ def test_images_by_blocks_score_as_all_at_once(data: st.DataObject, queries: int
         among = np.array(sorted(data.draw(st.sets(st.integers(0, images - 1), min_size=1))))
         assert nearest_cosines(asked, shots).tolist() == near.max(axis=1).tolist()
         assert nearest_numbers(asked, shots, among).tolist() == among[near[:, among].argmax(axis=1)].tolist()
+        rejected = shots[among]
+        wanted_refusals = nearer_to_negatives(near, cosines(asked, rejected)).tolist()
+        assert nearer_to_rejected(asked, shots, rejected).tolist() == wanted_refusals
+        assert nearer_to_rejected(asked, rejected, shots).tolist() == nearer_to_negatives(near[:, among], near).tolist()
     assert np.isneginf(nearest_cosines(asked, shots[:0])).all()
 
 
@@ -166,6 +172,7 @@ def test_memory_of_scoring_does_not_follow_the_number_of_images(score: Score, mo
         labelled = Labelled(("a", "b"), np.arange(count) % 2, random_vectors(count, 1), random_vectors(0, 0))
         tracemalloc.start()
         fit(score, labelled).scores(queries)
+        nearer_to_rejected(queries, labelled.vectors, labelled.vectors)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 2 * peaks[0], "a table of cosines would be ten times as large"
