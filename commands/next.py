@@ -59,7 +59,7 @@ def next_command(
     for name in advice.beyond:
         click.echo(f"{name}: of more than {MOST_SHOTS:,} shots, what each label needs is not estimated")
     if advice.worth:
-        click.echo("next: nearshot label IMAGE LABEL, or nearshot reject IMAGE")
+        click.echo("next: nearshot review, or nearshot label IMAGE LABEL, or nearshot reject IMAGE")
 
 
 def _in_words(need: Need) -> str:

@@ -164,6 +164,8 @@ class _Session:
             if label or key == "n":
                 self._say(group, label or None)
                 return True
+            if key != "/":
+                click.echo(f"{printable(key)} says nothing here")
 
     def _show(self, group: Group) -> None:
         done = sum(len(said.paths) for said in self._said)

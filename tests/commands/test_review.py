@@ -104,6 +104,7 @@ def test_a_key_decides_and_can_be_taken_back(store: Store, data: Path) -> None:
     if "nearly the same" not in shown:
         terminal.press("s")
     assert "[0 of 4]" in terminal.press("."), "one by one"
+    terminal.press("x", "x says nothing here")
     assert "-> cat\n" in terminal.press("1")
     shown = terminal.press("n")
     assert "-> none of these\n" in shown

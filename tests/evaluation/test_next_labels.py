@@ -112,7 +112,7 @@ def test_next_prints_paths_reasons_and_needs(nearshot: Run, data: Path) -> None:
     printed = nearshot("next").stdout
     assert "data/things/6.preprocessed/" in printed
     assert "things/cat: 100% of its 10 shots come out nearest to it: enough for 95 %" in printed
-    assert printed.endswith("next: nearshot label IMAGE LABEL, or nearshot reject IMAGE\n")
+    assert printed.endswith("next: nearshot review, or nearshot label IMAGE LABEL, or nearshot reject IMAGE\n")
     [advice] = nearshot("next", "--limit", "1", "--json").objects
     assert len(advice["next"]) == 1
     assert {need["label"] for need in advice["labels"]} == {"cat", "coffee"}
