@@ -20,9 +20,11 @@ from sqlalchemy import insert
 
 from benchmarks.material import machine
 from nearshot.schema import tables
-from nearshot.schema.captions import ImageFilter, put_captions, search_captions
+from nearshot.schema.caption_search import search_captions
+from nearshot.schema.captions import put_captions
+from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.store import DATABASE_FILE, Store, utc_now
-from nearshot.schema.words import match_expression
+from nearshot.schema.words import match_of
 
 VOCABULARY = 20_000
 BATCH = 1000
@@ -60,7 +62,7 @@ def report(store: Store, queries: list[str], title: str, count: int) -> None:
     hit_counts: list[int] = []
     for query in queries:
         started = time.perf_counter()
-        match = match_expression(query)
+        match = match_of(query)
         assert match is not None
         with store.reading() as catalog:
             hits = search_captions(catalog.connection, match, ImageFilter(), limit=20)

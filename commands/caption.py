@@ -102,7 +102,7 @@ def _generate(
 ) -> CaptionReport:
     from nearshot.indexer.captioner import load_remembered_captioner
     from nearshot.indexer.captions import CaptionOptions, CaptionRun
-    from nearshot.schema.captions import ImageFilter
+    from nearshot.schema.image_filter import ImageFilter
 
     wanted = ImageFilter(category=category, role=Role(role) if role else None)
     options = CaptionOptions(task=CaptionTask(task), wanted=wanted, workers=os.cpu_count() or 1, **chosen)

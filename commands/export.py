@@ -47,7 +47,7 @@ def export_command(
     The same store gives the same file, whatever the order of indexing. A file is replaced only when the new one is whole.
     """
     from nearshot.retriever.export import export as write
-    from nearshot.schema.captions import ImageFilter
+    from nearshot.schema.image_filter import ImageFilter
     from nearshot.schema.store import Store
 
     named = output.suffix.lower().removeprefix(".") if output else ""

@@ -203,8 +203,9 @@ def _caption(store: Store, options: IndexOptions, should_stop: Callable[[], bool
     from nearshot.backbones.weights import locate
     from nearshot.indexer.captioner import load_remembered_captioner, remembered_captioner
     from nearshot.indexer.captions import CaptionOptions, CaptionRun
-    from nearshot.schema.captions import ImageFilter, uncaptioned
+    from nearshot.schema.captions import uncaptioned
     from nearshot.schema.errors import WeightsError
+    from nearshot.schema.image_filter import ImageFilter
     from nearshot.schema.vocabulary import CaptionTask
 
     with store.reading() as catalog:

@@ -69,7 +69,7 @@ def search_command(
     """
     from nearshot.retriever.search import SearchOptions
     from nearshot.retriever.search import search as find
-    from nearshot.schema.captions import ImageFilter
+    from nearshot.schema.image_filter import ImageFilter
     from nearshot.schema.store import Store
 
     wanted = ImageFilter(category=category, label=label, role=Role(role) if role else None)

@@ -16,12 +16,13 @@ from nearshot.backbones.memory_budget import allow
 from nearshot.backbones.protocol import Prepared
 from nearshot.indexer.load import Skipped
 from nearshot.indexer.report import Failure
-from nearshot.schema.captions import BY_HAND, ImageFilter, Uncaptioned, put_captions, require_some, uncaptioned
+from nearshot.schema.captions import Uncaptioned, put_captions, require_some, uncaptioned
 from nearshot.schema.disk import read_regular, sha256_of
 from nearshot.schema.errors import ImageError, UsageError
+from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.images import NO_FILE
 from nearshot.schema.store import Store, utc_now
-from nearshot.schema.vocabulary import CaptionTask
+from nearshot.schema.vocabulary import BY_HAND, CaptionTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from nearshot.indexer.crop_videos import video_of
 from nearshot.indexer.intents import finish_intents
 from nearshot.schema import tables
 from nearshot.schema.ann import AnnRow, ann_rows, forget_ann
-from nearshot.schema.captions import full_text_problem, rebuild_full_text
+from nearshot.schema.caption_search import full_text_problem, rebuild_full_text
 from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
 from nearshot.schema.crops import cropped_pictures, forget_croppings
 from nearshot.schema.digests import COVERED, damaged_rows, digest_of

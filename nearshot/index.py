@@ -47,10 +47,10 @@ from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Given, Retriever
 from nearshot.retriever.search import Results, SearchOptions, search
 from nearshot.retriever.watch import WatchOptions, WatchRun
-from nearshot.schema.captions import ImageFilter
 from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.contract import RAW_DIRECTORY
 from nearshot.schema.errors import ImageError, UsageError, option
+from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.images import Shown
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import (

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.retriever.choose_backbone import choose_rows
-from nearshot.schema.captions import ImageFilter, require_some
+from nearshot.schema.captions import require_some
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.disk import written_whole
 from nearshot.schema.errors import UsageError, option
+from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.records import ImageRecord, image_records
 from nearshot.schema.spreadsheet import cell
 from nearshot.schema.store import Store

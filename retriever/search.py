@@ -18,15 +18,17 @@ from nearshot.retriever.marked import marked_words
 from nearshot.retriever.rank import Hit, rank_hits
 from nearshot.retriever.scores import DECIMALS
 from nearshot.retriever.stopping import Stop, find_stop
-from nearshot.schema.captions import ImageFilter, captions_shown, has_captions, search_captions
+from nearshot.schema.caption_search import search_captions
+from nearshot.schema.captions import captions_shown, has_captions
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.digests import check_words
 from nearshot.schema.errors import UsageError, WeightsError
+from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.images import Shown
 from nearshot.schema.numbers import FALSE, LIMIT
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Mode, Role
-from nearshot.schema.words import match_expression, plain_words
+from nearshot.schema.words import match_of, plain_words
 from nearshot.vectors.segments import open_vectors
 
 DEPTH = 200
@@ -216,7 +218,7 @@ def _search(
 ) -> tuple[list[Found], float | None]:
     """What was found, and the recall@10 of the approximate indexes, where images were found by such."""
     depth = max(DEPTH, options.limit) if mode == Mode.HYBRID else options.limit
-    match = match_expression(query) if mode in (Mode.CAPTIONS, Mode.HYBRID) else None
+    match = match_of(query) if mode in (Mode.CAPTIONS, Mode.HYBRID) else None
     if match:
         check_words(catalog.connection)
     matches = search_captions(catalog.connection, match, options.wanted, limit=depth) if match else []

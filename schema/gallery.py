@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Select, select
 
 from nearshot.schema import tables
-from nearshot.schema.captions import ImageFilter, captions_shown
+from nearshot.schema.captions import captions_shown
 from nearshot.schema.catalog import USABLE, Catalog
+from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.images import Shown
 from nearshot.schema.vocabulary import Role
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from sqlalchemy import bindparam, select
 
 from nearshot.schema import tables
-from nearshot.schema.captions import BY_HAND, ImageFilter
 from nearshot.schema.catalog import USABLE, BackboneRow, Catalog
 from nearshot.schema.digests import check, check_decisive
+from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.vectors import vectors_of
-from nearshot.schema.vocabulary import Role
+from nearshot.schema.vocabulary import BY_HAND, Role
 
 images, contents, embeddings, captions = (
     table.c for table in (tables.images, tables.contents, tables.embeddings, tables.captions)

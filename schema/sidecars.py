@@ -9,10 +9,11 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, exists, insert, select, update
 
 from nearshot.schema import tables
-from nearshot.schema.captions import BY_HAND, put_captions
+from nearshot.schema.captions import put_captions
 from nearshot.schema.catalog import CHUNK, USABLE
 from nearshot.schema.editor import Editor
 from nearshot.schema.images import FileState
+from nearshot.schema.vocabulary import BY_HAND
 
 images, captions, sidecars = tables.images.c, tables.captions.c, tables.sidecars.c
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+BY_HAND = "by-hand"
+"""The task of captions that a person wrote. They win over generated ones, and no captioner touches them."""
+
 
 class Role(StrEnum):
     """Role of an image: an example to recognise by (support) or something to be recognised (query)."""

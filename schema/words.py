@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 # Scripts whose words stand in a run without spaces (or, in Hangul, with endings attached): kana, ideographs, Hangul.
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f"
@@ -17,11 +18,45 @@ MOST_TERMS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
-    """A word, a phrase or the start of a word, as the full-text index asks for it; or an operator between two."""
+class Phrase:
+    """Words (of which unspaced script counts as its bigrams) that stand one after the other; the last may be a word's start."""
 
-    expression: str
-    operator: bool = False
+    words: tuple[str, ...]
+    in_bigrams: bool = False
+    prefix: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Phrases that must all occur; `operator` is what stands between this and all that was before it (AND, OR, NOT)."""
+
+    phrases: tuple[Phrase, ...]
+    operator: str = "AND"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What captions must have: one or more terms, each taken together with all before it."""
+
+    terms: tuple[Term, ...]
+
+    @property
+    def has_choice(self) -> bool:
+        """Tell whether captions may match by different words (OR)."""
+        return any(term.operator == "OR" for term in self.terms[1:])
+
+    def phrases(self) -> list[Phrase]:
+        """All its phrases."""
+        return [phrase for term in self.terms for phrase in term.phrases]
+
+
+class CaptionHit(NamedTuple):
+    """An image whose caption matches; `snippet` marks what matched with brackets; a lower `rank` is better."""
+
+    image_id: int
+    text: str
+    snippet: str
+    rank: float
 
 
 def bigrams(text: str) -> str:
@@ -34,31 +69,27 @@ def bigrams(text: str) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    """An FTS5 expression; `has_choice` tells whether captions may match it by different words (OR)."""
-
-    expression: str
-    has_choice: bool = False
-
-
-def match_expression(query: str) -> Match | None:
-    """An FTS5 expression for what a person typed; None where it holds nothing that can be searched for.
+def match_of(query: str) -> Match | None:
+    """What a person typed as a search; None where it holds nothing that can be searched for.
 
     Words must all occur; "quoted words" in that order; AND, OR and NOT (in capitals) and prefix* mean what they say, as
-    far as they make sense where they stand. Whatever is typed, the expression is valid: each word is quoted.
-    A prefix is compared with stems (those of English, by Porter's rules), as every word is: car* finds carrying, while
-    bicy* is stemmed to bici and misses bicycle.
+    far as they make sense where they stand: between two terms, from left to right; others are passed over. Whatever is typed
+    can be searched for. A prefix is compared with stems (those of English, by Porter's rules), as every word is: car* finds
+    carrying, while bicy* is stemmed to bici and misses bicycle.
     """
     terms: list[Term] = []
+    operator = "AND"
+    number = 0
     for phrase, word in _TOKEN.findall(query):
-        if sum(not term.operator for term in terms) == MOST_TERMS:
+        if number == MOST_TERMS:
             break
         if word in _OPERATORS:
-            terms.append(Term(word, operator=True))
-        elif expression := _expression(phrase or word, prefix=word.endswith("*")):
-            terms.append(Term(expression))
-    return _joined(terms)
+            operator = word if terms else "AND"
+        elif phrases := _phrases(phrase or word, prefix=word.endswith("*")):
+            terms.append(Term(phrases, operator))
+            operator = "AND"
+            number += 1
+    return Match(tuple(terms)) if terms else None
 
 
 def plain_words(query: str) -> str:
@@ -76,36 +107,12 @@ def plain_words(query: str) -> str:
     return " ".join(words)
 
 
-def _expression(words: str, *, prefix: bool) -> str | None:
-    """One term: its unspaced runs as bigrams, the rest as a phrase of words; all of them."""
-    parts = []
+def _phrases(words: str, *, prefix: bool) -> tuple[Phrase, ...]:
+    """Those of one term: its unspaced runs as bigrams, the rest as a phrase of words."""
+    phrases = []
     for run in _RUN.findall(words):
-        pairs = " ".join("".join(pair) for pair in pairwise(run))
-        parts.append(f'bigrams : "{pairs}"' if pairs else f'bigrams : "{run}" *')
-    spaced = " ".join(re.findall(r"\w+", _RUN.sub(" ", words)))
-    if spaced:
-        parts.append(f'text : "{spaced}"' + (" *" if prefix else ""))
-    return f"({' AND '.join(parts)})" if parts else None
-
-
-def _joined(terms: list[Term]) -> Match | None:
-    """Terms with the operators that stand between two of them, from left to right; AND where none does; others are passed over.
-
-    Parentheses stand only where the operator changes: FTS5 takes no more than some hundred, one inside the other.
-    """
-    joined, last = "", ""
-    pending: str | None = None
-    has_choice = False
-    for term in terms:
-        if term.operator:
-            pending = term.expression if joined else None
-            continue
-        operator = pending or "AND"
-        if not joined:
-            joined = term.expression
-        else:
-            left = joined if last in ("", operator) else f"({joined})"
-            joined, last = f"{left} {operator} {term.expression}", operator
-            has_choice |= operator == "OR"
-        pending = None
-    return Match(joined, has_choice) if joined else None
+        pairs = tuple("".join(pair) for pair in pairwise(run))
+        phrases.append(Phrase(pairs or (run,), in_bigrams=True, prefix=not pairs))
+    if spaced := tuple(re.findall(r"\w+", _RUN.sub(" ", words))):
+        phrases.append(Phrase(spaced, prefix=prefix))
+    return tuple(phrases)

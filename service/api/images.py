@@ -13,9 +13,9 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from nearshot.backbones.thumbnail import thumbnail
-from nearshot.schema.captions import ImageFilter
 from nearshot.schema.files import read_content
 from nearshot.schema.gallery import Pictured, list_pictured, pictured
+from nearshot.schema.image_filter import ImageFilter
 from nearshot.service import models
 from nearshot.service.api.dependencies import EngineHere, SlowWorkHere, WorkHere
 from nearshot.service.engine import Engine

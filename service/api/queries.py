@@ -20,8 +20,8 @@ from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.parts import Parts, PreparedPart
 from nearshot.retriever.search import SearchOptions
 from nearshot.retriever.searcher import Searcher
-from nearshot.schema.captions import ImageFilter
 from nearshot.schema.errors import ImageError, UsageError
+from nearshot.schema.image_filter import ImageFilter
 from nearshot.service import models
 from nearshot.service.api.dependencies import EngineHere, WorkHere
 from nearshot.service.engine import Engine

@@ -26,11 +26,11 @@ from nearshot.indexer.intents import finish_intents
 from nearshot.indexer.verify import verify
 from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
 from nearshot.retriever.conformal import Aim, Aims
-from nearshot.schema.captions import ImageFilter
 from nearshot.schema.contract import ADDED
 from nearshot.schema.digests import FUNCTION, digest_of
 from nearshot.schema.errors import UsageError
 from nearshot.schema.gallery import list_pictured
+from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.store import Store
 from nearshot.schema.vectors import every_vector
 from nearshot.schema.vocabulary import Action, Ann, Role, Score, VectorKind

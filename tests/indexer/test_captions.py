@@ -22,8 +22,10 @@ from nearshot.backbones.protocol import Prepared
 from nearshot.indexer.captions import CaptionOptions, CaptionReport, CaptionRun, set_caption
 from nearshot.indexer.verify import verify
 from nearshot.retriever.search import SearchOptions, search
-from nearshot.schema.captions import ImageFilter, captions_shown, full_text_problem
+from nearshot.schema.caption_search import full_text_problem
+from nearshot.schema.captions import captions_shown
 from nearshot.schema.errors import UsageError
+from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.known_images import present_contents
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import CaptionTask, Mode, Precision, Role

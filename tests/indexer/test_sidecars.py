@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from nearshot.indexer.captions import set_caption
-from nearshot.schema.captions import captions_shown, full_text_problem
+from nearshot.schema.caption_search import full_text_problem
+from nearshot.schema.captions import captions_shown
 from nearshot.schema.store import Store
 from tests.conftest import counts, run_index, save_crop
 

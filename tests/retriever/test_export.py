@@ -14,8 +14,8 @@ from pyarrow import parquet
 
 from nearshot.indexer.captions import set_caption
 from nearshot.retriever.export import export
-from nearshot.schema.captions import ImageFilter
 from nearshot.schema.errors import UsageError
+from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import ExportFormat, Role
 from nearshot.vectors.segments import read_rows

@@ -13,8 +13,8 @@ import torch
 from nearshot.indexer.captions import set_caption
 from nearshot.indexer.options import IndexOptions
 from nearshot.retriever.search import Found, Results, SearchOptions, search
-from nearshot.schema.captions import ImageFilter
 from nearshot.schema.errors import UsageError, WeightsError
+from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Mode, Role
 from tests.conftest import HOG, run_index

@@ -17,12 +17,14 @@ from nearshot.indexer.crop_options import CropOptions
 from nearshot.indexer.crops import CropRun
 from nearshot.indexer.verify import verify
 from nearshot.schema import database, tables
-from nearshot.schema.captions import CaptionHit, ImageFilter, full_text_problem, put_captions, search_captions
+from nearshot.schema.caption_search import full_text_problem, search_captions
+from nearshot.schema.captions import put_captions
 from nearshot.schema.database import HEAD, Database
 from nearshot.schema.errors import StoreError
+from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.known_images import known_images
 from nearshot.schema.store import DATABASE_FILE, Store
-from nearshot.schema.words import match_expression
+from nearshot.schema.words import CaptionHit, match_of
 from tests.conftest import SMALL, run_index
 from tests.schema.freeze import thaw
 
@@ -143,7 +145,7 @@ def test_captions_of_the_second_revision_are_found_after_the_upgrade_and_can_be_
 
 
 def captions(store: Store, words: str) -> list[CaptionHit]:
-    match = match_expression(words)
+    match = match_of(words)
     assert match is not None
     with store.reading() as catalog:
         return search_captions(catalog.connection, match, ImageFilter(), limit=20)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nearshot.schema.captions import ImageFilter
 from nearshot.schema.gallery import list_pictured
+from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from tests.conftest import run_index, save_crop

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearshot.schema.words import bigrams, match_expression, plain_words
+from nearshot.schema.fts5 import expression
+from nearshot.schema.words import bigrams, match_of, plain_words
 
 CAPTIONS = {
     1: "A red car parked on a wet street",
@@ -34,10 +35,10 @@ def index() -> sqlite3.Connection:
 
 
 def find(index: sqlite3.Connection, query: str) -> set[int]:
-    match = match_expression(query)
+    match = match_of(query)
     if match is None:
         return set()
-    return {row[0] for row in index.execute("SELECT rowid FROM f WHERE f MATCH ?", (match.expression,))}
+    return {row[0] for row in index.execute("SELECT rowid FROM f WHERE f MATCH ?", (expression(match),))}
 
 
 @pytest.mark.parametrize(
@@ -134,6 +135,6 @@ def test_plain_words_are_what_is_wanted_without_operators(query: str, plain: str
     ("query", "choice"), [("a OR b", True), ("a b", False), ("OR b", False), ("a OR", False), ("a NOT b", False)]
 )
 def test_only_or_gives_a_choice(query: str, choice: bool) -> None:
-    match = match_expression(query)
+    match = match_of(query)
     assert match is not None
     assert match.has_choice == choice

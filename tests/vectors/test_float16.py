@@ -26,10 +26,10 @@ from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.retriever import Retriever
 from nearshot.retriever.sources import read_queries
 from nearshot.schema import segment_cache, segment_file, tables
-from nearshot.schema.captions import ImageFilter
 from nearshot.schema.editor import Embedding
 from nearshot.schema.errors import StoreError, UsageError
 from nearshot.schema.feedback import negatives
+from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.segment_file import Segment, write_segment
 from nearshot.schema.segments import Group
 from nearshot.schema.store import Store
