@@ -28,7 +28,7 @@ from filelock import FileLock
 from nearshot.backbones.pillow_pixels import PillowPixels
 from nearshot.backbones.preparation import Preparation
 from nearshot.backbones.protocol import Description
-from nearshot.schema.disk import read_regular, written_whole, xxh3_of
+from nearshot.schema.disk import cache_directory, read_regular, written_whole, xxh3_of
 from nearshot.schema.errors import NearshotError, UsageError
 from nearshot.schema.vocabulary import Precision
 
@@ -177,7 +177,7 @@ class CompiledCache:
 
 
 def compiled_cache() -> CompiledCache | None:
-    """The user's cache: `$NEARSHOT_CACHE`, else `nearshot` in `$XDG_CACHE_HOME` or `~/.cache`.
+    """The one in the user's cache (`schema.disk.cache_directory`).
 
     None where `$NEARSHOT_RUNTIME` is `torch`: then nothing is compiled, nor is anything compiled used. UsageError where it is
     neither that nor `auto`.
@@ -187,8 +187,7 @@ def compiled_cache() -> CompiledCache | None:
         raise UsageError(f"NEARSHOT_RUNTIME is '{runtime}'; it can be {' or '.join(RUNTIMES)}")
     if runtime == "torch":
         return None
-    own = os.environ.get("NEARSHOT_CACHE")
-    return CompiledCache(Path(own or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/nearshot").expanduser())
+    return CompiledCache(cache_directory())
 
 
 def _key(fingerprint: str) -> str:

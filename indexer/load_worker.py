@@ -15,7 +15,7 @@ from nearshot.backbones.preparation import prepare_with
 from nearshot.backbones.protocol import Preparer
 from nearshot.indexer.load import Loader, lacking
 from nearshot.schema.errors import ImageError
-from nearshot.schema.store import Store
+from nearshot.schema.store import Location, Store
 
 OWN_BYTES = 64 << 20
 """What a process decodes without asking: of a larger picture's bytes it asks a share of the one budget of all."""
@@ -27,7 +27,7 @@ class Setup:
 
     preparers: Mapping[str, Preparer]
     backbone_ids: Mapping[str, int]
-    store: Path
+    store: Location
     max_pixels: int
 
 

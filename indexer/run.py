@@ -285,7 +285,7 @@ class IndexRun:
             )
             yield lambda paths: [loader.load(path) for path in paths], 1
             return
-        setup = Setup(preparers, backbone_ids, self._store.directory, options.max_pixels)
+        setup = Setup(preparers, backbone_ids, self._store.location, options.max_pixels)
         with LoadProcesses(setup, options.threads) as processes:
             yield processes.load, AT_A_TIME
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from nearshot.schema import fts5
+from nearshot.schema import fts5, tsvector
 from nearshot.schema.editor import Editor
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.words import CaptionHit, Match
@@ -15,14 +15,17 @@ def search_captions(connection: Connection, match: Match, wanted: ImageFilter, *
 
     A generated caption is passed over where there is one by hand. Of several matching captions the best counts.
     """
-    return fts5.search(connection, match, wanted, limit=limit)
+    search = tsvector.search if connection.dialect.name == "postgresql" else fts5.search
+    return search(connection, match, wanted, limit=limit)
 
 
 def full_text_problem(editor: Editor) -> str | None:
     """Describe what is wrong with the full-text index, held against the captions. (It counts as a write.)"""
-    return fts5.problem(editor)
+    problem = tsvector.problem if editor.connection.dialect.name == "postgresql" else fts5.problem
+    return problem(editor.connection)
 
 
 def rebuild_full_text(editor: Editor) -> None:
     """Make the full-text index anew from the captions."""
-    fts5.rebuild(editor)
+    rebuild = tsvector.rebuild if editor.connection.dialect.name == "postgresql" else fts5.rebuild
+    rebuild(editor.connection)

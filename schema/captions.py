@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, exists, func, insert, select, update
 
-from nearshot.schema import tables
+from nearshot.schema import tables, tsvector
 from nearshot.schema.catalog import USABLE
-from nearshot.schema.digests import check
+from nearshot.schema.digests import check_captions
 from nearshot.schema.editor import Editor
 from nearshot.schema.errors import UsageError
 from nearshot.schema.image_filter import ImageFilter
@@ -98,6 +98,8 @@ def put_captions(
             update(tables.captions).where(*key).values(values),
             [{"known_id": content_id, **written[content_id]} for content_id in sorted(known)],
         )
+    if editor.connection.dialect.name == "postgresql":
+        tsvector.keep(editor.connection, list(written), task)
 
 
 def has_captions(connection: Connection) -> bool:
@@ -108,7 +110,7 @@ def has_captions(connection: Connection) -> bool:
 def captions_shown(connection: Connection, image_ids: Iterable[int]) -> dict[int, str]:
     """The caption to show of each image that has one: by hand if there is such, else the newest generated."""
     ids = list(image_ids)
-    check_shown(connection, ids)
+    check_captions(connection, ids)
     query = (
         select(images.id, captions.text)
         .join(tables.captions, captions.content_id == images.content_id)
@@ -116,9 +118,3 @@ def captions_shown(connection: Connection, image_ids: Iterable[int]) -> dict[int
         .order_by((captions.task == BY_HAND), captions.revision, captions.id)
     )
     return dict(map(tuple, connection.execute(query, {"ids": ids})))
-
-
-def check_shown(connection: Connection, image_ids: Sequence[int]) -> None:
-    """Raise StoreError where a caption of some images is not what was written."""
-    shown = select(images.content_id).where(images.id.in_(image_ids))
-    check(connection, tables.captions, captions.content_id.in_(shown))

@@ -1,19 +1,21 @@
 """Digests: every row that decides an answer carries one of what it says, so that damage is told and not answered from.
 
 SQLite itself computes them, in triggers, by a function that every connection registers: whoever writes a row, its digest is
-that of what was meant. They tell bits that flipped, not somebody who means harm: xxHash's XXH3 of 64 bits.
+that of what was meant. They tell bits that flipped, not somebody who means harm: xxHash's XXH3 of 64 bits. PostgreSQL keeps
+checksums of its own pages, and needs none.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 import xxhash
 from sqlalchemy import (
+    Boolean,
     ColumnElement,
     Connection,
     LargeBinary,
@@ -27,10 +29,14 @@ from sqlalchemy import (
     select,
     type_coerce,
 )
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import Pool
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType
 
 from nearshot.schema import tables
+from nearshot.schema.columns import VectorBytes
 from nearshot.schema.errors import StoreError
 
 FUNCTION, INTACT = "nearshot_digest", "nearshot_intact"
@@ -72,13 +78,48 @@ def intact_or_empty(digest: int | None, content_id: int, backbone_id: int, vecto
     return vector if digest_of(content_id, backbone_id, vector, *more) == digest else b""
 
 
+class _OfVector(FunctionElement[bytes]):
+    """The bytes of a vector: of a row that is whole (its first argument), or as PostgreSQL sends it (its second)."""
+
+    type = VectorBytes()
+    inherit_cache = True
+
+
+@compiles(_OfVector)
+def _intact_vector(element: _OfVector, compiler: SQLCompiler, **more: Any) -> str:
+    return compiler.process(next(iter(element.clauses)), **more)
+
+
+@compiles(_OfVector, "postgresql")
+def _sent_vector(element: _OfVector, compiler: SQLCompiler, **more: Any) -> str:
+    *_, column = element.clauses
+    return f"vector_send({compiler.process(column, **more)})"
+
+
+class _IsIntact(FunctionElement[bool]):
+    """A condition that SQLite is asked; PostgreSQL keeps checksums of its pages, and does not give out a damaged one."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(_IsIntact)
+def _asked(element: _IsIntact, compiler: SQLCompiler, **more: Any) -> str:
+    return f"({compiler.process(element.clauses, **more)})"
+
+
+@compiles(_IsIntact, "postgresql")
+def _granted(element: _IsIntact, compiler: SQLCompiler, **_: Any) -> str:
+    return "true"
+
+
 def stored_vector() -> ColumnElement[bytes]:
     """The bytes of a vector as a query selects them: none where they are damaged."""
     row = tables.embeddings.c
-    held: ColumnElement[bytes] = getattr(func, INTACT)(
+    held = getattr(func, INTACT)(
         row.digest, row.content_id, row.backbone_id, row.vector, as_held(row.failure), row.revision, type_=LargeBinary
     )
-    return held.label("vector")
+    return _OfVector(held, row.vector).label("vector")
 
 
 def as_held(column: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -92,13 +133,11 @@ def intact(table: Table) -> ColumnElement[bool]:
     digest = getattr(func, FUNCTION)(*(as_held(table.c[name]) for name in COVERED[table]))
     # A text and its bytes have the same digest; that they are bytes now may be the bit that flipped.
     texts = [func.typeof(column) != "blob" for column in table.columns if isinstance(column.type, String)]
-    return and_(table.c.digest.is_not(None), table.c.digest == digest, *texts)
+    return _IsIntact(and_(table.c.digest.is_not(None), table.c.digest == digest, *texts))
 
 
 def check(connection: Connection, table: Table, *conditions: Any) -> None:
     """Raise StoreError where a row of a table (one that meets some conditions) is not what was written."""
-    if connection.dialect.name != "sqlite":  # others keep checksums of their pages
-        return
     if damaged := damaged_rows(connection, table, *conditions, most=1):
         raise StoreError(
             f"a row of {table.name} is damaged ({_name(damaged[0])}); `nearshot verify --repair` mends what can be mended"
@@ -116,6 +155,8 @@ def damaged_rows(
     connection: Connection, table: Table, *conditions: Any, most: int | None = None
 ) -> list[dict[str, Any]]:
     """The rows of a table that are not what was written, without their vectors."""
+    if connection.dialect.name != "sqlite":
+        return []
     query = _damaged(table).where(*conditions)
     return [
         {name: value.decode(errors="replace") if isinstance(value, bytes) else value for name, value in row.items()}
@@ -160,6 +201,12 @@ def check_words(connection: Connection) -> None:
         check_indexes(connection, tables.captions)
         check_indexes(connection, tables.images)
     _words_checked.add(pool)
+
+
+def check_captions(connection: Connection, image_ids: Sequence[int]) -> None:
+    """Raise StoreError where a caption of some images is not what was written."""
+    shown = select(tables.images.c.content_id).where(tables.images.c.id.in_(image_ids))
+    check(connection, tables.captions, tables.captions.c.content_id.in_(shown))
 
 
 def check_images(connection: Connection, category: str, revision: int) -> None:

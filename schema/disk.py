@@ -21,6 +21,12 @@ NOT_REGULAR = "it is no regular file"
 _ASIDE = re.compile(r"\.[0-9a-f]{32}\.part")
 
 
+def cache_directory() -> Path:
+    """Where files are kept that can be done without: `$NEARSHOT_CACHE`, else `nearshot` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    own = os.environ.get("NEARSHOT_CACHE")
+    return Path(own or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/nearshot").expanduser()
+
+
 def open_regular(path: Path) -> FileIO:
     """Open a file for reading; OSError where it is a pipe, a socket, a device or a directory, which may hang or never end."""
     try:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Table, bindparam, delete, func, insert, select, update
 
-from nearshot.schema import tables
+from nearshot.schema import postgres, tables
 from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
 from nearshot.schema.digests import intact
 from nearshot.schema.images import FoundImage
@@ -162,6 +162,8 @@ class Editor(Catalog):
         if backbone_id is None:
             new = {"name": name, "fingerprint": fingerprint, "dimension": dimension}
             backbone_id = self._insert(table, **new, **attributes, revision=self.stamp)
+            if self.connection.dialect.name == "postgresql":
+                postgres.add_partition(self.connection, backbone_id, dimension)
         else:
             changes = update(table).where(table.c.id == backbone_id).values(**attributes, revision=self.stamp)
             self.connection.execute(changes)

@@ -8,8 +8,7 @@ from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DatabaseError
 
 from nearshot.schema import tables
-from nearshot.schema.captions import check_shown
-from nearshot.schema.editor import Editor
+from nearshot.schema.digests import check_captions
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.vocabulary import BY_HAND
 from nearshot.schema.words import CaptionHit, Match, Phrase, Term
@@ -90,7 +89,7 @@ def search(connection: Connection, match: Match, wanted: ImageFilter, *, limit: 
     candidates = -1 if match.has_choice else max(CANDIDATES, limit)
     values = {"by_hand": BY_HAND, "limit": limit, "candidates": candidates, **wanted.parameters()}
     matches = connection.execute(best, {"expression": expression(match), **values}).all()
-    check_shown(connection, [row.image_id for row in matches])
+    check_captions(connection, [row.image_id for row in matches])
     # Between the first place and the last, one walk; to look each place up anew takes longer than all the rest.
     marked = text(
         """
@@ -106,15 +105,15 @@ def search(connection: Connection, match: Match, wanted: ImageFilter, *, limit: 
     return [CaptionHit(row.image_id, row.text, snippets[row.place], row.score) for row in matches]
 
 
-def problem(editor: Editor) -> str | None:
+def problem(connection: Connection) -> str | None:
     """Describe what SQLite's own check of the full-text index against the captions finds. (It counts as a write.)"""
     try:
-        editor.connection.exec_driver_sql("INSERT INTO captions_fts(captions_fts, rank) VALUES ('integrity-check', 1)")
+        connection.exec_driver_sql("INSERT INTO captions_fts(captions_fts, rank) VALUES ('integrity-check', 1)")
     except DatabaseError:
         return "the full-text index differs from the captions"
     return None
 
 
-def rebuild(editor: Editor) -> None:
+def rebuild(connection: Connection) -> None:
     """Make the full-text index anew from the captions."""
-    editor.connection.exec_driver_sql("INSERT INTO captions_fts(captions_fts) VALUES ('rebuild')")
+    connection.exec_driver_sql("INSERT INTO captions_fts(captions_fts) VALUES ('rebuild')")

@@ -1,19 +1,23 @@
-"""A store: the directory that holds the database and the segments, and the lock that lets one process write at a time."""
+"""A store: the directory that holds the database and the segments, or a database in PostgreSQL; and the lock of long jobs."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
+import xxhash
 from filelock import FileLock, Timeout
 
+from nearshot.schema import postgres
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.database import Database
+from nearshot.schema.disk import cache_directory
 from nearshot.schema.editor import Editor
 from nearshot.schema.errors import StoreBusyError, StoreError, UsageError, option
 
@@ -23,28 +27,48 @@ SNAPSHOT_DIRECTORY = "snapshots"
 """Where earlier versions kept what is in segments now."""
 
 
-class Store:
-    """An open store. Reading needs no lock and goes on while another process writes."""
+Location: TypeAlias = Path | str
+"""Where a store is: its directory, or the address of a PostgreSQL database."""
 
-    def __init__(self, directory: Path, *, create: bool = False, upgrade: bool = True) -> None:
+
+class Store:
+    """An open store. Reading needs no lock and goes on while another process writes.
+
+    `location` opens it again, `place` is what people are told of it, `directory` has what lies on this machine. In SQLite it
+    `has_segments`; in PostgreSQL the rows are the index.
+    """
+
+    location: Location
+    place: str
+    has_segments: bool
+
+    def __init__(self, location: Location, *, create: bool = False, upgrade: bool = True) -> None:
         """Open a store, upgrading it to this version's schema.
 
         Raises UsageError where there is none (unless `create`), StoreError where it cannot be opened; without `upgrade`, also
         where its schema is another.
         """
-        self.directory = directory.absolute()
+        self._holds: list[postgres.Hold] = []
+        if postgres.is_address(location):
+            self.location, self.place, self.has_segments = location, postgres.place(str(location)), False
+            self.directory = cache_directory() / "stores" / xxhash.xxh3_64_hexdigest(self.place.encode())
+            self._database = Database(str(location), create=create, upgrade=upgrade)
+            if self._database.is_empty:
+                self._database.close()
+                raise _no_store(self.place)
+            return
+        self.directory = Path(location).absolute()
+        self.location, self.place, self.has_segments = self.directory, str(self.directory), True
         database = self.directory / DATABASE_FILE
         if not create and not database.is_file():
-            raise UsageError(
-                f"no store at {directory}; make one with `nearshot index DATA`, or name it with {option('store')}"
-            )
+            raise _no_store(location)
         if not create and database.stat().st_size == 0:
             raise StoreError(f"{database} is empty: what it held is lost; restore it from a backup, or delete it")
         try:
             self.segment_directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
-                f"cannot make the store {directory}: {error.strerror}; choose another with {option('store')}"
+                f"cannot make the store {location}: {error.strerror}; choose another with {option('store')}"
             ) from error
         self._database = Database(f"sqlite:///{database}", upgrade=upgrade)
 
@@ -68,6 +92,8 @@ class Store:
     def writing(self) -> Iterator[Editor]:
         """An editor whose changes are committed together, or not at all. Safe from any thread; writers take turns."""
         with self._database.writing() as connection:
+            if self._holds and not postgres.still_hold(connection, self._holds):
+                raise StoreError(f"{self.place}: the connection that held the store was lost; run it again")
             yield Editor(connection, self.segment_directory)
 
     def give_back_space(self, *, shrunk: bool) -> None:
@@ -77,21 +103,26 @@ class Store:
         self._database.give_back_space(shrunk=shrunk)
 
     @contextmanager
-    def held(self, purpose: str) -> Iterator[None]:
+    def held(self, purpose: str, root: str | None = None) -> Iterator[None]:
         """Hold the store for a long job; raises StoreBusyError, naming the holder, where another process does.
 
-        The lock is the operating system's, so a killed process never leaves one behind.
+        In PostgreSQL, jobs on different data directories (`root`) go on at once. The lock is the operating system's, or the
+        database's, so a killed process never leaves one behind.
         """
+        record = {"pid": os.getpid(), "host": platform.node(), "purpose": purpose, "since": utc_now()}
+        if not self.has_segments:
+            with self._held_in_database(record, root):
+                yield
+            return
         holder = self.directory / "holder.json"
         lock = FileLock(self.directory / "lock", timeout=0)
         try:
             lock.acquire()
         except Timeout as error:
-            raise StoreBusyError(f"{self.directory} is in use by {_describe(holder)}; wait for it to end") from error
+            raise StoreBusyError(f"{self.place} is in use by {_describe(holder)}; wait for it to end") from error
         except OSError as error:
             raise StoreError(f"cannot lock {self.directory}: {error.strerror}") from error
         try:
-            record = {"pid": os.getpid(), "host": platform.node(), "purpose": purpose, "since": utc_now()}
             with _disk_errors(holder):
                 holder.write_text(json.dumps(record))
             yield
@@ -99,6 +130,17 @@ class Store:
             with suppress(OSError):  # it only names who holds the lock, and the next holder writes it anew
                 holder.unlink(missing_ok=True)
             lock.release()
+
+    @contextmanager
+    def _held_in_database(self, record: Mapping[str, object], root: str | None) -> Iterator[None]:
+        with self._database.explaining():
+            hold = postgres.Hold(self._database.engine, record, root, where=self.place)
+        self._holds.append(hold)
+        try:
+            yield
+        finally:
+            self._holds.remove(hold)
+            hold.end()
 
     def close(self) -> None:
         """Close the store's connections."""
@@ -109,6 +151,19 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def is_there(location: Location) -> bool:
+    """Tell whether there is a store, also in a database in PostgreSQL; StoreError where that cannot be reached."""
+    if not postgres.is_address(location):
+        return (Path(location) / DATABASE_FILE).is_file()
+    database = Database(str(location), create=False)
+    database.close()
+    return not database.is_empty
+
+
+def _no_store(location: Location) -> UsageError:
+    return UsageError(f"no store at {location}; make one with `nearshot index DATA`, or name it with {option('store')}")
 
 
 def utc_now() -> str:

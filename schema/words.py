@@ -40,6 +40,11 @@ class Match:
 
     terms: tuple[Term, ...]
 
+    @classmethod
+    def of(cls, phrase: Phrase) -> Match:
+        """What has a phrase."""
+        return cls((Term((phrase,)),))
+
     @property
     def has_choice(self) -> bool:
         """Tell whether captions may match by different words (OR)."""

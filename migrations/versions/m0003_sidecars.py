@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from nearshot.schema.columns import WHOLE
+
 revision = "0003"
 down_revision = "0002"
 
@@ -13,11 +15,11 @@ def upgrade() -> None:
     """Create the table."""
     op.create_table(
         "sidecars",
-        sa.Column("image_id", sa.Integer, sa.ForeignKey("images.id"), primary_key=True),
-        sa.Column("content_id", sa.Integer, sa.ForeignKey("contents.id"), nullable=False),
-        sa.Column("size", sa.Integer, nullable=False),
-        sa.Column("mtime_ns", sa.Integer, nullable=False),
-        sa.Column("ctime_ns", sa.Integer, nullable=False),
-        sa.Column("revision", sa.Integer, nullable=False),
+        sa.Column("image_id", WHOLE, sa.ForeignKey("images.id"), primary_key=True),
+        sa.Column("content_id", WHOLE, sa.ForeignKey("contents.id"), nullable=False),
+        sa.Column("size", WHOLE, nullable=False),
+        sa.Column("mtime_ns", WHOLE, nullable=False),
+        sa.Column("ctime_ns", WHOLE, nullable=False),
+        sa.Column("revision", WHOLE, nullable=False),
     )
     op.create_index("ix_sidecars_content", "sidecars", ["content_id"])

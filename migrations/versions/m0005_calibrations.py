@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from nearshot.schema.columns import SHA256, TEXT, WHOLE
+
 revision = "0005"
 down_revision = "0004"
 
@@ -13,14 +15,14 @@ def upgrade() -> None:
     """Create the table."""
     op.create_table(
         "calibrations",
-        sa.Column("backbone_id", sa.Integer, sa.ForeignKey("backbones.id"), nullable=False),
-        sa.Column("category", sa.String, nullable=False),
-        sa.Column("score", sa.String, nullable=False),
+        sa.Column("backbone_id", WHOLE, sa.ForeignKey("backbones.id"), nullable=False),
+        sa.Column("category", TEXT, nullable=False),
+        sa.Column("score", TEXT, nullable=False),
         sa.Column("threshold", sa.Float, nullable=False),
         sa.Column("margin_floor", sa.Float, nullable=False),
-        sa.Column("facts", sa.String, nullable=False),
-        sa.Column("support_digest", sa.String(64), nullable=False),
-        sa.Column("created", sa.String, nullable=False),
-        sa.Column("revision", sa.Integer, nullable=False),
+        sa.Column("facts", TEXT, nullable=False),
+        sa.Column("support_digest", SHA256, nullable=False),
+        sa.Column("created", TEXT, nullable=False),
+        sa.Column("revision", WHOLE, nullable=False),
         sa.PrimaryKeyConstraint("backbone_id", "category", "score"),
     )

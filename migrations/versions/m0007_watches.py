@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from nearshot.schema.columns import TEXT, WHOLE
+
 revision = "0007"
 down_revision = "0006"
 
@@ -13,10 +15,10 @@ def upgrade() -> None:
     """Create the table."""
     op.create_table(
         "watches",
-        sa.Column("backbone_id", sa.Integer, sa.ForeignKey("backbones.id"), nullable=False),
-        sa.Column("category", sa.String, nullable=False),
-        sa.Column("score", sa.String, nullable=False),
-        sa.Column("calibrated", sa.String, nullable=False),
-        sa.Column("state", sa.String, nullable=False),
+        sa.Column("backbone_id", WHOLE, sa.ForeignKey("backbones.id"), nullable=False),
+        sa.Column("category", TEXT, nullable=False),
+        sa.Column("score", TEXT, nullable=False),
+        sa.Column("calibrated", TEXT, nullable=False),
+        sa.Column("state", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("backbone_id", "category", "score"),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from nearshot.schema.columns import WHOLE
+
 revision = "0008"
 down_revision = "0007"
 
@@ -13,9 +15,9 @@ def upgrade() -> None:
     """Create the table."""
     op.create_table(
         "fusions",
-        sa.Column("backbone_id", sa.Integer, sa.ForeignKey("backbones.id"), nullable=False),
-        sa.Column("place", sa.Integer, nullable=False),
-        sa.Column("part_id", sa.Integer, sa.ForeignKey("backbones.id"), nullable=False),
+        sa.Column("backbone_id", WHOLE, sa.ForeignKey("backbones.id"), nullable=False),
+        sa.Column("place", WHOLE, nullable=False),
+        sa.Column("part_id", WHOLE, sa.ForeignKey("backbones.id"), nullable=False),
         sa.Column("weight", sa.Float, nullable=False),
         sa.PrimaryKeyConstraint("backbone_id", "place"),
     )

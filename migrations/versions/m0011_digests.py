@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from nearshot.schema.columns import XXH3
+
 revision = "0011"
 down_revision = "0010"
 
@@ -26,7 +28,7 @@ COVERED = {
 
 def upgrade() -> None:
     """Add the columns, and on SQLite the triggers; compute the digests of what is there."""
-    op.add_column("snapshots", sa.Column("xxh3", sa.String(32)))
+    op.add_column("snapshots", sa.Column("xxh3", XXH3))
     for table in COVERED:
         op.add_column(table, sa.Column("digest", sa.BigInteger))
     if op.get_bind().dialect.name != "sqlite":

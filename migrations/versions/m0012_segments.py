@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from nearshot.schema.columns import TEXT, WHOLE, XXH3
+
 revision = "0012"
 down_revision = "0011"
 
@@ -16,15 +18,15 @@ def upgrade() -> None:
     op.drop_table("snapshots")
     op.create_table(
         "segments",
-        sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("backbone_id", sa.Integer, sa.ForeignKey("backbones.id"), nullable=False),
-        sa.Column("role", sa.String, nullable=False),
-        sa.Column("file", sa.String, nullable=False),
-        sa.Column("size", sa.Integer, nullable=False),
-        sa.Column("xxh3", sa.String(32), nullable=False),
-        sa.Column("vectors", sa.Integer, nullable=False),
-        sa.Column("since", sa.Integer, nullable=False),
-        sa.Column("revision", sa.Integer, nullable=False),
+        sa.Column("id", WHOLE, primary_key=True),
+        sa.Column("backbone_id", WHOLE, sa.ForeignKey("backbones.id"), nullable=False),
+        sa.Column("role", TEXT, nullable=False),
+        sa.Column("file", TEXT, nullable=False),
+        sa.Column("size", WHOLE, nullable=False),
+        sa.Column("xxh3", XXH3, nullable=False),
+        sa.Column("vectors", WHOLE, nullable=False),
+        sa.Column("since", WHOLE, nullable=False),
+        sa.Column("revision", WHOLE, nullable=False),
         sa.Column("digest", sa.BigInteger),
         sa.UniqueConstraint("backbone_id", "role", "since", name="uq_segments_backbone_role_since"),
     )

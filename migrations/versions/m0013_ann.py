@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from nearshot.schema.columns import TEXT, WHOLE, XXH3
+
 revision = "0013"
 down_revision = "0012"
 
@@ -18,19 +20,19 @@ def upgrade() -> None:
     """Add the tables, and the digests of their rows."""
     op.create_table(
         "ann_choices",
-        sa.Column("backbone_id", sa.Integer, sa.ForeignKey("backbones.id"), primary_key=True),
-        sa.Column("kind", sa.String, nullable=False),
+        sa.Column("backbone_id", WHOLE, sa.ForeignKey("backbones.id"), primary_key=True),
+        sa.Column("kind", TEXT, nullable=False),
         sa.Column("digest", sa.BigInteger),
     )
     op.create_table(
         "ann_indexes",
-        sa.Column("segment_id", sa.Integer, sa.ForeignKey("segments.id"), primary_key=True),
-        sa.Column("kind", sa.String, nullable=False),
-        sa.Column("file", sa.String, nullable=False),
-        sa.Column("xxh3", sa.String(32), nullable=False),
-        sa.Column("effort", sa.Integer, nullable=False),
+        sa.Column("segment_id", WHOLE, sa.ForeignKey("segments.id"), primary_key=True),
+        sa.Column("kind", TEXT, nullable=False),
+        sa.Column("file", TEXT, nullable=False),
+        sa.Column("xxh3", XXH3, nullable=False),
+        sa.Column("effort", WHOLE, nullable=False),
         sa.Column("recall", sa.Float, nullable=False),
-        sa.Column("words_effort", sa.Integer),
+        sa.Column("words_effort", WHOLE),
         sa.Column("words_recall", sa.Float),
         sa.Column("digest", sa.BigInteger),
     )

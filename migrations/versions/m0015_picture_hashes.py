@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from nearshot.schema.columns import WHOLE
+
 revision = "0015"
 down_revision = "0014"
 
@@ -15,9 +17,9 @@ def upgrade() -> None:
     """Add the table, and the digests of its rows."""
     op.create_table(
         "picture_hashes",
-        sa.Column("content_id", sa.Integer, sa.ForeignKey("contents.id"), primary_key=True),
+        sa.Column("content_id", WHOLE, sa.ForeignKey("contents.id"), primary_key=True),
         sa.Column("frequencies", sa.LargeBinary),
-        sa.Column("rules", sa.Integer, nullable=False),
+        sa.Column("rules", WHOLE, nullable=False),
         sa.Column("digest", sa.BigInteger),
     )
     if op.get_bind().dialect.name != "sqlite":

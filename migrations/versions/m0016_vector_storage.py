@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from nearshot.schema.columns import TEXT, WHOLE
+
 revision = "0016"
 down_revision = "0015"
 
@@ -15,15 +17,15 @@ def upgrade() -> None:
     """Add the tables, and the digest of what was chosen; that of a pending vector is in the row that refers to it."""
     op.create_table(
         "pending_vectors",
-        sa.Column("content_id", sa.Integer, sa.ForeignKey("contents.id"), nullable=False),
-        sa.Column("backbone_id", sa.Integer, sa.ForeignKey("backbones.id"), nullable=False),
+        sa.Column("content_id", WHOLE, sa.ForeignKey("contents.id"), nullable=False),
+        sa.Column("backbone_id", WHOLE, sa.ForeignKey("backbones.id"), nullable=False),
         sa.Column("vector", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("backbone_id", "content_id"),
     )
     op.create_table(
         "vector_storage",
-        sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1"), primary_key=True),
-        sa.Column("kind", sa.String, nullable=False),
+        sa.Column("id", WHOLE, sa.CheckConstraint("id = 1"), primary_key=True),
+        sa.Column("kind", TEXT, nullable=False),
         sa.Column("digest", sa.BigInteger),
     )
     if op.get_bind().dialect.name != "sqlite":

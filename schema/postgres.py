@@ -1,0 +1,195 @@
+"""PostgreSQL: how it is reached, how writers take turns, who holds a store, and what its errors mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DatabaseError
+
+from nearshot.schema.errors import StoreBusyError, StoreError, UsageError, option
+
+ADDRESSES = ("postgresql://", "postgres://")
+
+READING: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+"""Options of a transaction that reads: it sees one state of the database, whatever is committed meanwhile."""
+
+CONNECTIONS = 32
+"""Connections that one process has at most."""
+
+WAIT_S = 30
+"""Seconds that a writer waits for its turn."""
+
+CONNECT_S = 10
+"""Seconds that reaching a machine may take, unless the address says otherwise."""
+
+PLAIN = 2000
+"""Numbers of a vector that a row of a page has room for; longer ones PostgreSQL lays aside, and takes longer to read."""
+
+
+def is_address(location: object) -> bool:
+    """Tell whether a store's location is the address of a PostgreSQL database, and no directory."""
+    return isinstance(location, str) and location.startswith(ADDRESSES)
+
+
+def place(url: str) -> str:
+    """An address as people are told it: without its password."""
+    parts = urlsplit(url)
+    who, at, where = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{who.partition(':')[0]}{at}{where}", query=""))
+
+
+def engine_of(url: str) -> Engine:
+    """A pool of connections to an address, which is libpq's own: several hosts, TLS and all its parameters are as it has them.
+
+    UsageError where what it needs is not installed.
+    """
+    try:
+        import psycopg
+        from pgvector.psycopg import register_vector
+    except ImportError as error:
+        raise UsageError(f"PostgreSQL needs {error.name}: pip install 'nearshot[postgres]'") from error
+
+    parameters = psycopg.conninfo.conninfo_to_dict(url)
+    wait = int(parameters.get("connect_timeout") or CONNECT_S)
+
+    def connect() -> Any:
+        return psycopg.connect(url, connect_timeout=wait)
+
+    engine = create_engine(
+        "postgresql+psycopg://", creator=connect, pool_pre_ping=True, pool_size=4, max_overflow=CONNECTIONS - 4
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        with suppress(psycopg.ProgrammingError):  # before the first migration there is no such type
+            register_vector(connection)
+        connection.rollback()
+
+    return engine
+
+
+def begin_to_write(connection: Connection) -> None:
+    """Wait for the turn: of those who write one store, one has a transaction open, and revisions come in their order."""
+    connection.execute(text(f"SET LOCAL lock_timeout = '{WAIT_S}s'"))
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended('nearshot writes ' || current_schema(), 0))")
+    )
+
+
+def give_back_space(engine: Engine, *, shrunk: bool) -> None:
+    """Nothing: PostgreSQL's own autovacuum does."""
+
+
+def add_partition(connection: Connection, backbone_id: int, dimension: int) -> None:
+    """Make the table that holds the vectors of a backbone; readers go on meanwhile."""
+    name = f"embeddings_{int(backbone_id)}"
+    connection.execute(text(f"CREATE TABLE {name} (LIKE embeddings INCLUDING ALL)"))
+    if dimension <= PLAIN:
+        connection.execute(text(f"ALTER TABLE {name} ALTER COLUMN vector SET STORAGE PLAIN"))
+    connection.execute(text(f"ALTER TABLE embeddings ATTACH PARTITION {name} FOR VALUES IN ({int(backbone_id)})"))
+
+
+class Hold:
+    """A lock that a connection of its own has, until it ends; a killed process leaves none behind."""
+
+    def __init__(self, engine: Engine, record: Mapping[str, Any], root: str | None, *, where: str) -> None:
+        """Take the lock of a store (`root`: of one data directory in it); StoreBusyError, naming who has it, where one has."""
+        self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            self.process: int = self._connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            wanted = [_key(self._connection, None)]
+            shared = [root is not None]
+            if root is not None:
+                wanted.append(_key(self._connection, root))
+                shared.append(False)
+            for key, together in zip(wanted, shared, strict=True):
+                if not self._take(key, record, together=together):
+                    raise StoreBusyError(f"{where} is in use by {_holder(self._connection, key)}; wait for it to end")
+        except BaseException:
+            self.end()
+            raise
+
+    def _take(self, key: int, record: Mapping[str, Any], *, together: bool) -> bool:
+        # Whoever is kept out reads in `pg_stat_activity` what the holder's connection ran last.
+        said = json.dumps(record).replace("*/", "* /")[:SAID]
+        function = "pg_try_advisory_lock_shared" if together else "pg_try_advisory_lock"
+        query = f"/* {said} */ SELECT {function}({key})"
+        return bool(self._connection.exec_driver_sql(query.replace("%", "%%")).scalar_one())
+
+    def end(self) -> None:
+        """Let go."""
+        with suppress(DatabaseError):  # a connection that was lost has no lock
+            self._connection.execute(text("SELECT pg_advisory_unlock_all()"))
+        self._connection.invalidate()
+        self._connection.close()
+
+
+SAID = 900
+"""Characters of what a holder says of itself; PostgreSQL keeps 1,024 bytes of a query (`track_activity_query_size`)."""
+
+
+def still_hold(connection: Connection, holds: Sequence[Hold]) -> bool:
+    """Tell whether the database knows of all these locks: it ends a connection that it cannot reach, and its locks with it."""
+    query = text(
+        "SELECT count(DISTINCT pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = ANY(:pids)"
+    )
+    pids = sorted({hold.process for hold in holds})
+    return bool(connection.execute(query, {"pids": pids}).scalar_one() == len(pids))
+
+
+def _key(connection: Connection, root: str | None) -> int:
+    query = text("SELECT hashtextextended('nearshot holds ' || current_schema() || coalesce(' ' || :root, ''), 0)")
+    return int(connection.execute(query, {"root": root}).scalar_one())
+
+
+def _holder(connection: Connection, key: int) -> str:
+    """Say who has a lock, as far as the database shows it."""
+    query = text(
+        "SELECT query FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted"
+        " AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND (classid::bigint << 32) | objid::bigint = :key LIMIT 1"
+    )
+    said = connection.execute(query, {"key": key}).scalar() or ""
+    try:
+        record = json.loads(said.partition("/* ")[2].rpartition(" */")[0])
+        return f"`{record['purpose']}`, process {record['pid']} on {record['host']}, since {record['since']}"
+    except (ValueError, KeyError):
+        return "another process"
+
+
+_REMEDIES = {
+    "28P01": "check the user and the password in the address",
+    "28000": "the server does not let this user in: check pg_hba.conf, and the address",
+    "3D000": "make the database first: `createdb`",
+    "53100": "free some space on the database's machine and run again; what was committed is intact",
+    "53300": "the server has no more connections to give: raise max_connections, or run fewer services",
+    "25006": "this server can only be read (a replica): name the primary",
+    "42501": "give the user the right to make tables and indexes in this database",
+    "40001": "run it again",
+    "40P01": "run it again",
+    "42P07": "is it a database of its own? nearshot wants one that is empty",
+    "XX001": "a page of the database is damaged: restore it from a backup",
+    "XX002": "an index of the database is damaged: REINDEX DATABASE makes it anew",
+}
+
+
+def explained(error: DatabaseError, url: str) -> StoreError:
+    """What an error of the driver means, and what to do."""
+    state = getattr(error.orig, "sqlstate", None)
+    reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "the connection was lost"
+    where = place(url)
+    if state == "55P03":
+        return StoreBusyError(f"{where}: another process is writing; try again when it is done")
+    if 'extension "vector"' in reason:
+        return StoreError(f"{where}: {reason}; install pgvector on the database's machine")
+    if state is None or state[:2] == "08" or state in ("57P01", "57P02", "57P03", "57P05"):
+        return StoreError(
+            f"{where}: {reason}; is the database running, and is the address right ({option('store')})? "
+            "What was committed is intact: run it again"
+        )
+    return StoreError(f"{where}: {reason}; {_REMEDIES.get(state, 'is it a nearshot store?')}")
