@@ -45,12 +45,12 @@ def main() -> None:
         best: dict[tuple[str, bool], float] = {}
         for number in range(arguments.rounds):
             for checked in (True, False):
-                store_directory = Path(directory, f"{number}{checked}")
+                store_location = Path(directory, f"{number}{checked}")
                 with ExitStack() as stack:
                     if not checked:
                         stack.enter_context(unchecked())
                     for name, seconds in measured(
-                        store_directory, arguments.images, arguments.dimension, checked=checked
+                        store_location, arguments.images, arguments.dimension, checked=checked
                     ):
                         best[name, checked] = min(seconds, best.get((name, checked), seconds))
         for name in dict.fromkeys(name for name, _ in best):

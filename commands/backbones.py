@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nearshot.commands.common import flag, json_option, output, reports_errors, store_option, weights_option
+from nearshot.schema.location import Location
 
 if TYPE_CHECKING:
     from nearshot.schema.catalog import BackboneRow
@@ -23,7 +24,7 @@ PRESENT = {"backbone": "none needed", "captioner": "none needed", "fused": "of i
 @store_option
 @click.pass_context
 @reports_errors
-def backbones(context: click.Context, store_directory: Path, weights: Path | None, *, as_json: bool) -> None:
+def backbones(context: click.Context, store_location: Location, weights: Path | None, *, as_json: bool) -> None:
     """List the backbones and the captioner, and whether their weights are on this machine.
 
     Besides these, any model of four libraries goes by spec: open_clip:ARCH/TAG, torchvision:NAME/WEIGHTS, timm:NAME and
@@ -31,7 +32,7 @@ def backbones(context: click.Context, store_directory: Path, weights: Path | Non
     """
     if context.invoked_subcommand is not None:
         return
-    rows = _rows(store_directory, weights)
+    rows = _rows(store_location, weights)
     if as_json:
         click.echo(json.dumps(rows))
         return
@@ -63,7 +64,7 @@ def backbones(context: click.Context, store_directory: Path, weights: Path | Non
 @click.argument("names", nargs=-1, required=True)
 @store_option
 @reports_errors
-def pull(names: tuple[str, ...], store_directory: Path) -> None:
+def pull(names: tuple[str, ...], store_location: Location) -> None:
     """Fetch the weights of backbones, or of the captioner florence2, into their libraries' caches; needs a network."""
     from nearshot.backbones.spec import FLORENCE2, parse_spec, parts_of
     from nearshot.backbones.weights import pull as fetch
@@ -81,7 +82,7 @@ def pull(names: tuple[str, ...], store_directory: Path) -> None:
 @weights_option
 @store_option
 @reports_errors
-def compile_command(names: tuple[str, ...], store_directory: Path, weights: Path | None, *, remove: bool) -> None:
+def compile_command(names: tuple[str, ...], store_location: Location, weights: Path | None, *, remove: bool) -> None:
     """Compile backbones for this CPU: NAMES, or all that the store was indexed with.
 
     Each is exported to ONNX once, its vectors are held against torch's, and the files are kept in the cache ($NEARSHOT_CACHE,
@@ -95,10 +96,10 @@ def compile_command(names: tuple[str, ...], store_directory: Path, weights: Path
     cache = compiled_cache()
     if cache is None:
         raise UsageError("NEARSHOT_RUNTIME is torch: nothing is compiled then; unset it")
-    indexed = _indexed(store_directory)
+    indexed = _indexed(store_location)
     wanted = [part for name in names or indexed for part in parts_of(name)]
     if not wanted:
-        raise UsageError(f"nothing is indexed in {store_directory}; name the backbones: {', '.join(NAMED)}")
+        raise UsageError(f"nothing is indexed in {store_location}; name the backbones: {', '.join(NAMED)}")
     failed: list[str] = []
     for name in dict.fromkeys(wanted):
         try:
@@ -134,23 +135,23 @@ def compile_command(names: tuple[str, ...], store_directory: Path, weights: Path
         raise WeightsError("; ".join(failed))
 
 
-def _indexed(store_directory: Path) -> dict[str, BackboneRow]:
+def _indexed(store_location: Location) -> dict[str, BackboneRow]:
     """The rows of the backbones that a store is indexed with, by name; none where there is no store."""
-    from nearshot.schema.store import DATABASE_FILE, Store
+    from nearshot.schema.store import Store, is_there
 
-    if not (store_directory / DATABASE_FILE).is_file():
+    if not is_there(store_location):
         return {}
-    with Store(store_directory) as store, store.reading() as catalog:
+    with Store(store_location) as store, store.reading() as catalog:
         return {row.name: row for row in catalog.backbones()}
 
 
-def _rows(store_directory: Path, weights: Path | None) -> list[dict[str, Any]]:
+def _rows(store_location: Location, weights: Path | None) -> list[dict[str, Any]]:
     from nearshot.backbones.resolve import resolve
     from nearshot.backbones.spec import FLORENCE2, NAMED, Library, parse_spec, parts_of
     from nearshot.backbones.weights import locate
     from nearshot.schema.errors import WeightsError
 
-    known = _indexed(store_directory)
+    known = _indexed(store_location)
     rows: list[dict[str, Any]] = []
     fused = [name for name in known if len(parts_of(name)) > 1]
     for name in dict.fromkeys([*NAMED, *(name for name in known if name not in fused), FLORENCE2.name]):

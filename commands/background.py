@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from nearshot.schema.location import Location
+
 NICENESS = 19
 RUN = f"""
 import os
@@ -25,7 +27,7 @@ main()
 LOG = "compile.log"
 
 
-def compile_in_background(names: Iterable[str], store: Path, weights: Path | None) -> bool:
+def compile_in_background(names: Iterable[str], store: Location, weights: Path | None) -> bool:
     """Begin `nearshot backbones compile` at the lowest priority, its words in the cache's log; False where it cannot begin."""
     from nearshot.backbones.compiled import compiled_cache
     from nearshot.indexer.load_processes import import_path
@@ -33,7 +35,11 @@ def compile_in_background(names: Iterable[str], store: Path, weights: Path | Non
     cache = compiled_cache()
     if cache is None:
         return False
-    where = ["--store", str(store.absolute()), *(["--weights", str(weights.absolute())] if weights else [])]
+    where = [
+        "--store",
+        str(store.absolute() if isinstance(store, Path) else store),
+        *(["--weights", str(weights.absolute())] if weights else []),
+    ]
     try:
         cache.root.mkdir(parents=True, exist_ok=True)
         with (cache.root / LOG).open("wb") as log:

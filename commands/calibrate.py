@@ -22,6 +22,7 @@ from nearshot.commands.common import (
     store_option,
     weights_option,
 )
+from nearshot.schema.location import Location
 from nearshot.schema.vocabulary import Guard, Score
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 @store_option
 @reports_errors
 def calibrate_command(
-    store_directory: Path,
+    store_location: Location,
     *,
     scores: tuple[str, ...],
     false_accept: float | None,
@@ -115,7 +116,7 @@ def calibrate_command(
         scores=tuple(Score(score) for score in scores or Score),
         **chosen,
     )
-    with Store(store_directory) as store:
+    with Store(store_location) as store:
         calibrations, tried = [], []
         for outcome in calibrate_all(store, options):
             if isinstance(outcome, FusionTried):

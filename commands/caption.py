@@ -25,6 +25,7 @@ from nearshot.commands.common import (
 )
 from nearshot.progress import progress_bar
 from nearshot.schema.errors import UsageError
+from nearshot.schema.location import Location
 from nearshot.schema.vocabulary import CaptionTask, Precision, Role
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ SHOWN = 10
 @store_option
 @reports_errors
 def caption_command(
-    image: Path | None, store_directory: Path, *, words: str | None, as_json: bool, **chosen: Any
+    image: Path | None, store_location: Location, *, words: str | None, as_json: bool, **chosen: Any
 ) -> None:
     """Caption what is indexed and lacks a caption, or set IMAGE's caption by hand with --set.
 
@@ -73,7 +74,7 @@ def caption_command(
 
     if (image is None) != (words is None):
         raise UsageError("IMAGE and --set TEXT go together; without both, everything that lacks a caption gets one")
-    with Store(store_directory) as store:
+    with Store(store_location) as store:
         if image is not None and words is not None:
             from nearshot.indexer.captions import set_caption
 

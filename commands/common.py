@@ -18,6 +18,7 @@ import click
 
 from nearshot.backbones.limits import MAX_PIXELS
 from nearshot.schema.errors import NearshotError
+from nearshot.schema.location import is_address
 from nearshot.schema.numbers import QUERY_NUMBERS
 from nearshot.schema.vocabulary import Score
 
@@ -44,6 +45,17 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class StoreLocation(click.Path):
+    """A directory, or the address of a database, which is left as it is."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The directory, or the address."""
+        return value if is_address(value) else super().convert(value, param, ctx)
+
+
 def number_option(name: str, flag: str | None = None, **more: Any) -> Callable[[Function], Function]:
     """Add an option that takes a number of a query (`schema.numbers`), by the library's name for it."""
     number = QUERY_NUMBERS[name]
@@ -57,13 +69,13 @@ def store_option(function: Function) -> Function:
     """Add --store."""
     return click.option(
         "--store",
-        "store_directory",
-        type=click.Path(path_type=Path, file_okay=False),
+        "store_location",
+        type=StoreLocation(),
         envvar="NEARSHOT_STORE",
         default=STORE,
         show_default=True,
         show_envvar=True,
-        help="Directory that holds the index.",
+        help="Directory that holds the index, or the address of a PostgreSQL database (postgresql://...).",
     )(function)
 
 

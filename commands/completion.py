@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from nearshot.commands.common import STORE
 from nearshot.schema.errors import NearshotError
+from nearshot.schema.location import location_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,13 +53,13 @@ def _known(
     names: Callable[[Catalog], Iterable[str]],
     always: Iterable[str] = (),
 ) -> list[str]:
-    from nearshot.schema.store import DATABASE_FILE, Store
+    from nearshot.schema.store import Store, is_there
 
-    directory = Path(context.params.get("store_directory") or os.environ.get("NEARSHOT_STORE") or STORE)
+    location = location_of(context.params.get("store_location") or os.environ.get("NEARSHOT_STORE") or STORE)
     known = set(always)
     try:
-        if (directory / DATABASE_FILE).is_file():
-            with Store(directory, upgrade=False) as store, store.reading() as catalog:
+        if is_there(location):
+            with Store(location, upgrade=False) as store, store.reading() as catalog:
                 known.update(names(catalog))
     except NearshotError:  # the command itself will say so
         pass

@@ -24,6 +24,7 @@ from nearshot.commands.common import (
     weights_option,
 )
 from nearshot.progress import progress_bar
+from nearshot.schema.location import Location, place
 from nearshot.schema.vocabulary import Masked, Precision, Role
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ if TYPE_CHECKING:
 @reports_errors
 def crop_command(
     data: Path,
-    store_directory: Path,
+    store_location: Location,
     *,
     preview: Path | None,
     dry_run: bool,
@@ -117,7 +118,7 @@ def crop_command(
     from nearshot.detectors.selection import Selection
     from nearshot.indexer.crop_options import CropOptions
     from nearshot.indexer.crops import CropRun, require_raw
-    from nearshot.schema.store import DATABASE_FILE, Store
+    from nearshot.schema.store import Store, is_there
 
     chosen["role"], chosen["precision"] = Role(chosen["role"]), Precision(chosen["precision"])
     options = CropOptions(
@@ -126,8 +127,8 @@ def crop_command(
         cutting=Cutting(padding=padding, square=square, mask=Masked(mask) if mask else None),
     )
     require_raw(data, options)  # before a store is made for it
-    there = (store_directory / DATABASE_FILE).is_file()
-    store = Store(store_directory, create=not dry_run) if there or not dry_run else None
+    there = is_there(store_location)
+    store = Store(store_location, create=not dry_run) if there or not dry_run else None
     try:
         with stopping_politely() as should_stop:
             run = CropRun(store, data, options, preview=preview, dry=dry_run, should_stop=should_stop)
@@ -138,12 +139,12 @@ def crop_command(
         if store is not None:
             store.close()
     report = run.report
-    click.echo(json.dumps(report.as_json()) if as_json else _in_words(report, data, store_directory, dry_run=dry_run))
+    click.echo(json.dumps(report.as_json()) if as_json else _in_words(report, data, store_location, dry_run=dry_run))
     if report.interrupted:
         sys.exit(INTERRUPTED)
 
 
-def _in_words(report: CropReport, data: Path, store: Path, *, dry_run: bool) -> str:
+def _in_words(report: CropReport, data: Path, store: Location, *, dry_run: bool) -> str:
     verb = "would be" if dry_run else "stopped after" if report.interrupted else "crops:"
     lines = [f"{verb} {report.written} out of {_pictures(report.cropped)}, {report.unchanged} unchanged"]
     if report.empty:
@@ -163,7 +164,7 @@ def _in_words(report: CropReport, data: Path, store: Path, *, dry_run: bool) -> 
     if report.interrupted:
         lines.append("run the same command to go on from here")
     elif (report.written or report.deleted) and not dry_run:
-        where = "" if str(store) == ".nearshot" else f" --store {store}"
+        where = "" if str(store) == ".nearshot" else f" --store {place(store)}"
         lines.append(f"next: nearshot index {data}{where}")
     return "\n".join(lines)
 

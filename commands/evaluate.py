@@ -11,6 +11,7 @@ import click
 
 from nearshot.commands import completion
 from nearshot.commands.common import json_option, print_table, printable, reports_errors, score_option, store_option
+from nearshot.schema.location import Location
 
 if TYPE_CHECKING:
     from nearshot.evaluation.evaluate import Evaluation
@@ -49,7 +50,7 @@ POLICY = ("threshold", "margin_floor", "calibrated")
 @store_option
 @reports_errors
 def evaluate_command(
-    store_directory: Path, *, score: str | None, directory: Path | None, as_json: bool, **chosen: Any
+    store_location: Location, *, score: str | None, directory: Path | None, as_json: bool, **chosen: Any
 ) -> None:
     """Judge every backbone by the queries whose true label is known, from stored vectors: no model is loaded.
 
@@ -62,7 +63,7 @@ def evaluate_command(
     from nearshot.schema.store import Store
     from nearshot.schema.vocabulary import Score
 
-    with Store(store_directory) as store:
+    with Store(store_location) as store:
         evaluation = judge(store, EvaluationOptions(score=Score(score) if score else None, **chosen))
         written = _write(store, evaluation, directory) if directory else []
     if as_json:

@@ -10,6 +10,7 @@ import click
 from nearshot.commands import completion
 from nearshot.commands.common import one_of, reports_errors, store_option
 from nearshot.schema.errors import UsageError
+from nearshot.schema.location import Location
 from nearshot.schema.vocabulary import ExportFormat, Role
 
 FORMATS = tuple(form.value for form in ExportFormat)
@@ -32,7 +33,7 @@ FORMATS = tuple(form.value for form in ExportFormat)
 @store_option
 @reports_errors
 def export_command(
-    store_directory: Path,
+    store_location: Location,
     *,
     form: str | None,
     output: Path | None,
@@ -55,7 +56,7 @@ def export_command(
     if not chosen:
         raise UsageError(f"{output} names no format; give --format {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     wanted = ImageFilter(category=category, label=label, role=Role(role) if role else None)
-    with Store(store_directory) as store:
+    with Store(store_location) as store:
         count = write(
             store,
             output or sys.stdout,

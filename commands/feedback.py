@@ -15,6 +15,7 @@ from nearshot.commands import completion
 from nearshot.commands.common import flag, json_option, near, printable, reports_errors, store_option
 from nearshot.schema.errors import NearshotError, UsageError
 from nearshot.schema.images import UNKNOWN
+from nearshot.schema.location import Location
 
 CATEGORY = click.option(
     "--category", shell_complete=completion.categories, help="Of this category, where an image lies in several."
@@ -41,7 +42,7 @@ Said = tuple[dict[str, Any], str]
 @reports_errors
 def label_command(
     images: tuple[str, ...],
-    store_directory: Path,
+    store_location: Location,
     *,
     category: str | None,
     listed: Path | None,
@@ -65,7 +66,7 @@ def label_command(
     named = images if take_back else images[:-1]
     pairs = _rows(listed) if listed else [(Path(image), None if take_back else images[-1]) for image in named]
 
-    with Store(store_directory) as store:
+    with Store(store_location) as store:
 
         def say(image: Path, label: str | None) -> Said:
             if label is None:
@@ -89,14 +90,14 @@ def label_command(
 @store_option
 @reports_errors
 def reject_command(
-    images: tuple[str, ...], store_directory: Path, *, category: str | None, take_back: bool, as_json: bool
+    images: tuple[str, ...], store_location: Location, *, category: str | None, take_back: bool, as_json: bool
 ) -> None:
     """Say that each IMAGE, an indexed query, shows no label of its category: what is nearer to it than to a shot is unknown."""
     from nearshot.indexer.feedback import reject, undo
     from nearshot.schema.store import Store
     from nearshot.schema.vocabulary import Action
 
-    with Store(store_directory) as store:
+    with Store(store_location) as store:
 
         def say(image: Path, _: str | None) -> Said:
             own = undo(store, image, Action.REJECT, category).category if take_back else reject(store, image, category)

@@ -10,6 +10,7 @@ import click
 
 from nearshot.commands.common import json_option, reports_errors, store_option
 from nearshot.schema.errors import UsageError
+from nearshot.schema.location import Location
 
 
 @click.command("forget")
@@ -17,7 +18,7 @@ from nearshot.schema.errors import UsageError
 @json_option
 @store_option
 @reports_errors
-def forget_command(data: Path, store_directory: Path, *, as_json: bool) -> None:
+def forget_command(data: Path, store_location: Location, *, as_json: bool) -> None:
     """Take the images of DATA out of the index, whether the directory is still there or not.
 
     No file of yours is touched, and vectors stay in the store: indexing DATA again costs no embedding.
@@ -25,7 +26,7 @@ def forget_command(data: Path, store_directory: Path, *, as_json: bool) -> None:
     from nearshot.schema.store import Store
 
     root = os.path.realpath(data)
-    with Store(store_directory) as store, store.held(f"nearshot forget {root}"), store.writing() as editor:
+    with Store(store_location) as store, store.held(f"nearshot forget {root}", root), store.writing() as editor:
         root_id = editor.root_id(root)
         if root_id is None:
             raise UsageError(f"{root} is not indexed; there are {', '.join(editor.roots().values()) or 'none'}")

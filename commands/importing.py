@@ -10,6 +10,7 @@ import click
 
 from nearshot.commands.common import json_option, reports_errors, store_option
 from nearshot.schema.errors import UsageError
+from nearshot.schema.location import Location, place
 
 
 @click.command("import")
@@ -30,7 +31,7 @@ def import_command(
     kind: str,
     source: Path,
     data: Path,
-    store_directory: Path,
+    store_location: Location,
     *,
     category: str | None,
     shots: int,
@@ -59,5 +60,5 @@ def import_command(
             f"{data / name}: {imported.labels} labels, {imported.shots} shots, {imported.queries} labelled queries, "
             f"{imported.unknown} queries that show none of them"
         )
-        where = "" if str(store_directory) == ".nearshot" else f" --store {store_directory}"
+        where = "" if str(store_location) == ".nearshot" else f" --store {place(store_location)}"
         click.echo(f"next: nearshot index {data}{where}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from nearshot.commands.common import (
 )
 from nearshot.progress import progress_bar
 from nearshot.schema.contract import has_image_suffix, meant, nothing_in
+from nearshot.schema.location import Location, place
 from nearshot.schema.vocabulary import Ann, Loading, Precision, VectorKind
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ COMPILING = (
 @reports_errors
 def index_command(
     data: Path,
-    store_directory: Path,
+    store_location: Location,
     *,
     dry_run: bool,
     no_captions: bool,
@@ -123,7 +125,7 @@ def index_command(
     from nearshot.indexer.options import IndexOptions
     from nearshot.indexer.run import IndexRun
     from nearshot.indexer.run import dry_run as foresee
-    from nearshot.schema.store import DATABASE_FILE, Store
+    from nearshot.schema.store import Store, is_there
 
     enums: dict[str, type[Any]] = {"precision": Precision, "loading": Loading, "ann": Ann, "vectors": VectorKind}
     options = IndexOptions(
@@ -131,27 +133,28 @@ def index_command(
     )
     captions: CaptionReport | str | None = None
     in_background = False
-    exists = (store_directory / DATABASE_FILE).is_file()
+    exists = is_there(store_location)
     if not dry_run:
         _require_sense(data, options)
     if dry_run or not (exists or _has_something(data, options)):
-        report = foresee(Store(store_directory) if exists else None, data, options)
+        with Store(store_location) if exists else nullcontext() as store:
+            report = foresee(store, data, options)
     else:
-        with Store(store_directory, create=True) as store, stopping_politely() as should_stop:
+        with Store(store_location, create=True) as store, stopping_politely() as should_stop:
             run = IndexRun(store, data, options, should_stop=should_stop)
             _watch(run)
             report = run.report
             if not (no_captions or report.interrupted):
                 captions = _caption(store, options, should_stop)
         if compiles and report.uncompiled and not report.interrupted:
-            in_background = compile_in_background(report.uncompiled, store_directory, options.weights)
+            in_background = compile_in_background(report.uncompiled, store_location, options.weights)
     if as_json:
         written = {"skipped": captions} if isinstance(captions, str) else captions.as_json() if captions else None
         click.echo(json.dumps({**report.as_json(), "captions": written}))
     else:
         chosen_ann = None if dry_run else options.ann
         lines = _in_words(
-            report, captions, data, store_directory, dry_run=dry_run, in_background=in_background, ann=chosen_ann
+            report, captions, data, store_location, dry_run=dry_run, in_background=in_background, ann=chosen_ann
         )
         click.echo(lines)
     if report.interrupted or (captions and not isinstance(captions, str) and captions.interrupted):
@@ -240,7 +243,7 @@ def _in_words(
     report: Report,
     captions: CaptionReport | str | None,
     data: Path,
-    store: Path,
+    store: Location,
     *,
     dry_run: bool,
     in_background: bool,
@@ -292,6 +295,6 @@ def _in_words(
                 "makes a data directory of it"
             )
     elif not dry_run and report.added:
-        where = "" if str(store) == ".nearshot" else f" --store {store}"
+        where = "" if str(store) == ".nearshot" else f" --store {place(store)}"
         lines.append(f"next: nearshot query IMAGE{where}")
     return "\n".join(lines)

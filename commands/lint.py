@@ -18,6 +18,7 @@ from nearshot.commands.common import (
     store_option,
 )
 from nearshot.progress import progress_bar
+from nearshot.schema.location import Location
 
 if TYPE_CHECKING:
     from nearshot.evaluation.lint import LintFinding
@@ -36,7 +37,7 @@ COLOURS = {"error": "red", "warning": "yellow"}
 @json_option
 @store_option
 @reports_errors
-def lint_command(data: Path, store_directory: Path, *, backbone: str | None, as_json: bool) -> None:
+def lint_command(data: Path, store_location: Location, *, backbone: str | None, as_json: bool) -> None:
     """Find faults in the support sets of DATA, which must be indexed: copies, misplaced shots, leaks, odd counts and sizes.
 
     Copies are found though they were scaled or encoded anew; each picture is looked at once for that, and remembered.
@@ -46,7 +47,7 @@ def lint_command(data: Path, store_directory: Path, *, backbone: str | None, as_
     from nearshot.evaluation.lint import lint as find
     from nearshot.schema.store import Store
 
-    with Store(store_directory) as store, progress_bar("looking", "images") as advance:
+    with Store(store_location) as store, progress_bar("looking", "images") as advance:
         judge, findings = find(store, data, backbone, told=lambda done, total: advance(done, total, 0))
     report = everything(judge, findings)
     if as_json:

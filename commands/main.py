@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import click
 
@@ -31,6 +30,7 @@ from nearshot.commands.status import status_command
 from nearshot.commands.verify import verify_command
 from nearshot.commands.watch import watch_command
 from nearshot.commands.where import where_you_are
+from nearshot.schema.location import location_of
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
@@ -43,7 +43,7 @@ def main(context: click.Context) -> None:
     elif os.environ.get("FORCE_COLOR"):
         context.color = True
     if context.invoked_subcommand is None:
-        click.echo(where_you_are(Path(os.environ.get("NEARSHOT_STORE", STORE))))
+        click.echo(where_you_are(location_of(os.environ.get("NEARSHOT_STORE", STORE))))
         click.echo("\n`nearshot --help` lists all commands, and `nearshot COMMAND --help` what each can do.")
 
 

@@ -17,6 +17,7 @@ from nearshot.commands.common import (
     weights_option,
 )
 from nearshot.schema.errors import UsageError
+from nearshot.schema.location import Location
 from nearshot.schema.vocabulary import Mode
 
 
@@ -40,7 +41,7 @@ from nearshot.schema.vocabulary import Mode
 @reports_errors
 def mark_command(
     hits: tuple[Path, ...],
-    store_directory: Path,
+    store_location: Location,
     *,
     words: str | None,
     mode: str,
@@ -63,7 +64,7 @@ def mark_command(
         raise UsageError("give --words, or --query IMAGE: what they are hits of")
     if (right is None) != undo:
         raise UsageError("give --right or --not, or --undo to take back what was said")
-    with Store(store_directory) as store:
+    with Store(store_location) as store:
         if image is not None:
             mark_files(store, image, hits, right)
         else:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from nearshot.commands import completion
 from nearshot.commands.common import json_option, near, reports_errors, store_option
+from nearshot.schema.location import Location
 
 if TYPE_CHECKING:
     from nearshot.evaluation.learning_curve import Need
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @store_option
 @reports_errors
 def next_command(
-    store_directory: Path, *, category: str | None, backbone: str | None, limit: int, as_json: bool
+    store_location: Location, *, category: str | None, backbone: str | None, limit: int, as_json: bool
 ) -> None:
     """Name the unlabelled queries that are most worth labelling, one of each kind, and what each label needs.
 
@@ -36,7 +36,7 @@ def next_command(
     from nearshot.evaluation.next_labels import advise
     from nearshot.schema.store import Store
 
-    with Store(store_directory) as store:
+    with Store(store_location) as store:
         advice = advise(store, category, backbone=backbone, limit=limit)
     if as_json:
         advice_json = {

@@ -30,6 +30,7 @@ from nearshot.commands.common import (
     weights_option,
 )
 from nearshot.schema.errors import UsageError
+from nearshot.schema.location import Location
 from nearshot.schema.spreadsheet import cell
 from nearshot.schema.vocabulary import Against
 
@@ -128,7 +129,7 @@ CSV_COLUMNS = (
 @reports_errors
 def query_command(
     images: tuple[Path, ...],
-    store_directory: Path,
+    store_location: Location,
     *,
     server: str | None,
     as_json: bool,
@@ -162,7 +163,7 @@ def query_command(
     ):
         raise UsageError("--explain is for one image, and one answer about it by one backbone, without --server")
     if server is None and len(options) > 1:
-        _require_indexed(store_directory, backbones)
+        _require_indexed(store_location, backbones)
     standard_input = sys.stdin.buffer.read() if any(str(path) == STANDARD_INPUT for path in images) else None
     explaining = _Explaining(output) if explains else None
     single = len(images) == 1 and not os.path.isdir(images[0])  # noqa: PTH112 (Path.is_dir may raise)
@@ -172,7 +173,7 @@ def query_command(
     for number, each in enumerate(options):
         if number and show is None:
             click.echo("")
-        with _asked(server, store_directory, each, explaining) as (context, answer_queries):
+        with _asked(server, store_location, each, explaining) as (context, answer_queries):
             layout = _Layout.of(context, hits=(single or each.captions) if hits is None else hits)
             labels.append([])
             answered, stop = False, None
@@ -197,12 +198,12 @@ def query_command(
         sys.exit(1)
 
 
-def _require_indexed(store_directory: Path, backbones: Iterable[str | None]) -> None:
+def _require_indexed(store_location: Location, backbones: Iterable[str | None]) -> None:
     """Raise UsageError for a backbone that nothing is indexed with, before any other has answered."""
     from nearshot.retriever.choose_backbone import choose_rows
     from nearshot.schema.store import Store
 
-    with Store(store_directory) as store, store.reading() as catalog:
+    with Store(store_location) as store, store.reading() as catalog:
         choose_rows(catalog, [name for name in backbones if name is not None])
 
 
@@ -256,7 +257,7 @@ def _agreement(labels: list[list[str | None]]) -> str:
 
 @contextmanager
 def _asked(
-    server: str | None, store_directory: Path, options: QueryOptions, explaining: _Explaining | None
+    server: str | None, store_location: Location, options: QueryOptions, explaining: _Explaining | None
 ) -> Iterator[tuple[Context, Answering]]:
     """Provide what queries are compared with, and what answers them: a service, or the store here."""
     if server is not None:
@@ -268,7 +269,7 @@ def _asked(
     from nearshot.retriever.retriever import Retriever
     from nearshot.schema.store import Store
 
-    with Store(store_directory) as store:
+    with Store(store_location) as store:
         retriever = Retriever(store, options)
         for reason in retriever.passed_over.values():
             click.echo(f"nearshot: {retriever.searcher.row.name} answers, because {reason}", err=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nearshot.commands import completion
 from nearshot.commands.common import FiniteRange, json_option, printable, reports_errors, score_option, store_option
+from nearshot.schema.location import Location
 
 if TYPE_CHECKING:
     from nearshot.evaluation.replay import Replay, Told
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @json_option
 @store_option
 @reports_errors
-def replay_command(store_directory: Path, *, score: str | None, as_json: bool, **chosen: Any) -> None:
+def replay_command(store_location: Location, *, score: str | None, as_json: bool, **chosen: Any) -> None:
     """Decide all indexed queries again under another threshold, margin or score, and show which answers flip.
 
     Nothing is embedded and nothing is changed: `query` goes on as before. With --json, an object for each that flips.
@@ -39,7 +39,7 @@ def replay_command(store_directory: Path, *, score: str | None, as_json: bool, *
     from nearshot.schema.store import Store
     from nearshot.schema.vocabulary import Score
 
-    with Store(store_directory) as store:
+    with Store(store_location) as store:
         comparison = decide_again(store, ReplayOptions(score=Score(score) if score else None, **chosen))
     if as_json:
         for query in comparison.queries:

@@ -15,6 +15,7 @@ import click
 from nearshot.commands import completion
 from nearshot.commands.common import flag, json_option, near, printable, reports_errors, store_option
 from nearshot.schema.errors import DecidedError, NearshotError, UsageError
+from nearshot.schema.location import Location
 
 if TYPE_CHECKING:
     from nearshot.evaluation.review import Group, Review
@@ -40,7 +41,7 @@ LINES = 18
 @store_option
 @reports_errors
 def review_command(
-    store_directory: Path,
+    store_location: Location,
     *,
     category: str | None,
     backbone: str | None,
@@ -57,7 +58,7 @@ def review_command(
     from nearshot.evaluation.review import review
     from nearshot.schema.store import Store
 
-    with Store(store_directory) as store:
+    with Store(store_location) as store:
 
         def waiting(skipped: int = 0) -> Review:
             return review(store, category, backbone=backbone, limit=limit + skipped, every=every)

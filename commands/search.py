@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +19,7 @@ from nearshot.commands.common import (
     store_option,
     weights_option,
 )
+from nearshot.schema.location import Location
 from nearshot.schema.numbers import FALSE
 from nearshot.schema.vocabulary import Mode, Role
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 @reports_errors
 def search_command(
     words: tuple[str, ...],
-    store_directory: Path,
+    store_location: Location,
     *,
     mode: str,
     category: str | None,
@@ -73,7 +73,7 @@ def search_command(
     from nearshot.schema.store import Store
 
     wanted = ImageFilter(category=category, label=label, role=Role(role) if role else None)
-    with Store(store_directory) as store:
+    with Store(store_location) as store:
         results = find(store, " ".join(words), SearchOptions(mode=Mode(mode), wanted=wanted, **chosen))
     for hit in results.found:
         click.echo(json.dumps(hit.as_json(results.mode), ensure_ascii=False) if as_json else _in_words(hit, results))

@@ -25,6 +25,7 @@ from nearshot.commands.common import (
     weights_option,
 )
 from nearshot.schema.errors import UsageError
+from nearshot.schema.location import Location
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -64,7 +65,7 @@ GRACE_S = 30
 @store_option
 @reports_errors
 def serve_command(
-    store_directory: Path,
+    store_location: Location,
     *,
     host: str,
     port: int,
@@ -109,14 +110,14 @@ def serve_command(
         waiting=queue,
         follow_links=follow_links,
     )
-    with Store(store_directory) as store, _listen(host, port) as listening:
+    with Store(store_location) as store, _listen(host, port) as listening:
         engine = Engine(store, settings, Metrics(), own_thread=False)
         engine.load()
         for name, reason in engine.skipped.items():
             click.echo(f"nearshot: without {name}: {reason}", err=True)
         shown = f"[{host}]" if ":" in host else host
         click.echo(
-            f"serving {near(str(store.directory))} with {', '.join(engine.served)} "
+            f"serving {near(store.place)} with {', '.join(engine.served)} "
             f"at http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends it)"
         )
         app = create_app(engine, keys)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from nearshot.commands.common import json_option, output, printable, reports_errors, store_option
+from nearshot.schema.location import Location
 from nearshot.schema.vocabulary import VectorKind
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ SHOWN = 20
 @json_option
 @store_option
 @reports_errors
-def status_command(store_directory: Path, *, as_json: bool) -> None:
+def status_command(store_location: Location, *, as_json: bool) -> None:
     """Show what is indexed, per category and backbone, and what is stale or failed."""
     from nearshot.indexer.status import read_status
     from nearshot.schema.store import Store
 
-    with Store(store_directory) as store:
+    with Store(store_location) as store:
         taken = read_status(store)
     if as_json:
         click.echo(json.dumps(taken.as_json()))

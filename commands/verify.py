@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
 from nearshot.commands.common import json_option, printable, reports_errors, store_option
+from nearshot.schema.location import Location
 
 
 @click.command("verify")
@@ -17,7 +17,7 @@ from nearshot.commands.common import json_option, printable, reports_errors, sto
 @json_option
 @store_option
 @reports_errors
-def verify_command(store_directory: Path, *, repair: bool, as_json: bool) -> None:
+def verify_command(store_location: Location, *, repair: bool, as_json: bool) -> None:
     """Check the database, every indexed file, every vector and every segment.
 
     Reads all files. Repair never deletes what cannot be rebuilt. Exit status 1 while something remains wrong.
@@ -26,7 +26,7 @@ def verify_command(store_directory: Path, *, repair: bool, as_json: bool) -> Non
     from nearshot.schema.store import Store
 
     findings = []
-    with Store(store_directory) as store:
+    with Store(store_location) as store:
         for finding in verify(store, repair=repair):
             findings.append(finding)
             if not as_json:

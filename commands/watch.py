@@ -23,6 +23,7 @@ from nearshot.commands.common import (
     store_option,
     weights_option,
 )
+from nearshot.schema.location import Location
 from nearshot.schema.vocabulary import Score
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
 @reports_errors
 def watch_command(
     source: str,
-    store_directory: Path,
+    store_location: Location,
     *,
     every: int,
     false_accept: float,
@@ -87,7 +88,7 @@ def watch_command(
 
     query = QueryOptions(score=Score(score) if score else None, top_k=1, **chosen)
     options = WatchOptions(every=every, false_accept=false_accept, wait=wait, save=save, at_once=at_once)
-    with Store(store_directory) as store, stopping_politely() as should_stop:
+    with Store(store_location) as store, stopping_politely() as should_stop:
         run = WatchRun(store, source, query, options, should_stop=should_stop)
         for reason in run.passed_over.values():
             click.echo(f"nearshot: {run.backbone} answers, because {reason}", err=True)

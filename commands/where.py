@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from nearshot.commands.common import printable
 from nearshot.schema.errors import NearshotError
+from nearshot.schema.location import Location, place
 
 BEGINNING = """Nothing is indexed here yet. Put a few shots of each thing that is to be recognised into
 
@@ -20,22 +19,22 @@ Pictures with several things in them go to data/<category>/1.raw/, for `nearshot
 class becomes a data directory by `nearshot import folder FOLDER data/`."""
 
 
-def where_you_are(directory: Path) -> str:
+def where_you_are(location: Location) -> str:
     """What is indexed in a store, and what comes next."""
     from nearshot.schema.calibrations import all_calibrations
-    from nearshot.schema.store import DATABASE_FILE, Store
+    from nearshot.schema.store import Store, is_there
     from nearshot.schema.vocabulary import Role
 
-    if not (directory / DATABASE_FILE).is_file():
-        return BEGINNING
     try:
-        with Store(directory, upgrade=False) as store, store.reading() as catalog:
+        if not is_there(location):
+            return BEGINNING
+        with Store(location, upgrade=False) as store, store.reading() as catalog:
             counts = catalog.count_images()
             rows = catalog.backbones()
             roots = list(catalog.roots().values())
             calibrated = {each.category for row in rows for each in all_calibrations(catalog, row.id)}
     except NearshotError as error:
-        return f"The store at {printable(str(directory))} cannot be read: {error}"
+        return f"The store at {printable(place(location))} cannot be read: {error}"
     support = {count.category: count for count in counts if count.role == Role.SUPPORT and count.images}
     queries = {count.category: count.images for count in counts if count.role == Role.QUERY}
     if not support:

@@ -78,7 +78,7 @@ class CaptionRun:
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Run, yielding after every batch. Raises UsageError, WeightsError, StoreBusyError and StoreError."""
         options = self._options
-        with self._store.held("nearshot caption"):
+        with self._store.held("nearshot caption", "captions"):
             with self._store.reading() as catalog:
                 require_some(catalog.connection, options.wanted)
                 pending = uncaptioned(

@@ -112,7 +112,7 @@ class CropRun:
         if self._store is None or self._dry:
             yield from self._run(discovery, None)
             return
-        with self._store.held(f"nearshot crop {self._root}"):
+        with self._store.held(f"nearshot crop {self._root}", str(self._root)):
             with self._store.writing() as editor:
                 root_id = editor.add_root(str(self._root))
             files = CropFiles(self._store, self._root, root_id, threads=self._options.threads)

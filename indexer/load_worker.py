@@ -15,7 +15,8 @@ from nearshot.backbones.preparation import prepare_with
 from nearshot.backbones.protocol import Preparer
 from nearshot.indexer.load import Loader, lacking
 from nearshot.schema.errors import ImageError
-from nearshot.schema.store import Location, Store
+from nearshot.schema.location import Location
+from nearshot.schema.store import Store
 
 OWN_BYTES = 64 << 20
 """What a process decodes without asking: of a larger picture's bytes it asks a share of the one budget of all."""

@@ -44,7 +44,7 @@ from nearshot.schema.known_images import known_images, sizes_and_hashes
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vector_bytes import vector_kind
 from nearshot.schema.vectors import choose_float16
-from nearshot.schema.vocabulary import Loading, VectorKind
+from nearshot.schema.vocabulary import Ann, Loading, VectorKind
 from nearshot.vectors.ann_indexes import write_ann_indexes
 from nearshot.vectors.fused import fuse
 from nearshot.vectors.segments import write_segments
@@ -101,11 +101,12 @@ class IndexRun:
         """Run, yielding after every batch. Raises UsageError, WeightsError, StoreBusyError and StoreError."""
         started = time.monotonic()
         allow(self._options.max_pixels)
-        with self._store.held(f"nearshot index {self._root}"):
+        with self._store.held(f"nearshot index {self._root}", str(self._root)):
             finish_intents(self._store, indexing=True)
             with self._store.reading() as catalog:
                 as_of = catalog.revision()
             discovery = Discovery(self._root, self._options.categories, follow_links=self._options.follow_links)
+            self._refuse_what_needs_segments()
             selection = select_backbones(self._store, self._options, self._ready)
             self._choose_vectors()
             run_facts = {"started": utc_now(), "version": version("nearshot")}
@@ -170,6 +171,16 @@ class IndexRun:
                 count = report.backbones[name]
                 there = catalog.count_vectors(row.id, root_id, discovery.categories)
                 count.reused = max(0, there - count.embedded)
+
+    def _refuse_what_needs_segments(self) -> None:
+        if self._store.has_segments:
+            return
+        for name, chosen in (("vectors", VectorKind.FLOAT16), ("ann", Ann.HNSW), ("ann", Ann.IVF)):
+            if getattr(self._options, name) == chosen:
+                raise UsageError(
+                    f"{option(name)} {chosen} is for a store in a directory: it is kept in segments, "
+                    "and in PostgreSQL there are none"
+                )
 
     def _choose_vectors(self) -> None:
         """Keep vectors as it was chosen, now and in later runs."""

@@ -102,7 +102,7 @@ def read_status(store: Store) -> Status:
     """Take stock of a store and of the data directories it was made from."""
     with store.reading() as catalog:
         backbones = catalog.backbones()
-        states = {row.name: _backbone_states(catalog, row) for row in backbones}
+        states = {row.name: _backbone_states(catalog, row, has_segments=store.has_segments) for row in backbones}
         categories = [
             CategoryState(
                 *count,
@@ -121,12 +121,10 @@ def read_status(store: Store) -> Status:
         max_pixels=as_before.get("max_pixels", MAX_PIXELS), follow_links=as_before.get("follow_links", False)
     )
     roots_now = [_root_state(store, root, options) for root in roots]
-    return Status(
-        str(store.directory), revision, roots_now, backbones, categories, kind, anns, failures, lapsed, last_run
-    )
+    return Status(store.place, revision, roots_now, backbones, categories, kind, anns, failures, lapsed, last_run)
 
 
-def _backbone_states(catalog: Catalog, row: BackboneRow) -> dict[tuple[str, str], BackboneState]:
+def _backbone_states(catalog: Catalog, row: BackboneRow, *, has_segments: bool) -> dict[tuple[str, str], BackboneState]:
     chains = segment_rows(catalog, row.id)
     newer = {
         role: touched_by_category(catalog, row, role, chains[row.id, role][-1].revision)
@@ -136,7 +134,7 @@ def _backbone_states(catalog: Catalog, row: BackboneRow) -> dict[tuple[str, str]
     states = {}
     for count in catalog.count_vectors_by_category(row.id):
         role = Role(count.role)
-        behind = len(newer[role].get(count.category, [])) if role in newer else None
+        behind = len(newer[role].get(count.category, [])) if role in newer else None if has_segments else 0
         states[count.category, count.role] = BackboneState(count.vectors, count.lacking, count.failed, behind)
     return states
 

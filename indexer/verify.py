@@ -99,7 +99,8 @@ def _verify(store: Store, *, repair: bool) -> Iterator[Finding]:
         for row in catalog.all_backbones():
             yield from _check_vectors(store, catalog, row, intact, repair=repair)
     yield from _lost_vectors(store)
-    yield from _check_segments(store, repair=repair)
+    if store.has_segments:
+        yield from _check_segments(store, repair=repair)
 
 
 def _check_full_text(store: Store, *, repair: bool) -> Iterator[Finding]:
@@ -192,7 +193,8 @@ def _check_vectors(
         if problem is None or (unreadable and len(blob) == REFERENCE):  # it may be there, and is not given up
             continue
         subject = f"vector of content {content_id} by {row.name}"
-        chains = chains or [open_segments(store, catalog, row, role) for role in Role]
+        if store.has_segments:
+            chains = chains or [open_segments(store, catalog, row, role) for role in Role]
         if repair and (whole := _from_segments(catalog, row, chains, content_id)) is not None:
             with store.writing() as editor:
                 editor.restore_vector(content_id, row.id, whole)

@@ -52,6 +52,7 @@ from nearshot.schema.contract import RAW_DIRECTORY
 from nearshot.schema.errors import ImageError, UsageError, option
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.images import Shown
+from nearshot.schema.location import location_of
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import (
     Action,
@@ -87,7 +88,7 @@ def open(
     """Open an index.
 
     Args:
-        directory: where it lies; what the commands call --store.
+        directory: where it lies, or the address of a PostgreSQL database; what the commands call --store.
         create: make it where there is none.
         device: where models run: auto, cuda, cuda:N, mps or cpu.
         weights: a directory with weights, a subdirectory per backbone, for machines without a network.
@@ -99,7 +100,9 @@ def open(
         UsageError: there is none, and `create` is not set.
         StoreError: it cannot be opened, or was written by a newer nearshot.
     """
-    return Index(Store(Path(directory), create=create), device=device, weights=Path(weights) if weights else None)
+    return Index(
+        Store(location_of(directory), create=create), device=device, weights=Path(weights) if weights else None
+    )
 
 
 class Choices(TypedDict, total=False):
@@ -132,6 +135,7 @@ class Index:
         """Take over an open store; `nearshot.open` is the usual way."""
         self._opened: Store | None = store
         self._directory, self._device, self._weights = store.directory, device, weights
+        self._place = store.place
         self._loaded: dict[int, Backbone] = {}
         self._explainers: dict[int, Backbone] = {}
         self._retrievers: OrderedDict[QueryOptions, Retriever] = OrderedDict()
@@ -146,7 +150,7 @@ class Index:
         self.close()
 
     def __repr__(self) -> str:
-        return f"nearshot.open({str(self._directory)!r})"
+        return f"nearshot.open({self._place!r})"
 
     def close(self) -> None:
         """Close the store, and let go of the models; what is asked from then on is a UsageError."""
@@ -160,12 +164,12 @@ class Index:
     @property
     def _store(self) -> Store:
         if self._opened is None:
-            raise UsageError(f"{self._directory} was closed; open it again with nearshot.open")
+            raise UsageError(f"{self._place} was closed; open it again with nearshot.open")
         return self._opened
 
     @property
     def path(self) -> Path:
-        """The directory of the index, absolute."""
+        """The directory of the index, absolute; of one in PostgreSQL, where this machine keeps what is derived from it."""
         return self._directory
 
     @property

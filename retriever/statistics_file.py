@@ -100,7 +100,7 @@ class StatisticsFile:
         view = buffer.getbuffer()
         view[:DIGEST] = hashlib.sha256(view[DIGEST:]).digest()
         with suppress(OSError):
-            self.path.parent.mkdir(exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with written_whole(self.path) as aside:
                 aside.write_bytes(view)
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from nearshot.schema import postgres, sqlite
 from nearshot.schema.errors import StoreError
+from nearshot.schema.location import is_address
 
 HEAD = "0016"
 """The newest migration; a test holds it to the scripts in migrations/, so that opening a store need not import Alembic."""
@@ -41,7 +42,7 @@ class Database:
         Without `upgrade`, an older one is refused, too.
         """
         self.url = url
-        self._dialect: _Dialect = postgres if postgres.is_address(url) else sqlite
+        self._dialect: _Dialect = postgres if is_address(url) else sqlite
         self.engine = self._dialect.engine_of(url)
         self.is_empty = False
         with self.explaining():

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import json
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DatabaseError
 
-from nearshot.schema import tables
 from nearshot.schema.digests import check_captions
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.vocabulary import BY_HAND
 from nearshot.schema.words import CaptionHit, Match, Phrase, Term
-
-CANDIDATES = 200
-"""Number of captions that are ranked: the shortest of those that hold all the words."""
-
-MANY = 100_000
-"""From how many captions on all words weigh the same, where all must occur."""
 
 # Okapi BM25 as FTS5 has it (k1 = 1.2, b = 0.75; lower is better), and the same with an idf of 1: from how many words of a
 # caption would be highlighted (each lengthens it by a full stop) and how many it has (above its id in `place`).
@@ -27,8 +20,6 @@ BM25_WITHOUT_IDF = (
     " - length(captions.text) - length(captions.bigrams)",
     "-measure / (measure + 1.2 * (0.25 + 0.75 * words / avg(words) OVER ()))",
 )
-
-captions = tables.captions.c
 
 
 def expression(match: Match) -> str:
@@ -53,21 +44,16 @@ def _phrase(phrase: Phrase) -> str:
     return f'{column} : "{" ".join(phrase.words)}"' + (" *" if phrase.prefix else "")
 
 
-def search(connection: Connection, match: Match, wanted: ImageFilter, *, limit: int) -> list[CaptionHit]:
-    """Usable images whose captions match, best first by bm25; ties by image id.
-
-    A generated caption is passed over where there is one by hand. Of several matching captions the best counts. Two things
-    keep this fast among a million captions. Where more than 200 hold all the words, bm25 ranks the 200 shortest: of captions
-    that hold the same words it puts the shortest first, unless they repeat them. (The index yields the shortest first; ranking
-    100,000 takes 200 ms.) And from 100,000 captions on, all words weigh the same in it, where all must occur: every candidate
-    has them all, so that weights only matter to repetitions, and SQLite would count each word's captions for them in every
-    query (30 ms for a word that is in 600,000).
+def search(
+    connection: Connection, match: Match, wanted: ImageFilter, *, limit: int, weighed: bool, most: int | None
+) -> list[CaptionHit]:
+    """As `caption_search.search_captions`: of the `most` shortest captions that match (None: of all), ranked by BM25 with words
+    `weighed` by how few captions have them, or all alike. (The index yields the shortest first; ranking 100,000 takes 200 ms.)
     """
     # The clauses are fixed words; every value is a parameter. Of an image's captions, min() picks the best one's row.
     # CROSS JOIN makes SQLite walk the full-text index in its own order, and stop when it has enough.
     clauses = " AND ".join(["images.present", *wanted.clauses()])
-    newest = connection.execute(select(func.max(captions.id))).scalar() or 0
-    measure, score = BM25 if match.has_choice or newest < MANY else BM25_WITHOUT_IDF
+    measure, score = BM25 if weighed else BM25_WITHOUT_IDF
     best = text(
         f"""
         WITH matching AS MATERIALIZED (
@@ -86,7 +72,7 @@ def search(connection: Connection, match: Match, wanted: ImageFilter, *, limit: 
         WHERE {clauses} GROUP BY images.id ORDER BY score, images.id LIMIT :limit
         """
     )
-    candidates = -1 if match.has_choice else max(CANDIDATES, limit)
+    candidates = -1 if most is None else most
     values = {"by_hand": BY_HAND, "limit": limit, "candidates": candidates, **wanted.parameters()}
     matches = connection.execute(best, {"expression": expression(match), **values}).all()
     check_captions(connection, [row.image_id for row in matches])

@@ -6,16 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError
 
 from nearshot.schema.errors import StoreBusyError, StoreError, UsageError, option
+from nearshot.schema.location import place
 
-ADDRESSES = ("postgresql://", "postgres://")
-
-READING: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+READING: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ"}
 """Options of a transaction that reads: it sees one state of the database, whatever is committed meanwhile."""
 
 CONNECTIONS = 32
@@ -29,18 +27,6 @@ CONNECT_S = 10
 
 PLAIN = 2000
 """Numbers of a vector that a row of a page has room for; longer ones PostgreSQL lays aside, and takes longer to read."""
-
-
-def is_address(location: object) -> bool:
-    """Tell whether a store's location is the address of a PostgreSQL database, and no directory."""
-    return isinstance(location, str) and location.startswith(ADDRESSES)
-
-
-def place(url: str) -> str:
-    """An address as people are told it: without its password."""
-    parts = urlsplit(url)
-    who, at, where = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{who.partition(':')[0]}{at}{where}", query=""))
 
 
 def engine_of(url: str) -> Engine:
@@ -97,15 +83,15 @@ def add_partition(connection: Connection, backbone_id: int, dimension: int) -> N
 class Hold:
     """A lock that a connection of its own has, until it ends; a killed process leaves none behind."""
 
-    def __init__(self, engine: Engine, record: Mapping[str, Any], root: str | None, *, where: str) -> None:
-        """Take the lock of a store (`root`: of one data directory in it); StoreBusyError, naming who has it, where one has."""
+    def __init__(self, engine: Engine, record: Mapping[str, Any], part: str | None, *, where: str) -> None:
+        """Take the lock of a store (of a part of it, `part`); StoreBusyError, naming who has it, where one has."""
         self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
             self.process: int = self._connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
             wanted = [_key(self._connection, None)]
-            shared = [root is not None]
-            if root is not None:
-                wanted.append(_key(self._connection, root))
+            shared = [part is not None]
+            if part is not None:
+                wanted.append(_key(self._connection, part))
                 shared.append(False)
             for key, together in zip(wanted, shared, strict=True):
                 if not self._take(key, record, together=together):
@@ -142,9 +128,9 @@ def still_hold(connection: Connection, holds: Sequence[Hold]) -> bool:
     return bool(connection.execute(query, {"pids": pids}).scalar_one() == len(pids))
 
 
-def _key(connection: Connection, root: str | None) -> int:
-    query = text("SELECT hashtextextended('nearshot holds ' || current_schema() || coalesce(' ' || :root, ''), 0)")
-    return int(connection.execute(query, {"root": root}).scalar_one())
+def _key(connection: Connection, part: str | None) -> int:
+    query = text("SELECT hashtextextended('nearshot holds ' || current_schema() || coalesce(' ' || :part, ''), 0)")
+    return int(connection.execute(query, {"part": part}).scalar_one())
 
 
 def _holder(connection: Connection, key: int) -> str:

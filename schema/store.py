@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
 
 import xxhash
 from filelock import FileLock, Timeout
@@ -20,15 +19,12 @@ from nearshot.schema.database import Database
 from nearshot.schema.disk import cache_directory
 from nearshot.schema.editor import Editor
 from nearshot.schema.errors import StoreBusyError, StoreError, UsageError, option
+from nearshot.schema.location import Location, is_address, place
 
 DATABASE_FILE = "nearshot.db"
 SEGMENT_DIRECTORY = "segments"
 SNAPSHOT_DIRECTORY = "snapshots"
 """Where earlier versions kept what is in segments now."""
-
-
-Location: TypeAlias = Path | str
-"""Where a store is: its directory, or the address of a PostgreSQL database."""
 
 
 class Store:
@@ -49,8 +45,8 @@ class Store:
         where its schema is another.
         """
         self._holds: list[postgres.Hold] = []
-        if postgres.is_address(location):
-            self.location, self.place, self.has_segments = location, postgres.place(str(location)), False
+        if is_address(location):
+            self.location, self.place, self.has_segments = location, place(location), False
             self.directory = cache_directory() / "stores" / xxhash.xxh3_64_hexdigest(self.place.encode())
             self._database = Database(str(location), create=create, upgrade=upgrade)
             if self._database.is_empty:
@@ -103,15 +99,15 @@ class Store:
         self._database.give_back_space(shrunk=shrunk)
 
     @contextmanager
-    def held(self, purpose: str, root: str | None = None) -> Iterator[None]:
+    def held(self, purpose: str, part: str | None = None) -> Iterator[None]:
         """Hold the store for a long job; raises StoreBusyError, naming the holder, where another process does.
 
-        In PostgreSQL, jobs on different data directories (`root`) go on at once. The lock is the operating system's, or the
-        database's, so a killed process never leaves one behind.
+        In PostgreSQL, jobs on different parts of it (a data directory, captions) go on at once. The lock is the operating
+        system's, or the database's, so a killed process never leaves one behind.
         """
         record = {"pid": os.getpid(), "host": platform.node(), "purpose": purpose, "since": utc_now()}
         if not self.has_segments:
-            with self._held_in_database(record, root):
+            with self._held_in_database(record, part):
                 yield
             return
         holder = self.directory / "holder.json"
@@ -132,9 +128,9 @@ class Store:
             lock.release()
 
     @contextmanager
-    def _held_in_database(self, record: Mapping[str, object], root: str | None) -> Iterator[None]:
+    def _held_in_database(self, record: Mapping[str, object], part: str | None) -> Iterator[None]:
         with self._database.explaining():
-            hold = postgres.Hold(self._database.engine, record, root, where=self.place)
+            hold = postgres.Hold(self._database.engine, record, part, where=self.place)
         self._holds.append(hold)
         try:
             yield
@@ -155,7 +151,7 @@ class Store:
 
 def is_there(location: Location) -> bool:
     """Tell whether there is a store, also in a database in PostgreSQL; StoreError where that cannot be reached."""
-    if not postgres.is_address(location):
+    if not is_address(location):
         return (Path(location) / DATABASE_FILE).is_file()
     database = Database(str(location), create=False)
     database.close()
@@ -163,7 +159,9 @@ def is_there(location: Location) -> bool:
 
 
 def _no_store(location: Location) -> UsageError:
-    return UsageError(f"no store at {location}; make one with `nearshot index DATA`, or name it with {option('store')}")
+    return UsageError(
+        f"no store at {place(location)}; make one with `nearshot index DATA`, or name it with {option('store')}"
+    )
 
 
 def utc_now() -> str:

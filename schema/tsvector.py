@@ -17,7 +17,6 @@ from sqlalchemy import Connection, bindparam, select, text
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import CHUNK, USABLE
-from nearshot.schema.fts5 import CANDIDATES, MANY
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.vocabulary import BY_HAND
 from nearshot.schema.words import CaptionHit, Match, Phrase
@@ -142,14 +141,13 @@ class _Candidate(NamedTuple):
         return sorted(starts or ())
 
 
-def search(connection: Connection, match: Match, wanted: ImageFilter, *, limit: int) -> list[CaptionHit]:
-    """Usable images whose captions match, as `schema.fts5.search` has them.
-
-    Where a query has a choice of words (OR) and more than 10,000 captions match, the shortest of them are ranked.
-    """
+def search(
+    connection: Connection, match: Match, wanted: ImageFilter, *, limit: int, weighed: bool, most: int | None
+) -> list[CaptionHit]:
+    """As `schema.fts5.search`; but no more than 10,000 captions are ranked."""
     phrases = match.phrases()
     lexemes = [_lexemes(connection, phrase) for phrase in phrases]
-    candidates = list(_candidates(connection, match, wanted, MOST if match.has_choice else max(CANDIDATES, limit)))
+    candidates = list(_candidates(connection, match, wanted, MOST if most is None else most))
     columns = ["B" if phrase.in_bigrams else "A" for phrase in phrases]
     found = [
         [
@@ -159,11 +157,7 @@ def search(connection: Connection, match: Match, wanted: ImageFilter, *, limit: 
         for candidate in candidates
     ]
     numbers = [[len(starts) for starts in own] for own in found]
-    newest = connection.execute(select(captions.id).order_by(captions.id.desc()).limit(1)).scalar() or 0
-    if match.has_choice or newest < MANY:
-        scores = _bm25(connection, phrases, candidates, numbers)
-    else:
-        scores = _bm25_without_idf(candidates, numbers)
+    scores = _bm25(connection, phrases, candidates, numbers) if weighed else _bm25_without_idf(candidates, numbers)
     best = _best(connection, candidates, scores, wanted)
     ranked = sorted((scores[number], image_id, number) for image_id, number in best.items())[:limit]
     hits = []

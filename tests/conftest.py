@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from PIL import Image
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.report import Report
 from nearshot.indexer.run import IndexRun
+from nearshot.schema.location import Location
 from nearshot.schema.store import Store
 from tests.photographs import photograph
+from tests.postgres import Server, serving
 
 HOG = IndexOptions(backbones=("hog",), workers=2)
 
@@ -73,11 +76,52 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked `both_stores` on SQLite and on PostgreSQL."""
+    marked = {mark.name for mark in metafunc.definition.iter_markers()}
+    if "both_stores" in marked and "of_segments" not in marked and "store_kind" in metafunc.fixturenames:
+        metafunc.parametrize("store_kind", ["sqlite", "postgres"], indirect=True)
+
+
 @pytest.fixture
-def store(tmp_path: Path, empty_store: Path) -> Iterator[Store]:
+def store_kind(request: pytest.FixtureRequest) -> str:
+    """Which database the store of a test is in."""
+    return str(getattr(request, "param", os.environ.get("NEARSHOT_STORE_KIND", "sqlite")))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A PostgreSQL of this worker's own. The path of a socket may be 107 bytes long, so it is a short one."""
+    with tempfile.TemporaryDirectory(prefix="nearshot-") as directory, serving(Path(directory, "server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def empty_database(postgres_server: Server) -> str:
+    """The name of a database with a store that was made and closed, to copy."""
+    Store(postgres_server.new_database(name="empty"), create=True).close()
+    return "empty"
+
+
+@pytest.fixture
+def location(store_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Location:
+    """Where a store may be made; there is none yet."""
+    if store_kind == "sqlite":
+        return tmp_path / "store"
+    server: Server = request.getfixturevalue("postgres_server")
+    return server.new_database()
+
+
+@pytest.fixture
+def store(store_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
     """A new store."""
-    shutil.copytree(empty_store, tmp_path / "store")
-    with Store(tmp_path / "store") as opened:
+    if store_kind == "sqlite":
+        where: Location = shutil.copytree(request.getfixturevalue("empty_store"), tmp_path / "store")
+    else:
+        template: str = request.getfixturevalue("empty_database")
+        server: Server = request.getfixturevalue("postgres_server")
+        where = server.new_database(template)
+    with Store(where) as opened:
         yield opened
 
 
@@ -211,11 +255,15 @@ class Outcome:
 
 
 @pytest.fixture
-def nearshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+def nearshot(
+    store_kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[..., Outcome]:
     """Run the command line in this process, in `tmp_path`."""
     from nearshot.commands.main import main
 
     monkeypatch.chdir(tmp_path)
+    if store_kind == "postgres":
+        monkeypatch.setenv("NEARSHOT_STORE", str(request.getfixturevalue("location")))
 
     def run(*arguments: object, stdin: bytes | None = None) -> Outcome:
         result = CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)

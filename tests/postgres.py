@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
+import psutil
 import psycopg
 
 USER = "nearshot"
@@ -61,19 +62,21 @@ class Server:
 
     def kill(self) -> None:
         """Kill it and all its processes, as a loss of power would."""
-        first = int((self.data / "postmaster.pid").read_text().splitlines()[0])
-        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-        for process in (first, *map(int, children)):
-            os.kill(process, signal.SIGKILL)
+        server = psutil.Process(int((self.data / "postmaster.pid").read_text().splitlines()[0]))
+        processes = [server, *server.children()]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=10)
         (self.data / "postmaster.pid").unlink()
 
     def address(self, database: str) -> str:
         """The address of a database."""
         return f"postgresql://{USER}@/{database}?host={self.directory}"
 
-    def new_database(self, template: str = "template1") -> str:
+    def new_database(self, template: str = "template1", name: str | None = None) -> str:
         """The address of a new database, a copy of another."""
-        name = f"store_{next(_numbers)}"
+        name = name or f"store_{next(_numbers)}"
         with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log".encode())
         return self.address(name)
@@ -90,7 +93,9 @@ class Server:
         user = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
         log = self.directory / "commands"
         with log.open("ab") as file:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd="/", check=False, **user)  # type: ignore[call-overload]
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd="/", check=False, **user
+            )  # type: ignore[call-overload]
         if done.returncode:
             raise RuntimeError(f"{program}: {log.read_text()[-2000:]}")
 

@@ -64,8 +64,11 @@ def open_vectors(
     They come from segments, with what changed since from the rows. Every byte is checked before it is used: all of them now,
     or (not `whole`) those of segments that have an approximate index when they are. Where a segment is missing, damaged or
     another's, the rows are read instead. Of few images all ids are held against the rows, too (StoreError where these have
-    lost some). Those of one state are in memory once, for all who have them open.
+    lost some). Those of one state are in memory once, for all who have them open. A store without segments (in PostgreSQL) has
+    its rows read once, and then what changed.
     """
+    if not store.has_segments:
+        return _open_rows(store, catalog, backbone, role, category, label)
     rows = _rows(catalog, backbone, role)
     chain = _open_chain(store, catalog, backbone, rows)
     try:
@@ -87,6 +90,22 @@ def open_vectors(
         if label is None and category not in compared and len(vectors) <= FEW:
             _compare(catalog, backbone, role, category, vectors)
             compared.add(category)
+    return vectors
+
+
+def _open_rows(
+    store: Store, catalog: Catalog, backbone: BackboneRow, role: Role, category: str | None, label: str | None
+) -> SegmentedStore:
+    """The vectors of a store without segments: those that somebody has open, and what changed after."""
+    chain = _chains.setdefault(((store.place, backbone.fingerprint, role),), Chain([], backbone.dimension))
+    opened = _opened.setdefault(chain, WeakValueDictionary())
+    key = (catalog.revision(), category, label)
+    vectors = opened.get(key)
+    if vectors is None:
+        tail = _newest_tail(catalog, backbone, role, 0, category, opened)
+        vectors = chain.store(tail, category, label)
+        _tails[vectors] = tail  # before others can find it
+        opened[key] = vectors
     return vectors
 
 
@@ -131,10 +150,14 @@ def _read_tail(catalog: Catalog, backbone: BackboneRow, role: Role, since: int, 
 def write_segments(store: Store, backbones: Iterable[BackboneRow]) -> int:
     """Bring the segments of some backbones up to the newest revision; returns how many were written.
 
+    In PostgreSQL there are none: the rows are the index.
+
     Each file has a name of its own, is written aside, synced, renamed, and only then recorded: a reader holds either the
     old files or the new one, and a crash leaves a file that nobody names, which the next writer sweeps away.
     """
     written = 0
+    if not store.has_segments:
+        return written
     for backbone in backbones:
         for role in Role:
             if _write_newest(store, backbone, role):

@@ -7,7 +7,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Outcome
+
+pytestmark = pytest.mark.both_stores
 
 Run = Callable[..., Outcome]
 

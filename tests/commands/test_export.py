@@ -12,6 +12,8 @@ import pytest
 
 from tests.conftest import Outcome
 
+pytestmark = pytest.mark.both_stores
+
 Run = Callable[..., Outcome]
 
 

@@ -24,6 +24,8 @@ from nearshot.schema.store import Store
 from tests import tiny
 from tests.conftest import SMALL, Outcome, save_crop
 
+pytestmark = pytest.mark.both_stores
+
 Run = Callable[..., Outcome]
 ROOT = Path(__file__).parents[2]
 KEYS = {
@@ -126,6 +128,7 @@ def test_a_device_that_is_not_there_is_exit_2(nearshot: Run, small: Path, weight
         assert message in outcome.stderr
 
 
+@pytest.mark.of_segments
 def test_an_empty_directory_says_how_to_begin(nearshot: Run, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/things").mkdir()
@@ -187,6 +190,7 @@ def test_a_dry_run_makes_no_store(nearshot: Run, small: Path, tmp_path: Path) ->
     assert not (tmp_path / ".nearshot").exists()
 
 
+@pytest.mark.of_segments
 def test_the_second_run_on_a_store_is_told_who_holds_it(nearshot: Run, small: Path) -> None:
     nearshot("index", "data", "--backbone", "hog")
     with Store(Path(".nearshot")) as store, store.held("nearshot index elsewhere"):
@@ -204,6 +208,7 @@ def count_images(store: Path) -> int:
         return 0
 
 
+@pytest.mark.of_segments
 @pytest.mark.parametrize("wish", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_commits_what_is_done_and_the_same_command_goes_on(
     small: Path, tmp_path: Path, wish: signal.Signals

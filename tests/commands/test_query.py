@@ -14,6 +14,8 @@ import pytest
 from nearshot import open as nearshot_open
 from tests.conftest import Outcome, save_crop
 
+pytestmark = pytest.mark.both_stores
+
 Run = Callable[..., Outcome]
 KEYS = {
     *("path", "backbone", "category", "verdict", "label", "score", "runner_up", "margin", "threshold", "margin_floor"),
@@ -66,6 +68,7 @@ def test_several_backbones_answer_one_after_the_other(nearshot: Run, small: Path
     assert (missing.status, missing.stdout) == (2, ""), "none answers where one cannot"
 
 
+@pytest.mark.of_segments
 def test_where_the_best_backbones_weights_are_gone_the_next_one_answers_and_says_so(
     nearshot: Run, small: Path, weights: Path, tmp_path: Path
 ) -> None:

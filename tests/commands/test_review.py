@@ -119,7 +119,7 @@ def test_a_key_decides_and_can_be_taken_back(store: Store, data: Path) -> None:
     terminal.press("q", " wait")
     assert terminal.end() == 0
     assert re.search(r"2 labelled, 0 of none of these, [01] skipped; 2 wait", terminal.printed)
-    with Store(store.directory) as again, again.reading() as catalog:
+    with Store(store.location) as again, again.reading() as catalog:
         labels = catalog.support_labels("things")
     assert labels == {"cat": 5, "coffee": 4, "page": 1}
 
@@ -143,7 +143,7 @@ def test_ctrl_c_loses_nothing_that_was_said(store: Store, data: Path) -> None:
     terminal.press(" ")
     terminal.press("\x03", "labelled")
     assert terminal.end() == 130
-    with Store(store.directory) as again, again.reading() as catalog:
+    with Store(store.location) as again, again.reading() as catalog:
         assert sum(catalog.support_labels("things").values()) > 8
 
 

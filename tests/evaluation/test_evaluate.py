@@ -25,6 +25,8 @@ from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Score
 from tests.conftest import HOG, Writer, run_index, save_crop
 
+pytestmark = pytest.mark.both_stores
+
 LABELS = {"cat": "chelsea", "coffee": "coffee", "rocket": "rocket"}
 
 
@@ -180,10 +182,11 @@ def test_everything_is_in_the_json_and_torch_is_not_imported(store: Store, data:
     report = as_json(evaluate(store, EvaluationOptions()))
     assert {"table7", "table8", "table9", "table10", "table11", "leaks", "inputs", "tables", "options"} <= report.keys()
     script = (
-        "import sys; from pathlib import Path\n"
+        "import sys\n"
+        "from nearshot.schema.location import location_of\n"
         "from nearshot.schema.store import Store\n"
         "from nearshot.evaluation.evaluate import EvaluationOptions, evaluate\n"
-        f"evaluate(Store(Path({str(store.directory)!r})), EvaluationOptions())\n"
+        f"evaluate(Store(location_of({str(store.location)!r})), EvaluationOptions())\n"
         "print([name for name in ('torch', 'faiss', 'transformers', 'open_clip') if name in sys.modules])"
     )
     root = Path(__file__).parents[2]

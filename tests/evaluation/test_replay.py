@@ -15,6 +15,8 @@ from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Score
 from tests.conftest import run_index, save_crop
 
+pytestmark = pytest.mark.both_stores
+
 
 @pytest.mark.parametrize(
     "chosen",

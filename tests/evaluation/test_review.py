@@ -145,5 +145,5 @@ def test_wrong_names_and_empty_stores_are_told(store: Store, data: Path) -> None
 
 def test_python_has_it_too(store: Store, data: Path) -> None:
     run_index(store, data)
-    with nearshot.open(store.directory) as index:
+    with nearshot.open(store.location) as index:
         assert index.review("things", limit=1).groups == review(store, "things", limit=1).groups

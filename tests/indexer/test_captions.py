@@ -31,6 +31,8 @@ from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import CaptionTask, Mode, Precision, Role
 from tests.conftest import run_index, save_crop
 
+pytestmark = pytest.mark.both_stores
+
 CAT = "things/2.support-set/cat/shot1.png"
 
 
@@ -126,8 +128,8 @@ def test_a_run_that_dies_in_a_commit_loses_that_batch_only(
 
 CHILD = """
 import os, random, signal, sys
-from pathlib import Path
 import nearshot.indexer.captions
+from nearshot.schema.location import location_of
 from nearshot.schema.store import Store
 from tests.indexer.test_captions import ByColour, run
 
@@ -148,7 +150,7 @@ def deadly(function):
 
 nearshot.indexer.captions.put_captions = deadly(nearshot.indexer.captions.put_captions)
 ByColour.caption = deadly(ByColour.caption)
-with Store(Path(sys.argv[1])) as store:
+with Store(location_of(sys.argv[1])) as store:
     run(store, ByColour())
 """
 
@@ -161,7 +163,7 @@ def test_a_run_killed_ten_times_captions_every_image_once(store: Store, small: P
         contents = len({content for _, content, _ in present_contents(catalog, 1)})
     written = [0]
     for seed in range(10):
-        command = [sys.executable, "-c", CHILD, str(store.directory), str(seed)]
+        command = [sys.executable, "-c", CHILD, str(store.location), str(seed)]
         died = subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode
         assert died == -signal.SIGKILL
         written.append(len(rows(store)))
@@ -224,6 +226,7 @@ def test_a_file_that_changed_or_went_is_a_failure_of_its_own(store: Store, small
     ]
 
 
+@pytest.mark.of_segments
 def test_the_index_follows_removals_and_verify_mends_it(store: Store, small: Path) -> None:
     run_index(store, small)
     run(store, ByColour())

@@ -15,6 +15,8 @@ from nearshot.schema.store import Store
 from tests.conftest import HOG, counts, run_index, save_crop
 from tests.indexer.conftest import SHOT, support
 
+pytestmark = pytest.mark.both_stores
+
 
 def test_a_new_shot_is_the_only_one_embedded(store: Store, small: Path, encoded: list[int]) -> None:
     run_index(store, small)

@@ -33,6 +33,8 @@ from nearshot.schema.editor import Editor
 from nearshot.schema.store import Store
 from tests.conftest import HOG, run_index
 
+pytestmark = pytest.mark.both_stores
+
 chance = random.Random(int(sys.argv[3]))
 steps = chance.randrange(1, 24)
 
@@ -118,7 +120,7 @@ def test_queries_go_on_while_a_run_holds_the_store_and_a_second_run_is_told(stor
     run = iter(IndexRun(store, small, replace(HOG, batch_size=2)))
     next(run)
     next(run)
-    with Store(store.directory) as other:
+    with Store(store.location) as other:
         assert len(answers(other, small)) == len(SMALL)
         with pytest.raises(StoreBusyError, match="is in use by `nearshot index"):
             run_index(other, small)

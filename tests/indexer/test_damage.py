@@ -115,7 +115,7 @@ def test_a_damaged_image_that_was_forgotten_is_read_anew(store: Store, small: Pa
     with store.writing() as editor:
         editor.forget_root(1)
     damage(store, "UPDATE images SET content_id = 3 - content_id WHERE id = ?", 1)
-    with Store(store.directory) as damaged:
+    with Store(store.location) as damaged:
         assert counts(run_index(damaged, small)) == {"added": len(SMALL)}
         assert list(verify(damaged)) == []
 

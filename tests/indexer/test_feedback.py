@@ -34,6 +34,8 @@ from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Action
 from tests.conftest import HOG, SMALL, Outcome, counts, run_index, save_crop
 
+pytestmark = pytest.mark.both_stores
+
 Run = Callable[..., Outcome]
 GALAXY = "things/6.preprocessed/Unknown/b.png"
 
@@ -216,14 +218,14 @@ def test_what_is_labelled_during_an_index_run_stays(
 
     def find_and_label(*arguments: Any, **named: Any) -> Any:
         changes = find_changes(*arguments, **named)
-        with Store(store.directory) as other:
+        with Store(store.location) as other:
             add_shot(other, small / GALAXY, "galaxy")
         return changes
 
     def list_and_label(discovery: Discovery) -> Iterator[FoundImage]:
         images = walk(discovery)
         yield next(images)
-        with Store(store.directory) as other:
+        with Store(store.location) as other:
             add_shot(other, small / GALAXY, "galaxy")
         yield from images
 
@@ -254,7 +256,7 @@ def test_what_is_taken_back_during_an_index_run_leaves_nothing(
 
     def find_and_undo(*arguments: Any, **named: Any) -> Any:
         changes = find_changes(*arguments, **named)
-        with Store(store.directory) as other:
+        with Store(store.location) as other:
             undo(other, small / GALAXY, Action.LABEL)
         return changes
 

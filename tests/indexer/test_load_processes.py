@@ -58,7 +58,7 @@ def test_they_come_to_what_threads_come_to(tmp_path: Path, small: Path, write_da
 
 
 def setup(store: Store) -> Setup:
-    return Setup({"hog": HogBackbone().preparation}, {"hog": 1}, store.directory, MAX_PIXELS)
+    return Setup({"hog": HogBackbone().preparation}, {"hog": 1}, store.location, MAX_PIXELS)
 
 
 def test_one_that_dies_is_replaced_and_its_files_are_read_again(store: Store, small: Path) -> None:

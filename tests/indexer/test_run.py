@@ -28,6 +28,8 @@ from tests.conftest import HOG, SMALL, Writer, counts, run_index, save_crop
 from tests.indexer.conftest import SHOT, support
 from tests.photographs import photograph
 
+pytestmark = pytest.mark.both_stores
+
 
 def test_a_first_run_adds_everything_and_a_second_nothing(store: Store, small: Path, encoded: list[int]) -> None:
     first = run_index(store, small)
@@ -156,6 +158,7 @@ def test_the_order_and_size_of_batches_do_not_change_the_store(small: Path, tmp_
     assert seen[0] == seen[1] == seen[2]
 
 
+@pytest.mark.of_segments
 def test_segments_are_written_on_the_way_of_a_long_run(store: Store, small: Path) -> None:
     run = IndexRun(store, small, replace(HOG, batch_size=2, segment_interval=2))
     progress: Iterator[object] = iter(run)

@@ -15,6 +15,8 @@ from nearshot.schema.captions import captions_shown
 from nearshot.schema.store import Store
 from tests.conftest import counts, run_index, save_crop
 
+pytestmark = pytest.mark.both_stores
+
 CAT = "things/2.support-set/cat/shot1.png"
 QUERY = "things/6.preprocessed/cat/a.png"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
@@ -19,6 +20,8 @@ from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from nearshot.vectors.normalise import normalise
 from tests.conftest import run_index
+
+pytestmark = pytest.mark.both_stores
 
 LABELS, SHOTS = 8, 6
 
@@ -58,6 +61,7 @@ def half_blind(which: int) -> np.ndarray:
     return 3 * np.random.default_rng(1).normal(size=(4, 32))[groups]
 
 
+@pytest.mark.of_segments
 def test_backbones_that_see_different_things_are_fused(store: Store, tmp_path: Path) -> None:
     data(tmp_path / "data")
     run_index(store, tmp_path / "data")

@@ -17,6 +17,8 @@ from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Against
 from tests.conftest import Outcome, run_index, save_crop
 
+pytestmark = pytest.mark.both_stores
+
 Run = Callable[..., Outcome]
 
 

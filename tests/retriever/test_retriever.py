@@ -19,6 +19,8 @@ from nearshot.schema.vocabulary import Against, Verdict
 from tests import tiny
 from tests.conftest import HOG, run_index, save_crop
 
+pytestmark = pytest.mark.both_stores
+
 OPTIONS = QueryOptions(backbone="hog")
 
 

@@ -19,6 +19,8 @@ from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Mode, Role
 from tests.conftest import HOG, run_index
 
+pytestmark = pytest.mark.both_stores
+
 COFFEE = "things/2.support-set/coffee/shot1.png"
 
 

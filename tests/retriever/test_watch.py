@@ -189,7 +189,7 @@ def test_what_cannot_be_watched_is_told(
     store: Store, known: Path, tmp_path: Path, nearshot: Callable[..., Outcome]
 ) -> None:
     (tmp_path / "words.mp4").write_text("no video at all")
-    outcome = nearshot("watch", tmp_path / "words.mp4", "--store", store.directory)
+    outcome = nearshot("watch", tmp_path / "words.mp4", "--store", store.location)
     assert outcome.status == 2
     assert "cannot be opened" in outcome.stderr
     assert nearshot("watch", tmp_path / "nothing.mp4").status == 2
@@ -201,7 +201,7 @@ def test_the_command_prints_a_line_a_track(
     store: Store, known: Path, tmp_path: Path, nearshot: Callable[..., Outcome]
 ) -> None:
     write_video(tmp_path / "v.mp4", [(CAT, 30)])
-    outcome = nearshot("watch", tmp_path / "v.mp4", "--store", store.directory, "--category", "things")
+    outcome = nearshot("watch", tmp_path / "v.mp4", "--store", store.location, "--category", "things")
     [track] = outcome.objects
     assert track["frames"] >= 5
     assert "nothing is promised" in outcome.stderr

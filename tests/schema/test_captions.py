@@ -7,12 +7,14 @@ from collections.abc import Mapping
 import pytest
 from sqlalchemy import insert
 
-from nearshot.schema import fts5, tables
+from nearshot.schema import caption_search, tables
 from nearshot.schema.caption_search import search_captions
 from nearshot.schema.captions import put_captions
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.store import Store
 from nearshot.schema.words import CaptionHit, match_of
+
+pytestmark = pytest.mark.both_stores
 
 TEXTS = {
     1: "a cat",
@@ -66,7 +68,7 @@ def test_among_very_many_captions_the_same_are_found_as_in_a_small_store(
 ) -> None:
     write(store, TEXTS)
     exact = find(store, words)
-    monkeypatch.setattr(fts5, "MANY", 0)
+    monkeypatch.setattr(caption_search, "MANY", 0)
     fast = find(store, words)
     assert {(hit.image_id, hit.snippet) for hit in fast} == {(hit.image_id, hit.snippet) for hit in exact}
     assert exact
@@ -76,7 +78,7 @@ def test_among_very_many_captions_the_ranking_is_okapi_without_weights_of_words(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(store, TEXTS)
-    monkeypatch.setattr(fts5, "MANY", 0)
+    monkeypatch.setattr(caption_search, "MANY", 0)
     occurrences, words = {1: 1, 2: 2, 3: 2, 5: 3}, {1: 2, 2: 11, 3: 11, 5: 4}
     mean = sum(words.values()) / len(words)
     expected = {number: okapi(occurrences[number], words[number], mean) for number in words}

@@ -63,7 +63,7 @@ def test_a_store_from_a_newer_version_is_refused_and_left_alone(store: Store) ->
     with sqlite3.connect(file) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StoreError, match="newer nearshot"):
-        Store(store.directory)
+        Store(store.location)
     with sqlite3.connect(file) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
 
@@ -209,7 +209,7 @@ def test_opening_an_up_to_date_store_does_not_ask_alembic(store: Store, monkeypa
         raise AssertionError("the schema is up to date")
 
     monkeypatch.setattr(database, "_upgrade", refuse)
-    Store(store.directory).close()
+    Store(store.location).close()
 
 
 def test_image_ids_are_never_used_again(store: Store) -> None:

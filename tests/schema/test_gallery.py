@@ -13,6 +13,8 @@ from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from tests.conftest import run_index, save_crop
 
+pytestmark = pytest.mark.both_stores
+
 
 def test_pages_hold_what_comes_next(store: Store, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):

@@ -16,6 +16,8 @@ from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from tests.conftest import run_index
 
+pytestmark = pytest.mark.both_stores
+
 
 @pytest.mark.parametrize("count", [0, 1, 3, 7])
 def test_json_comes_in_parts_and_is_the_same(count: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ from nearshot.schema.errors import StoreBusyError, StoreError, UsageError
 from nearshot.schema.store import DATABASE_FILE, Store
 from tests.conftest import as_nobody, run_index
 
+pytestmark = pytest.mark.both_stores
+
 CAT = "things/6.preprocessed/cat/a.png"
 
 
@@ -34,7 +36,7 @@ def test_a_store_where_a_file_lies_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_the_second_to_hold_a_store_is_told_who_has_it(store: Store) -> None:
-    with Store(store.directory) as second, store.held("nearshot index shots"):
+    with Store(store.location) as second, store.held("nearshot index shots"):
         with (
             pytest.raises(StoreBusyError, match=rf"`nearshot index shots`, process {os.getpid()} on "),
             second.held("x"),
@@ -42,15 +44,16 @@ def test_the_second_to_hold_a_store_is_told_who_has_it(store: Store) -> None:
             pass
         with second.reading() as catalog:
             assert catalog.revision() == 0
-    with Store(store.directory) as third, third.held("x"):
+    with Store(store.location) as third, third.held("x"):
         pass
 
 
+@pytest.mark.of_segments
 def test_an_empty_database_is_not_taken_for_a_new_one(store: Store) -> None:
     store.close()
     (store.directory / DATABASE_FILE).write_bytes(b"")
     with pytest.raises(StoreError, match="is empty: what it held is lost; restore it from a backup"):
-        Store(store.directory)
+        Store(store.location)
     assert (store.directory / DATABASE_FILE).stat().st_size == 0
 
 
@@ -77,6 +80,7 @@ def test_a_store_that_cannot_be_written_is_read_and_says_so_when_it_is_written(s
                 editor.add_root("/elsewhere")
 
 
+@pytest.mark.of_segments
 def test_a_disk_that_is_full_is_called_full(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(StoreError, match="database or disk is full; free some space"), store.writing():

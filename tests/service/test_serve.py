@@ -169,20 +169,20 @@ def test_what_was_accepted_is_finished_when_it_ends(served: Served, small: Path,
 def test_what_cannot_be_served_is_said_before_it_listens(
     nearshot: Callable[..., Outcome], store: Store, small: Path
 ) -> None:
-    empty = nearshot("serve", "--store", store.directory)
+    empty = nearshot("serve", "--store", store.location)
     assert (empty.status, "nothing is indexed yet; run `nearshot index DATA`" in empty.stderr) == (2, True)
     run_index(store, small)
-    clip = nearshot("serve", "--store", store.directory, "--backbone", "clip")
+    clip = nearshot("serve", "--store", store.location, "--backbone", "clip")
     assert "nothing is indexed with clip" in clip.stderr
-    reachable = nearshot("serve", "--store", store.directory, "--host", "0.0.0.0")
+    reachable = nearshot("serve", "--store", store.location, "--host", "0.0.0.0")
     assert (reachable.status, "0.0.0.0 can be reached by others: make keys" in reachable.stderr) == (2, True)
-    keys = nearshot("serve", "--store", store.directory, "--api-keys", "none.json")
+    keys = nearshot("serve", "--store", store.location, "--api-keys", "none.json")
     assert "cannot read none.json" in keys.stderr
 
 
 def test_a_port_in_use_is_a_clear_error(nearshot: Callable[..., Outcome], served: Served, store: Store) -> None:
     port = served.url.rsplit(":", 1)[1]
-    second = nearshot("serve", "--store", store.directory, "--port", port)
+    second = nearshot("serve", "--store", store.location, "--port", port)
     assert (second.status, f"127.0.0.1 port {port}: Address already in use; take another --port" in second.stderr) == (
         2,
         True,

@@ -470,7 +470,7 @@ def test_space_that_vectors_had_is_given_back(store: Store, small: Path, monkeyp
         assert catalog.connection.exec_driver_sql("PRAGMA page_count").scalar_one() < 0.7 * before
     store.close()
     assert file.is_file()
-    with Store(store.directory) as again:
+    with Store(store.location) as again:
         assert problems(again) == []
 
 

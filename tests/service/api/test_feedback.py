@@ -13,6 +13,8 @@ from nearshot.service.engine import Engine
 from tests.conftest import run_index, save_crop
 from tests.service.asking import QUERIES, ask, problem
 
+pytestmark = pytest.mark.both_stores
+
 
 def test_an_upload_becomes_a_query_and_then_a_shot_and_it_can_be_taken_back(
     client: TestClient, small: Path, tmp_path: Path

@@ -6,12 +6,15 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from nearshot.service.engine import Engine
 from tests.conftest import save_crop
 from tests.service.asking import QUERIES, problem
+
+pytestmark = pytest.mark.both_stores
 
 
 def test_images_are_listed_a_page_at_a_time(client: TestClient, small: Path) -> None:

@@ -15,6 +15,8 @@ from nearshot.service.engine import Engine
 from tests.service.asking import QUERIES, ask, problem, wait_for
 from tests.service.conftest import HERE
 
+pytestmark = pytest.mark.both_stores
+
 
 def test_what_can_be_asked_for_is_listed(client: TestClient) -> None:
     offered = client.get("/v1/categories").json()

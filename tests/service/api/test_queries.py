@@ -25,6 +25,8 @@ from tests.conftest import run_index, save_crop
 from tests.service.asking import MULTIPART, QUERIES, Gate, ask, problem, upload, wait_for
 from tests.service.conftest import running
 
+pytestmark = pytest.mark.both_stores
+
 
 @pytest.mark.parametrize(
     ("parameters", "options"),
@@ -89,7 +91,7 @@ def test_shots_that_another_process_indexes_count_within_a_second(
     stranger = small / QUERIES / "Unknown/b.png"
     assert ask(client, stranger)["answers"][0]["verdict"] == "unknown"
     save_crop(small / "things/2.support-set/galaxies/shot1.png", "hubble_deep_field:1")
-    with Store(store.directory) as other:
+    with Store(store.location) as other:
         run_index(other, small)
     until = time.monotonic() + 1.0
     while (label := ask(client, stranger)["answers"][0]["label"]) is None and time.monotonic() < until:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 
 from nearshot.service.engine import Engine
 from tests.conftest import run_index, save_crop
 from tests.service.asking import problem
+
+pytestmark = pytest.mark.both_stores
 
 
 def test_an_index_run_goes_on_in_the_background_and_tells_how_far_it_is(client: TestClient, small: Path) -> None:
