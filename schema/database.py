@@ -104,6 +104,7 @@ class Database:
         with self.writing() as connection:
             if _version(connection) != HEAD:  # another process may have upgraded it meanwhile
                 _upgrade(connection)
+        self.engine.dispose()  # what a connection knows of the database's types, it asked when it was opened
 
     @contextmanager
     def explaining(self) -> Iterator[None]:

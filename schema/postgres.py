@@ -40,11 +40,21 @@ def engine_of(url: str) -> Engine:
     except ImportError as error:
         raise UsageError(f"PostgreSQL needs {error.name}: pip install 'nearshot[postgres]'") from error
 
-    parameters = psycopg.conninfo.conninfo_to_dict(url)
+    try:
+        parameters = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise UsageError(f"{place(url)}: {error}; an address is postgresql://USER@HOST/DATABASE") from error
     wait = int(parameters.get("connect_timeout") or CONNECT_S)
 
+    class Cursor(psycopg.Cursor[Any]):
+        """One that is sent what it asked for as bytes: of vectors, text would be twice as long."""
+
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            self.format = psycopg.pq.Format.BINARY
+
     def connect() -> Any:
-        return psycopg.connect(url, connect_timeout=wait)
+        return psycopg.connect(url, connect_timeout=wait, cursor_factory=Cursor)
 
     engine = create_engine(
         "postgresql+psycopg://", creator=connect, pool_pre_ping=True, pool_size=4, max_overflow=CONNECTIONS - 4
@@ -164,11 +174,26 @@ _REMEDIES = {
 }
 
 
+_REFUSALS = {
+    "password authentication failed": "28P01",
+    "no password supplied": "28P01",
+    "no pg_hba.conf entry": "28000",
+    'role "': "28P01",
+    'database "': "3D000",
+    "too many clients": "53300",
+    "remaining connection slots": "53300",
+}
+"""The states of refusals to connect, of which libpq has the words alone: by what comes after FATAL."""
+
+
 def explained(error: DatabaseError, url: str) -> StoreError:
     """What an error of the driver means, and what to do."""
     state = getattr(error.orig, "sqlstate", None)
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "the connection was lost"
     where = place(url)
+    if state is None:
+        refusal = reason.partition("FATAL:")[2].strip()
+        state = next((known for words, known in _REFUSALS.items() if words in refusal), None)
     if state == "55P03":
         return StoreBusyError(f"{where}: another process is writing; try again when it is done")
     if 'extension "vector"' in reason:

@@ -136,7 +136,7 @@ class _Candidate(NamedTuple):
         for offset, lexeme in enumerate(phrase):
             whole = not (prefix and offset == len(phrase) - 1)
             words = [lexeme] if whole else [word for word in held if word.startswith(lexeme)]
-            begins = {place - offset for word in words for place in held.get(word, ())}
+            begins = {position - offset for word in words for position in held.get(word, ())}
             starts = begins if starts is None else starts & begins
         return sorted(starts or ())
 
@@ -149,14 +149,17 @@ def search(
     lexemes = [_lexemes(connection, phrase) for phrase in phrases]
     candidates = list(_candidates(connection, match, wanted, MOST if most is None else most))
     columns = ["B" if phrase.in_bigrams else "A" for phrase in phrases]
-    found = [
-        [
-            candidate.occurrences(own, column, prefix=phrase.prefix)
-            for phrase, own, column in zip(phrases, lexemes, columns, strict=True)
-        ]
+    starts_by_phrase = [
+        _counted(
+            match,
+            [
+                candidate.occurrences(own, column, prefix=phrase.prefix)
+                for phrase, own, column in zip(phrases, lexemes, columns, strict=True)
+            ],
+        )
         for candidate in candidates
     ]
-    numbers = [[len(starts) for starts in own] for own in found]
+    numbers = [[len(starts) for starts in own] for own in starts_by_phrase]
     scores = _bm25(connection, phrases, candidates, numbers) if weighed else _bm25_without_idf(candidates, numbers)
     best = _best(connection, candidates, scores, wanted)
     ranked = sorted((scores[number], image_id, number) for image_id, number in best.items())[:limit]
@@ -164,7 +167,7 @@ def search(
     for score, image_id, number in ranked:
         spans = [
             (start, start + len(own))
-            for own, column, starts in zip(lexemes, columns, found[number], strict=True)
+            for own, column, starts in zip(lexemes, columns, starts_by_phrase[number], strict=True)
             if column == "A"
             for start in starts
         ]
@@ -173,21 +176,43 @@ def search(
     return hits
 
 
+def _counted(match: Match, starts_by_phrase: Sequence[list[int]]) -> list[list[int]]:
+    """Where each phrase stands in a caption that matches, as far as FTS5 counts it: only if all that it is a part of holds.
+
+    In "a NOT b OR c", a counts where b is not there, and b never. (Where its walk over the index happens to stand there, FTS5
+    counts it all the same.)
+    """
+    starts = iter(starts_by_phrase)
+    own = [[next(starts) for _ in term.phrases] for term in match.terms]
+    holds: list[bool] = []
+    for term, phrases in zip(match.terms, own, strict=True):
+        has = all(phrases)
+        before = holds[-1] if holds else has
+        holds.append(
+            {"AND": before and has, "OR": before or has, "NOT": before and not has}[term.operator if holds else "AND"]
+        )
+    counted: list[list[int]] = []
+    for number, phrases in enumerate(own):
+        counts = all(phrases) and all(holds[number:])
+        counted += phrases if counts else [[] for _ in phrases]
+    return counted
+
+
 def _lexemes(connection: Connection, phrase: Phrase) -> list[str]:
     """The stems of a phrase's words, in order."""
     own = connection.execute(text("SELECT to_tsvector('nearshot', :words)"), {"words": plain(" ".join(phrase.words))})
     places = _places(own.scalar_one(), {"D"})["D"]
-    by_place = {place: lexeme for lexeme, at in places.items() for place in at}
-    return [by_place[place] for place in sorted(by_place)]
+    by_position = {position: lexeme for lexeme, at in places.items() for position in at}
+    return [by_position[position] for position in sorted(by_position)]
 
 
 def _places(lexemes: str, columns: set[str]) -> dict[str, dict[str, list[int]]]:
     """Where each lexeme stands, by column, as PostgreSQL writes a tsvector; what is of no column is in D."""
     places: dict[str, dict[str, list[int]]] = {column: {} for column in columns}
     for lexeme, at in _LEXEME.findall(lexemes):
-        for place in at.split(","):
-            column = place[-1] if place[-1] in "ABCD" else "D"
-            places[column].setdefault(lexeme.replace("''", "'"), []).append(int(place.rstrip("ABCD")))
+        for position in at.split(","):
+            column = position[-1] if position[-1] in "ABCD" else "D"
+            places[column].setdefault(lexeme.replace("''", "'"), []).append(int(position.rstrip("ABCD")))
     return places
 
 
@@ -301,20 +326,20 @@ def snippet(caption: str, spans: Sequence[tuple[int, int]]) -> str:
         first_words = [first - 1 for first, _ in merged] or [0]
         latest = len(words) - SNIPPET
         start = max(
-            (min(place, latest) for place in (0, *first_words)),
-            key=lambda begin: sum(begin <= place < begin + SNIPPET for place in first_words),
+            (min(word, latest) for word in (0, *first_words)),
+            key=lambda begin: sum(begin <= word < begin + SNIPPET for word in first_words),
         )
     end = min(len(words), start + SNIPPET)
     if not words:
         return caption
     left = words[start].start() if start else 0
     right = words[end - 1].end() if end < len(words) else len(caption)
-    pieces, place = [], left
+    pieces, done = [], left
     for first, last in merged:
         if first - 1 < start or last - 1 > end:
             continue
         begin, finish = words[first - 1].start(), words[last - 2].end()
-        pieces += [caption[place:begin], f"[{caption[begin:finish]}]"]
-        place = finish
-    pieces.append(caption[place:right])
+        pieces += [caption[done:begin], f"[{caption[begin:finish]}]"]
+        done = finish
+    pieces.append(caption[done:right])
     return ("..." if start else "") + "".join(pieces) + ("..." if end < len(words) else "")

@@ -60,6 +60,7 @@ def test_json_is_one_object_with_every_count(nearshot: Run, small: Path) -> None
     assert report["skipped_backbones"] == {}
 
 
+@pytest.mark.of_segments
 def test_without_a_backbone_the_offline_default_works_and_the_others_are_named(nearshot: Run, small: Path) -> None:
     outcome = nearshot("index", "data")
     assert outcome.status == 0

@@ -24,6 +24,8 @@ from nearshot.schema.errors import StoreBusyError, StoreError
 from nearshot.schema.store import Store
 from tests.conftest import HOG, SMALL, counts, run_index, save_crop
 
+pytestmark = pytest.mark.both_stores
+
 KILLS = 20
 CHILD = """
 import os, random, signal, sys
@@ -32,8 +34,6 @@ from dataclasses import replace
 from nearshot.schema.editor import Editor
 from nearshot.schema.store import Store
 from tests.conftest import HOG, run_index
-
-pytestmark = pytest.mark.both_stores
 
 chance = random.Random(int(sys.argv[3]))
 steps = chance.randrange(1, 24)
@@ -129,6 +129,7 @@ def test_queries_go_on_while_a_run_holds_the_store_and_a_second_run_is_told(stor
     assert counts(run_index(store, small)) == {"unchanged": 6}
 
 
+@pytest.mark.of_segments
 def test_a_full_disk_during_commit_is_a_clear_error_and_the_next_run_finishes(store: Store, small: Path) -> None:
     run_index(store, small)
     before = contents(store)
