@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DatabaseError
 
 from nearshot.schema.errors import StoreBusyError, StoreError, UsageError, option
@@ -46,27 +46,20 @@ def engine_of(url: str) -> Engine:
         raise UsageError(f"{place(url)}: {error}; an address is postgresql://USER@HOST/DATABASE") from error
     wait = int(parameters.get("connect_timeout") or CONNECT_S)
 
-    class Cursor(psycopg.Cursor[Any]):
-        """One that is sent what it asked for as bytes: of vectors, text would be twice as long."""
-
-        def __init__(self, *arguments: Any, **named: Any) -> None:
-            super().__init__(*arguments, **named)
-            self.format = psycopg.pq.Format.BINARY
-
     def connect() -> Any:
-        return psycopg.connect(url, connect_timeout=wait, cursor_factory=Cursor)
+        connection = psycopg.connect(url, connect_timeout=wait)
+        try:
+            with suppress(psycopg.ProgrammingError):  # before the first migration there is no such type
+                register_vector(connection)
+            connection.rollback()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
-    engine = create_engine(
+    return create_engine(
         "postgresql+psycopg://", creator=connect, pool_pre_ping=True, pool_size=4, max_overflow=CONNECTIONS - 4
     )
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: object) -> None:
-        with suppress(psycopg.ProgrammingError):  # before the first migration there is no such type
-            register_vector(connection)
-        connection.rollback()
-
-    return engine
 
 
 def begin_to_write(connection: Connection) -> None:
