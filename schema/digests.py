@@ -35,8 +35,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType
 
+from nearshot.migrations.columns import VectorBytes
 from nearshot.schema import tables
-from nearshot.schema.columns import VectorBytes
 from nearshot.schema.errors import StoreError
 
 FUNCTION, INTACT = "nearshot_digest", "nearshot_intact"

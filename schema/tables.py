@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-from nearshot.schema.columns import SHA256, TEXT, WHOLE, XXH3, VectorBytes
+from nearshot.migrations.columns import SHA256, TEXT, WHOLE, XXH3, VectorBytes
 
 metadata = MetaData()
 

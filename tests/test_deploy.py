@@ -20,6 +20,7 @@ from tests.test_packaging import PARTS
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+OURS = [service for name, service in COMPOSE["services"].items() if name != "database"]
 UNIT = (ROOT / "deploy/nearshot.service").read_text()
 NGINX = (ROOT / "deploy/nginx.conf").read_text()
 DOCS = (ROOT / "docs/deploy.md").read_text()
@@ -56,12 +57,18 @@ def test_the_image_is_built_from_all_packages_and_nothing_else() -> None:
 
 def test_compose_builds_the_targets_that_the_dockerfile_has() -> None:
     stages = re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, flags=re.MULTILINE)
-    assert {service["build"]["target"] for service in COMPOSE["services"].values()} == {"cpu", "cuda"} <= set(stages)
+    assert {service["build"]["target"] for service in OURS} == {"cpu", "cuda"} <= set(stages)
+
+
+def test_the_database_keeps_what_it_is_told_and_is_reached_from_this_machine_alone() -> None:
+    database = COMPOSE["services"]["database"]
+    assert {volume.split(":")[0] for volume in database["volumes"]} <= COMPOSE["volumes"].keys()
+    assert all(port.startswith("127.0.0.1:") for port in database["ports"])
 
 
 def test_who_stops_it_waits_for_longer_than_it_takes_to_finish() -> None:
     [patience] = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT, flags=re.MULTILINE)
-    graces = {service["stop_grace_period"] for service in COMPOSE["services"].values()}
+    graces = {service["stop_grace_period"] for service in OURS}
     assert (graces, int(patience)) == ({"40s"}, 40)
     assert GRACE_S < 40
 

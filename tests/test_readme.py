@@ -59,14 +59,14 @@ def environment(tmp_path: Path, compiled: None) -> dict[str, str]:
 def test_a_store_in_postgresql_is_made_and_asked_as_the_docs_show(
     tmp_path: Path, environment: dict[str, str], postgres_server: Server
 ) -> None:
-    subprocess.run([sys.executable, ROOT / "examples/make_demo.py", "demo-data"], cwd=tmp_path, check=True)
+    subprocess.run([sys.executable, str(ROOT / "examples/make_demo.py"), "demo-data"], cwd=tmp_path, check=True)
     first, *lines = session("postgres").splitlines()
     shown = first.removeprefix("$ export NEARSHOT_STORE=")
     address = postgres_server.new_database()
     printed = [first]
     for line in lines:
         if line.startswith("$ nearshot "):
-            command = [BIN / "nearshot", *line.removeprefix("$ nearshot ").split()]
+            command = [str(BIN / "nearshot"), *line.removeprefix("$ nearshot ").split()]
             env = {**environment, "NEARSHOT_STORE": address}
             done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
             printed += [line, *done.stdout.replace(address, shown).splitlines()]

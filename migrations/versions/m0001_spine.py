@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from nearshot.schema.columns import SHA256, TEXT, WHOLE, VectorBytes
+from nearshot.migrations.columns import SHA256, TEXT, WHOLE, VectorBytes
 
 revision = "0001"
 down_revision = None

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import TSVECTOR
 
-from nearshot.schema.columns import SHA256, TEXT, WHOLE
+from nearshot.migrations.columns import SHA256, TEXT, WHOLE
 
 revision = "0002"
 down_revision = "0001"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from nearshot.schema.columns import TEXT, WHOLE
+from nearshot.migrations.columns import TEXT, WHOLE
 
 revision = "0007"
 down_revision = "0006"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from nearshot.schema.columns import WHOLE
+from nearshot.migrations.columns import WHOLE
 
 revision = "0008"
 down_revision = "0007"

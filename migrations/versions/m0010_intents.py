@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from nearshot.schema.columns import SHA256, TEXT, WHOLE
+from nearshot.migrations.columns import SHA256, TEXT, WHOLE
 
 revision = "0010"
 down_revision = "0009"

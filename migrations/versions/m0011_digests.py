@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from nearshot.schema.columns import XXH3
+from nearshot.migrations.columns import XXH3
 
 revision = "0011"
 down_revision = "0010"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from nearshot.schema.columns import TEXT, WHOLE, XXH3
+from nearshot.migrations.columns import TEXT, WHOLE, XXH3
 
 revision = "0013"
 down_revision = "0012"
