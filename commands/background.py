@@ -35,17 +35,15 @@ def compile_in_background(names: Iterable[str], store: Location, weights: Path |
     cache = compiled_cache()
     if cache is None:
         return False
-    where = [
-        "--store",
-        str(store.absolute() if isinstance(store, Path) else store),
-        *(["--weights", str(weights.absolute())] if weights else []),
-    ]
+    location = str(store.absolute() if isinstance(store, Path) else store)
+    where = ["--weights", str(weights.absolute())] if weights else []
     try:
         cache.root.mkdir(parents=True, exist_ok=True)
         with (cache.root / LOG).open("wb") as log:
             subprocess.Popen(
                 [sys.executable, "-P", "-c", RUN, "backbones", "compile", *names, *where],
-                env=os.environ | {"PYTHONPATH": import_path()},
+                # An address may have a password, and arguments are shown to everybody.
+                env=os.environ | {"PYTHONPATH": import_path(), "NEARSHOT_STORE": location},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

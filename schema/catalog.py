@@ -112,6 +112,12 @@ class Catalog:
         """The number of the last change."""
         return int(self.connection.execute(select(tables.revision.c.value)).scalar_one())
 
+    def identity(self) -> int:
+        """A number that another database of the same name has not; 0 in SQLite, where files have names of their own."""
+        if self.connection.dialect.name == "sqlite":
+            return 0
+        return int(self.connection.exec_driver_sql("SELECT CAST(CAST('images' AS regclass) AS oid)").scalar_one())
+
     # Images
 
     def roots(self) -> dict[int, str]:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from nearshot.schema import postgres, sqlite
-from nearshot.schema.errors import StoreError
+from nearshot.schema.errors import NearshotError, StoreError
 from nearshot.schema.location import is_address
 
 HEAD = "0016"
@@ -29,7 +29,7 @@ class _Dialect(Protocol):
     def engine_of(self, url: str) -> Engine: ...
     def begin_to_write(self, connection: Connection) -> None: ...
     def give_back_space(self, engine: Engine, *, shrunk: bool) -> None: ...
-    def explained(self, error: DatabaseError, url: str) -> StoreError: ...
+    def explained(self, error: DatabaseError, url: str) -> NearshotError: ...
 
 
 class Database:

@@ -12,6 +12,9 @@ Location: TypeAlias = Path | str
 
 ADDRESSES = ("postgresql://", "postgres://")
 
+SECRETS = ("password=", "sslpassword=")
+"""Parameters of an address that are shown to nobody."""
+
 
 def is_address(location: object) -> bool:
     """Tell whether a location is the address of a PostgreSQL database, and no directory."""
@@ -29,5 +32,5 @@ def place(location: Location) -> str:
         return str(location)
     parts = urlsplit(str(location))
     who, at, where = parts.netloc.rpartition("@")
-    shown = "&".join(part for part in parts.query.split("&") if part and not part.startswith("password="))
+    shown = "&".join(part for part in parts.query.split("&") if part and not part.startswith(SECRETS))
     return urlunsplit(parts._replace(netloc=f"{who.partition(':')[0]}{at}{where}", query=shown))

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DatabaseError
 
-from nearshot.schema.errors import StoreBusyError, StoreError, UsageError, option
+from nearshot.schema.errors import NearshotError, StoreBusyError, StoreError, UsageError, option
 from nearshot.schema.location import place
 
 READING: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ"}
@@ -179,16 +179,20 @@ _REFUSALS = {
 """The states of refusals to connect, of which libpq has the words alone: by what comes after FATAL."""
 
 
-def explained(error: DatabaseError, url: str) -> StoreError:
+def explained(error: DatabaseError, url: str) -> NearshotError:
     """What an error of the driver means, and what to do."""
     state = getattr(error.orig, "sqlstate", None)
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "the connection was lost"
     where = place(url)
+    if "cannot contain NUL" in reason:
+        return UsageError(f"{where}: a name or text has a NUL character, which PostgreSQL keeps nowhere")
     if state is None:
         refusal = reason.partition("FATAL:")[2].strip()
         state = next((known for words, known in _REFUSALS.items() if words in refusal), None)
     if state == "55P03":
         return StoreBusyError(f"{where}: another process is writing; try again when it is done")
+    if 'extension "vector"' in reason and state == "42501":
+        return StoreError(f"{where}: {reason}; have whoever may run `CREATE EXTENSION vector` in it, once")
     if 'extension "vector"' in reason:
         return StoreError(f"{where}: {reason}; install pgvector on the database's machine")
     if state is None or state[:2] == "08" or state in ("57P01", "57P02", "57P03", "57P05"):

@@ -97,7 +97,8 @@ def _open_rows(
     store: Store, catalog: Catalog, backbone: BackboneRow, role: Role, category: str | None, label: str | None
 ) -> SegmentedStore:
     """The vectors of a store without segments: those that somebody has open, and what changed after."""
-    chain = _chains.setdefault(((store.place, backbone.fingerprint, role),), Chain([], backbone.dimension))
+    key_of_chain = ((store.place, str(catalog.identity()), f"{backbone.fingerprint} {role}"),)
+    chain = _chains.setdefault(key_of_chain, Chain([], backbone.dimension))
     opened = _opened.setdefault(chain, WeakValueDictionary())
     key = (catalog.revision(), category, label)
     vectors = opened.get(key)

@@ -228,6 +228,30 @@ def test_a_replica_can_be_asked_and_says_that_it_is_one(address: str, small: Pat
             editor.add_root("/elsewhere")
 
 
+def test_a_database_that_was_made_anew_is_another(postgres_server: Server, small: Path) -> None:
+    """The same address and the same revision, asked by the same process."""
+    labels, kept = [], []
+    support = small / "things/2.support-set"
+    for label in ("cat", "kitten"):
+        if label == "kitten":
+            (support / "cat").rename(support / "kitten")
+        with psycopg.connect(postgres_server.address("postgres"), autocommit=True) as operator:
+            operator.execute("DROP DATABASE IF EXISTS made_anew")
+        with Store(postgres_server.new_database(name="made_anew"), create=True) as store:
+            run_index(store, small)
+            kept.append(Retriever(store, QueryOptions(backbone="hog")))  # as a service keeps what it has open
+            [answer] = kept[-1].answer(read_queries([support / label / "shot1.png"]))
+            labels.append(answer.label)
+    assert labels == ["cat", "kitten"]
+
+
+def test_a_nul_is_refused_in_words(shared: Store) -> None:
+    with pytest.raises(UsageError, match="a name or text has a NUL character"), shared.writing() as editor:
+        editor.add_root("/a\0b")
+    with shared.reading() as catalog:
+        assert catalog.roots() == {}
+
+
 @pytest.mark.parametrize("options", [{"vectors": VectorKind.FLOAT16}, {"ann": Ann.HNSW}, {"ann": Ann.IVF}])
 def test_what_is_kept_in_segments_is_refused(shared: Store, small: Path, options: dict[str, VectorKind | Ann]) -> None:
     with pytest.raises(UsageError, match="in PostgreSQL there are none"):
