@@ -4,6 +4,7 @@
       ImageError         an image that cannot be read or decoded
       StoreError         the store cannot be opened, read or written
         StoreBusyError   another process is writing to it
+        UnreachableError its database does not answer, for now
       IndexingError      an index run that cannot go on
       WeightsError       a backbone's weights are missing or cannot be used
       UsageError         a request that makes no sense: a wrong path, name or option
@@ -52,6 +53,10 @@ class StoreError(NearshotError):
 
 class StoreBusyError(StoreError):
     """Another process is writing to the store."""
+
+
+class UnreachableError(StoreError):
+    """The store's database does not answer, for now."""
 
 
 class IndexingError(NearshotError):

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DatabaseError
 
-from nearshot.schema.errors import NearshotError, StoreBusyError, StoreError, UsageError, option
+from nearshot.schema.errors import NearshotError, StoreBusyError, StoreError, UnreachableError, UsageError, option
 from nearshot.schema.location import place
 
 READING: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ"}
@@ -196,7 +196,7 @@ def explained(error: DatabaseError, url: str) -> NearshotError:
     if 'extension "vector"' in reason:
         return StoreError(f"{where}: {reason}; install pgvector on the database's machine")
     if state is None or state[:2] == "08" or state in ("57P01", "57P02", "57P03", "57P05"):
-        return StoreError(
+        return UnreachableError(
             f"{where}: {reason}; is the database running, and is the address right ({option('store')})? "
             "What was committed is intact: run it again"
         )

@@ -19,6 +19,7 @@ from nearshot.schema.errors import (
     ImageError,
     NearshotError,
     StoreBusyError,
+    UnreachableError,
     UsageError,
     WeightsError,
 )
@@ -28,6 +29,7 @@ STATUS: Mapping[type[NearshotError], HTTPStatus] = {
     FullError: HTTPStatus.SERVICE_UNAVAILABLE,
     ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     StoreBusyError: HTTPStatus.CONFLICT,
+    UnreachableError: HTTPStatus.SERVICE_UNAVAILABLE,
     UsageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     WeightsError: HTTPStatus.CONFLICT,
 }
