@@ -36,7 +36,8 @@ def verify_command(store_location: Location, *, repair: bool, as_json: bool) -> 
     if as_json:
         click.echo(json.dumps({"ok": not left, "findings": [asdict(finding) for finding in findings]}))
     elif not findings:
-        click.echo("all is well: files, rows, vectors and segments agree")
+        held = "vectors and segments" if store.has_segments else "words and vectors"
+        click.echo(f"all is well: files, rows, {held} agree")
     else:
         click.echo(f"{len(findings)} found, {len(findings) - left} repaired")
     if left:
