@@ -28,7 +28,7 @@ from nearshot.commands.common import (
 )
 from nearshot.progress import progress_bar
 from nearshot.schema.contract import has_image_suffix, meant, nothing_in
-from nearshot.schema.location import Location, place
+from nearshot.schema.location import Location, shown_location
 from nearshot.schema.vocabulary import Ann, Loading, Precision, VectorKind
 
 if TYPE_CHECKING:
@@ -295,6 +295,6 @@ def _in_words(
                 "makes a data directory of it"
             )
     elif not dry_run and report.added:
-        where = "" if str(store) == ".nearshot" else f" --store {place(store)}"
+        where = "" if str(store) == ".nearshot" else f" --store {shown_location(store)}"
         lines.append(f"next: nearshot query IMAGE{where}")
     return "\n".join(lines)

@@ -117,7 +117,7 @@ def serve_command(
             click.echo(f"nearshot: without {name}: {reason}", err=True)
         shown = f"[{host}]" if ":" in host else host
         click.echo(
-            f"serving {near(store.place)} with {', '.join(engine.served)} "
+            f"serving {near(store.shown_location)} with {', '.join(engine.served)} "
             f"at http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends it)"
         )
         app = create_app(engine, keys)

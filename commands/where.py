@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nearshot.commands.common import printable
 from nearshot.schema.errors import NearshotError
-from nearshot.schema.location import Location, place
+from nearshot.schema.location import Location, shown_location
 
 BEGINNING = """Nothing is indexed here yet. Put a few shots of each thing that is to be recognised into
 
@@ -34,7 +34,7 @@ def where_you_are(location: Location) -> str:
             roots = list(catalog.roots().values())
             calibrated = {each.category for row in rows for each in all_calibrations(catalog, row.id)}
     except NearshotError as error:
-        return f"The store at {printable(place(location))} cannot be read: {error}"
+        return f"The store at {printable(shown_location(location))} cannot be read: {error}"
     support = {count.category: count for count in counts if count.role == Role.SUPPORT and count.images}
     queries = {count.category: count.images for count in counts if count.role == Role.QUERY}
     if not support:

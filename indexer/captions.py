@@ -150,6 +150,8 @@ def set_caption(store: Store, image: Path, words: str) -> None:
     caption = " ".join(words.split())
     if not caption:
         raise UsageError("a caption by hand needs words")
+    if "\0" in caption:
+        raise UsageError("a caption by hand has no NUL character")
     try:
         sha256 = sha256_of(image)
     except OSError as error:

@@ -125,6 +125,8 @@ def _read(path: Path) -> str | _Unusable:
         return _Unusable(f"a caption file that cannot be read: {error.strerror or error}")
     except UnicodeDecodeError:
         return _Unusable("a caption file that is not UTF-8 text")
+    if "\0" in words:
+        return _Unusable("a caption file with a NUL character")
     if len(data) > MAX_BYTES:
         return _Unusable(f"a caption file of more than {MAX_BYTES:,} bytes")
     return words or _Unusable("a caption file without words")

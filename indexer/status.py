@@ -121,7 +121,9 @@ def read_status(store: Store) -> Status:
         max_pixels=as_before.get("max_pixels", MAX_PIXELS), follow_links=as_before.get("follow_links", False)
     )
     roots_now = [_root_state(store, root, options) for root in roots]
-    return Status(store.place, revision, roots_now, backbones, categories, kind, anns, failures, lapsed, last_run)
+    return Status(
+        store.shown_location, revision, roots_now, backbones, categories, kind, anns, failures, lapsed, last_run
+    )
 
 
 def _backbone_states(catalog: Catalog, row: BackboneRow, *, has_segments: bool) -> dict[tuple[str, str], BackboneState]:

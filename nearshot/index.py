@@ -135,7 +135,7 @@ class Index:
         """Take over an open store; `nearshot.open` is the usual way."""
         self._opened: Store | None = store
         self._directory, self._device, self._weights = store.directory, device, weights
-        self._place = store.place
+        self._location = store.shown_location
         self._loaded: dict[int, Backbone] = {}
         self._explainers: dict[int, Backbone] = {}
         self._retrievers: OrderedDict[QueryOptions, Retriever] = OrderedDict()
@@ -150,7 +150,7 @@ class Index:
         self.close()
 
     def __repr__(self) -> str:
-        return f"nearshot.open({self._place!r})"
+        return f"nearshot.open({self._location!r})"
 
     def close(self) -> None:
         """Close the store, and let go of the models; what is asked from then on is a UsageError."""
@@ -164,7 +164,7 @@ class Index:
     @property
     def _store(self) -> Store:
         if self._opened is None:
-            raise UsageError(f"{self._place} was closed; open it again with nearshot.open")
+            raise UsageError(f"{self._location} was closed; open it again with nearshot.open")
         return self._opened
 
     @property

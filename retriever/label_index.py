@@ -59,7 +59,7 @@ class LabelIndex:
         Of the strangers it knows those in force: where it was calibrated, its threshold was set for these.
         """
         strangers = strangers_in_force(catalog, row, category, score, calibration)
-        file = StatisticsFile.of(store, row, category, score, strangers.hashes)
+        file = StatisticsFile.of(store, catalog, row, category, score, strangers.hashes)
         ids = np.concatenate([own for _, own in labelled])
         fitted = file.read(catalog, np.sort(ids))
         if fitted is None:

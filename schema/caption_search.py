@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, func, select
 
 from nearshot.schema import fts5, tables, tsvector
+from nearshot.schema.catalog import Catalog
 from nearshot.schema.editor import Editor
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.words import CaptionHit, Match
@@ -32,10 +33,10 @@ def search_captions(connection: Connection, match: Match, wanted: ImageFilter, *
     return search(connection, match, wanted, limit=limit, weighed=weighed, most=most)
 
 
-def full_text_problem(editor: Editor) -> str | None:
-    """Describe what is wrong with the full-text index, held against the captions. (It counts as a write.)"""
-    problem = tsvector.problem if editor.connection.dialect.name == "postgresql" else fts5.problem
-    return problem(editor.connection)
+def full_text_problem(catalog: Catalog) -> str | None:
+    """Describe what is wrong with the full-text index, held against the captions. (In SQLite it counts as a write.)"""
+    problem = tsvector.problem if catalog.connection.dialect.name == "postgresql" else fts5.problem
+    return problem(catalog.connection)
 
 
 def rebuild_full_text(editor: Editor) -> None:

@@ -7,7 +7,7 @@ from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, bindparam, func, select
+from sqlalchemy import Connection, Select, and_, bindparam, func, select, text
 
 from nearshot.schema import tables
 from nearshot.schema.digests import check
@@ -112,11 +112,19 @@ class Catalog:
         """The number of the last change."""
         return int(self.connection.execute(select(tables.revision.c.value)).scalar_one())
 
-    def identity(self) -> int:
-        """A number that another database of the same name has not; 0 in SQLite, where files have names of their own."""
+    def identity(self) -> str:
+        """What tells this database from another that has or had its address: what was derived of one is not of the other.
+
+        In PostgreSQL its own number, that of this copy of it, and the timeline, of which a restored one has another. None ("")
+        in SQLite, beside whose file all that is derived of it lies.
+        """
         if self.connection.dialect.name == "sqlite":
-            return 0
-        return int(self.connection.exec_driver_sql("SELECT CAST(CAST('images' AS regclass) AS oid)").scalar_one())
+            return ""
+        query = text(
+            "SELECT concat_ws('-', (SELECT id FROM store_identity), oid, (SELECT timeline_id FROM pg_control_checkpoint()))"
+            " FROM pg_database WHERE datname = current_database()"
+        )
+        return str(self.connection.execute(query).scalar_one())
 
     # Images
 

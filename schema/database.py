@@ -10,10 +10,11 @@ from importlib import resources
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from nearshot.schema import postgres, sqlite
-from nearshot.schema.errors import NearshotError, StoreError
+from nearshot.schema.errors import NearshotError, StoreBusyError, StoreError
 from nearshot.schema.location import is_address
 
 HEAD = "0016"
@@ -25,11 +26,11 @@ class _Dialect(Protocol):
 
     READING: Mapping[str, Any]
 
-    def place(self, url: str) -> str: ...
+    def shown_location(self, url: str) -> str: ...
     def engine_of(self, url: str) -> Engine: ...
     def begin_to_write(self, connection: Connection) -> None: ...
     def give_back_space(self, engine: Engine, *, shrunk: bool) -> None: ...
-    def explained(self, error: DatabaseError, url: str) -> NearshotError: ...
+    def explained(self, error: DBAPIError, url: str) -> NearshotError: ...
 
 
 class Database:
@@ -111,11 +112,14 @@ class Database:
         """Turn the driver's errors into a StoreError that says what to do."""
         try:
             yield
-        except DatabaseError as error:
+        except NoConnectionError as error:
+            where = self._dialect.shown_location(self.url)
+            raise StoreBusyError(f"{where}: all connections of this process are in use; try again") from error
+        except DBAPIError as error:
             raise self._dialect.explained(error, self.url) from error
         except UnicodeDecodeError as error:
             raise StoreError(
-                f"{self._dialect.place(self.url)}: a text in it is damaged; `nearshot verify` looks for more"
+                f"{self._dialect.shown_location(self.url)}: a text in it is damaged; `nearshot verify` looks for more"
             ) from error
 
 
@@ -126,6 +130,8 @@ def _version(connection: Connection) -> str | None:
 
 
 def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        postgres.require_utf8(connection)
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Insert, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql
 
 from nearshot.schema import postgres, tables
 from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
@@ -187,9 +188,16 @@ class Editor(Catalog):
             if dropped := {*self.dropped_vectors()} & {(row["content_id"], row["backbone_id"]) for row in rows}:
                 keys = [{"content": content_id, "backbone": backbone_id} for content_id, backbone_id in sorted(dropped)]
                 self.connection.execute(delete(tables.embeddings).where(*again), keys)
-            self.connection.execute(insert(tables.embeddings), rows)
+            self.connection.execute(self._insert_embeddings, rows)
         if pending:
             self.connection.execute(insert(tables.pending_vectors), pending)
+
+    @property
+    def _insert_embeddings(self) -> Insert:
+        """In PostgreSQL several runs may come upon the same content: the first to commit has embedded it."""
+        if self.connection.dialect.name == "postgresql":
+            return postgresql.insert(tables.embeddings).on_conflict_do_nothing()
+        return insert(tables.embeddings)
 
     def drop_embedding(self, content_id: int, backbone_id: int) -> None:
         """Drop a content's damaged vector: the next index run computes it again, and until then it is known to be lost."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from nearshot.schema.errors import NearshotError, StoreBusyError, StoreError, UnreachableError, UsageError, option
-from nearshot.schema.location import place
+from nearshot.schema.location import shown_location
 
 READING: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ"}
 """Options of a transaction that reads: it sees one state of the database, whatever is committed meanwhile."""
@@ -42,12 +43,16 @@ def engine_of(url: str) -> Engine:
 
     try:
         parameters = psycopg.conninfo.conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        raise UsageError(f"{place(url)}: {error}; an address is postgresql://USER@HOST/DATABASE") from error
-    wait = int(parameters.get("connect_timeout") or CONNECT_S)
+    except psycopg.ProgrammingError:  # its words may have a part of the password
+        raise UsageError(
+            f"{shown_location(url)} cannot be read; an address is postgresql://USER@HOST/DATABASE, with libpq's "
+            "parameters after a ?, and what is special in its parts is percent-encoded"
+        ) from None
+    patient = "connect_timeout" in parameters or "PGCONNECT_TIMEOUT" in os.environ or "service" in parameters
+    wait: dict[str, Any] = {} if patient else {"connect_timeout": CONNECT_S}
 
     def connect() -> Any:
-        connection = psycopg.connect(url, connect_timeout=wait)
+        connection = psycopg.connect(url, **wait)
         try:
             with suppress(psycopg.ProgrammingError):  # before the first migration there is no such type
                 register_vector(connection)
@@ -58,7 +63,12 @@ def engine_of(url: str) -> Engine:
         return connection
 
     return create_engine(
-        "postgresql+psycopg://", creator=connect, pool_pre_ping=True, pool_size=4, max_overflow=CONNECTIONS - 4
+        "postgresql+psycopg://",
+        creator=connect,
+        isolation_level="READ COMMITTED",  # a writer that waited for its turn sees what was committed meanwhile
+        pool_pre_ping=True,
+        pool_size=4,
+        max_overflow=CONNECTIONS - 4,
     )
 
 
@@ -90,45 +100,63 @@ class Hold:
         """Take the lock of a store (of a part of it, `part`); StoreBusyError, naming who has it, where one has."""
         self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
-            self.process: int = self._connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-            wanted = [_key(self._connection, None)]
-            shared = [part is not None]
-            if part is not None:
-                wanted.append(_key(self._connection, part))
-                shared.append(False)
-            for key, together in zip(wanted, shared, strict=True):
-                if not self._take(key, record, together=together):
+            own = text("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+            self.process, self.since = self._connection.execute(own).one()
+            # Whoever holds a part shares the hold of all with those who hold other parts.
+            self.keys = [_key(self._connection, each) for each in ([None] if part is None else [None, part])]
+            for number, key in enumerate(self.keys):
+                if not self._take(key, record, shared=part is not None and number == 0):
                     raise StoreBusyError(f"{where} is in use by {_holder(self._connection, key)}; wait for it to end")
         except BaseException:
             self.end()
             raise
 
-    def _take(self, key: int, record: Mapping[str, Any], *, together: bool) -> bool:
+    def _take(self, key: int, record: Mapping[str, Any], *, shared: bool) -> bool:
         # Whoever is kept out reads in `pg_stat_activity` what the holder's connection ran last.
-        said = json.dumps(record).replace("*/", "* /")[:SAID]
-        function = "pg_try_advisory_lock_shared" if together else "pg_try_advisory_lock"
-        query = f"/* {said} */ SELECT {function}({key})"
+        function = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
+        query = f"/* {_said(record)} */ SELECT {function}({key})"
         return bool(self._connection.exec_driver_sql(query.replace("%", "%%")).scalar_one())
 
     def end(self) -> None:
         """Let go."""
-        with suppress(DatabaseError):  # a connection that was lost has no lock
-            self._connection.execute(text("SELECT pg_advisory_unlock_all()"))
-        self._connection.invalidate()
-        self._connection.close()
+        try:
+            with suppress(SQLAlchemyError):  # a connection that was lost has no lock
+                self._connection.execute(text("SELECT pg_advisory_unlock_all()"))
+        finally:
+            self._connection.invalidate()
+            self._connection.close()
 
 
 SAID = 900
 """Characters of what a holder says of itself; PostgreSQL keeps 1,024 bytes of a query (`track_activity_query_size`)."""
 
 
+def _said(record: Mapping[str, Any]) -> str:
+    """What a holder says of itself, as JSON that is no end and no beginning of a comment."""
+    said = json.dumps(record)
+    if len(said) > SAID:
+        said = json.dumps({**record, "purpose": record["purpose"][: SAID // 12] + "..."})
+    return said.replace("*", "\\u002a")
+
+
 def still_hold(connection: Connection, holds: Sequence[Hold]) -> bool:
     """Tell whether the database knows of all these locks: it ends a connection that it cannot reach, and its locks with it."""
     query = text(
-        "SELECT count(DISTINCT pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = ANY(:pids)"
+        f"SELECT count(DISTINCT {KEY}) FROM pg_locks JOIN pg_stat_activity AS holder USING (pid) WHERE {OF_THIS_DATABASE}"
+        f" AND pid = :pid AND backend_start = :since AND {KEY} = ANY(:keys)"
     )
-    pids = sorted({hold.process for hold in holds})
-    return bool(connection.execute(query, {"pids": pids}).scalar_one() == len(pids))
+    held = (
+        connection.execute(query, {"pid": hold.process, "since": hold.since, "keys": hold.keys}).scalar_one()
+        for hold in holds
+    )
+    return all(count == len(hold.keys) for count, hold in zip(held, holds, strict=True))
+
+
+KEY = "((classid::bigint << 32) | objid::bigint)"
+OF_THIS_DATABASE = (
+    "locktype = 'advisory' AND objsubid = 1 AND granted"
+    " AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 
 
 def _key(connection: Connection, part: str | None) -> int:
@@ -139,9 +167,7 @@ def _key(connection: Connection, part: str | None) -> int:
 def _holder(connection: Connection, key: int) -> str:
     """Say who has a lock, as far as the database shows it."""
     query = text(
-        "SELECT query FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted"
-        " AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        " AND (classid::bigint << 32) | objid::bigint = :key LIMIT 1"
+        f"SELECT query FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE {OF_THIS_DATABASE} AND {KEY} = :key LIMIT 1"
     )
     said = connection.execute(query, {"key": key}).scalar() or ""
     try:
@@ -149,6 +175,15 @@ def _holder(connection: Connection, key: int) -> str:
         return f"`{record['purpose']}`, process {record['pid']} on {record['host']}, since {record['since']}"
     except (ValueError, KeyError):
         return "another process"
+
+
+def require_utf8(connection: Connection) -> None:
+    """Raise StoreError for a database that cannot keep all texts."""
+    encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+    if encoding != "UTF8":
+        raise StoreError(
+            f"this database is of {encoding}; make it with `createdb --encoding UTF8 --template template0`"
+        )
 
 
 _REMEDIES = {
@@ -179,11 +214,11 @@ _REFUSALS = {
 """The states of refusals to connect, of which libpq has the words alone: by what comes after FATAL."""
 
 
-def explained(error: DatabaseError, url: str) -> NearshotError:
+def explained(error: DBAPIError, url: str) -> NearshotError:
     """What an error of the driver means, and what to do."""
     state = getattr(error.orig, "sqlstate", None)
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "the connection was lost"
-    where = place(url)
+    where = shown_location(url)
     if "cannot contain NUL" in reason:
         return UsageError(f"{where}: a name or text has a NUL character, which PostgreSQL keeps nowhere")
     if state is None:

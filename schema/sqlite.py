@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from nearshot.schema.digests import FUNCTION, INTACT, digest_of, intact_or_empty
@@ -41,7 +41,7 @@ READING: Mapping[str, Any] = {}
 """Options of a transaction that reads: each sees one state anyway."""
 
 
-def place(url: str) -> str:
+def shown_location(url: str) -> str:
     """Where a database lies, as people are told."""
     return make_url(url).database or url
 
@@ -123,10 +123,10 @@ def give_back_space(engine: Engine, *, shrunk: bool) -> None:
                 raw.execute("VACUUM")
 
 
-def explained(error: DatabaseError, url: str) -> StoreError:
+def explained(error: DBAPIError, url: str) -> StoreError:
     """What an error of the driver means, and what to do."""
     if not isinstance(error, OperationalError):
-        return StoreError(f"{place(url)}: {error.orig}; is it a nearshot store?")
+        return StoreError(f"{shown_location(url)}: {error.orig}; is it a nearshot store?")
     reason = str(error.orig)
     if reason == "disk I/O error" and _is_full(url):
         reason = "database or disk is full"
@@ -137,9 +137,9 @@ def explained(error: DatabaseError, url: str) -> StoreError:
         "unable to open database file": "check that the store's directory exists and may be written",
     }
     if reason == "database is locked":
-        return StoreBusyError(f"{place(url)}: {remedy[reason]}")
+        return StoreBusyError(f"{shown_location(url)}: {remedy[reason]}")
     advice = remedy.get(reason, "`nearshot verify` looks for damage")
-    return StoreError(f"{place(url)}: {reason}; {advice}")
+    return StoreError(f"{shown_location(url)}: {reason}; {advice}")
 
 
 def _is_full(url: str) -> bool:

@@ -19,7 +19,7 @@ from nearshot.schema.database import Database
 from nearshot.schema.disk import cache_directory
 from nearshot.schema.editor import Editor
 from nearshot.schema.errors import StoreBusyError, StoreError, UsageError, option
-from nearshot.schema.location import Location, is_address, place
+from nearshot.schema.location import Location, is_address, shown_location
 
 DATABASE_FILE = "nearshot.db"
 SEGMENT_DIRECTORY = "segments"
@@ -30,12 +30,12 @@ SNAPSHOT_DIRECTORY = "snapshots"
 class Store:
     """An open store. Reading needs no lock and goes on while another process writes.
 
-    `location` opens it again, `place` is what people are told of it, `directory` has what lies on this machine. In SQLite it
-    `has_segments`; in PostgreSQL the rows are the index.
+    `location` opens it again, `shown_location` is what people are told of it, `directory` has what lies on this machine. In
+    SQLite it `has_segments`; in PostgreSQL the rows are the index.
     """
 
     location: Location
-    place: str
+    shown_location: str
     has_segments: bool
 
     def __init__(self, location: Location, *, create: bool = False, upgrade: bool = True) -> None:
@@ -46,15 +46,15 @@ class Store:
         """
         self._holds: list[postgres.Hold] = []
         if is_address(location):
-            self.location, self.place, self.has_segments = location, place(location), False
-            self.directory = cache_directory() / "stores" / xxhash.xxh3_64_hexdigest(self.place.encode())
+            self.location, self.shown_location, self.has_segments = location, shown_location(location), False
+            self.directory = cache_directory() / "stores" / xxhash.xxh3_64_hexdigest(self.shown_location.encode())
             self._database = Database(str(location), create=create, upgrade=upgrade)
             if self._database.is_empty:
                 self._database.close()
-                raise _no_store(self.place)
+                raise _no_store(self.shown_location)
             return
         self.directory = Path(location).absolute()
-        self.location, self.place, self.has_segments = self.directory, str(self.directory), True
+        self.location, self.shown_location, self.has_segments = self.directory, str(self.directory), True
         database = self.directory / DATABASE_FILE
         if not create and not database.is_file():
             raise _no_store(location)
@@ -89,7 +89,7 @@ class Store:
         """An editor whose changes are committed together, or not at all. Safe from any thread; writers take turns."""
         with self._database.writing() as connection:
             if self._holds and not postgres.still_hold(connection, self._holds):
-                raise StoreError(f"{self.place}: the connection that held the store was lost; run it again")
+                raise StoreError(f"{self.shown_location}: the connection that held the store was lost; run it again")
             yield Editor(connection, self.segment_directory)
 
     def give_back_space(self, *, shrunk: bool) -> None:
@@ -115,7 +115,9 @@ class Store:
         try:
             lock.acquire()
         except Timeout as error:
-            raise StoreBusyError(f"{self.place} is in use by {_describe(holder)}; wait for it to end") from error
+            raise StoreBusyError(
+                f"{self.shown_location} is in use by {_describe(holder)}; wait for it to end"
+            ) from error
         except OSError as error:
             raise StoreError(f"cannot lock {self.directory}: {error.strerror}") from error
         try:
@@ -130,7 +132,7 @@ class Store:
     @contextmanager
     def _held_in_database(self, record: Mapping[str, object], part: str | None) -> Iterator[None]:
         with self._database.explaining():
-            hold = postgres.Hold(self._database.engine, record, part, where=self.place)
+            hold = postgres.Hold(self._database.engine, record, part, where=self.shown_location)
         self._holds.append(hold)
         try:
             yield
@@ -160,7 +162,7 @@ def is_there(location: Location) -> bool:
 
 def _no_store(location: Location) -> UsageError:
     return UsageError(
-        f"no store at {place(location)}; make one with `nearshot index DATA`, or name it with {option('store')}"
+        f"no store at {shown_location(location)}; make one with `nearshot index DATA`, or name it with {option('store')}"
     )
 
 

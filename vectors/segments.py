@@ -97,7 +97,7 @@ def _open_rows(
     store: Store, catalog: Catalog, backbone: BackboneRow, role: Role, category: str | None, label: str | None
 ) -> SegmentedStore:
     """The vectors of a store without segments: those that somebody has open, and what changed after."""
-    key_of_chain = ((store.place, str(catalog.identity()), f"{backbone.fingerprint} {role}"),)
+    key_of_chain = ((catalog.identity(), backbone.fingerprint, role),)
     chain = _chains.setdefault(key_of_chain, Chain([], backbone.dimension))
     opened = _opened.setdefault(chain, WeakValueDictionary())
     key = (catalog.revision(), category, label)

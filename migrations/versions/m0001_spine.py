@@ -15,6 +15,7 @@ def upgrade() -> None:
     """Create the tables; ids of images are never reused (AUTOINCREMENT)."""
     if op.get_bind().dialect.name == "postgresql":
         op.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        op.execute("CREATE TABLE store_identity AS SELECT gen_random_uuid() AS id")
     counter = op.create_table(
         "revision",
         sa.Column("id", WHOLE, sa.CheckConstraint("id = 1"), primary_key=True),

@@ -125,6 +125,7 @@ def test_a_pipe_named_like_a_caption_file_is_not_waited_for(store: Store, small:
     ("content", "rule"),
     [
         (b"\xff\xfe\x00", "a caption file that is not UTF-8 text"),
+        (b"a cat\0 here", "a caption file with a NUL character"),
         (b" \n", "a caption file without words"),
         (b"word " * 20_000, "a caption file of more than 65,536 bytes"),
     ],

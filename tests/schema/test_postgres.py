@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -22,6 +26,7 @@ from hypothesis import strategies as st
 from nearshot import open as open_index
 from nearshot.evaluation.evaluate import EvaluationOptions, evaluate
 from nearshot.evaluation.tables import as_json
+from nearshot.indexer.commit import Committer
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.verify import verify
 from nearshot.retriever.options import QueryOptions
@@ -32,12 +37,13 @@ from nearshot.schema.caption_search import full_text_problem, search_captions
 from nearshot.schema.captions import put_captions
 from nearshot.schema.catalog import ImageCount
 from nearshot.schema.database import Database
-from nearshot.schema.errors import NearshotError, StoreBusyError, StoreError, UsageError
+from nearshot.schema.errors import NearshotError, StoreBusyError, StoreError, UnreachableError, UsageError
 from nearshot.schema.image_filter import ImageFilter
-from nearshot.schema.location import place
+from nearshot.schema.location import shown_location
+from nearshot.schema.postgres import Hold, still_hold
 from nearshot.schema.store import Store, is_there
 from nearshot.schema.vectors import vectors_of
-from nearshot.schema.vocabulary import Ann, VectorKind
+from nearshot.schema.vocabulary import Ann, Score, VectorKind
 from nearshot.schema.words import CaptionHit, match_of
 from tests.conftest import Outcome, Writer, run_index
 from tests.postgres import Server, serving
@@ -63,9 +69,10 @@ def test_the_migrations_make_the_tables_that_the_code_queries(address: str) -> N
         context = MigrationContext.configure(connection)
         differences = [entry for entry in compare_metadata(context, tables.metadata) if entry[0] != "add_table_comment"]
     opened.close()
-    assert [(kind, item.name) for kind, item in differences] == [
+    assert sorted((kind, item.name) for kind, item in differences) == [
         ("remove_index", "ix_caption_lexemes"),
         ("remove_table", "caption_lexemes"),
+        ("remove_table", "store_identity"),
     ]
 
 
@@ -99,6 +106,94 @@ def test_jobs_on_different_directories_go_on_at_once_and_the_holder_is_named(sha
         shared.held("nearshot index /data", "/data"),
     ):
         pass
+
+
+@pytest.mark.parametrize("part", ["/data/*x", "/data/x*/y", "/data/" + "é*" * 500])
+def test_a_directory_of_any_name_can_be_held(shared: Store, part: str) -> None:
+    with (
+        shared.held(f"nearshot index {part}", part),
+        Store(shared.location) as other,
+        pytest.raises(StoreBusyError, match="`nearshot index /data/"),
+        other.held("x", part),
+    ):
+        pass
+    with shared.held("x", part):
+        pass
+
+
+def test_a_server_that_is_lost_while_a_hold_is_taken_is_told(
+    shared: Store, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(hold: Hold, *_: object, **__: object) -> bool:
+        with psycopg.connect(postgres_server.address("postgres")) as operator:
+            operator.execute("SELECT pg_terminate_backend(%s, 5000)", [hold.process])
+        return bool(hold._connection.exec_driver_sql("SELECT true").scalar_one())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Hold, "_take", lose)
+        with pytest.raises(UnreachableError, match="What was committed is intact"), shared.held("x"):
+            pass
+    with shared.held("x"):
+        pass
+
+
+def test_a_connection_that_took_the_number_of_a_holder_holds_nothing(shared: Store) -> None:
+    with shared.held("nearshot index /data", "/data"):
+        [hold] = shared._holds
+        with shared.writing() as editor:
+            assert still_hold(editor.connection, [hold])
+            own = editor.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+            stand_in = copy(hold)
+            stand_in.process = own
+            assert not still_hold(editor.connection, [stand_in])
+            stand_in = copy(hold)
+            stand_in.since += timedelta(seconds=1)
+            assert not still_hold(editor.connection, [stand_in])
+
+
+def test_writers_wait_for_each_other_whatever_the_server_would_isolate(shared: Store) -> None:
+    address = f"{shared.location}&options=-c%20default_transaction_isolation%3Dserializable"
+    with Store(address) as other, ThreadPoolExecutor(1) as pool:
+
+        def write() -> None:
+            with other.writing() as editor:
+                editor.add_root("/second")
+                assert editor.stamp == 2
+
+        with shared.writing() as editor:
+            editor.add_root("/first")
+            assert editor.stamp == 1
+            second = pool.submit(write)
+            time.sleep(0.2)  # it waits by now
+        second.result()
+
+
+def test_two_runs_that_come_upon_the_same_images_embed_them_once(
+    shared: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has asked what is lacking before the other commits."""
+    copied = Path(shutil.copytree(small, small.with_name("copied")))
+    both = threading.Barrier(2, timeout=20)
+    real = Committer.commit_batch
+
+    def together(*arguments: Any, **named: Any) -> None:
+        both.wait()
+        real(*arguments, **named)
+
+    monkeypatch.setattr(Committer, "commit_batch", together)
+
+    def index(root: Path) -> None:
+        with Store(shared.location) as own:
+            run_index(own, root)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(index, root) for root in (small, copied)]:
+            done.result()
+    with shared.reading() as catalog:
+        [row] = catalog.backbones()
+        assert len(vectors_of(catalog, row, range(1, 20))) == 6
+        assert [count.vectors for count in catalog.count_vectors_by_category(row.id)] == [8, 4]
+    assert list(verify(shared)) == []
 
 
 HOLDER = """
@@ -199,7 +294,10 @@ def test_a_server_killed_while_many_write_loses_and_doubles_nothing(tmp_path_fac
         ("postgresql://somebody:secret@127.0.0.1:1/none?connect_timeout=2", "is the database running"),
         ("postgresql://somebody:secret@/none?host={directory}", "check the user and the password"),
         ("postgresql://nearshot:secret@/none?host={directory}", "make the database first"),
-        ("postgresql://nearshot@/none?hst=x", "hst"),
+        ("postgresql://nearshot@/none?hst=x", "cannot be read"),
+        ("postgresql://me:100%secret@/none", "cannot be read"),
+        ("postgresql://me:secret[@/none", "cannot be read|database running"),
+        ("postgresql://me:secret@127.0.0.1:1/none?connect_timeout=abc", "connect_timeout"),
     ],
 )
 def test_an_address_that_does_not_lead_there_says_so_without_its_password(
@@ -210,9 +308,23 @@ def test_an_address_that_does_not_lead_there_says_so_without_its_password(
     assert "secret" not in str(error.value)
 
 
-def test_a_password_is_shown_nowhere() -> None:
-    shown = place("postgresql://me:secret@host:5432/shots?sslmode=require&password=secret")
-    assert shown == "postgresql://me@host:5432/shots?sslmode=require"
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(f"postgresql://me:{odd}secret{odd}@host/shots" for odd in ("", "#", "?", "[", "%", "/", ":", "@")),
+        "postgresql://me@host/shots?password=secret",
+        "postgresql://me@host/shots?pass%77ord=secret",
+        "postgresql://host:5432/shots?user=me&password=secret@x",
+        "postgresql://me:se@secret#x@host/shots",
+    ],
+)
+def test_a_password_is_shown_nowhere(address: str) -> None:
+    assert "secret" not in shown_location(address)
+
+
+def test_what_tells_databases_apart_is_shown() -> None:
+    shown = shown_location("postgresql://me:secret@[::1]:5432,other/shots?sslmode=require&password=secret&host=/run")
+    assert shown == "postgresql://me@[::1]:5432,other/shots?sslmode=require&host=/run"
 
 
 def test_a_replica_can_be_asked_and_says_that_it_is_one(address: str, small: Path) -> None:
@@ -228,21 +340,29 @@ def test_a_replica_can_be_asked_and_says_that_it_is_one(address: str, small: Pat
             editor.add_root("/elsewhere")
 
 
-def test_a_database_that_was_made_anew_is_another(postgres_server: Server, small: Path) -> None:
-    """The same address and the same revision, asked by the same process."""
+@pytest.mark.parametrize("score", [Score.MAX_SIM, Score.PROTOTYPE])
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_database_that_was_made_anew_is_another(
+    postgres_server: Server, empty_database: str, small: Path, copied: bool, score: Score
+) -> None:
+    """The same address and revision, the same images, asked by the same process; but the labels are the other way round."""
     labels, kept = [], []
     support = small / "things/2.support-set"
-    for label in ("cat", "kitten"):
-        if label == "kitten":
-            (support / "cat").rename(support / "kitten")
+    for shot in ("cat", "coffee"):
+        if shot == "coffee":
+            for old, new in (("cat", "other"), ("coffee", "cat"), ("other", "coffee")):
+                (support / old).rename(support / new)
         with psycopg.connect(postgres_server.address("postgres"), autocommit=True) as operator:
             operator.execute("DROP DATABASE IF EXISTS made_anew")
-        with Store(postgres_server.new_database(name="made_anew"), create=True) as store:
+        template = empty_database if copied else "template1"
+        with Store(postgres_server.new_database(template, name="made_anew"), create=True) as store:
             run_index(store, small)
-            kept.append(Retriever(store, QueryOptions(backbone="hog")))  # as a service keeps what it has open
-            [answer] = kept[-1].answer(read_queries([support / label / "shot1.png"]))
+            kept.append(
+                Retriever(store, QueryOptions(backbone="hog", score=score))
+            )  # as a service keeps what it has open
+            [answer] = kept[-1].answer(read_queries([support / shot / "shot1.png"]))
             labels.append(answer.label)
-    assert labels == ["cat", "kitten"]
+    assert labels == ["cat", "coffee"]
 
 
 def test_a_nul_is_refused_in_words(shared: Store) -> None:
@@ -399,4 +519,4 @@ def test_commands_and_python_take_an_address(
     assert asked.stdout.splitlines()[1].startswith("match      cat")
     with open_index(address) as index:
         assert index.backbones == ["hog"]
-        assert repr(index) == f"nearshot.open({place(address)!r})"
+        assert repr(index) == f"nearshot.open({shown_location(address)!r})"
