@@ -59,9 +59,8 @@ class StatisticsFile:
         cls, store: Store, catalog: Catalog, row: BackboneRow, category: str, score: Score, strangers: Sequence[str]
     ) -> StatisticsFile:
         """Locate the file in a store."""
-        name = hashlib.sha256(
-            json.dumps([row.id, category, score, *filter(None, [catalog.identity()])]).encode()
-        ).hexdigest()[:32]
+        named = [row.id, category, score, *filter(None, [catalog.identity()])]
+        name = hashlib.sha256(json.dumps(named).encode()).hexdigest()[:32]
         return cls(store.directory / "statistics" / f"{name}.npz", row, category, score, strangers)
 
     def read(self, catalog: Catalog, held: NDArray[np.int64]) -> Fitted | None:

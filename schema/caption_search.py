@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from sqlalchemy import Connection, func, select
 
 from nearshot.schema import fts5, tables, tsvector
@@ -29,17 +31,28 @@ def search_captions(connection: Connection, match: Match, wanted: ImageFilter, *
     newest = connection.execute(select(func.max(tables.captions.c.id))).scalar() or 0
     weighed = match.has_choice or newest < MANY
     most = None if match.has_choice else max(CANDIDATES, limit)
-    search = tsvector.search if connection.dialect.name == "postgresql" else fts5.search
-    return search(connection, match, wanted, limit=limit, weighed=weighed, most=most)
+    return _full_text(connection).search(connection, match, wanted, limit=limit, weighed=weighed, most=most)
 
 
 def full_text_problem(catalog: Catalog) -> str | None:
     """Describe what is wrong with the full-text index, held against the captions. (In SQLite it counts as a write.)"""
-    problem = tsvector.problem if catalog.connection.dialect.name == "postgresql" else fts5.problem
-    return problem(catalog.connection)
+    return _full_text(catalog.connection).problem(catalog.connection)
 
 
 def rebuild_full_text(editor: Editor) -> None:
     """Make the full-text index anew from the captions."""
-    rebuild = tsvector.rebuild if editor.connection.dialect.name == "postgresql" else fts5.rebuild
-    rebuild(editor.connection)
+    _full_text(editor.connection).rebuild(editor.connection)
+
+
+class _FullText(Protocol):
+    """An index of captions: `schema.fts5` and `schema.tsvector`."""
+
+    def search(
+        self, connection: Connection, match: Match, wanted: ImageFilter, *, limit: int, weighed: bool, most: int | None
+    ) -> list[CaptionHit]: ...
+    def problem(self, connection: Connection) -> str | None: ...
+    def rebuild(self, connection: Connection) -> None: ...
+
+
+def _full_text(connection: Connection) -> _FullText:
+    return tsvector if connection.dialect.name == "postgresql" else fts5

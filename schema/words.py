@@ -118,6 +118,6 @@ def _phrases(words: str, *, prefix: bool) -> tuple[Phrase, ...]:
     for run in _RUN.findall(words):
         pairs = tuple("".join(pair) for pair in pairwise(run))
         phrases.append(Phrase(pairs or (run,), in_bigrams=True, prefix=not pairs))
-    if spaced := tuple(re.findall(r"\w+", _RUN.sub(" ", words))):
+    if spaced := tuple(word for word in re.findall(r"\w+", _RUN.sub(" ", words)) if word.strip("_")):
         phrases.append(Phrase(spaced, prefix=prefix))
     return tuple(phrases)

@@ -85,6 +85,22 @@ def test_where_there_is_no_store_it_says_how_to_make_one(postgres_server: Server
         open_index(empty)
 
 
+def test_a_user_without_rights_will_do_once_the_extension_is_there(postgres_server: Server, small: Path) -> None:
+    with psycopg.connect(postgres_server.address("postgres"), autocommit=True) as operator:
+        operator.execute("CREATE ROLE ordinary LOGIN")
+        operator.execute("CREATE DATABASE ordinary OWNER ordinary")
+    address = postgres_server.address("ordinary").replace("nearshot@", "ordinary@")
+    with pytest.raises(StoreError, match="have whoever may run `CREATE EXTENSION vector`"):
+        Store(address, create=True)
+    with psycopg.connect(postgres_server.address("ordinary"), autocommit=True) as operator:
+        operator.execute("CREATE EXTENSION vector")
+    with Store(address, create=True) as store, store.held("nearshot index", "/elsewhere"):
+        run_index(store, small)
+        retriever = Retriever(store, QueryOptions(backbone="hog", score=Score.PROTOTYPE))
+        [answer] = retriever.answer(read_queries([small / "things/2.support-set/cat/shot1.png"]))
+        assert answer.label == "cat"
+
+
 def test_the_very_connections_that_made_a_store_write_vectors(postgres_server: Server, small: Path) -> None:
     with Store(postgres_server.new_database(), create=True) as store:
         assert run_index(store, small).backbones["hog"].embedded == 6
@@ -449,7 +465,7 @@ def hits(store: Store, words: str) -> list[CaptionHit]:
 
 
 WORDS = ["a", "cat", "cats", "the", "red", "bird", "sea", "Café", "cafe", "猫", "红色的", "car's", "3d", "b2b", "x_y"]
-OPERATORS = ["AND", "OR", "NOT", "ca*", '"a cat"', '"the red bird"', "红", "naïve"]
+OPERATORS = ["_", "AND", "OR", "NOT", "ca*", '"a cat"', '"the red bird"', "红", "naïve"]
 CAPTION = st.lists(st.sampled_from(WORDS), min_size=1, max_size=24).map(" ".join)
 ASKED = st.lists(st.sampled_from([*WORDS, *OPERATORS]), min_size=1, max_size=5).map(" ".join)
 

@@ -70,6 +70,8 @@ def find(index: sqlite3.Connection, query: str) -> set[int]:
         ("car OR", {1, 2, 7}),
         ("", set()),
         ('* " ( ) : ^ -', set()),
+        ("_", set()),
+        ("car _ __", {1, 2, 7}),
         ('"unclosed red', set()),
         ('"red car', {1}),
     ],
