@@ -46,12 +46,16 @@ class Database:
         self._dialect: _Dialect = postgres if is_address(url) else sqlite
         self.engine = self._dialect.engine_of(url)
         self.is_empty = False
-        with self.explaining():
-            try:
-                self._bring_up_to_date(create=create, upgrade=upgrade)
-            except OperationalError as error:
-                if str(error.orig) not in sqlite.UNWRITABLE or not self._open_to_read():
-                    raise
+        try:
+            with self.explaining():
+                try:
+                    self._bring_up_to_date(create=create, upgrade=upgrade)
+                except OperationalError as error:
+                    if str(error.orig) not in sqlite.UNWRITABLE or not self._open_to_read():
+                        raise
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
