@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -18,7 +19,7 @@ import click
 
 from nearshot.backbones.limits import MAX_PIXELS
 from nearshot.schema.errors import NearshotError
-from nearshot.schema.location import is_address
+from nearshot.schema.location import Location, is_address, shown_location
 from nearshot.schema.numbers import QUERY_NUMBERS
 from nearshot.schema.vocabulary import Score
 
@@ -77,6 +78,13 @@ def store_option(function: Function) -> Function:
         show_envvar=True,
         help="Directory that holds the index, or the address of a PostgreSQL database (postgresql://...).",
     )(function)
+
+
+def naming_store(location: Location) -> str:
+    """The option that names a store in a command that is to be typed next; nothing where it is the one without that."""
+    if str(location) in (STORE, os.environ.get("NEARSHOT_STORE")):
+        return ""
+    return f" --store {shlex.quote(shown_location(location))}"
 
 
 def weights_option(function: Function) -> Function:

@@ -17,6 +17,7 @@ from nearshot.commands.common import (
     json_option,
     listed,
     max_pixels_option,
+    naming_store,
     one_of,
     reports_errors,
     stopping_politely,
@@ -24,7 +25,7 @@ from nearshot.commands.common import (
     weights_option,
 )
 from nearshot.progress import progress_bar
-from nearshot.schema.location import Location, shown_location
+from nearshot.schema.location import Location
 from nearshot.schema.vocabulary import Masked, Precision, Role
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _in_words(report: CropReport, data: Path, store: Location, *, dry_run: bool)
     if report.interrupted:
         lines.append("run the same command to go on from here")
     elif (report.written or report.deleted) and not dry_run:
-        where = "" if str(store) == ".nearshot" else f" --store {shown_location(store)}"
+        where = naming_store(store)
         lines.append(f"next: nearshot index {data}{where}")
     return "\n".join(lines)
 

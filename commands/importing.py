@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from nearshot.commands.common import json_option, reports_errors, store_option
+from nearshot.commands.common import json_option, naming_store, reports_errors, store_option
 from nearshot.schema.errors import UsageError
-from nearshot.schema.location import Location, shown_location
+from nearshot.schema.location import Location
 
 
 @click.command("import")
@@ -60,5 +60,5 @@ def import_command(
             f"{data / name}: {imported.labels} labels, {imported.shots} shots, {imported.queries} labelled queries, "
             f"{imported.unknown} queries that show none of them"
         )
-        where = "" if str(store_location) == ".nearshot" else f" --store {shown_location(store_location)}"
+        where = naming_store(store_location)
         click.echo(f"next: nearshot index {data}{where}")

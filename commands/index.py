@@ -20,6 +20,7 @@ from nearshot.commands.common import (
     json_option,
     listed,
     max_pixels_option,
+    naming_store,
     one_of,
     reports_errors,
     stopping_politely,
@@ -28,7 +29,7 @@ from nearshot.commands.common import (
 )
 from nearshot.progress import progress_bar
 from nearshot.schema.contract import has_image_suffix, meant, nothing_in
-from nearshot.schema.location import Location, shown_location
+from nearshot.schema.location import Location
 from nearshot.schema.vocabulary import Ann, Loading, Precision, VectorKind
 
 if TYPE_CHECKING:
@@ -295,6 +296,6 @@ def _in_words(
                 "makes a data directory of it"
             )
     elif not dry_run and report.added:
-        where = "" if str(store) == ".nearshot" else f" --store {shown_location(store)}"
+        where = naming_store(store)
         lines.append(f"next: nearshot query IMAGE{where}")
     return "\n".join(lines)
