@@ -127,6 +127,18 @@ class Database:
             ) from error
 
 
+def is_made(url: str) -> bool:
+    """Tell whether a PostgreSQL database has tables of any version, and change nothing; StoreError where it cannot be asked."""
+    engine = postgres.engine_of(url)
+    try:
+        with engine.begin() as connection:
+            return _version(connection) is not None
+    except DBAPIError as error:
+        raise postgres.explained(error, url) from error
+    finally:
+        engine.dispose()
+
+
 def _version(connection: Connection) -> str | None:
     if not connection.dialect.has_table(connection, "alembic_version"):
         return None

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from nearshot.schema import postgres
 from nearshot.schema.catalog import Catalog
-from nearshot.schema.database import Database
+from nearshot.schema.database import Database, is_made
 from nearshot.schema.disk import cache_directory
 from nearshot.schema.editor import Editor
 from nearshot.schema.errors import StoreBusyError, StoreError, UsageError, option
@@ -155,9 +155,7 @@ def is_there(location: Location) -> bool:
     """Tell whether there is a store, also in a database in PostgreSQL; StoreError where that cannot be reached."""
     if not is_address(location):
         return (Path(location) / DATABASE_FILE).is_file()
-    database = Database(str(location), create=False)
-    database.close()
-    return not database.is_empty
+    return is_made(str(location))
 
 
 def _no_store(location: Location) -> UsageError:

@@ -85,6 +85,14 @@ def test_where_there_is_no_store_it_says_how_to_make_one(postgres_server: Server
         open_index(empty)
 
 
+def test_whether_a_store_is_there_is_asked_without_upgrading_it(shared: Store) -> None:
+    with shared.writing() as editor:
+        editor.connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0015'")
+    assert is_there(shared.location)
+    with shared.reading() as catalog:
+        assert catalog.connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == "0015"
+
+
 def test_a_user_without_rights_will_do_once_the_extension_is_there(postgres_server: Server, small: Path) -> None:
     with psycopg.connect(postgres_server.address("postgres"), autocommit=True) as operator:
         operator.execute("CREATE ROLE ordinary LOGIN")
