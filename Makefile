@@ -42,6 +42,7 @@ promises: $(VENV)/installed
 # What is too long for `make test`: every fault at every operation of every command.
 soak: $(VENV)/installed
 	$(BIN)/python -m tests.faults.runs
+	$(BIN)/python -m tests.faults.copies
 	$(BIN)/python -m tests.faults.power
 	$(BIN)/python -m tests.faults.flips
 	$(BIN)/python -m tests.faults.mutants

@@ -1,4 +1,5 @@
-"""A store in PostgreSQL against one in a directory: how fast rows come in, and how long queries take, of made-up vectors.
+"""A store in PostgreSQL against one in a directory: how fast rows come in, and are copied from one to the other, and how long
+queries take, of made-up vectors.
 
     python -m benchmarks.postgres --images 100000
 
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.material import machine
+from nearshot.indexer.copying import CopyRun
 from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.editor import Embedding, NewContent, SeenImage
 from nearshot.schema.images import FileState, FoundImage
@@ -26,7 +28,7 @@ from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from nearshot.vectors.normalise import normalise
 from nearshot.vectors.segments import open_vectors, write_segments
-from tests.postgres import serving
+from tests.postgres import Server, serving
 
 DIMENSIONS = {"clip": 512, "resnet50": 2048, "dinov2": 768}
 SHOTS = 100
@@ -38,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--batch", type=int, default=64, help="images that are committed together")
+    parser.add_argument("--copied", type=int, default=50_000, help="images that the rate of copies is measured by")
     parser.add_argument(
         "--bulk", type=int, default=5_000, help="images that the rate of three backbones is measured by"
     )
@@ -52,6 +55,8 @@ def main() -> None:
         for name, location in locations.items():
             with Store(location, create=True) as store:
                 rates[name] = write(store, arguments.bulk, arguments.batch, DIMENSIONS)
+        for what, dimensions in (("dinov2", {"dinov2": DIMENSIONS["dinov2"]}), ("three backbones", DIMENSIONS)):
+            copy(Path(directory, what), server, arguments.copied, what, dimensions)
         larger: dict[str, Location] = {"directory": Path(directory, "larger"), "PostgreSQL": server.new_database()}
         for location in larger.values():
             with Store(location, create=True) as store:
@@ -66,6 +71,23 @@ def main() -> None:
         ):
             here, there = figures["directory"], figures["PostgreSQL"]
             print(f"{figure}: directory {here:,.2f} {unit}, PostgreSQL {there:,.2f} {unit}, ratio {there / here:.2f}")
+
+
+def copy(directory: Path, server: Server, images: int, what: str, dimensions: dict[str, int]) -> None:
+    """Copy a store from one kind into the other, and print images a second."""
+    source, there, back = directory / "source", server.new_database(), directory / "back"
+    with Store(source, create=True) as store:
+        written = write(store, images, 4096, dimensions)
+    rates = []
+    for own, target in ((source, there), (there, back)):
+        began = time.perf_counter()
+        for _ in CopyRun(own, target):
+            pass
+        rates.append(images / (time.perf_counter() - began))
+    print(
+        f"{images:,} images of {what} copied into PostgreSQL: {rates[0]:,.0f} images/s, back: {rates[1]:,.0f}", end="; "
+    )
+    print(f"committed, 4,096 at once, into a directory: {written:,.0f}")
 
 
 def write(store: Store, images: int, batch: int, dimensions: dict[str, int]) -> float:

@@ -10,6 +10,7 @@ from nearshot.commands.backbones import backbones
 from nearshot.commands.calibrate import calibrate_command
 from nearshot.commands.caption import caption_command
 from nearshot.commands.common import STORE
+from nearshot.commands.copy import copy_command
 from nearshot.commands.crop import crop_command
 from nearshot.commands.evaluate import evaluate_command
 from nearshot.commands.export import export_command
@@ -66,6 +67,7 @@ for command in (
     status_command,
     verify_command,
     forget_command,
+    copy_command,
     export_command,
     import_command,
     backbones,

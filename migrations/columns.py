@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,12 @@ class VectorBytes(TypeDecorator[bytes]):
         if value is None or dialect.name != "postgresql":
             return value
         return np.frombuffer(value, dtype=">f4", offset=4).astype("<f4").tobytes()
+
+
+def sent_vector(value: bytes) -> bytes:
+    """The bytes of a vector of float32 as pgvector sends and receives them."""
+    numbers = np.frombuffer(value, dtype="<f4")
+    return struct.pack(">HH", len(numbers), 0) + numbers.astype(">f4").tobytes()
 
 
 class PgVector(UserDefinedType[Any]):

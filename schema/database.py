@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib import resources
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
@@ -19,6 +19,9 @@ from nearshot.schema.location import is_address
 
 HEAD = "0016"
 """The newest migration; a test holds it to the scripts in migrations/, so that opening a store need not import Alembic."""
+
+COPYING = f"copying {HEAD} "
+"""What stands in the place of the migration while a store is being copied into a database, followed by which store."""
 
 
 class _Dialect(Protocol):
@@ -36,13 +39,14 @@ class _Dialect(Protocol):
 class Database:
     """A connection pool on an up-to-date schema. Safe to share between threads; each call takes its own connection."""
 
-    def __init__(self, url: str, *, create: bool = True, upgrade: bool = True) -> None:
+    def __init__(self, url: str, *, create: bool = True, upgrade: bool = True, unfinished: bool = False) -> None:
         """Open the database at an SQLAlchemy URL, or a PostgreSQL one, upgrading an older schema and refusing a newer one
         (StoreError). `create` makes one where there is none; else `is_empty` tells.
 
-        Without `upgrade`, an older one is refused, too.
+        Without `upgrade`, an older one is refused, too; and one that a store was not wholly copied into, unless `unfinished`.
         """
         self.url = url
+        self._unfinished = unfinished
         self._dialect: _Dialect = postgres if is_address(url) else sqlite
         self.engine = self._dialect.engine_of(url)
         self.is_empty = False
@@ -104,12 +108,24 @@ class Database:
         if current is None and not create:
             self.is_empty = True
             return
+        if current is not None and current.startswith(COPYING.split()[0]):
+            self._require_unfinished(current)
+            return
         if not upgrade:
             raise StoreError("this store is of another version; `nearshot status` brings an earlier one up to date")
         with self.writing() as connection:
             if _version(connection) != HEAD:  # another process may have upgraded it meanwhile
                 _upgrade(connection)
         self.engine.dispose()  # what a connection knows of the database's types, it asked when it was opened
+
+    def _require_unfinished(self, current: str) -> None:
+        where = self._dialect.shown_location(self.url)
+        if not self._unfinished:
+            raise StoreError(
+                f"{where}: a copy into it is not finished; run the same `nearshot copy` again, or delete it"
+            )
+        if not current.startswith(COPYING):
+            raise StoreError(f"{where}: another version of nearshot has begun a copy into it; delete it and begin anew")
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
@@ -137,6 +153,28 @@ def is_made(url: str) -> bool:
         raise postgres.explained(error, url) from error
     finally:
         engine.dispose()
+
+
+def copied_from(connection: Connection) -> str | None:
+    """Which store is being copied into a database, as `begin_copy` was told; None where none is."""
+    version = _version(connection) or ""
+    return version.removeprefix(COPYING) if version.startswith(COPYING) else None
+
+
+def begin_copy(connection: Connection, key: str) -> None:
+    """Have nobody open a database, until `end_copy`, but to go on copying a store into it: which one, the key tells (up to 16
+    letters).
+    """
+    _set_version(connection, COPYING + key)
+
+
+def end_copy(connection: Connection) -> None:
+    """Let a database be opened as the whole store that it is now."""
+    _set_version(connection, HEAD)
+
+
+def _set_version(connection: Connection, version: str) -> None:
+    connection.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": version})
 
 
 def _version(connection: Connection) -> str | None:

@@ -53,24 +53,23 @@ COVERED: Mapping[Table, tuple[str, ...]] = {
 
 
 def digest_of(*values: Any) -> int:
-    """The digest of a row's values as SQLite holds them, texts as UTF-8: a signed number of 64 bits."""
-    hasher = xxhash.xxh3_64()
+    """The digest of a row's values as SQLite holds them, texts as UTF-8: a signed number of 64 bits.
+
+    It is the same in every version of Python; a text and its UTF-8 have the same.
+    """
+    parts = []
     for value in values:
-        kind, held = _encoded(value)
-        hasher.update(b"%b%d:" % (kind, len(held)))
-        hasher.update(held)
-    return int(hasher.intdigest()) - (1 << 63)
-
-
-def _encoded(value: Any) -> tuple[bytes, bytes]:
-    """A value's kind and bytes, the same in every version of Python; a text and its UTF-8 are the same."""
-    if isinstance(value, bytes):
-        return b"b", value
-    if isinstance(value, str):
-        return b"b", value.encode("utf-8", "surrogatepass")
-    if isinstance(value, float):
-        return b"f", struct.pack("<d", value)
-    return (b"n", b"") if value is None else (b"i", b"%d" % value)
+        if isinstance(value, int):
+            held = b"%d" % value
+            parts.append(b"i%d:%b" % (len(held), held))
+        elif value is None:
+            parts.append(b"n0:")
+        elif isinstance(value, float):
+            parts.append(b"f8:%b" % struct.pack("<d", value))
+        else:
+            held = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
+            parts += (b"b%d:" % len(held), held)
+    return xxhash.xxh3_64_intdigest(b"".join(parts)) - (1 << 63)
 
 
 def intact_or_empty(digest: int | None, content_id: int, backbone_id: int, vector: bytes, *more: Any) -> bytes:

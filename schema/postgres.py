@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Column, Connection, Engine, Table, create_engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from nearshot.migrations.columns import VectorBytes, sent_vector
 from nearshot.schema.errors import NearshotError, StoreBusyError, StoreError, UnreachableError, UsageError, option
 from nearshot.schema.location import shown_location
 
@@ -91,6 +92,38 @@ def add_partition(connection: Connection, backbone_id: int, dimension: int) -> N
     if dimension <= PLAIN:
         connection.execute(text(f"ALTER TABLE {name} ALTER COLUMN vector SET STORAGE PLAIN"))
     connection.execute(text(f"ALTER TABLE embeddings ATTACH PARTITION {name} FOR VALUES IN ({int(backbone_id)})"))
+
+
+def copy_in(connection: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows, each of the values of some columns, by COPY."""
+    columns = [table.c[name] for name in names]
+    vectors = [number for number, column in enumerate(columns) if isinstance(column.type, VectorBytes)]
+    quoted = ", ".join(connection.dialect.identifier_preparer.quote(name) for name in names)
+    cursor: Any = connection.connection.cursor()
+    with (
+        cursor,
+        cursor.copy(f"COPY {table.name} ({quoted}) FROM STDIN (FORMAT BINARY)") as copy,
+    ):
+        copy.set_types([_type(connection, column) for column in columns])
+        for row in rows:
+            values = list(row)
+            for number in vectors:
+                values[number] = values[number] and sent_vector(values[number])
+            copy.write_row(values)
+
+
+def _type(connection: Connection, column: Column[Any]) -> str:
+    """PostgreSQL's name of a column's type; of a vector, what its bytes are sent as."""
+    name = str(column.type.compile(connection.dialect)).partition(" ")[0].partition("(")[0].lower()
+    return {"bigint": "int8", "float": "float8", "boolean": "bool", "vector": "bytea"}.get(name, name)
+
+
+def continue_ids(connection: Connection, of_tables: Sequence[Table]) -> None:
+    """Have the next rows of tables numbered after the highest that there are."""
+    for table in of_tables:
+        name = table.name
+        sequence = f"pg_get_serial_sequence('{name}', 'id')"
+        connection.execute(text(f"SELECT setval({sequence}, max(id)) FROM {name} HAVING max(id) IS NOT NULL"))
 
 
 class Hold:

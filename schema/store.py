@@ -38,17 +38,19 @@ class Store:
     shown_location: str
     has_segments: bool
 
-    def __init__(self, location: Location, *, create: bool = False, upgrade: bool = True) -> None:
+    def __init__(
+        self, location: Location, *, create: bool = False, upgrade: bool = True, unfinished: bool = False
+    ) -> None:
         """Open a store, upgrading it to this version's schema.
 
         Raises UsageError where there is none (unless `create`), StoreError where it cannot be opened; without `upgrade`, also
-        where its schema is another.
+        where its schema is another; unless `unfinished`, also where a copy into it is not finished.
         """
         self._holds: list[postgres.Hold] = []
         if is_address(location):
             self.location, self.shown_location, self.has_segments = location, shown_location(location), False
             self.directory = cache_directory() / "stores" / xxhash.xxh3_64_hexdigest(self.shown_location.encode())
-            self._database = Database(str(location), create=create, upgrade=upgrade)
+            self._database = Database(str(location), create=create, upgrade=upgrade, unfinished=unfinished)
             if self._database.is_empty:
                 self._database.close()
                 raise _no_store(self.shown_location)
@@ -66,7 +68,7 @@ class Store:
             raise StoreError(
                 f"cannot make the store {location}: {error.strerror}; choose another with {option('store')}"
             ) from error
-        self._database = Database(f"sqlite:///{database}", upgrade=upgrade)
+        self._database = Database(f"sqlite:///{database}", upgrade=upgrade, unfinished=unfinished)
 
     @property
     def segment_directory(self) -> Path:

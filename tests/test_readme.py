@@ -56,21 +56,23 @@ def environment(tmp_path: Path, compiled: None) -> dict[str, str]:
     }
 
 
+@pytest.mark.parametrize("name", ["postgres", "copy"])
 def test_a_store_in_postgresql_is_made_and_asked_as_the_docs_show(
-    tmp_path: Path, environment: dict[str, str], postgres_server: Server
+    tmp_path: Path, environment: dict[str, str], postgres_server: Server, name: str
 ) -> None:
     subprocess.run([sys.executable, str(ROOT / "examples/make_demo.py"), "demo-data"], cwd=tmp_path, check=True)
-    first, *lines = session("postgres").splitlines()
-    shown = first.removeprefix("$ export NEARSHOT_STORE=")
+    [shown] = set(re.findall(r"postgresql://\S+", session(name)))
     address = postgres_server.new_database()
-    printed = [first]
-    for line in lines:
-        if line.startswith("$ nearshot "):
-            command = [str(BIN / "nearshot"), *line.removeprefix("$ nearshot ").split()]
-            env = {**environment, "NEARSHOT_STORE": address}
+    printed, env = [], dict(environment)
+    for line in session(name).splitlines():
+        if line.startswith("$ export "):
+            printed.append(line)
+            env["NEARSHOT_STORE"] = address
+        elif line.startswith("$ nearshot "):
+            command = [str(BIN / "nearshot"), *line.removeprefix("$ nearshot ").replace(shown, address).split()]
             done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
             printed += [line, *done.stdout.replace(address, shown).splitlines()]
-    assert tidy("\n".join(printed)) == session("postgres")
+    assert tidy("\n".join(printed)) == session(name)
 
 
 def test_the_demo_prints_the_session_in_the_readme(tmp_path: Path, environment: dict[str, str]) -> None:

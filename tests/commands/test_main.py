@@ -13,6 +13,7 @@ import click
 import pytest
 from click.shell_completion import ShellComplete
 
+from nearshot.commands.common import StoreLocation
 from nearshot.commands.main import main
 from tests.conftest import Outcome
 from tests.schema.freeze import thaw
@@ -35,7 +36,7 @@ def commands(group: click.Group = main, *path: str) -> dict[tuple[str, ...], cli
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_every_command_takes_a_store_and_is_in_the_docs(words: tuple[str, ...]) -> None:
     command = commands()[words]
-    assert any("--store" in parameter.opts for parameter in command.params)
+    assert any(isinstance(parameter.type, StoreLocation) for parameter in command.params)
     assert command.help
     written = "".join(page.read_text() for page in (README, *README.parent.glob("docs/*.md")))
     assert f"nearshot {' '.join(words)}" in written

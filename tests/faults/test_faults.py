@@ -21,6 +21,13 @@ def test_whatever_fails_or_dies_the_command_done_again_comes_to_the_same(name: s
     assert "every one was mended" in done.stdout
 
 
+def test_whatever_fails_or_dies_a_copy_is_a_whole_store_or_none() -> None:
+    command = [sys.executable, "-m", "tests.faults.copies", str(EVERY)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every one was mended" in done.stdout
+
+
 @pytest.mark.parametrize("name", ["label", "undo", "index what changed"])
 def test_a_loss_of_power_undoes_nothing_that_was_said_to_be_done(name: str) -> None:
     command = [sys.executable, "-m", "tests.faults.power", name]
