@@ -31,10 +31,11 @@ from nearshot.backbones.loading import load_backbone
 from nearshot.backbones.resolve import resolve
 from nearshot.backbones.spec import parse_spec
 from nearshot.backbones.torch_backbone import TorchBackbone
+from nearshot.indexer.embedding_here import AT_A_TIME
 from nearshot.indexer.load_processes import LoadProcesses
 from nearshot.indexer.load_worker import Setup
 from nearshot.indexer.options import IndexOptions
-from nearshot.indexer.run import AT_A_TIME, IndexRun
+from nearshot.indexer.run import IndexRun
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Loading, Precision
 

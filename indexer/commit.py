@@ -7,10 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from nearshot.indexer.compare import Changes
-from nearshot.indexer.embed import Embedded
+from nearshot.indexer.embed import Batch, Embedded
 from nearshot.indexer.load import VANISHED, Loaded, Picture, Skipped
 from nearshot.indexer.report import Failure, Report
-from nearshot.indexer.tasks import Task
 from nearshot.schema.editor import Editor, NewContent, SeenImage
 from nearshot.schema.images import FoundImage, KnownImage
 from nearshot.schema.store import Store
@@ -55,9 +54,7 @@ class Committer:
                 )
         report.failures += [Failure(image.path, image.failure) for image in changes.failing if image.failure]
 
-    def commit_batch(
-        self, batch: Sequence[tuple[Task, Loaded | Skipped]], embedded: Embedded, backbone_ids: dict[str, int]
-    ) -> None:
+    def commit_batch(self, batch: Batch, embedded: Embedded, backbone_ids: dict[str, int]) -> None:
         """Commit a batch's images and vectors together."""
         counted = Report()
         seen: list[SeenImage] = []
@@ -93,7 +90,7 @@ class Committer:
             self._gone[known.content_id or 0].remove(known)
         self._count(counted, embedded)
 
-    def _undone(self, editor: Editor, batch: Sequence[tuple[Task, Loaded | Skipped]]) -> set[str]:
+    def _undone(self, editor: Editor, batch: Batch) -> set[str]:
         """The paths of a batch that were taken back since the run looked: their files are gone, whatever was read of them."""
         return editor.removed_since(self._root_id, [task.image.path for task, _ in batch], self._as_of)
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearshot.indexer.load import Loaded
+from nearshot.backbones.protocol import Backbone, Prepared
+from nearshot.indexer.load import Loaded, Skipped
 from nearshot.indexer.run_backbones import RunBackbones
+from nearshot.indexer.tasks import Task
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.editor import Embedding
 from nearshot.vectors.normalise import find_faults, normalise
+
+Batch = Sequence[tuple[Task, Loaded | Skipped]]
+"""Files with what was read of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +47,28 @@ def embed(
     """
     pictures = {loaded.sha256: loaded.picture for loaded in batch if loaded.picture and loaded.sha256 not in in_hand}
     known = catalog.contents(pictures)
-    vectors: dict[str, dict[str, NDArray[np.float32]]] = {}
-    faults: dict[str, dict[str, str]] = {}
-    for name, row in selection.rows.items():
-        prepared = {
+    prepared = {
+        name: {
             sha256: picture.prepared[name]
             for sha256, picture in pictures.items()
             if name in picture.prepared and not (sha256 in known and row.id in known[sha256].dealt_with)
         }
-        if not prepared:
+        for name, row in selection.rows.items()
+    }
+    return encode(prepared, selection.backbone)
+
+
+def encode(prepared: Mapping[str, Mapping[str, Prepared]], backbone: Callable[[str], Backbone]) -> Embedded:
+    """Encode and normalise prepared pictures, given by the backbone's name and SHA-256."""
+    vectors: dict[str, dict[str, NDArray[np.float32]]] = {}
+    faults: dict[str, dict[str, str]] = {}
+    for name, pictures in prepared.items():
+        if not pictures:
             continue
-        encoded = selection.backbone(name).encode(list(prepared.values()))
+        encoded = backbone(name).encode(list(pictures.values()))
         bad = find_faults(encoded)
         good = [index for index in range(len(encoded)) if index not in bad]
-        hashes = list(prepared)
+        hashes = list(pictures)
         vectors[name] = dict(zip((hashes[index] for index in good), normalise(encoded[good]), strict=True))
         faults[name] = {hashes[index]: reason for index, reason in bad.items()}
     return Embedded(vectors, faults)

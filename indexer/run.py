@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
-from nearshot.backbones.in_order import batches, in_order
 from nearshot.backbones.memory_budget import allow
-from nearshot.backbones.preparation import prepare_safely
 from nearshot.backbones.protocol import Backbone
 from nearshot.backbones.spec import canonical_name, parts_of
 from nearshot.indexer.commit import Committer
 from nearshot.indexer.compare import Changes
 from nearshot.indexer.discover import Discovery
-from nearshot.indexer.embed import Embedded, embed
+from nearshot.indexer.embedding_here import EmbeddingHere
 from nearshot.indexer.find_changes import all_new, find_changes
 from nearshot.indexer.intents import finish_intents
-from nearshot.indexer.load import Loaded, Loader, Skipped, lacking
-from nearshot.indexer.load_processes import LoadProcesses
-from nearshot.indexer.load_worker import Setup
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.report import BackboneCount, Failure, Report
 from nearshot.indexer.run_backbones import RunBackbones, select_backbones
@@ -44,19 +36,10 @@ from nearshot.schema.known_images import known_images, sizes_and_hashes
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vector_bytes import vector_kind
 from nearshot.schema.vectors import choose_float16
-from nearshot.schema.vocabulary import Ann, Loading, VectorKind
+from nearshot.schema.vocabulary import Ann, VectorKind
 from nearshot.vectors.ann_indexes import write_ann_indexes
 from nearshot.vectors.fused import fuse
 from nearshot.vectors.segments import write_segments
-
-MANY = 500
-"""Files from which processes are worth their start."""
-
-AT_A_TIME = 8
-"""Files that a process is asked for at a time: each question is a change of threads."""
-
-Batch = Sequence[tuple[Task, Loaded | Skipped]]
-"""Files with what was read of them."""
 
 log = logging.getLogger(__name__)
 
@@ -217,26 +200,17 @@ class IndexRun:
             selection.load()
         self.report.left_behind = self._left_behind(selection)
         yield Progress(0, len(tasks), self.report.failed)
-        size = self._options.batch_size or selection.batch_size
-        threads = self._options.threads
+        embedding = EmbeddingHere(self._store, self._root, self._options, selection)
         backbone_ids = {name: row.id for name, row in selection.rows.items()}
         done = unsaved = 0
-        with self._loading(selection, backbone_ids, len(tasks) if must_load else 0) as (load, together):
-            loaded = in_order(
-                lambda few: load([self._root / task.image.path for task in few]),
-                batches(self._until_stopped(tasks), together),
-                workers=threads,
-                ahead=(3 if selection.encodes_on_a_gpu else 1) * size // together + threads,
-            )
-            results = (pair for few, several in loaded for pair in zip(few, several, strict=True))
-            for batch, embedded in self._embedded(batches(results, size), selection):
-                committer.commit_batch(batch, embedded, backbone_ids)
-                done += len(batch)
-                unsaved += len(batch)
-                if unsaved >= self._options.segment_interval:
-                    write_segments(self._store, selection.rows.values())
-                    unsaved = 0
-                yield Progress(done, len(tasks), self.report.failed)
+        for batch, embedded in embedding.embedded(self._until_stopped(tasks), len(tasks) if must_load else 0):
+            committer.commit_batch(batch, embedded, backbone_ids)
+            done += len(batch)
+            unsaved += len(batch)
+            if unsaved >= self._options.segment_interval:
+                write_segments(self._store, selection.rows.values())
+                unsaved = 0
+            yield Progress(done, len(tasks), self.report.failed)
 
     def _left_behind(self, selection: RunBackbones) -> dict[str, int]:
         """For each backbone that has changed, the images that have vectors by the former one and are left out of this run."""
@@ -253,52 +227,6 @@ class IndexRun:
                 if any(other.name == name and other.id != row.id for other in every)
             }
         return {name: number for name, number in behind.items() if number}
-
-    def _embedded(
-        self, batches_of_results: Iterable[Batch], selection: RunBackbones
-    ) -> Iterator[tuple[Batch, Embedded]]:
-        """Each batch with its vectors; on a GPU, the next one is encoded while whoever asked commits the one before."""
-
-        def embed_one(batch: Batch, in_hand: Collection[str]) -> Embedded:
-            with self._store.reading() as catalog:
-                files = (result for _, result in batch if isinstance(result, Loaded))
-                return embed(files, catalog, selection, in_hand=in_hand)
-
-        if not selection.encodes_on_a_gpu:
-            for batch in batches_of_results:
-                yield batch, embed_one(batch, ())
-            return
-        with ThreadPoolExecutor(1, thread_name_prefix="encode") as encoder:
-            before: tuple[Batch, Future[Embedded]] | None = None
-            for batch in batches_of_results:
-                in_hand = {each.sha256 for _, each in before[0] if isinstance(each, Loaded)} if before else set()
-                coming = encoder.submit(embed_one, batch, in_hand)
-                if before:
-                    yield before[0], before[1].result()
-                before = batch, coming
-            if before:
-                yield before[0], before[1].result()
-
-    @contextmanager
-    def _loading(
-        self, selection: RunBackbones, backbone_ids: Mapping[str, int], files: int
-    ) -> Iterator[tuple[Callable[[Sequence[Path]], list[Loaded | Skipped]], int]]:
-        """The function that loads files, on the thread that calls it or in a process, and how many it is given at a time."""
-        options = self._options
-        pays = files >= MANY and selection.encodes_on_a_gpu  # which it does not where no model was loaded
-        wanted = pays if options.loading == Loading.AUTO else options.loading == Loading.PROCESSES and files > 0
-        preparers = selection.preparers() if wanted and os.name == "posix" else None
-        if preparers is None:
-            loader = Loader(
-                lambda name, picture: prepare_safely(selection.backbone(name), picture),
-                lacking(self._store, backbone_ids),
-                options.max_pixels,
-            )
-            yield lambda paths: [loader.load(path) for path in paths], 1
-            return
-        setup = Setup(preparers, backbone_ids, self._store.location, options.max_pixels)
-        with LoadProcesses(setup, options.threads) as processes:
-            yield processes.load, AT_A_TIME
 
     def _until_stopped(self, tasks: Iterable[Task]) -> Iterator[Task]:
         for task in tasks:

@@ -24,7 +24,7 @@ from nearshot.backbones.limits import MAX_PIXELS
 from nearshot.backbones.protocol import Prepared, PreparedElsewhere
 from nearshot.backbones.resolve import resolve
 from nearshot.backbones.spec import parse_spec
-from nearshot.indexer import run as run_module
+from nearshot.indexer import embedding_here
 from nearshot.indexer.load import Loaded, Skipped
 from nearshot.indexer.load_processes import ENDED, LoadProcesses
 from nearshot.indexer.load_worker import OWN_BYTES, Setup
@@ -99,7 +99,7 @@ def test_what_cannot_be_handed_over_stays_on_threads(
     def refuse(*_: object) -> None:
         raise AssertionError("a lambda cannot be pickled")
 
-    monkeypatch.setattr(run_module, "LoadProcesses", refuse)
+    monkeypatch.setattr(embedding_here, "LoadProcesses", refuse)
     assert counts(run_index(store, small, PROCESSES)) == {"added": 6}
 
 
