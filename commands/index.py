@@ -81,6 +81,11 @@ COMPILING = (
     help="Read and decode on threads or in processes; auto takes processes for many files where a GPU encodes.",
 )
 @click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Have the nodes of a Ray cluster read and encode (auto: the one that this machine belongs to); docs/scale.md.",
+)
+@click.option(
     "--ann",
     type=one_of(Ann),
     help="Build approximate indexes for searches among many images, now and in later runs. Verdicts stay exact.",

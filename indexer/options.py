@@ -17,7 +17,10 @@ SEGMENT_INTERVAL = 50_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexOptions:
-    """Options of an index run; None leaves the choice to nearshot. `ann` and `vectors` are kept for the runs after it."""
+    """Options of an index run; None leaves the choice to nearshot. `ann` and `vectors` are kept for the runs after it.
+
+    `ray` is the address of a Ray cluster whose nodes read and encode.
+    """
 
     backbones: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
@@ -27,6 +30,7 @@ class IndexOptions:
     batch_size: int | None = None
     workers: int | None = None
     loading: Loading = Loading.AUTO
+    ray: str | None = None
     max_pixels: int = MAX_PIXELS
     follow_links: bool = False
     ann: Ann | None = None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from nearshot.backbones.memory_budget import allow
 from nearshot.backbones.protocol import Backbone
@@ -18,7 +20,9 @@ from nearshot.backbones.spec import canonical_name, parts_of
 from nearshot.indexer.commit import Committer
 from nearshot.indexer.compare import Changes
 from nearshot.indexer.discover import Discovery
+from nearshot.indexer.embed import Batch, Embedded
 from nearshot.indexer.embedding_here import EmbeddingHere
+from nearshot.indexer.embedding_on_ray import EmbeddingOnRay
 from nearshot.indexer.find_changes import all_new, find_changes
 from nearshot.indexer.intents import finish_intents
 from nearshot.indexer.options import IndexOptions
@@ -42,6 +46,8 @@ from nearshot.vectors.fused import fuse
 from nearshot.vectors.segments import write_segments
 
 log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 Content = tuple[int, str]
 """A file's bytes by their number and SHA-256."""
@@ -200,17 +206,27 @@ class IndexRun:
             selection.load()
         self.report.left_behind = self._left_behind(selection)
         yield Progress(0, len(tasks), self.report.failed)
-        embedding = EmbeddingHere(self._store, self._root, self._options, selection)
         backbone_ids = {name: row.id for name, row in selection.rows.items()}
         done = unsaved = 0
-        for batch, embedded in embedding.embedded(self._until_stopped(tasks), len(tasks) if must_load else 0):
-            committer.commit_batch(batch, embedded, backbone_ids)
-            done += len(batch)
-            unsaved += len(batch)
-            if unsaved >= self._options.segment_interval:
-                write_segments(self._store, selection.rows.values())
-                unsaved = 0
-            yield Progress(done, len(tasks), self.report.failed)
+        with closing(self._embedded(tasks, selection, must_load=must_load)) as batches:
+            for batch, embedded in batches:
+                committer.commit_batch(batch, embedded, backbone_ids)
+                done += len(batch)
+                unsaved += len(batch)
+                if unsaved >= self._options.segment_interval:
+                    write_segments(self._store, selection.rows.values())
+                    unsaved = 0
+                yield Progress(done, len(tasks), self.report.failed)
+
+    def _embedded(
+        self, tasks: Sequence[Task], selection: RunBackbones, *, must_load: bool
+    ) -> Generator[tuple[Batch, Embedded], None, None]:
+        """Batches with their vectors, from here or from the nodes of a cluster, until somebody wishes to stop."""
+        here = (self._store, self._root, self._options, selection)
+        if self._options.ray is not None and must_load:
+            yield from self._until_stopped(EmbeddingOnRay(*here).embedded(tasks))
+        else:
+            yield from EmbeddingHere(*here).embedded(self._until_stopped(tasks), len(tasks) if must_load else 0)
 
     def _left_behind(self, selection: RunBackbones) -> dict[str, int]:
         """For each backbone that has changed, the images that have vectors by the former one and are left out of this run."""
@@ -228,12 +244,12 @@ class IndexRun:
             }
         return {name: number for name, number in behind.items() if number}
 
-    def _until_stopped(self, tasks: Iterable[Task]) -> Iterator[Task]:
-        for task in tasks:
+    def _until_stopped(self, items: Iterable[Item]) -> Iterator[Item]:
+        for item in items:
             if self._should_stop():
                 self.report.interrupted = True
                 return
-            yield task
+            yield item
 
     def _fuse(self) -> dict[str, BackboneRow]:
         """Fuse what was asked for, and bring up to date what was fused before; the rows of both, by name."""

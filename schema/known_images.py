@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import BindParameter, Select, bindparam, case, or_, select
 
 from nearshot.schema import tables
-from nearshot.schema.catalog import CHUNK, USABLE, Catalog
+from nearshot.schema.catalog import CHUNK, DROPPED, USABLE, Catalog
 from nearshot.schema.digests import intact
 from nearshot.schema.images import KnownImage
 
@@ -74,6 +74,16 @@ def sizes_and_hashes(catalog: Catalog, content_ids: Iterable[int]) -> dict[int, 
     query = select(contents.id, contents.size, contents.sha256).where(contents.id.in_(_WANTED))
     rows = _of(catalog, query, sorted(set(content_ids)))
     return {content_id: (size, sha256) for content_id, size, sha256 in rows}
+
+
+def hashes_dealt_with(catalog: Catalog, backbone_id: int) -> Iterator[str]:
+    """The SHA-256 of every content that a backbone has dealt with, but those whose vectors were given up."""
+    query = (
+        select(contents.sha256)
+        .select_from(tables.contents.join(tables.embeddings, tables.embeddings.c.content_id == contents.id))
+        .where(tables.embeddings.c.backbone_id == backbone_id, ~DROPPED)
+    )
+    yield from catalog.connection.execute(query, execution_options={"yield_per": CHUNK}).scalars()
 
 
 def _of(catalog: Catalog, query: Select[Any], wanted: Sequence[int]) -> Iterator[Any]:

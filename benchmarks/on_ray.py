@@ -1,0 +1,78 @@
+"""Indexing on two Ray nodes of this machine, a core each, against the same run without Ray on both cores.
+
+    python -m benchmarks.on_ray [--images 400] [--backbone clip ...] [--rounds 2]
+
+The rate counts from the first batch that is committed: what Ray takes to start is told apart. Weights are full-size and random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 32}
+
+import torch
+from ray.cluster_utils import Cluster
+
+from benchmarks.material import machine, save_jpegs, save_weights
+from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.run import IndexRun
+from nearshot.schema.store import Store
+
+
+def index(root: Path, options: IndexOptions) -> tuple[float, float]:
+    """Index into a new store: images a second after the first batch, and the seconds until then, models loaded."""
+    with tempfile.TemporaryDirectory() as directory, Store(Path(directory), create=True) as store:
+        run = iter(IndexRun(store, root, options))
+        next(run)
+        began = time.perf_counter()
+        first = next(run)
+        committed = time.perf_counter()
+        last = first
+        for last in run:
+            ended = time.perf_counter()
+    return (last.done - first.done) / (ended - committed), committed - began
+
+
+def main() -> None:
+    """Index with and without, in turn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--backbone", dest="backbones", nargs="*", default=["clip", "resnet50", "dinov2"])
+    arguments = parser.parse_args()
+    print(machine())
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as directory:
+        weights, root = Path(directory, "weights"), Path(directory, "data")
+        save_weights(weights)
+        save_jpegs(root / "photographs/6.preprocessed", arguments.images)
+        here = IndexOptions(backbones=tuple(arguments.backbones), weights=weights, device="cpu")
+        ratios = []
+        for _ in range(arguments.rounds):
+            plain, _ = index(root, here)
+            cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+            try:
+                cluster.add_node(num_cpus=1)
+                torch.set_num_threads(1)  # as many as a node has cores
+                there, started = index(root, replace(here, ray=str(cluster.address)))
+            finally:
+                torch.set_num_threads(threads)
+                cluster.shutdown()
+            ratios.append(there / plain)
+            print(
+                f"{', '.join(arguments.backbones)}: without Ray {plain:.2f} images/s, on two nodes {there:.2f}, "
+                f"ratio {ratios[-1]:.2f}; the first batch after {started:.1f} s",
+                flush=True,
+            )
+        print(f"ratio, median: {statistics.median(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Embedding on the nodes of a Ray cluster: batches go out, and come back in any order, each with its number.
+
+Committing stays here, so that whatever is done twice is committed once.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nearshot.backbones.in_order import batches
+from nearshot.indexer.embed import Batch, Embedded
+from nearshot.indexer.load import Loaded
+from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.ray_cluster import RayCluster
+from nearshot.indexer.ray_worker import Answer, Refused, Setup, key_of, software
+from nearshot.indexer.run_backbones import RunBackbones
+from nearshot.indexer.tasks import Task
+from nearshot.schema.catalog import Catalog
+from nearshot.schema.errors import IndexingError
+from nearshot.schema.known_images import hashes_dealt_with
+from nearshot.schema.store import Store
+
+ON_GPU = 128
+"""Images of a batch, where GPUs encode."""
+
+
+class EmbeddingOnRay:
+    """Embeds the files of a data directory, which all nodes see at the same path."""
+
+    def __init__(self, store: Store, root: Path, options: IndexOptions, selection: RunBackbones) -> None:
+        self._store, self._root, self._options, self._selection = store, root, options, selection
+
+    def embedded(self, tasks: Sequence[Task]) -> Iterator[tuple[Batch, Embedded]]:
+        """Each batch of tasks with its vectors, as they are done. IndexingError where a node cannot do its part."""
+        with RayCluster(str(self._options.ray)) as cluster:
+            gpus = cluster.resources.gpus
+            size = self._options.batch_size or (ON_GPU if gpus else self._selection.batch_size)
+            parts = list(batches(tasks, size))
+            rows = [
+                {"number": number, "paths": [os.fsencode(self._root / task.image.path) for task in part]}
+                for number, part in enumerate(parts)
+            ]
+            setup = self._setup(gpus)
+            for number, pickled in cluster.through(setup, rows, cluster.actors(setup.threads)):
+                answer: Answer | Refused = pickle.loads(pickled)
+                if isinstance(answer, Refused):
+                    raise IndexingError(f"{answer.reason} (--ray)")
+                batch = list(zip(parts[number], answer[0], strict=True))
+                with self._store.reading() as catalog:
+                    lacking = self._still_lacking(catalog, batch, answer[1])
+                yield batch, lacking
+
+    def _setup(self, gpus: int) -> Setup:
+        import torch
+
+        options, rows = self._options, self._selection.rows
+        with self._store.reading() as catalog:
+            known = {
+                name: np.sort(np.array([key_of(each) for each in hashes_dealt_with(catalog, row.id)], dtype=np.uint64))
+                for name, row in rows.items()
+            }
+        device = "cuda" if gpus else "cpu"
+        return Setup(
+            rows=tuple(rows.values()),
+            weights=options.weights.absolute() if options.weights else None,
+            precision=options.precision,
+            device=device if options.device == "auto" else options.device,
+            threads=torch.get_num_threads(),
+            loading_threads=options.threads,
+            max_pixels=options.max_pixels,
+            software=software(),
+            known=known,
+        )
+
+    def _still_lacking(self, catalog: Catalog, batch: Batch, embedded: Embedded) -> Embedded:
+        """What nobody has committed since: a content can be in two batches. IndexingError where one lacks something yet."""
+        hashes = {result.sha256 for _, result in batch if isinstance(result, Loaded)}
+        known = catalog.contents(hashes)
+        vectors, faults = {}, {}
+        for name, row in self._selection.rows.items():
+            done = {sha256 for sha256 in hashes if sha256 in known and row.id in known[sha256].dealt_with}
+            vectors[name] = {key: value for key, value in embedded.vectors.get(name, {}).items() if key not in done}
+            faults[name] = {key: value for key, value in embedded.faults.get(name, {}).items() if key not in done}
+            if hashes - done - vectors[name].keys() - faults[name].keys():
+                raise IndexingError("the vectors of contents were given up while this run was at work: run it again")
+        return Embedded(vectors, faults)

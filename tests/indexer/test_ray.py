@@ -1,0 +1,316 @@
+"""Index runs on the nodes of a Ray cluster: the same vectors and counts, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.ray_worker import MOST_TRIES, RayWorker, Refused, Setup, key_of, software
+from nearshot.indexer.report import Report
+from nearshot.indexer.run import IndexRun
+from nearshot.indexer.verify import verify
+from nearshot.schema.errors import IndexingError, UsageError
+from nearshot.schema.store import Store
+from nearshot.schema.vectors import vectors_of
+from tests.conftest import HOG, Outcome, run_index, save_crop
+
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 32}  # which Ray reads when it is imported
+ray_cluster = pytest.importorskip("ray.cluster_utils", reason="Ray has no wheel for this machine")
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
+
+QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
+"""How soon a node that does not answer counts as dead: Ray takes 15 seconds."""
+
+ONE = {"num_cpus": 1, "object_store_memory": 80 << 20}
+
+
+class Nodes:
+    """A cluster of two nodes on this machine."""
+
+    def __init__(self) -> None:
+        head = {**ONE, "include_dashboard": False, "_system_config": QUICK}
+        self.cluster = ray_cluster.Cluster(initialize_head=True, head_node_args=head)
+        self.second = self.cluster.add_node(**ONE)
+        self.address = str(self.cluster.address)
+
+    def kill_second(self) -> None:
+        """Kill the second node and all of its processes."""
+        self.cluster.remove_node(self.second, allow_graceful=False)
+
+    def end(self) -> None:
+        """End what is left."""
+        self.cluster.shutdown()
+
+
+@pytest.fixture
+def new_nodes() -> Iterator[Callable[[], Nodes]]:
+    """Make clusters that end with the test."""
+    made: list[Nodes] = []
+
+    def make() -> Nodes:
+        made.append(Nodes())
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.end()
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    """A cluster that tests share, none of which harms it."""
+    shared = Nodes()
+    yield shared
+    shared.end()
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty-four images: one of them broken, some the same."""
+    root = tmp_path_factory.mktemp("many") / "data"
+    for number in range(40):
+        label = ("cat", "coffee", "rocket")[number % 3]
+        photograph = {"cat": "chelsea", "coffee": "coffee", "rocket": "rocket"}[label]
+        path = root / f"things/2.support-set/{label}/shot{number}.png"
+        save_crop(path, f"{photograph}:{number % 5}")
+        with Image.open(path) as image:
+            image.putpixel((0, 0), (number, 0, 0))
+            image.save(path)
+    support = root / "things/2.support-set"
+    for number in range(3):
+        shutil.copy(support / f"cat/shot{3 * number}.png", support / f"cat/shot{900 + number}.png")
+    (support / "cat/shot99.png").write_bytes(b"nothing")
+    return root
+
+
+def on(nodes: Nodes, **more: Any) -> IndexOptions:
+    """What indexes on a cluster, few images at a time."""
+    return replace(HOG, ray=nodes.address, batch_size=2, **more)
+
+
+def contents(store: Store) -> dict[tuple[str, int], bytes]:
+    """The bytes of all vectors of a store, by backbone and content."""
+    with store.reading() as catalog:
+        return {
+            (row.name, content): vector.tobytes()
+            for row in catalog.backbones()
+            for content, vector in vectors_of(catalog, row, range(1, 1000)).items()
+        }
+
+
+def hashes(store: Store) -> dict[tuple[str, str], bytes]:
+    """The same by SHA-256: ids are given in the order in which batches come."""
+    with store.reading() as catalog:
+        names = dict(map(tuple, catalog.connection.exec_driver_sql("SELECT id, sha256 FROM contents").all()))
+    return {(name, names[content]): vector for (name, content), vector in contents(store).items()}
+
+
+def counted(report: Report) -> dict[str, Any]:
+    """What a report says, but for how long it took and in which order."""
+    said = asdict(report)
+    del said["seconds"]
+    return said | {"failures": sorted(each["path"] for each in said["failures"])}
+
+
+@pytest.mark.both_stores
+def test_vectors_and_counts_are_those_of_a_run_without_it_to_the_bit(
+    nodes: Nodes, many: Path, store: Store, tmp_path: Path, weights: Path
+) -> None:
+    options = on(nodes, backbones=("hog", "clip"), weights=weights, device="cpu")
+    with Store(tmp_path / "plain", create=True) as plain:
+        expected = run_index(plain, many, replace(options, ray=None))
+        report = run_index(store, many, options)
+        assert counted(report) == counted(expected)
+        assert report.added == 43
+        assert {name: count.embedded for name, count in report.backbones.items()} == {"hog": 40, "clip": 40}
+        assert hashes(store) == hashes(plain)
+    assert list(verify(store)) == []
+    assert run_index(store, many, replace(options, ray="127.0.0.1:1")).unchanged == 43, "nothing to do asks no cluster"
+
+
+def test_a_new_backbone_and_a_moved_file_cost_what_they_cost_without_it(
+    nodes: Nodes, many: Path, store: Store, tmp_path: Path, weights: Path
+) -> None:
+    data = Path(shutil.copytree(many, tmp_path / "data"))
+    run_index(store, data)
+    (data / "things/2.support-set/coffee/shot1.png").rename(data / "things/2.support-set/coffee/shot777.png")
+    shutil.copy(data / "things/2.support-set/cat/shot3.png", data / "things/2.support-set/cat/shot778.png")
+    options = on(nodes, backbones=("hog", "clip"), weights=weights, device="cpu")
+    report = run_index(store, data, options)
+    assert (report.added, report.moved) == (1, 1)
+    assert {name: count.embedded for name, count in report.backbones.items()} == {"hog": 0, "clip": 40}
+
+
+def test_a_wish_to_stop_is_met_and_the_next_run_goes_on(nodes: Nodes, many: Path, store: Store) -> None:
+    seen: list[int] = []
+    run = IndexRun(store, many, on(nodes), should_stop=lambda: len(seen) > 2)
+    for progress in run:
+        seen.append(progress.done)
+    assert run.report.interrupted
+    assert 0 < len(contents(store)) < 40
+    assert run_index(store, many).added == 43 - run.report.added
+    assert len(contents(store)) == 40
+
+
+def killing(run: IndexRun, kill: Callable[[], None]) -> int:
+    """Run to the end, and kill something once a batch is committed; how many steps came after."""
+    steps = 0
+    for progress in run:
+        if progress.done:
+            if steps == 0:
+                kill()
+            steps += 1
+    return steps
+
+
+def workers() -> list[psutil.Process]:
+    """The processes of actors that embed, of clusters that this process has started."""
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.is_running() and "MapWorker" in " ".join(process.cmdline())
+    ]
+
+
+def test_workers_that_are_killed_lose_and_double_nothing(nodes: Nodes, many: Path, store: Store) -> None:
+    run = IndexRun(store, many, on(nodes))
+
+    def kill() -> None:
+        there = workers()
+        assert there
+        for process in there:
+            process.kill()
+
+    killing(run, kill)
+    assert run.report.added == 43
+    assert len(contents(store)) == 40
+    assert list(verify(store)) == []
+
+
+def test_a_node_that_is_killed_loses_and_doubles_nothing(
+    new_nodes: Callable[[], Nodes], many: Path, store: Store
+) -> None:
+    own = new_nodes()
+    run = IndexRun(store, many, on(own))
+    killing(run, own.kill_second)
+    assert run.report.added == 43
+    assert len(contents(store)) == 40
+    assert list(verify(store)) == []
+
+
+HEAD_KILLED = """
+import sys
+from pathlib import Path
+import pytest
+from nearshot.indexer.run import IndexRun
+from nearshot.schema.errors import IndexingError
+from nearshot.schema.store import Store
+from tests.indexer.test_ray import Nodes, on
+
+own = Nodes()
+with Store(Path(sys.argv[1])) as store:
+    run = IndexRun(store, Path(sys.argv[2]), on(own))
+    with pytest.raises(IndexingError, match=r"Ray at .*: .*; what was committed stays"):
+        for progress in run:
+            if progress.done:
+                own.cluster.head_node.kill_all_processes(check_alive=False)
+print("told")
+"""
+
+
+def test_a_head_that_is_killed_is_told_and_what_was_committed_stays(many: Path, store: Store, tmp_path: Path) -> None:
+    """In a process of its own, for Ray may end a process whose cluster is gone."""
+    command = [sys.executable, "-c", HEAD_KILLED, str(store.location), str(many)]
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        own = subprocess.Popen(command, stdout=file, stderr=file, cwd=Path(__file__).parents[2], start_new_session=True)
+    try:
+        own.wait(timeout=100)
+    finally:
+        os.killpg(own.pid, signal.SIGKILL)  # the other node
+    assert "told" in log.read_text(), log.read_text()
+    committed = len(contents(store))
+    assert 0 < committed < 40
+    report = run_index(store, many)
+    assert sum(count.embedded for count in report.backbones.values()) == 40 - committed
+    assert list(verify(store)) == []
+
+
+def test_where_there_is_no_cluster_it_is_said(many: Path, store: Store, nearshot: Callable[..., Outcome]) -> None:
+    told = nearshot("index", many, "--backbone", "hog", "--ray", "127.0.0.1:1", "--store", store.location)
+    assert told.status == 2
+    assert "there is no Ray to be reached at 127.0.0.1:1" in told.stderr
+    assert told.stderr.count("\n") == 1
+
+
+def test_without_ray_installed_it_is_said(many: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nearshot.indexer.ray_cluster.find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=r"pip install 'nearshot\[ray\]'"):
+        run_index(store, many, replace(HOG, ray="auto"))
+
+
+@pytest.fixture
+def setup(many: Path, store: Store) -> Setup:
+    """What an actor works for, with one image known."""
+    run_index(store, many)
+    with store.reading() as catalog:
+        [row] = catalog.backbones()
+    return Setup(
+        rows=(row,),
+        weights=None,
+        precision=None,
+        device="cpu",
+        threads=1,
+        loading_threads=1,
+        max_pixels=1 << 24,
+        software=software(),
+        known={"hog": np.array([key_of("0" * 64)])},
+    )
+
+
+def answer(setup: Setup, tries: int, *paths: Path) -> Any:
+    """What an actor answers about some files."""
+    return pickle.loads(
+        RayWorker(setup, lambda _: tries)({"number": 3, "paths": [os.fsencode(p) for p in paths]})["answer"]
+    )
+
+
+def test_an_actor_says_why_it_cannot_do_its_part(setup: Setup, many: Path) -> None:
+    shot = many / "things/2.support-set/cat/shot0.png"
+    [loaded], embedded = answer(setup, MOST_TRIES, shot)
+    assert loaded.picture.prepared == {}
+    assert [*embedded.vectors["hog"]] == [loaded.sha256]
+    known = replace(setup, known={"hog": np.array([key_of(loaded.sha256)])})
+    [again], nothing = answer(known, 1, shot)
+    assert (again.picture, nothing.vectors) == (None, {})
+    ended = answer(setup, MOST_TRIES + 1, shot)
+    assert isinstance(ended, Refused)
+    assert f"the process that reads 1 files ({shot}, ...) ended 3 times" in ended.reason
+    other = answer(replace(setup, software="nearshot 0.0"), 1, shot)
+    assert "install the same on all" in other.reason
+    [row] = setup.rows
+    weights = answer(replace(setup, rows=(row._replace(fingerprint="f" * 64),)), 1, shot)
+    assert "the weights on this node are others than the run's" in weights.reason
+
+
+def test_what_an_actor_says_ends_the_run(
+    nodes: Nodes, many: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nearshot.indexer.embedding_on_ray.software", lambda: "nearshot 0.0")
+    with pytest.raises(IndexingError, match="install the same on all"):
+        run_index(store, many, on(nodes))
