@@ -34,16 +34,15 @@ def index(root: Path, options: IndexOptions) -> tuple[float, float]:
         began = time.perf_counter()
         first = next(run)
         committed = time.perf_counter()
-        last = first
-        for last in run:
-            ended = time.perf_counter()
-    return (last.done - first.done) / (ended - committed), committed - began
+        done = [(progress.done, time.perf_counter()) for progress in run]
+    images, ended = done[-1]
+    return (images - first.done) / (ended - committed), committed - began
 
 
 def main() -> None:
     """Index with and without, in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--backbone", dest="backbones", nargs="*", default=["clip", "resnet50", "dinov2"])
     arguments = parser.parse_args()
@@ -52,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         weights, root = Path(directory, "weights"), Path(directory, "data")
         save_weights(weights)
-        save_jpegs(root / "photographs/6.preprocessed", arguments.images)
+        save_jpegs(root, arguments.images)
         here = IndexOptions(backbones=tuple(arguments.backbones), weights=weights, device="cpu")
         ratios = []
         for _ in range(arguments.rounds):
