@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,34 @@ ON_GPU = 128
 """Images of a batch, where GPUs encode."""
 
 
+WAITING = 256
+"""Batches that wait for one before them; of more, the first goes on: none is ever held back for good."""
+
+
+def in_turn(answers: Iterable[tuple[int, bytes]], most: int = WAITING) -> Iterator[tuple[int, bytes]]:
+    """Answers by their numbers, counted from 0, that come in any order, in theirs: so ids are given as without Ray.
+
+    More than `most` are not held back. Where no more come for an IndexingError, those that are there come before it.
+    """
+    waiting: dict[int, bytes] = {}
+    early: set[int] = set()
+    following = 0
+    try:
+        for number, answer in answers:
+            waiting[number] = answer
+            while following in waiting or following in early:
+                if following in waiting:
+                    yield following, waiting.pop(following)
+                following += 1
+            if len(waiting) > most:
+                early.add(first := min(waiting))
+                yield first, waiting.pop(first)
+    except IndexingError:
+        yield from sorted(waiting.items())
+        raise
+    yield from sorted(waiting.items())
+
+
 class EmbeddingOnRay:
     """Embeds the files of a data directory, which all nodes see at the same path."""
 
@@ -36,7 +64,7 @@ class EmbeddingOnRay:
         self._store, self._root, self._options, self._selection = store, root, options, selection
 
     def embedded(self, tasks: Sequence[Task]) -> Iterator[tuple[Batch, Embedded]]:
-        """Each batch of tasks with its vectors, as they are done. IndexingError where a node cannot do its part."""
+        """Each batch of tasks with its vectors, in order. IndexingError where a node cannot do its part."""
         with RayCluster(str(self._options.ray)) as cluster:
             gpus = cluster.resources.gpus
             size = self._options.batch_size or (ON_GPU if gpus else self._selection.batch_size)
@@ -46,7 +74,7 @@ class EmbeddingOnRay:
                 for number, part in enumerate(parts)
             ]
             setup = self._setup(gpus)
-            for number, pickled in cluster.through(setup, rows, cluster.actors(setup.threads)):
+            for number, pickled in in_turn(cluster.through(setup, rows, cluster.actors(setup.threads))):
                 answer: Answer | Refused = pickle.loads(pickled)
                 if isinstance(answer, Refused):
                     raise IndexingError(f"{answer.reason} (--ray)")

@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from scipy.stats import binomtest
 
 from nearshot.commands.index import COMPILING
+from tests.indexer.test_ray import Nodes
 from tests.postgres import Server
 from tests.service.test_serve import Served
 
@@ -56,9 +58,20 @@ def environment(tmp_path: Path, compiled: None) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("name", ["postgres", "copy"])
+@pytest.fixture
+def ray_address(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a cluster of two nodes, where a session has one."""
+    if "ray" not in request.node.name:
+        yield ""
+        return
+    nodes = Nodes()
+    yield nodes.address
+    nodes.end()
+
+
+@pytest.mark.parametrize("name", ["postgres", "copy", "ray"])
 def test_a_store_in_postgresql_is_made_and_asked_as_the_docs_show(
-    tmp_path: Path, environment: dict[str, str], postgres_server: Server, name: str
+    tmp_path: Path, environment: dict[str, str], postgres_server: Server, ray_address: str, name: str
 ) -> None:
     subprocess.run([sys.executable, str(ROOT / "examples/make_demo.py"), "demo-data"], cwd=tmp_path, check=True)
     [shown] = set(re.findall(r"postgresql://\S+", session(name)))
@@ -70,6 +83,7 @@ def test_a_store_in_postgresql_is_made_and_asked_as_the_docs_show(
             env["NEARSHOT_STORE"] = address
         elif line.startswith("$ nearshot "):
             command = [str(BIN / "nearshot"), *line.removeprefix("$ nearshot ").replace(shown, address).split()]
+            command = [ray_address if word == "127.0.0.1:6379" else word for word in command]
             done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
             printed += [line, *done.stdout.replace(address, shown).splitlines()]
     assert tidy("\n".join(printed)) == session(name)

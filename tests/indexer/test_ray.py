@@ -17,12 +17,15 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from sqlalchemy import select
 
+from nearshot.indexer.embedding_on_ray import in_turn
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.ray_worker import MOST_TRIES, RayWorker, Refused, Setup, key_of, software
 from nearshot.indexer.report import Report
 from nearshot.indexer.run import IndexRun
 from nearshot.indexer.verify import verify
+from nearshot.schema import tables
 from nearshot.schema.errors import IndexingError, UsageError
 from nearshot.schema.store import Store
 from nearshot.schema.vectors import vectors_of
@@ -113,11 +116,16 @@ def contents(store: Store) -> dict[tuple[str, int], bytes]:
         }
 
 
-def hashes(store: Store) -> dict[tuple[str, str], bytes]:
-    """The same by SHA-256: ids are given in the order in which batches come."""
+def rows(store: Store) -> list[tuple[Any, ...]]:
+    """The rows of images and contents, ids and revisions and all."""
     with store.reading() as catalog:
-        names = dict(map(tuple, catalog.connection.exec_driver_sql("SELECT id, sha256 FROM contents").all()))
-    return {(name, names[content]): vector for (name, content), vector in contents(store).items()}
+        return [
+            tuple(row)
+            for table in (tables.images, tables.contents)
+            for row in catalog.connection.execute(
+                select(*(column for column in table.c if column.name != "digest")).order_by(table.c.id)
+            )
+        ]
 
 
 def counted(report: Report) -> dict[str, Any]:
@@ -138,7 +146,8 @@ def test_vectors_and_counts_are_those_of_a_run_without_it_to_the_bit(
         assert counted(report) == counted(expected)
         assert report.added == 43
         assert {name: count.embedded for name, count in report.backbones.items()} == {"hog": 40, "clip": 40}
-        assert hashes(store) == hashes(plain)
+        assert contents(store) == contents(plain)
+        assert rows(store) == rows(plain)
     assert list(verify(store)) == []
     assert run_index(store, many, replace(options, ray="127.0.0.1:1")).unchanged == 43, "nothing to do asks no cluster"
 
@@ -262,6 +271,23 @@ def test_without_ray_installed_it_is_said(many: Path, store: Store, monkeypatch:
     monkeypatch.setattr("nearshot.indexer.ray_cluster.find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"pip install 'nearshot\[ray\]'"):
         run_index(store, many, replace(HOG, ray="auto"))
+
+
+def test_batches_that_come_in_any_order_are_taken_in_theirs() -> None:
+    answers = [(number, b"%d" % number) for number in (2, 0, 1, 5, 4, 3, 6)]
+    assert [number for number, _ in in_turn(answers)] == [0, 1, 2, 3, 4, 5, 6]
+    assert dict(in_turn(answers)) == dict(answers)
+    late = [(number, b"") for number in (1, 2, 3, 4, 0, 5)]
+    assert [number for number, _ in in_turn(late, most=2)] == [1, 2, 0, 3, 4, 5]
+
+    def ended() -> Iterator[tuple[int, bytes]]:
+        yield from late[:2]
+        raise IndexingError("the head answers no more")
+
+    taken: list[int] = []
+    with pytest.raises(IndexingError, match="answers no more"):
+        taken.extend(number for number, _ in in_turn(ended()))
+    assert taken == [1, 2], "what was done is kept"
 
 
 @pytest.fixture
