@@ -54,6 +54,8 @@ class StoreLocation(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The directory, or the address."""
+        if not str(value):
+            self.fail("it is empty", param, ctx)
         return value if is_address(value) else super().convert(value, param, ctx)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 
 import click
@@ -39,12 +40,12 @@ def copy_command(source: Location, target: Location, *, as_json: bool) -> None:
             f"stopped after {report.contents:,} of {report.total:,} contents; run the same command to go on from here"
         )
     else:
-        shown = ("images", "embeddings", "captions", "feedback", "marks", "calibrations")
-        names = {"embeddings": "vectors", "feedback": "labels and rejects"}
+        shown = ("images", "vectors", "captions", "feedback", "marks", "calibrations")
+        names = {"feedback": "labels and rejects"}
         counts = ", ".join(f"{names.get(name, name)} {report.rows[name]:,}" for name in shown if report.rows[name])
         click.echo(f"copied and compared: {counts or 'an empty store'}")
         if report.already:
             click.echo(f"  {report.already:,} of {report.contents:,} contents were there already")
-        click.echo(f"next: export NEARSHOT_STORE={shown_location(target)}")
+        click.echo(f"next: export NEARSHOT_STORE={shlex.quote(shown_location(target))}")
     if report.interrupted:
         sys.exit(INTERRUPTED)

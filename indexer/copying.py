@@ -61,8 +61,9 @@ class CopyRun:
                         if self._should_stop():
                             report.interrupted = True
                             return
-                report.rows = copy.finish()
+                report.rows = copy.copy_others()
                 write_segments(target, copy.backbones.values())
+                copy.finish()
 
 
 def _is_same_directory(source: Location, target: Location) -> bool:

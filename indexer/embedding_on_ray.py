@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +60,25 @@ def in_turn(answers: Iterable[tuple[int, bytes]], most: int = WAITING) -> Iterat
 class EmbeddingOnRay:
     """Embeds the files of a data directory, which all nodes see at the same path."""
 
-    def __init__(self, store: Store, root: Path, options: IndexOptions, selection: RunBackbones) -> None:
+    def __init__(
+        self,
+        store: Store,
+        root: Path,
+        options: IndexOptions,
+        selection: RunBackbones,
+        should_stop: Callable[[], bool],
+    ) -> None:
         self._store, self._root, self._options, self._selection = store, root, options, selection
+        self._should_stop = should_stop
 
     def embedded(self, tasks: Sequence[Task]) -> Iterator[tuple[Batch, Embedded]]:
-        """Each batch of tasks with its vectors, in order. IndexingError where a node cannot do its part."""
-        with RayCluster(str(self._options.ray)) as cluster:
+        """Each batch of tasks with its vectors, in order, until somebody wishes to stop: then those that are there.
+
+        IndexingError where a node cannot do its part.
+        """
+        with RayCluster(str(self._options.ray), self._should_stop) as cluster:
+            if cluster.has_stopped:
+                return
             gpus = cluster.resources.gpus
             size = self._options.batch_size or (ON_GPU if gpus else self._selection.batch_size)
             parts = list(batches(tasks, size))

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
 
 from nearshot.backbones.memory_budget import allow
 from nearshot.backbones.protocol import Backbone
@@ -47,7 +46,6 @@ from nearshot.vectors.segments import write_segments
 
 log = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
 
 Content = tuple[int, str]
 """A file's bytes by their number and SHA-256."""
@@ -224,7 +222,11 @@ class IndexRun:
         """Batches with their vectors, from here or from the nodes of a cluster, until somebody wishes to stop."""
         here = (self._store, self._root, self._options, selection)
         if self._options.ray is not None and must_load:
-            yield from self._until_stopped(EmbeddingOnRay(*here).embedded(tasks))
+            left = len(tasks)
+            for batch, embedded in EmbeddingOnRay(*here, self._should_stop).embedded(tasks):
+                left -= len(batch)
+                yield batch, embedded
+            self.report.interrupted = left > 0
         else:
             yield from EmbeddingHere(*here).embedded(self._until_stopped(tasks), len(tasks) if must_load else 0)
 
@@ -244,12 +246,12 @@ class IndexRun:
             }
         return {name: number for name, number in behind.items() if number}
 
-    def _until_stopped(self, items: Iterable[Item]) -> Iterator[Item]:
-        for item in items:
+    def _until_stopped(self, tasks: Iterable[Task]) -> Iterator[Task]:
+        for task in tasks:
             if self._should_stop():
                 self.report.interrupted = True
                 return
-            yield item
+            yield task
 
     def _fuse(self) -> dict[str, BackboneRow]:
         """Fuse what was asked for, and bring up to date what was fused before; the rows of both, by name."""

@@ -99,17 +99,22 @@ def copy_in(connection: Connection, table: Table, names: Sequence[str], rows: Se
     columns = [table.c[name] for name in names]
     vectors = [number for number, column in enumerate(columns) if isinstance(column.type, VectorBytes)]
     quoted = ", ".join(connection.dialect.identifier_preparer.quote(name) for name in names)
+    kinds = [_type(connection, column) for column in columns]
     cursor: Any = connection.connection.cursor()
-    with (
-        cursor,
-        cursor.copy(f"COPY {table.name} ({quoted}) FROM STDIN (FORMAT BINARY)") as copy,
-    ):
-        copy.set_types([_type(connection, column) for column in columns])
-        for row in rows:
-            values = list(row)
-            for number in vectors:
-                values[number] = values[number] and sent_vector(values[number])
-            copy.write_row(values)
+    error_of_driver: Any = connection.dialect.dbapi.Error  # type: ignore[union-attr]
+    try:
+        with (
+            cursor,
+            cursor.copy(f"COPY {table.name} ({quoted}) FROM STDIN (FORMAT BINARY)") as copy,
+        ):
+            copy.set_types(kinds)
+            for row in rows:
+                values = list(row)
+                for number in vectors:
+                    values[number] = values[number] and sent_vector(values[number])
+                copy.write_row(values)
+    except error_of_driver as error:  # SQLAlchemy, which knows nothing of this cursor, does so for all others
+        raise DBAPIError(f"COPY {table.name}", None, error) from error
 
 
 def _type(connection: Connection, column: Column[Any]) -> str:
@@ -252,7 +257,7 @@ def explained(error: DBAPIError, url: str) -> NearshotError:
     state = getattr(error.orig, "sqlstate", None)
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "the connection was lost"
     where = shown_location(url)
-    if "cannot contain NUL" in reason:
+    if "cannot contain NUL" in reason or state == "22021":
         return UsageError(f"{where}: a name or text has a NUL character, which PostgreSQL keeps nowhere")
     if state is None:
         refusal = reason.partition("FATAL:")[2].strip()

@@ -1,15 +1,18 @@
 """A copy of a store: every row of another, whichever databases the two are in, read back and compared.
 
 Contents and their vectors, which are nearly all of it, are copied a chunk a transaction; whatever is in both already stays, so
-that a copy that was cut off goes on. The other tables follow in one last transaction, and until then nobody opens the copy.
+that a copy that was cut off goes on. The other tables follow in one transaction, then what is derived of all; and until then
+nobody opens the copy.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby, zip_longest
+from contextlib import closing
+from itertools import chain, groupby, zip_longest
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import xxhash
@@ -24,9 +27,10 @@ from nearshot.schema.digests import COVERED, check_indexes, digest_of, intact, s
 from nearshot.schema.editor import Editor
 from nearshot.schema.errors import StoreError, UsageError
 from nearshot.schema.intents import Planned, planned
+from nearshot.schema.segment_cache import recorded_files
 from nearshot.schema.store import Store
 from nearshot.schema.vector_bytes import REFERENCE, decoded, encoded, reference_to, vector_kind
-from nearshot.schema.vectors import choose_float16, referred_to
+from nearshot.schema.vectors import CHANGED, choose_float16, referred_to
 from nearshot.schema.vocabulary import VectorKind
 
 contents, embeddings, pending = tables.contents.c, tables.embeddings.c, tables.pending_vectors.c
@@ -73,14 +77,20 @@ class StoreCopy:
         """Look at both, and mark the target as one that is not finished."""
         self._source, self._catalog, self._target = source, catalog, target
         self.total = int(catalog.connection.execute(select(func.count()).select_from(tables.contents)).scalar_one())
-        key = xxhash.xxh3_64_hexdigest((catalog.identity() or str(source.location)).encode())
+        key = xxhash.xxh3_64_hexdigest((catalog.identity() or str(Path(source.location).resolve())).encode())
+        self.backbones = {row.id: row for row in catalog.all_backbones()}
+        if vector_kind(catalog) == VectorKind.FLOAT16:  # while the files are there that belong to this state
+            catalog.holding |= {row.id: list(recorded_files(catalog, row)) for row in self.backbones.values()}
         with target.writing() as editor:
             before = copied_from(editor.connection)
             if before is None and (editor.revision() or editor.roots()):
                 raise UsageError(
                     f"there is a store at {target.shown_location} already; name another place for the copy"
                 )
-            if before not in (None, key):
+            others = {(row.id, row.fingerprint) for row in editor.all_backbones()}
+            if before not in (None, key) or not others <= {
+                (row.id, row.fingerprint) for row in self.backbones.values()
+            }:
                 raise UsageError(
                     f"{target.shown_location} has a part of a copy of another store; name another place, or delete it first"
                 )
@@ -90,7 +100,6 @@ class StoreCopy:
             if vector_kind(catalog) == VectorKind.FLOAT16 and target.has_segments:
                 choose_float16(editor)
             self._kind = vector_kind(editor)
-            self.backbones = {row.id: row for row in catalog.all_backbones()}
             _put_backbones(editor, list(self.backbones.values()))
             newest = editor.connection.execute(select(func.max(contents.id))).scalar()
         self._newest = newest or 0
@@ -114,10 +123,10 @@ class StoreCopy:
             if committed is not None:
                 committed.result()
         with self._target.writing() as editor:
-            _delete(editor, last, None)
+            _delete(editor, last)
 
-    def finish(self) -> dict[str, int]:
-        """Copy all other tables and make the copy a store, in one transaction; the rows of each table."""
+    def copy_others(self) -> dict[str, int]:
+        """Copy all other tables, in one transaction; the rows of each table, and how many `vectors` there are."""
         with self._target.writing() as editor:
             for table in reversed(self._others):
                 editor.connection.execute(delete(table))
@@ -129,27 +138,37 @@ class StoreCopy:
                 postgres.continue_ids(editor.connection, _NUMBERED)
             for table in (tables.contents, tables.embeddings, tables.backbones):
                 copied[table.name] = self._count(editor.connection, table)
-            end_copy(editor.connection)
+            there = select(func.count()).where(embeddings.vector.is_not(None))
+            copied["vectors"] = int(editor.connection.execute(there).scalar_one())
         return copied
+
+    def finish(self) -> None:
+        """Make the copy a store."""
+        with self._target.writing() as editor:
+            end_copy(editor.connection)
 
     @property
     def _others(self) -> list[Table]:
         return [table for table in _OTHERS if self._target.has_segments or table not in _OF_SEGMENTS]
 
     def _is_there(self, after: int, chunk: Chunk) -> bool:
-        with self._target.reading() as catalog:
-            return self._read(catalog, after, chunk.last) == chunk
+        try:
+            with self._target.reading() as catalog:
+                return self._read(catalog, after, chunk.last) == chunk
+        except StoreError:  # damaged, and so to be written again
+            return False
 
     def _write(self, after: int, chunk: Chunk) -> None:
         rows = self._rows(chunk)
         with self._target.writing() as editor:
-            if after < self._newest:
-                _delete(editor, after, chunk.last)
+            if after < self._newest:  # what comes after the first difference may be in the way of what is to come
+                _delete(editor, after)
             _insert(editor.connection, tables.contents, chunk.contents)
             if self._kind == VectorKind.FLOAT16:
                 own = [(backbone, content, vector) for content, backbone, vector, *_ in chunk.embeddings if vector]
                 _insert(editor.connection, tables.pending_vectors, own, ("backbone_id", "content_id", "vector"))
             _insert(editor.connection, tables.embeddings, rows)
+        self._newest = min(self._newest, after)
 
     def _check(self, after: int, chunk: Chunk) -> None:
         """Hold what the database has of a chunk now against what was written."""
@@ -158,6 +177,13 @@ class StoreCopy:
                 raise self._differs("contents")
             if _read_marks(catalog.connection, after, chunk.last) != _marks(catalog.connection, self._rows(chunk)):
                 raise self._differs("vectors")
+            if self._kind == VectorKind.FLOAT16:
+                query = select(pending.content_id, pending.backbone_id, pending.vector).where(
+                    pending.content_id > after, pending.content_id <= chunk.last
+                )
+                written = {tuple(row[:3]) for row in chunk.embeddings if row[2] is not None}
+                if {tuple(row) for row in catalog.connection.execute(query)} != written:
+                    raise self._differs("vectors")
 
     def _rows(self, chunk: Chunk) -> list[tuple[Any, ...]]:
         """The vectors of a chunk as rows of the target: themselves, or references to those of float16."""
@@ -195,6 +221,8 @@ class StoreCopy:
             blobs = referred_to(catalog, backbone, references)
             for content_id, _, blob, *more in own:
                 vector = None if blob is None else self._as_kept(backbone, blobs.get(content_id, blob))
+                if vector == b"" and content_id in references:
+                    raise StoreError(CHANGED)
                 if vector == b"":
                     raise StoreError(
                         f"the vector of content {content_id} by {backbone.name} is damaged; "
@@ -216,10 +244,13 @@ class StoreCopy:
         for rows in _parts(self._catalog.connection, table):
             _insert(connection, table, rows)
             number += len(rows)
-        own = (row for rows in _parts(self._catalog.connection, table) for row in rows)
-        copied = (row for rows in _parts(connection, table) for row in rows)
-        if any(row != other for row, other in zip_longest(own, copied)):
-            raise self._differs(table.name)
+        with (
+            closing(_parts(self._catalog.connection, table)) as own,
+            closing(_parts(connection, table)) as copied,
+        ):
+            pairs = zip_longest(chain.from_iterable(own), chain.from_iterable(copied))
+            if any(row != other for row, other in pairs):
+                raise self._differs(table.name)
         return number
 
     def _count(self, connection: Connection, table: Table) -> int:
@@ -248,11 +279,10 @@ def _put_backbones(editor: Editor, rows: Sequence[BackboneRow]) -> None:
             postgres.add_partition(editor.connection, row.id, row.dimension)
 
 
-def _delete(editor: Editor, after: int, last: int | None) -> None:
-    """Delete contents of a range, and what there is of them."""
+def _delete(editor: Editor, after: int) -> None:
+    """Delete the contents after one, and what there is of them."""
     for column in (pending.content_id, embeddings.content_id, contents.id):
-        upto = () if last is None else (column <= last,)
-        editor.connection.execute(delete(column.table).where(column > after, *upto))
+        editor.connection.execute(delete(column.table).where(column > after))
 
 
 def _names(table: Table) -> tuple[str, ...]:
@@ -265,7 +295,7 @@ def _select(table: Table) -> Select[Any]:
     return select(*(table.c[name] for name in _names(table)), whole.label("whole")).order_by(*table.primary_key)
 
 
-def _parts(connection: Connection, table: Table) -> Iterator[list[tuple[Any, ...]]]:
+def _parts(connection: Connection, table: Table) -> Generator[list[tuple[Any, ...]], None, None]:
     """The rows of a table by key, some thousand at a time; StoreError where one is not what was written."""
     with connection.execute(_select(table), execution_options={"yield_per": ROWS}) as result:
         for part in result.partitions():

@@ -34,6 +34,7 @@ Writer = Callable[[Mapping[str, str]], Path]
 SLOW = (
     *(
         "faults/test_faults.py",
+        "indexer/test_ray.py",
         "test_readme.py",
         "service/test_abuse.py",
         "service/test_client.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from nearshot.indexer.captions import set_caption
 from nearshot.indexer.copying import CopyReport, CopyRun
 from nearshot.indexer.feedback import add_shot, reject
 from nearshot.indexer.verify import verify
+from nearshot.retriever.marking import mark_result
 from nearshot.schema import store_copy, tables
 from nearshot.schema.calibrations import CalibrationRow, put_calibration
 from nearshot.schema.errors import StoreError, UnreachableError, UsageError
@@ -28,7 +30,7 @@ from nearshot.schema.location import Location
 from nearshot.schema.segments import segment_rows
 from nearshot.schema.store import Store
 from nearshot.schema.vectors import every_vector
-from nearshot.schema.vocabulary import VectorKind
+from nearshot.schema.vocabulary import Mode, VectorKind
 from tests.conftest import HOG, Outcome, run_index, save_crop
 from tests.postgres import Server, serving
 
@@ -235,12 +237,12 @@ def test_what_changed_between_two_tries_is_in_the_copy(
     source, target = filled("sqlite"), new_place(target_kind)
     wishes = iter([False, False, True])
     copied(source, target, should_stop=lambda: next(wishes))
-    save_crop(small / "things/2.support-set/cat/shot2.png", "chelsea:11")
+    save_crop(small / "things/2.support-set/cat/shot12.png", "chelsea:11")
     (small / "things/6.preprocessed/cat/a.png").unlink()
     with Store(source) as store:
         with store.writing() as editor:
             [row] = editor.backbones()
-            editor.drop_embedding(1, row.id)
+            editor.drop_embedding(5, row.id)
         run_index(store, small)
         with store.writing() as editor:  # a content that nobody shows any more goes, as `verify --repair` has one go
             gone = select(tables.images.c.content_id).where(tables.images.c.content_id.is_not(None))
@@ -286,17 +288,20 @@ def test_a_damaged_row_is_told_and_not_copied(filled: Callable[..., Location], n
 
 
 @pytest.mark.parametrize("target_kind", KINDS)
-@pytest.mark.parametrize("table", ["contents", "embeddings", "images", "calibrations"])
+@pytest.mark.parametrize("table", ["contents", "embeddings", "images", "calibrations", "pending_vectors"])
 def test_what_a_database_does_not_give_back_is_told(
     filled: Callable[..., Location], new_place: Places, monkeypatch: pytest.MonkeyPatch, target_kind: str, table: str
 ) -> None:
-    source, target = filled("sqlite"), new_place(target_kind)
+    if (table, target_kind) == ("pending_vectors", "postgres"):
+        return  # which has none
+    kind = VectorKind.FLOAT16 if table == "pending_vectors" else VectorKind.FLOAT32
+    source, target = filled("sqlite", kind), new_place(target_kind)
     real = store_copy._insert
 
     def alters(connection: Connection, into: Table, some: Sequence[tuple[Any, ...]], *more: Any) -> None:
         if into.name == table and some:
-            names = store_copy._names(into)
-            which = names.index("vector") if table == "embeddings" else names.index("revision")
+            names = more[0] if more else store_copy._names(into)
+            which = names.index("vector") if "vector" in names else names.index("revision")
             value = some[0][which]
             other = value[:-1] + bytes([value[-1] ^ 1]) if isinstance(value, bytes) else value + 1
             some = [(*some[0][:which], other, *some[0][which + 1 :]), *some[1:]]
@@ -326,6 +331,86 @@ def test_a_store_is_never_written_over(
         copied(other, part)
     copied(source, part)
     is_a_copy(source, part)
+
+
+@pytest.mark.parametrize("target_kind", KINDS)
+def test_a_source_that_was_made_anew_in_its_place_is_told_or_copied(
+    filled: Callable[..., Location], new_place: Places, small: Path, weights: Path, target_kind: str
+) -> None:
+    source, target = Path(filled("sqlite")), new_place(target_kind)
+    copied(source, target, should_stop=lambda: True)
+    shutil.rmtree(source)
+    (small / "things/2.support-set/cat/shot1.png").rename(small / "things/2.support-set/cat/shot5.png")
+    with Store(source, create=True) as store:
+        run_index(store, small)  # the same contents by other ids
+    assert copied(source, target).already == 0
+    is_a_copy(source, target)
+
+    other = new_place(target_kind)
+    copied(source, other, should_stop=lambda: True)
+    shutil.rmtree(source)
+    with Store(source, create=True) as store:
+        run_index(store, small, replace(HOG, backbones=("clip",), weights=weights, device="cpu"))
+    with pytest.raises(UsageError, match=r"has a part of a copy of another store; .* delete it first"):
+        copied(source, other)
+
+
+def test_what_is_damaged_in_a_copy_that_is_not_finished_is_written_again(
+    filled: Callable[..., Location], new_place: Places
+) -> None:
+    source, target = filled("sqlite"), new_place("sqlite")
+    wishes = iter([False, True])
+    copied(source, target, should_stop=lambda: next(wishes))
+    with Store(target, unfinished=True) as store, store.writing() as editor:
+        row = tables.embeddings.c
+        editor.connection.execute(update(tables.embeddings).where(row.content_id == 3).values(digest=row.digest + 1))
+    assert copied(source, target).already == 2
+    is_a_copy(source, target)
+
+
+def test_what_is_derived_belongs_to_the_copy(
+    filled: Callable[..., Location], new_place: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = filled("sqlite"), new_place("sqlite")
+
+    def full(*_: Any) -> int:
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("nearshot.indexer.copying.write_segments", full)
+        with pytest.raises(StoreError, match="the disk is full"):
+            copied(source, target)
+    with pytest.raises(StoreError, match="is not finished"):
+        Store(target)
+    assert copied(source, target).already == 6
+    is_a_copy(source, target)
+
+
+def test_float16_is_copied_while_an_index_run_merges_its_files(
+    filled: Callable[..., Location], new_place: Places, small: Path
+) -> None:
+    source, target = filled("sqlite", VectorKind.FLOAT16), new_place("sqlite")
+    before = vectors(source)
+    run = iter(CopyRun(source, target))
+    next(run)
+    for number in range(20):
+        save_crop(small / f"things/2.support-set/cat/shot{20 + number}.png", f"chelsea:{number + 5}")
+    (small / "things/2.support-set/coffee/shot1.png").unlink()
+    with Store(source) as store:
+        files = {path.name for path in store.segment_directory.iterdir()}
+        run_index(store, small)
+        assert not files <= {path.name for path in store.segment_directory.iterdir()}, "some were merged"
+    for _ in run:
+        pass
+    assert vectors(target) == before
+
+
+def test_what_postgres_refuses_is_told(filled: Callable[..., Location], new_place: Places) -> None:
+    source, target = filled("sqlite"), new_place("postgres")
+    with Store(source) as store:
+        mark_result(store, "a\0b", Mode.CAPTIONS, 3, True, rank=1)
+    with pytest.raises(UsageError, match="a name or text has a NUL character, which PostgreSQL keeps nowhere"):
+        copied(source, target)
 
 
 def test_a_store_is_not_copied_onto_itself(
@@ -393,6 +478,8 @@ def test_the_command_says_what_it_did_and_what_comes_next(
         "copied and compared: images 7, vectors 6, captions 2, labels and rejects 2, calibrations 1",
         "next: export NEARSHOT_STORE=there",
     ]
+    assert "next: export NEARSHOT_STORE='a b'" in nearshot("copy", source, "a b").stdout
+    assert nearshot("copy", source, "").status == 2
     again = nearshot("copy", source, "there")
     assert again.status == 2
     assert "there is a store at" in again.stderr

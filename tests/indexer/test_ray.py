@@ -6,8 +6,10 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -171,6 +173,7 @@ def test_a_wish_to_stop_is_met_and_the_next_run_goes_on(nodes: Nodes, many: Path
     for progress in run:
         seen.append(progress.done)
     assert run.report.interrupted
+    assert seen[-1] == run.report.added < 44
     assert 0 < len(contents(store)) < 40
     assert run_index(store, many).added == 43 - run.report.added
     assert len(contents(store)) == 40
@@ -260,11 +263,69 @@ def test_a_head_that_is_killed_is_told_and_what_was_committed_stays(many: Path, 
     assert list(verify(store)) == []
 
 
-def test_where_there_is_no_cluster_it_is_said(many: Path, store: Store, nearshot: Callable[..., Outcome]) -> None:
-    told = nearshot("index", many, "--backbone", "hog", "--ray", "127.0.0.1:1", "--store", store.location)
-    assert told.status == 2
-    assert "there is no Ray to be reached at 127.0.0.1:1" in told.stderr
-    assert told.stderr.count("\n") == 1
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("127.0.0.1:1", "there is no Ray to be reached at 127.0.0.1:1: nobody listens there"),
+        ("a..b:6379", "there is no Ray to be reached at a..b:6379: nobody listens there"),
+        ("127.0.0.1:99999", "nobody listens there"),
+        ("127.0.0.1:²", "--ray wants HOST:PORT"),
+        ("", "--ray wants HOST:PORT"),
+        ("local", "--ray wants HOST:PORT, where the head of a cluster listens, or auto; not 'local'"),
+        ("ray://127.0.0.1:10001", "--ray wants HOST:PORT"),
+    ],
+)
+def test_where_there_is_no_cluster_it_is_said(
+    many: Path, store: Store, nearshot: Callable[..., Outcome], address: str, told: str
+) -> None:
+    said = nearshot("index", many, "--backbone", "hog", "--ray", address, "--store", store.location)
+    assert said.status == 2
+    assert told in said.stderr
+    assert said.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """The address of somebody who listens, takes what is sent, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_wish_to_stop_is_met_while_connecting(many: Path, store: Store, mute: str) -> None:
+    began = time.monotonic()
+    run = IndexRun(store, many, replace(HOG, ray=mute), should_stop=lambda: time.monotonic() > began + 1)
+    for _ in run:
+        pass
+    assert run.report.interrupted
+    assert time.monotonic() < began + 20
+    assert not drivers()
+
+
+def test_an_interrupt_while_connecting_leaves_no_process(
+    many: Path, store: Store, mute: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> bool:
+        if drivers():
+            raise KeyboardInterrupt
+        return False
+
+    run = IndexRun(store, many, replace(HOG, ray=mute), should_stop=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        for _ in run:
+            pass
+    assert not drivers()
+
+
+def drivers() -> list[psutil.Process]:
+    """The processes of this one that speak with Ray."""
+    return [each for each in psutil.Process().children() if "ray_driver" in " ".join(each.cmdline())]
+
+
+def test_a_cluster_that_cannot_do_it_is_told(
+    nodes: Nodes, many: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="has no GPU"):
+        run_index(store, many, on(nodes, device="cuda"))
 
 
 def test_without_ray_installed_it_is_said(many: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
