@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def test_a_store_in_postgresql_is_made_and_asked_as_the_docs_show(
             command = [str(BIN / "nearshot"), *line.removeprefix("$ nearshot ").replace(shown, address).split()]
             command = [ray_address if word == "127.0.0.1:6379" else word for word in command]
             done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
-            printed += [line, *done.stdout.replace(address, shown).splitlines()]
+            printed += [line, *done.stdout.replace(shlex.quote(address), shown).replace(address, shown).splitlines()]
     assert tidy("\n".join(printed)) == session(name)
 
 
