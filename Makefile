@@ -43,6 +43,7 @@ promises: $(VENV)/installed
 soak: $(VENV)/installed
 	$(BIN)/python -m tests.faults.runs
 	$(BIN)/python -m tests.faults.copies
+	$(BIN)/python -m tests.faults.ray_nodes
 	$(BIN)/python -m tests.faults.power
 	$(BIN)/python -m tests.faults.flips
 	$(BIN)/python -m tests.faults.mutants

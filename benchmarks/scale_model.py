@@ -215,7 +215,11 @@ def show_measured(measured: Measured, images: int) -> None:
 def show_indexing(measured: Measured, prices: Prices) -> None:
     """Print how long indexing takes, and what it costs."""
     print(f"\nindexing with dinov2 (a machine: {CORES} cores, one H100); hours, what holds it up, euros")
-    print("| images |" + "".join(f" {count} machine{'s' * (count > 1)} |" for count in MACHINES) + "\n| ---" * 4 + "|")
+    print(
+        "| images |"
+        + "".join(f" {count} machine{'s' * (count > 1)} |" for count in MACHINES)
+        + f"\n{'| --- ' * (1 + len(MACHINES))}|"
+    )
     for images in SIZES:
         cells = []
         for count in MACHINES:

@@ -21,7 +21,7 @@ from nearshot.indexer.ray_worker import Answer, Refused, Setup, key_of, software
 from nearshot.indexer.run_backbones import RunBackbones
 from nearshot.indexer.tasks import Task
 from nearshot.schema.catalog import Catalog
-from nearshot.schema.errors import IndexingError
+from nearshot.schema.errors import IndexingError, option
 from nearshot.schema.known_images import hashes_dealt_with
 from nearshot.schema.store import Store
 
@@ -90,7 +90,7 @@ class EmbeddingOnRay:
             for number, pickled in in_turn(cluster.through(setup, rows, cluster.actors(setup.threads))):
                 answer: Answer | Refused = pickle.loads(pickled)
                 if isinstance(answer, Refused):
-                    raise IndexingError(f"{answer.reason} (--ray)")
+                    raise IndexingError(f"{answer.reason} ({option('ray')})")
                 batch = list(zip(parts[number], answer[0], strict=True))
                 with self._store.reading() as catalog:
                     lacking = self._still_lacking(catalog, batch, answer[1])

@@ -21,7 +21,7 @@ from typing import Any
 from nearshot.indexer.load_processes import import_path
 from nearshot.indexer.ray_driver import DONE, Resources, Work
 from nearshot.indexer.ray_worker import Refused, Setup
-from nearshot.schema.errors import IndexingError, UsageError
+from nearshot.schema.errors import IndexingError, UsageError, option
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +56,12 @@ class RayCluster:
     def __init__(self, address: str, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Connect; UsageError where Ray is not installed, or not there. Where somebody wishes to stop, it `has_stopped`."""
         if not (find_spec("ray") and find_spec("pandas")):
-            raise UsageError("--ray needs Ray: pip install 'nearshot[ray]'")
+            raise UsageError(f"{option('ray')} needs Ray: pip install 'nearshot[ray]'")
         listening = ADDRESS.fullmatch(address)
         if not listening and address != "auto":
-            raise UsageError(f"--ray wants HOST:PORT, where the head of a cluster listens, or auto; not {address!r}")
+            raise UsageError(
+                f"{option('ray')} wants HOST:PORT, where the head of a cluster listens, or auto; not {address!r}"
+            )
         if listening and not _is_reached((listening[1].strip("[]"), int(listening[2]))):
             raise UsageError(f"there is no Ray to be reached at {address}: nobody listens there")
         self._address, self._should_stop, self.has_stopped = address, should_stop, False

@@ -194,6 +194,7 @@ class Index:
         batch_size: int | None = None,
         workers: int | None = None,
         loading: str = "auto",
+        ray: str | None = None,
         ann: str | None = None,
         vectors: str | None = None,
         max_pixels: int = MAX_PIXELS,
@@ -210,6 +211,7 @@ class Index:
             batch_size: images per forward pass.
             workers: threads or processes that read and decode.
             loading: read and decode on threads or in processes; auto takes processes for many files where a GPU encodes.
+            ray: have the nodes of this Ray cluster (HOST:PORT, or auto) read and encode; see docs/scale.md.
             ann: build approximate indexes of this kind (ivf, hnsw, none) beside large segments, now and in later runs.
             vectors: keep them as float32, or once and as float16: a quarter of the bytes, now and in later runs.
             max_pixels: images of more pixels are refused.
@@ -220,8 +222,9 @@ class Index:
             What became of every image; `failures` and `breaches` tell which could not be used, and why.
 
         Raises:
-            UsageError: `data` is no directory, or a backbone is not known.
+            UsageError: `data` is no directory, a backbone is not known, or there is no Ray at its address.
             WeightsError: a backbone that was asked for is not available on this machine.
+            IndexingError: a node of the cluster cannot do its part, or is gone with all of it.
             StoreBusyError: another process is writing.
             StoreError: the store cannot be written; what was committed is whole, and the next call goes on from there.
         """
@@ -237,6 +240,7 @@ class Index:
             batch_size=batch_size,
             workers=workers,
             loading=_required(Loading, loading, "loading"),
+            ray=ray,
             ann=_chosen(Ann, ann, "ann"),
             vectors=_chosen(VectorKind, vectors, "vectors"),
             max_pixels=max_pixels,

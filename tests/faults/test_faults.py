@@ -22,7 +22,7 @@ def test_whatever_fails_or_dies_the_command_done_again_comes_to_the_same(name: s
 
 
 def test_whatever_fails_or_dies_a_copy_is_a_whole_store_or_none() -> None:
-    command = [sys.executable, "-m", "tests.faults.copies", str(EVERY)]
+    command = [sys.executable, "-m", "tests.faults.copies", str(2 * EVERY)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every one was mended" in done.stdout

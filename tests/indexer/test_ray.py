@@ -1,14 +1,11 @@
-"""Index runs on the nodes of a Ray cluster: the same vectors and counts, whatever dies meanwhile."""
+"""Index runs on the nodes of a Ray cluster: the same vectors and counts. More is killed in `tests.faults.ray_nodes`."""
 
 from __future__ import annotations
 
 import os
 import pickle
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -21,6 +18,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
+import nearshot
 from nearshot.indexer.embedding_on_ray import in_turn
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.ray_worker import MOST_TRIES, RayWorker, Refused, Setup, key_of, software
@@ -57,23 +55,13 @@ class Nodes:
         """Kill the second node and all of its processes."""
         self.cluster.remove_node(self.second, allow_graceful=False)
 
-    def end(self) -> None:
+    def end(self, *, headless: bool = False) -> None:
         """End what is left."""
-        self.cluster.shutdown()
-
-
-@pytest.fixture
-def new_nodes() -> Iterator[Callable[[], Nodes]]:
-    """Make clusters that end with the test."""
-    made: list[Nodes] = []
-
-    def make() -> Nodes:
-        made.append(Nodes())
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.end()
+        if headless:  # which Ray's own way to end it asks
+            for node in self.cluster.worker_nodes:
+                node.kill_all_processes(check_alive=False)
+        else:
+            self.cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +75,11 @@ def nodes() -> Iterator[Nodes]:
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty-four images: one of them broken, some the same."""
-    root = tmp_path_factory.mktemp("many") / "data"
+    return draw(tmp_path_factory.mktemp("many") / "data")
+
+
+def draw(root: Path) -> Path:
+    """Draw them into a data directory."""
     for number in range(40):
         label = ("cat", "coffee", "rocket")[number % 3]
         photograph = {"cat": "chelsea", "coffee": "coffee", "rocket": "rocket"}[label]
@@ -154,6 +146,13 @@ def test_vectors_and_counts_are_those_of_a_run_without_it_to_the_bit(
     assert run_index(store, many, replace(options, ray="127.0.0.1:1")).unchanged == 43, "nothing to do asks no cluster"
 
 
+def test_python_takes_a_cluster_as_well(nodes: Nodes, many: Path, tmp_path: Path) -> None:
+    with nearshot.open(tmp_path / "own", create=True) as index:
+        assert index.add(many, backbones=["hog"], ray=nodes.address).added == 43
+        with pytest.raises(UsageError, match=r"^ray wants HOST:PORT"):
+            index.add(many, backbones=["lite0"], ray="local")
+
+
 def test_a_new_backbone_and_a_moved_file_cost_what_they_cost_without_it(
     nodes: Nodes, many: Path, store: Store, tmp_path: Path, weights: Path
 ) -> None:
@@ -211,55 +210,6 @@ def test_workers_that_are_killed_lose_and_double_nothing(nodes: Nodes, many: Pat
     killing(run, kill)
     assert run.report.added == 43
     assert len(contents(store)) == 40
-    assert list(verify(store)) == []
-
-
-def test_a_node_that_is_killed_loses_and_doubles_nothing(
-    new_nodes: Callable[[], Nodes], many: Path, store: Store
-) -> None:
-    own = new_nodes()
-    run = IndexRun(store, many, on(own))
-    killing(run, own.kill_second)
-    assert run.report.added == 43
-    assert len(contents(store)) == 40
-    assert list(verify(store)) == []
-
-
-HEAD_KILLED = """
-import sys
-from pathlib import Path
-import pytest
-from nearshot.indexer.run import IndexRun
-from nearshot.schema.errors import IndexingError
-from nearshot.schema.store import Store
-from tests.indexer.test_ray import Nodes, on
-
-own = Nodes()
-with Store(Path(sys.argv[1])) as store:
-    run = IndexRun(store, Path(sys.argv[2]), on(own))
-    with pytest.raises(IndexingError, match=r"Ray at .*: .*; what was committed stays"):
-        for progress in run:
-            if progress.done:
-                own.cluster.head_node.kill_all_processes(check_alive=False)
-print("told")
-"""
-
-
-def test_a_head_that_is_killed_is_told_and_what_was_committed_stays(many: Path, store: Store, tmp_path: Path) -> None:
-    """In a process of its own, for Ray may end a process whose cluster is gone."""
-    command = [sys.executable, "-c", HEAD_KILLED, str(store.location), str(many)]
-    log = tmp_path / "log"
-    with log.open("wb") as file:
-        own = subprocess.Popen(command, stdout=file, stderr=file, cwd=Path(__file__).parents[2], start_new_session=True)
-    try:
-        own.wait(timeout=100)
-    finally:
-        os.killpg(own.pid, signal.SIGKILL)  # the other node
-    assert "told" in log.read_text(), log.read_text()
-    committed = len(contents(store))
-    assert 0 < committed < 40
-    report = run_index(store, many)
-    assert sum(count.embedded for count in report.backbones.values()) == 40 - committed
     assert list(verify(store)) == []
 
 
