@@ -28,7 +28,6 @@ from nearshot.schema.store import Store
 ON_GPU = 128
 """Images of a batch, where GPUs encode."""
 
-
 WAITING = 256
 """Batches that wait for one before them; of more, the first goes on: none is ever held back for good."""
 

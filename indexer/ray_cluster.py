@@ -65,7 +65,7 @@ class RayCluster:
         if listening and not _is_reached((listening[1].strip("[]"), int(listening[2]))):
             raise UsageError(f"there is no Ray to be reached at {address}: nobody listens there")
         self._address, self._should_stop, self.has_stopped = address, should_stop, False
-        self.resources = Resources(0, (), ("", 0))
+        self.resources, self._began = Resources(0, (), ("", 0)), math.inf
         here, there = socket.socketpair()
         with there:
             self._process = subprocess.Popen(

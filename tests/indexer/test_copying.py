@@ -189,7 +189,7 @@ def test_vectors_of_float16_stay_what_they_are(
 
 
 @pytest.mark.parametrize("target_kind", KINDS)
-@pytest.mark.parametrize("steps", [0, 1, 2])
+@pytest.mark.parametrize("steps", [0, 2])
 def test_a_copy_that_was_stopped_is_no_store_and_goes_on(
     filled: Callable[..., Location], new_place: Places, small: Path, target_kind: str, steps: int
 ) -> None:
@@ -207,7 +207,7 @@ def test_a_copy_that_was_stopped_is_no_store_and_goes_on(
 
 
 @pytest.mark.parametrize("target_kind", KINDS)
-@pytest.mark.parametrize("cut", range(1, 14, 3))
+@pytest.mark.parametrize("cut", [1, 4, 8, 13])
 def test_whatever_fails_between_two_rows_the_same_command_goes_on(
     filled: Callable[..., Location], new_place: Places, monkeypatch: pytest.MonkeyPatch, target_kind: str, cut: int
 ) -> None:
