@@ -1,6 +1,6 @@
 """Indexing on two Ray nodes of this machine, a core each, against the same run without Ray on both cores.
 
-    python -m benchmarks.on_ray [--images 400] [--backbone clip ...] [--rounds 2]
+    python -m benchmarks.on_ray [--images 512] [--backbone clip ...] [--rounds 2]
 
 The rate counts from the first batch that is committed to the fourth from the end: what Ray takes to start is told apart, and so
 is the whole, in which one node waits for the other at the end. Weights are full-size and random.

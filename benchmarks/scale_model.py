@@ -66,7 +66,8 @@ class Cost:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured: `load` of one core, `write` of a database, `opened` rows of it; a `search` of all; bytes an image."""
+    """Seconds per image to `load` (of one core), `write` and have `opened`; bytes compared a second (`bandwidth`), and kept per
+    image: on the disk (`row_bytes`) and in memory (`own_bytes`)."""
 
     load: float
     write: Cost
@@ -193,16 +194,16 @@ def main() -> None:
     given = parser.parse_args()
     prices = Prices(given.core_hour, given.gpu_hour, given.memory_month, given.disk_month)
     print(machine())
-    found_costs = measure(given.images, given.loading)
-    show_measured(found_costs, given.images)
-    show_indexing(found_costs, prices)
-    show_searching(found_costs, prices)
+    measured = measure(given.images, given.loading)
+    show_measured(measured, given.images)
+    show_indexing(measured, prices)
+    show_searching(measured, prices)
 
 
 def show_measured(measured: Measured, images: int) -> None:
     """Print what was measured."""
     print(f"\nmeasured, at {images:,} images of {DIMENSION} dimensions in PostgreSQL")
-    print(f"  read, decode, prepare: {1000 * measured.load:.2f} ms of a core an image")
+    print(f"  read, decode, prepare: {1000 * measured.load:.2f} ms of a core per image")
     write = measured.write
     print(f"  commit: {1e6 * write.seconds:.0f} microseconds an image, growing with size ** {write.power:.3f}")
     print(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from pathlib import Path
 
 import click
 
 from nearshot.commands.common import INTERRUPTED, StoreLocation, json_option, reports_errors, stopping_politely
 from nearshot.progress import progress_bar
-from nearshot.schema.location import Location, shown_location
+from nearshot.schema.location import Location, is_address, shown_location
 
 
 @click.command("copy")
@@ -46,6 +47,7 @@ def copy_command(source: Location, target: Location, *, as_json: bool) -> None:
         click.echo(f"copied and compared: {counts or 'an empty store'}")
         if report.already:
             click.echo(f"  {report.already:,} of {report.contents:,} contents were there already")
-        click.echo(f"next: export NEARSHOT_STORE={shlex.quote(shown_location(target))}")
+        where = target if is_address(target) else Path(target).absolute()
+        click.echo(f"next: export NEARSHOT_STORE={shlex.quote(shown_location(where))}")
     if report.interrupted:
         sys.exit(INTERRUPTED)

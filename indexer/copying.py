@@ -7,8 +7,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 from nearshot.schema.errors import UsageError
-from nearshot.schema.location import Location, is_address
-from nearshot.schema.store import Store
+from nearshot.schema.location import Location, is_address, shown_location
+from nearshot.schema.store import Store, is_there
 from nearshot.schema.store_copy import StoreCopy, require_whole
 from nearshot.vectors.segments import write_segments
 
@@ -32,9 +32,11 @@ class CopyRun:
     """A run that copies one state of a store; the source may be read and written meanwhile. Iterating it does the work."""
 
     def __init__(self, source: Location, target: Location, *, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """UsageError where both are the same; what else can be wrong is told when it is run."""
+        """UsageError where both are the same, or there is none to copy; what else can be wrong is told when it is run."""
         if str(source) == str(target) or _is_same_directory(source, target):
             raise UsageError("a store cannot be copied onto itself")
+        if not is_there(source):
+            raise UsageError(f"no store at {shown_location(source)}: there is nothing to copy")
         self.source, self.target, self.report = source, target, CopyReport()
         self._should_stop = should_stop
 

@@ -81,17 +81,7 @@ class _Process:
     def start(self) -> None:
         """Start it; what it loads for is sent along."""
         self._is_ready = False
-        here, there = socket.socketpair()
-        with there:
-            environment = os.environ | {"PYTHONPATH": import_path(), "OMP_NUM_THREADS": "1"}
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", WORKER, str(there.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[there.fileno()],
-                env=environment,
-                process_group=0,  # Ctrl-C is for whoever asks
-            )
-        self._connection: Connection = Connection(here.detach())
+        self._process, self._connection = start_python(WORKER, OMP_NUM_THREADS="1")
         with suppress(OSError):  # one that has died already is told of by the first question
             self._connection.send_bytes(self._setup)
 
@@ -132,6 +122,27 @@ class _Process:
         self._connection.close()
         self._process.kill()
         self._process.wait()
+
+
+def start_python(
+    code: str, *, errors: int | None = None, **environment: str
+) -> tuple[subprocess.Popen[bytes], Connection]:
+    """Start a Python that runs some code of this very nearshot, and a connection to it, whose number is its first argument.
+
+    It has no input, and Ctrl-C is for whoever asks. `errors` is where its standard output and error go.
+    """
+    here, there = socket.socketpair()
+    with there:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", code, str(there.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            pass_fds=[there.fileno()],
+            env=os.environ | {"PYTHONPATH": import_path()} | environment,
+            process_group=0,
+        )
+    return process, Connection(here.detach())
 
 
 def import_path() -> str:

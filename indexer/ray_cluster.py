@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
-from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
-from nearshot.indexer.load_processes import import_path
+from nearshot.indexer.load_processes import start_python
 from nearshot.indexer.ray_driver import DONE, Resources, Work
 from nearshot.indexer.ray_worker import Refused, Setup
 from nearshot.schema.errors import IndexingError, UsageError, option
@@ -66,18 +63,8 @@ class RayCluster:
             raise UsageError(f"there is no Ray to be reached at {address}: nobody listens there")
         self._address, self._should_stop, self.has_stopped = address, should_stop, False
         self.resources, self._began = Resources(0, (), ("", 0)), math.inf
-        here, there = socket.socketpair()
-        with there:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", DRIVER, str(there.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # where Ray writes much, of which it says here what matters
-                pass_fds=[there.fileno()],
-                env=os.environ | {"PYTHONPATH": import_path()},
-                process_group=0,  # Ctrl-C is for whoever asks
-            )
-        self._connection: Connection = Connection(here.detach())
+        # Ray writes much, of which it says here what matters.
+        self._process, self._connection = start_python(DRIVER, errors=subprocess.DEVNULL)
         try:
             self._connect()
         except BaseException:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import pickle
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,16 +68,10 @@ class Refused:
 Answer = tuple[list[Loaded | Skipped], Embedded]
 
 
-class Tries(Protocol):
-    """Tells how often a batch, by its number, was begun."""
-
-    def __call__(self, number: int) -> int: ...
-
-
 class RayWorker:
-    """Embeds batches; what it needs is loaded with the first."""
+    """Embeds batches; what it needs is loaded with the first. `tries` tells how often a batch, by its number, was begun."""
 
-    def __init__(self, setup: Setup, tries: Tries) -> None:
+    def __init__(self, setup: Setup, tries: Callable[[int], int]) -> None:
         self._setup, self._tries = setup, tries
         self._backbones: dict[str, Backbone] | None = None
 
