@@ -341,6 +341,9 @@ def test_each_category_has_its_own_count_and_undo(page: Page, data: Path) -> Non
 def test_a_server_that_is_killed_loses_nothing_that_was_said(
     page: Page, served: Served, browser: Browser, data: Path
 ) -> None:
+    first = shown(page)
+    with page.expect_event("requestfinished", lambda each: each.url.endswith("/original")):  # the next one is here
+        press(page, "s", first)
     before = shown(page)
     served.process.send_signal(signal.SIGKILL)
     served.process.communicate()
