@@ -94,8 +94,8 @@ def searches(store: Path, queries: int) -> list[float]:
     query = normalise(np.random.default_rng(0).standard_normal((1, 708)))
     options = QueryOptions(backbone="hog")
     with Store(store) as opened, opened.reading() as catalog:
-        row, coverage = choose_row(catalog, "hog", ["c0"])
-        searcher = Searcher(opened, catalog, row, coverage, options)
+        row, lacking = choose_row(catalog, "hog", ["c0"])
+        searcher = Searcher(opened, catalog, row, lacking, options)
         seconds = []
         for _ in range(queries):
             started = time.perf_counter()

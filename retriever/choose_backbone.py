@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,16 +16,9 @@ from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.digests import check_decisive
 from nearshot.schema.errors import UsageError, WeightsError
 from nearshot.schema.fusions import parts_of_fusion
+from nearshot.schema.lacking import Lacking
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """Numbers of images that a backbone has and has not dealt with."""
-
-    covered: int
-    lacking: int
 
 
 def choose_row(
@@ -37,12 +29,14 @@ def choose_row(
     roles: Collection[Role] = (Role.SUPPORT,),
     words: bool = False,
     among: Collection[int] | None = None,
-) -> tuple[BackboneRow, Coverage]:
-    """The backbone to search with, and how much of some categories' images of some roles it covers.
+    lacking: Lacking | None = None,
+) -> tuple[BackboneRow, int]:
+    """The backbone to search with, and of how many of some categories' images of some roles it lacks a vector.
 
-    The one named, or else of those that cover all of them the one that calibration found best, or else the first by
-    preference; an older row of a name counts where the newest is not complete. Where none is, the one that covers most. With
-    `words`, only those that can encode text; with `among`, only rows of these ids. UsageError where the store has none.
+    The one named, or else of those that lack none the one that calibration found best, or else the first by preference; an
+    older row of a name counts where the newest is not complete. Where none is, the one that lacks fewest. With `words`, only
+    those that can encode text; with `among`, only rows of these ids. UsageError where the store has none. Who chooses again
+    and again gives what was found to be `lacking` before.
     """
     check_decisive(catalog.connection)
     rows = sorted(catalog.all_backbones(), key=lambda row: -row.revision)
@@ -70,15 +64,16 @@ def choose_row(
             raise UsageError(f"{reason}; run `nearshot index DATA --backbone clip`")
         names = able
     choices = [row for each in by_preference(names) for row in rows if row.name == each]
-    coverages = {row: _coverage(catalog, row, categories, roles) for row in choices}
-    whole = [row for row in choices if coverages[row].lacking == 0]
+    lacking = lacking or Lacking()
+    counts = {row: lacking.count(catalog, row, categories, roles) for row in choices}
+    whole = [row for row in choices if counts[row] == 0]
     if not whole:
-        chosen = max(choices, key=lambda row: coverages[row].covered)
+        chosen = min(choices, key=lambda row: counts[row])
     elif words:
         chosen = whole[0]
     else:
         chosen = max(whole, key=lambda row: _evidence(catalog, row, categories))  # the first of those that are equal
-    return chosen, coverages[chosen]
+    return chosen, counts[chosen]
 
 
 def choose_rows(catalog: Catalog, names: Collection[str]) -> list[BackboneRow]:
@@ -158,12 +153,3 @@ def _evidence(catalog: Catalog, row: BackboneRow, categories: Collection[str]) -
     if len(supported) > 1:
         by_score = {score: each for score, each in by_score.items() if score.compares_categories}
     return round(by_score[best_score(by_score)].evidence, 3) if by_score else -1.0
-
-
-def _coverage(catalog: Catalog, row: BackboneRow, categories: Collection[str], roles: Collection[Role]) -> Coverage:
-    counts = [
-        count
-        for count in catalog.count_vectors_by_category(row.id)
-        if count.role in roles and count.category in categories
-    ]
-    return Coverage(sum(count.vectors + count.failed for count in counts), sum(count.lacking for count in counts))

@@ -63,14 +63,14 @@ class Retriever:
                 categories = choose_categories(catalog, options.category)
                 left = {row.id for row in catalog.all_backbones() if row.name not in self.passed_over}
                 try:
-                    row, coverage = choose_row(
+                    row, lacking = choose_row(
                         catalog, options.backbone, categories, words=options.text is not None, among=left
                     )
                 except UsageError:
                     if self.passed_over:  # none is left
                         raise next(iter(self.passed_over.values())) from None
                     raise
-                searcher = Searcher(store, catalog, row, coverage, options)
+                searcher = Searcher(store, catalog, row, lacking, options)
             try:
                 if row.id not in loaded:
                     loaded[row.id] = load_indexed(

@@ -25,6 +25,7 @@ from nearshot.schema.digests import check_words
 from nearshot.schema.errors import UsageError, WeightsError
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.images import Shown
+from nearshot.schema.lacking import Lacking
 from nearshot.schema.numbers import FALSE, LIMIT
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Mode, Role
@@ -157,10 +158,12 @@ def search(
     encode: WordEncoder | None = None,
     *,
     among: Collection[int] | None = None,
+    lacking: Lacking | None = None,
 ) -> Results:
     """The images that words are about, best first; none for a query without words.
 
     Without `encode`, the text encoder is loaded, and let go again; with it, `among` are the rows that it can encode for.
+    `lacking` is as `choose_row` takes it.
 
     Raises UsageError for a category that is not there, or for a mode that the store cannot serve, and WeightsError where the
     text encoder is not available; with `auto`, these become reasons.
@@ -172,7 +175,7 @@ def search(
     words = None
     if options.mode != Mode.CAPTIONS and plain_words(query):
         try:
-            words = _encode(store, plain_words(query), categories, options, encode, among)
+            words = _encode(store, plain_words(query), categories, options, encode, among, lacking)
         except (UsageError, WeightsError) as error:
             if options.mode != Mode.AUTO:
                 raise
@@ -199,9 +202,10 @@ def _encode(
     options: SearchOptions,
     encode: WordEncoder | None,
     among: Collection[int] | None,
+    lacking: Lacking | None,
 ) -> _Words:
     with store.reading() as catalog:
-        row, _ = choose_row(catalog, None, categories, roles=list(Role), words=True, among=among)
+        row, _ = choose_row(catalog, None, categories, roles=list(Role), words=True, among=among, lacking=lacking)
     if encode is not None:
         return _Words(row, encode(row, words))
     backbone = load_indexed(store, row, weights=options.weights, device=options.device)

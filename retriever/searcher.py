@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.retriever.answer import Answer
-from nearshot.retriever.choose_backbone import Coverage, choose_categories
+from nearshot.retriever.choose_backbone import choose_categories
 from nearshot.retriever.choose_score import choose_score
 from nearshot.retriever.context import Context, PolicyNote
 from nearshot.retriever.decision import Negative, decide
@@ -31,6 +31,7 @@ from nearshot.schema.errors import UsageError, option
 from nearshot.schema.feedback import negatives, rejected_in
 from nearshot.schema.images import Shown
 from nearshot.schema.labelled import support_digest
+from nearshot.schema.lacking import count_failed
 from nearshot.schema.segments import touched
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Against, Role, Score, Verdict
@@ -47,17 +48,15 @@ class Searcher:
     """Searcher for one backbone's queries of a category (or all), by a score. Any number of threads may ask it.
 
     `revision` is the state of the store that it belongs to. `chosen` is the score, and why it was taken. `labels` are those
-    searched: category to label to number of images. `coverage` tells whether the backbone has seen all support images. `stale`
-    are the categories whose support set changed after they were calibrated, `lapses` the promises that no longer hold.
-    `is_watched` tells whether the scores of queries bear on a promise (`retriever.watching`).
+    searched: category to label to number of images. Of the support images, the backbone has dealt with `covered` and not yet
+    with `lacking`. `stale` are the categories whose support set changed after they were calibrated, `lapses` the promises
+    that no longer hold. `is_watched` tells whether the scores of queries bear on a promise (`retriever.watching`).
     """
 
-    def __init__(
-        self, store: Store, catalog: Catalog, row: BackboneRow, coverage: Coverage, options: QueryOptions
-    ) -> None:
+    def __init__(self, store: Store, catalog: Catalog, row: BackboneRow, lacking: int, options: QueryOptions) -> None:
         """Open the vectors. Of the options, category, score and against count. Raises UsageError and StoreError."""
         categories = choose_categories(catalog, options.category)
-        self.row, self.coverage = row, coverage
+        self.row, self.lacking = row, lacking
         self.revision = catalog.revision()
         self._store = store
         roles = [Role.SUPPORT] if options.against == Against.SUPPORT else list(Role)
@@ -66,6 +65,7 @@ class Searcher:
             role: open_vectors(store, catalog, row, role, category=options.category, whole=whole[role])
             for role in roles
         }
+        self.covered = len(self._vectors[Role.SUPPORT]) + count_failed(catalog, row, categories, Role.SUPPORT)
         labels = self._vectors[Role.SUPPORT].labels()
         self.labels = {category: labels.get(category, {}) for category in categories}
         self.supported = [category for category, labels in self.labels.items() if labels]
@@ -133,8 +133,8 @@ class Searcher:
                 category: PolicyNote(policy.threshold, policy.margin_floor, self.origin(category, options))
                 for category, policy in policies.items()
             },
-            covered=self.coverage.covered,
-            lacking=self.coverage.lacking,
+            covered=self.covered,
+            lacking=self.lacking,
             stale=self.stale,
             lapsed={lapse.category: lapse.reason for lapse in self.lapses},
             recall=self.recall(options),

@@ -277,10 +277,7 @@ class Catalog:
         joined = tables.images.join(tables.embeddings, embedded)
         every = {(category, role): count for category, role, count in self.connection.execute(usable)}
         seen = every
-        number = self.connection.execute(
-            select(func.count()).select_from(tables.embeddings).where(dealt_with)
-        ).scalar_one()
-        if number < (self.connection.execute(select(func.max(contents.id))).scalar() or 0):  # not all that there is
+        if not self.has_rows_of_all(backbone_id):
             counted = select(*group, func.count()).select_from(joined).where(USABLE).group_by(*group)
             seen = {(category, role): count for category, role, count in self.connection.execute(counted)}
         without = (
@@ -298,6 +295,12 @@ class Catalog:
             dealt = seen.get(key, 0) - dropped
             counts.append(VectorCount(*key, dealt - failed, count - dealt, failed))
         return counts
+
+    def has_rows_of_all(self, backbone_id: int) -> bool:
+        """Tell whether a backbone has a row, with a vector or without, of every content that there ever was."""
+        number = select(func.count()).select_from(tables.embeddings).where(embeddings.backbone_id == backbone_id)
+        newest = self.connection.execute(select(func.max(contents.id))).scalar() or 0
+        return bool(self.connection.execute(number).scalar_one() >= newest)
 
     def failures(self) -> list[tuple[str, str]]:
         """Present images that could not be used: absolute path and reason, by path."""

@@ -34,6 +34,7 @@ from nearshot.retriever.searcher import Searcher
 from nearshot.retriever.watching import Watching
 from nearshot.schema.catalog import BackboneRow, Catalog, CategoryCount
 from nearshot.schema.errors import StoreError, UsageError, WeightsError
+from nearshot.schema.lacking import Lacking
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Against, Role, Score
 from nearshot.schema.watches import Lapse, lapses
@@ -111,6 +112,7 @@ class Engine:
         self._maps: Renewed[Projection] = behind(most=MAPS)
         self._counts: Renewed[list[CategoryCount]] = behind(most=1)
         self._status: Renewed[Status] = behind(most=1, by_revision=False)
+        self._lacking = Lacking()
         self._warming: threading.Thread | None = None
         self._warmed: dict[int, SegmentedStore] = {}
 
@@ -265,8 +267,10 @@ class Engine:
                 + (f" ({reason})" if reason else "")
             )
         among = {served.row.id for served in self.served.values()}
-        row, coverage = choose_row(catalog, options.backbone, categories, words=options.text is not None, among=among)
-        searcher = Searcher(self.store, catalog, row, coverage, options)
+        row, lacking = choose_row(
+            catalog, options.backbone, categories, words=options.text is not None, among=among, lacking=self._lacking
+        )
+        searcher = Searcher(self.store, catalog, row, lacking, options)
         self._warmed = {other: held for other, held in self._warmed.items() if other in among and other != row.id}
         return searcher
 
@@ -319,4 +323,5 @@ class Engine:
 
     def search(self, query: str, options: SearchOptions) -> Results:
         """Find images by words, with the text encoder that is loaded."""
-        return search(self.store, query, options, self.words, among={served.row.id for served in self.served.values()})
+        among = {served.row.id for served in self.served.values()}
+        return search(self.store, query, options, self.words, among=among, lacking=self._lacking)

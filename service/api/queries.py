@@ -74,7 +74,7 @@ async def query(
         "policies": {category: searcher.origin(category, options) for category in searcher.supported},
         "stale": searcher.stale,
         "lapsed": {lapse.category: lapse.reason for lapse in searcher.lapses},
-        "lacking": searcher.coverage.lacking,
+        "lacking": searcher.lacking,
         "recall": searcher.recall(options),
     }
 

@@ -75,8 +75,8 @@ def test_backbones_that_see_different_things_are_fused(store: Store, tmp_path: P
     kept = [each for each in outcomes if isinstance(each, Calibration) and each.backbone == "dinov2+clip"]
     assert {each.evidence for each in kept if each.score == tried.fused.score} == {tried.fused.evidence}
     with store.reading() as catalog:
-        row, coverage = choose_row(catalog, None, ["things"])
-        assert (row.name, coverage.lacking) == ("dinov2+clip", 0)
+        row, lacking = choose_row(catalog, None, ["things"])
+        assert (row.name, lacking) == ("dinov2+clip", 0)
         assert len(all_calibrations(catalog, row.id)) == len([each for each in kept if each.policy.calibrated]) > 0
         assert segment_rows(catalog, row.id, Role.SUPPORT)
     again = list(calibrate_all(store, CalibrationOptions(backbones=("clip", "dinov2", "clip+dinov2"))))

@@ -86,8 +86,8 @@ def test_a_service_answers_after_any_change_as_one_that_has_just_begun(score: Sc
 
     def same() -> Answer:
         with store.reading() as catalog:
-            row, coverage = engine.served["hog"].row, engine.searcher(options).coverage
-            anew = Searcher(store, catalog, row, coverage, options).answer("q", vector, options)
+            row, lacking = engine.served["hog"].row, engine.searcher(options).lacking
+            anew = Searcher(store, catalog, row, lacking, options).answer("q", vector, options)
         kept = engine.searcher(options).answer("q", vector, options)
         assert kept == anew
         return kept
