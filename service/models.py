@@ -136,6 +136,7 @@ class Answers(BaseModel):
     """One answer per image, in the order of the upload, and what the user should know."""
 
     answers: list[shapes.Answer | shapes.Unreadable] = Field(examples=[[EXAMPLE]])
+    revision: int = Field(description="The state of the store that the answers are of: the number of its last change.")
     score_reason: str = Field(description="Why labels are scored by what they are.")
     policies: dict[str, str] = Field(description="Where the policy of each category comes from.")
     stale: list[str] = Field(description="Categories whose shots changed after they were calibrated.")

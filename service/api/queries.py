@@ -70,6 +70,7 @@ async def query(
         )
     return {
         "answers": [answer.as_json() for answer in answers],
+        "revision": searcher.revision,
         "score_reason": searcher.chosen.reason,
         "policies": {category: searcher.origin(category, options) for category in searcher.supported},
         "stale": searcher.stale,

@@ -32,7 +32,7 @@ PATIENCE_S = 120
 class Served:
     """A running service."""
 
-    def __init__(self, store: Path, *options: str, program: Sequence[str] = (str(CLI),)) -> None:
+    def __init__(self, store: Path | str, *options: str, program: Sequence[str] = (str(CLI),)) -> None:
         command = [sys.executable, *program, "serve", "--store", str(store), "--port", "0", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         watchdog = threading.Timer(PATIENCE_S, self.process.kill)

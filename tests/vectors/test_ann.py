@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from unittest import mock
 
+import faiss
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from nearshot.schema.disk import xxh3_of
 from nearshot.schema.errors import StoreError
@@ -202,6 +204,19 @@ def test_an_index_that_cannot_be_written_is_an_error_of_the_system(tmp_path: Pat
     segment, _ = written(tmp_path, clustered(), Ann.IVF)
     with pytest.raises(OSError, match="no such directory"):
         write_ann(tmp_path / "no such directory/index", segment, Ann.IVF)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_built_again_on_other_threads_it_is_the_same_to_the_byte(tmp_path: Path, kind: Ann) -> None:
+    if kind == Ann.HNSW and not hasattr(faiss, "hnsw_add_vertices_deterministic"):
+        pytest.skip("this FAISS builds HNSW graphs in the order in which threads come by")
+    segment, _ = written(tmp_path, clustered(), kind)
+    digests = set()
+    for number, threads in enumerate((1, 2, 4)):
+        with threadpool_limits(threads):
+            assert write_ann(tmp_path / f"{number}", segment, kind) is not None
+        digests.add(_digest(tmp_path / f"{number}"))
+    assert len(digests) == 1
 
 
 def test_it_stops_when_it_is_told_to(tmp_path: Path) -> None:
