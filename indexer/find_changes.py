@@ -23,7 +23,8 @@ def find_changes(
     comparison = Comparison(decoder=decoder, as_of=as_of)
     for images in batches(discovery, CHUNK):
         comparison.find(images, known_images_at(catalog, root_id, [image.path for image in images]))
-    missing = np.setdiff1d(present_ids(catalog, root_id, categories), np.array(comparison.seen, dtype=np.int64))
+    present = present_ids(catalog, root_id, categories)
+    missing = np.sort(present[~np.isin(present, np.array(comparison.seen, dtype=np.int64))])
     for image in known_images_of(catalog, missing.tolist()):
         comparison.miss(image, hidden=discovery.hides(image.path))
     return comparison.changes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,17 @@ from nearshot.schema.watches import Lapse, lapses
 
 @dataclass(frozen=True, slots=True)
 class RootState:
-    """A data directory against the disk: what `index` would find. `there` is False where the directory is not."""
+    """A data directory against the disk: what `index` would find; None for what was not looked at.
+
+    `there` is False where the directory is not.
+    """
 
     path: str
-    there: bool
-    new: int = 0
-    changed: int = 0
-    moved: int = 0
-    removed: int = 0
+    there: bool | None = None
+    new: int | None = None
+    changed: int | None = None
+    moved: int | None = None
+    removed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,11 @@ class Status:
 
 def read_status(store: Store) -> Status:
     """Take stock of a store and of the data directories it was made from."""
+    return replace(read_held(store), roots=look_at_roots(store))
+
+
+def read_held(store: Store) -> Status:
+    """Take stock of a store, and look at no data directory."""
     with store.reading() as catalog:
         backbones = catalog.backbones()
         states = {row.name: _backbone_states(catalog, row, has_segments=store.has_segments) for row in backbones}
@@ -110,20 +118,28 @@ def read_status(store: Store) -> Status:
             )
             for count in catalog.count_images()
         ]
-        roots = [path for root_id, path in catalog.roots().items() if catalog.has_images(root_id)]
+        roots = [RootState(path) for path in _roots(catalog)]
         failures = [Failure(path, reason) for path, reason in catalog.failures()]
         anns = [ann for row in backbones for ann in ann_states(catalog, row)]
         revision, last_run, lapsed = catalog.revision(), catalog.last_run(), lapses(catalog)
         kind = vector_kind(catalog)
+    return Status(store.shown_location, revision, roots, backbones, categories, kind, anns, failures, lapsed, last_run)
+
+
+def look_at_roots(store: Store) -> list[RootState]:
+    """Look at the data directories that a store was made from: at every file of theirs."""
+    with store.reading() as catalog:
+        roots, last_run = _roots(catalog), catalog.last_run()
     # A failure under another cap on pixels counts as new, and a link that was followed as there; so look as the last run did.
     as_before = json.loads(last_run.arguments) if last_run else {}
     options = IndexOptions(
         max_pixels=as_before.get("max_pixels", MAX_PIXELS), follow_links=as_before.get("follow_links", False)
     )
-    roots_now = [_root_state(store, root, options) for root in roots]
-    return Status(
-        store.shown_location, revision, roots_now, backbones, categories, kind, anns, failures, lapsed, last_run
-    )
+    return [_root_state(store, root, options) for root in roots]
+
+
+def _roots(catalog: Catalog) -> list[str]:
+    return [path for root_id, path in catalog.roots().items() if catalog.has_images(root_id)]
 
 
 def _backbone_states(catalog: Catalog, row: BackboneRow, *, has_segments: bool) -> dict[tuple[str, str], BackboneState]:
@@ -145,5 +161,5 @@ def _root_state(store: Store, root: str, options: IndexOptions) -> RootState:
     try:
         report = dry_run(store, Path(root), options)
     except UsageError:
-        return RootState(root, there=False)
+        return RootState(root, False, 0, 0, 0, 0)
     return RootState(root, True, report.added, report.changed, report.moved, report.removed)

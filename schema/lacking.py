@@ -57,8 +57,9 @@ def count_failed(catalog: Catalog, row: BackboneRow, categories: Collection[str]
     failed = select(embeddings.content_id).where(
         embeddings.backbone_id == row.id, embeddings.vector.is_(None), embeddings.failure.is_not(None)
     )
-    query = select(images.category).where(USABLE, images.role == role, images.content_id.in_(failed))
-    return sum(category in categories for category in catalog.connection.execute(query).scalars())
+    # Which role they are of is asked of what was read: a planner may otherwise walk all of a role.
+    rows = catalog.connection.execute(select(images.category, images.role).where(USABLE, images.content_id.in_(failed)))
+    return sum(category in categories and its_role == role for category, its_role in rows)
 
 
 def _all(catalog: Catalog, row: BackboneRow) -> Mapping[tuple[str, str], frozenset[int]]:

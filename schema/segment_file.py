@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from nearshot.schema.disk import open_regular
 from nearshot.schema.errors import StoreError
-from nearshot.schema.segments import Group
+from nearshot.schema.segments import Group, LabelSpans, union
 from nearshot.schema.vocabulary import VectorKind
 
 BLOCK = 1 << 20
@@ -107,8 +107,13 @@ class Segment:
         rest = np.frombuffer(self._bytes[ids_at + 8 * count : held - about_size], dtype="<i8").astype(np.int64)
         split = len(rest) - (count if self.kind == VectorKind.FLOAT16 else 0)
         self.contents = rest[split:]
-        self.superseded = np.union1d(rest[:split], self.ids)
+        self.superseded = union(rest[:split], self.ids)
         self.groups = _grouped(about["groups"])
+
+    @cached_property
+    def labels(self) -> LabelSpans:
+        """The labels among its groups."""
+        return LabelSpans.of(self.groups)
 
     def is_changed(self) -> bool:
         """Tell whether somebody has written to the file since, and it is read no more."""

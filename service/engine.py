@@ -22,7 +22,7 @@ from nearshot.detectors.protocol import Detector
 from nearshot.evaluation.projection import Projection, project
 from nearshot.indexer.additions import Added, add_query, remove_query
 from nearshot.indexer.options import IndexOptions
-from nearshot.indexer.status import Status, read_status
+from nearshot.indexer.status import RootState, Status, look_at_roots, read_held
 from nearshot.retriever.answer import Answer
 from nearshot.retriever.choose_backbone import choose_categories, choose_row, load_indexed
 from nearshot.retriever.embedding import encode_words
@@ -111,7 +111,8 @@ class Engine:
         behind = partial(Renewed[Any], store, behind=BEHIND_SECONDS, patience=PATIENCE_SECONDS)
         self._maps: Renewed[Projection] = behind(most=MAPS)
         self._counts: Renewed[list[CategoryCount]] = behind(most=1)
-        self._status: Renewed[Status] = behind(most=1, by_revision=False)
+        self._held: Renewed[Status] = behind(most=1)
+        self._roots: Renewed[list[RootState]] = behind(most=1, by_revision=False)
         self._lacking = Lacking()
         self._warming: threading.Thread | None = None
         self._warmed: dict[int, SegmentedStore] = {}
@@ -147,10 +148,18 @@ class Engine:
         self.ready = True
 
     def _warm(self, rows: Sequence[BackboneRow]) -> None:
-        """Read and check the segments while the backbones are loaded, and hold those of each until a searcher does."""
-        with suppress(StoreError), self.store.reading() as catalog:  # the first query is told
-            for row in rows:
-                self._warmed[row.id] = open_vectors(self.store, catalog, row, Role.SUPPORT)
+        """Read and check the segments while the backbones are loaded, and hold those of each until a searcher does; then begin
+        to count what there is.
+        """
+        with suppress(StoreError):  # the first query is told
+            with self.store.reading() as catalog:
+                for row in rows:
+                    self._warmed[row.id] = open_vectors(self.store, catalog, row, Role.SUPPORT)
+            self._counts.begin(None, Catalog.count_categories)
+            self._held.begin(None, self._hold)
+
+    def _hold(self, _: Catalog) -> Status:
+        return read_held(self.store)
 
     def index_options(self, categories: tuple[str, ...] = ()) -> IndexOptions:
         """Options of an index run with the backbones that are served."""
@@ -202,11 +211,15 @@ class Engine:
         return self._counts.get(None, Catalog.count_categories)
 
     def status(self) -> Status:
-        """What `nearshot status` tells; where the disk takes longer to look at, that of a minute ago at most."""
-        return self._status.get(None, lambda _: read_status(self.store))
+        """What `nearshot status` tells; of a large store that changes, as a minute ago at most. Where data directories take
+        longer to look at, they are not looked at yet: who asks again later is told.
+        """
+        held = self._held.get(None, self._hold)
+        roots = self._roots.soon(None, lambda _: look_at_roots(self.store))
+        return held if roots is None else replace(held, roots=roots)
 
     def _all_renewed(self) -> tuple[Renewed[Any], ...]:
-        return self._searchers, self._reports, self._maps, self._counts, self._status
+        return self._searchers, self._reports, self._maps, self._counts, self._held, self._roots
 
     def watch(self, searcher: Searcher, answer: Answer, digest: str) -> None:
         """Take an answer's score down; the store is told of what was taken down every few seconds."""

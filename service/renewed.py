@@ -16,6 +16,7 @@ from nearshot.schema.errors import StoreError
 from nearshot.schema.store import Store
 
 Made = TypeVar("Made")
+Kept = TypeVar("Kept")
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +67,30 @@ class Renewed(Generic[Made]):
 
     def get(self, key: Hashable, make: Callable[[Catalog], Made]) -> Made:
         """What there is under a key, made by the `make` that came first for it; raises what that raises."""
+        entry, product, coming = self._ask(key, make)
+        if product is not None:
+            return self._in_time(coming, product)
+        generation = self._generation
+        while True:
+            of, newest = coming.result()
+            if of >= generation:  # one that was begun before the last change that this service made is not enough
+                return newest
+            with self._changing:
+                coming = self._renew(entry)
+
+    def soon(self, key: Hashable, make: Callable[[Catalog], Made]) -> Made | None:
+        """What `get` returns, where that waits for `patience` seconds at most; None where it would wait longer."""
+        _, product, coming = self._ask(key, make)
+        return self._in_time(coming, product)
+
+    def begin(self, key: Hashable, make: Callable[[Catalog], Made]) -> None:
+        """Have made what somebody may ask for soon, and do not wait for it."""
+        self._ask(key, make)
+
+    def _ask(
+        self, key: Hashable, make: Callable[[Catalog], Made]
+    ) -> tuple[_Entry[Made], Made | None, Future[tuple[int, Made]]]:
+        """The entry of a key, what of it may be given out now, if anything, and what is coming, or has come."""
         with self._changing:
             entry = self._entries.setdefault(key, _Entry(make))
             self._entries.move_to_end(key)
@@ -75,20 +100,19 @@ class Renewed(Generic[Made]):
             is_kept = self._looking is not None and now - entry.used_at <= self._kept
             entry.used_at = now
             self._look_after()
-            generation, product = self._generation, entry.product
-            since = now - entry.current_at if product is not None and entry.generation == generation else float("inf")
-            if product is not None and (since < self._age or (is_kept and since < float("inf"))):
-                return product
-            coming = self._renew(entry)
-        if product is not None and since < self._behind:
+            product = entry.product if entry.generation == self._generation else None
+            since = now - entry.current_at
+            if product is not None and (since < self._age or is_kept):
+                there: Future[tuple[int, Made]] = Future()
+                there.set_result((entry.generation, product))
+                return entry, product, there
+            return entry, product if since < self._behind else None, self._renew(entry)
+
+    def _in_time(self, coming: Future[tuple[int, Made]], product: Kept) -> Made | Kept:
+        """What is coming, where it is there in time; else what there is."""
+        if not coming.done():
             wait([coming], self._patience)
-            return coming.result()[1] if coming.done() else product
-        while True:
-            of, newest = coming.result()
-            if of >= generation:  # one that was begun before the last change that this service made is not enough
-                return newest
-            with self._changing:
-                coming = self._renew(entry)
+        return coming.result()[1] if coming.done() else product
 
     def outdate(self) -> None:
         """Have every one who asks from now on wait until what is given out knows what was just changed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -12,30 +13,60 @@ from numpy.typing import NDArray
 
 from nearshot.schema.errors import StoreError
 from nearshot.schema.segment_file import Segment
-from nearshot.schema.segments import NONE, Group, UsableImages, group_order
+from nearshot.schema.segments import NONE, Group, UsableImages, group_order, union
 from nearshot.schema.vocabulary import VectorKind
 from nearshot.vectors.ann import AnnIndex
 from nearshot.vectors.segmented import Part, SegmentedStore
 from nearshot.vectors.sorted_vectors import InMemory
 
 
-class Tail(NamedTuple):
-    """What changed after the newest segment: ids (m,) that may be otherwise now, the images that hold, and their vectors."""
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """What changed between two revisions: ids (m,) that may be otherwise now, the images that hold, and their vectors."""
 
     touched: NDArray[np.int64]
     current: UsableImages
     vectors: NDArray[np.float32]
 
-    def then(self, newer: Tail) -> Tail:
-        """This, and what changed after it."""
-        kept = ~np.isin(self.current.ids, newer.touched)
-        every = [(self.current, np.flatnonzero(kept)), (newer.current, np.arange(len(newer.current.ids)))]
+    @cached_property
+    def held(self) -> InMemory:
+        """The vectors, to be searched."""
+        return InMemory(self.current.ids, self.current.groups, self.vectors)
+
+    def size(self) -> int:
+        """How much is copied where it is merged: vectors, or ids that it only supersedes."""
+        return max(len(self.touched), len(self.current.ids))
+
+    def merged(self, newer: Layer) -> Layer:
+        """This, and what changed after it, as one."""
+        kept = np.flatnonzero(~np.isin(self.current.ids, newer.touched))
+        every = [(self.current, kept), (newer.current, np.arange(len(newer.current.ids)))]
         order, groups = _grouped([(each.groups, each.ids, rows) for each, rows in every])
         ids, contents = (
             np.concatenate([getattr(each, name)[rows] for each, rows in every])[order] for name in ("ids", "contents")
         )
-        vectors = np.concatenate([self.vectors[kept], newer.vectors])[order]
-        return Tail(np.union1d(self.touched, newer.touched), UsableImages(ids, contents, groups), vectors)
+        vectors = np.empty((len(order), *self.vectors.shape[1:]), dtype=np.float32)
+        older = order < len(kept)
+        vectors[older] = self.vectors[kept[order[older]]]
+        vectors[~older] = newer.vectors[order[~older] - len(kept)]
+        return Layer(union(self.touched, newer.touched), UsableImages(ids, contents, groups), vectors)
+
+
+class Tail:
+    """What changed after the newest segment: layers, oldest first, of which each is less than half as large as the one before.
+
+    So what changes is not copied with all that is there; a vector is copied about as often as the number of vectors has bits.
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        self.layers = layers
+
+    def then(self, newer: Tail) -> Tail:
+        """This, and what changed after it."""
+        layers = [*self.layers, *newer.layers]
+        while len(layers) > 1 and 2 * layers[-1].size() >= layers[-2].size():
+            layers[-2:] = [layers[-2].merged(layers[-1])]
+        return Tail(*layers)
 
 
 class Chain:
@@ -60,16 +91,22 @@ class Chain:
 
     def store(self, tail: Tail, category: str | None = None, label: str | None = None) -> SegmentedStore:
         """The vectors of a category, or of all, and of a label, or of all, with those of the tail."""
+        touched = [layer.touched for layer in tail.layers]
+        newer = [np.concatenate([NONE, *touched[number:]]) for number in range(len(touched) + 1)]
         parts = []
         for segment, dead, index in zip(self.segments, self.dead, self.indexes, strict=True):
             for first, last in _spans(segment.groups, category, label):
-                now = _among(segment.ids[first:last], tail.touched)
+                now = _among(segment.ids[first:last], newer[0])
                 if dead is not None and dead[first:last].any():
                     now = dead[first:last] if now is None else now | dead[first:last]
                 whole = last - first == len(segment.ids)
                 parts.append(Part(segment, first, last, now, index if whole else None))
-        held = InMemory(tail.current.ids, tail.current.groups, tail.vectors)
-        parts += [Part(held, first, last, None) for first, last in _spans(held.groups, category, label)]
+        for layer, later in zip(tail.layers, newer[1:], strict=True):
+            held = layer.held
+            parts += [
+                Part(held, first, last, _among(held.ids[first:last], later))
+                for first, last in _spans(held.groups, category, label)
+            ]
         return SegmentedStore(self.dimension, parts, of=self)
 
     def check(self, category: str | None = None, *, indexed: bool = True) -> None:
@@ -140,7 +177,8 @@ def merge(chain: Chain, *, from_the_first: bool) -> Merged:
     sources = np.repeat(np.arange(len(kept)), [len(rows) for rows in kept])
     gone = np.empty(0, dtype=np.int64)
     if not from_the_first:
-        gone = np.setdiff1d(np.unique(np.concatenate([each.superseded for each in chain.segments])), every_id)
+        gone = union(*(each.superseded for each in chain.segments))
+        gone = gone[~np.isin(gone, every_id)]
     contents = NONE
     if all(segment.kind == VectorKind.FLOAT16 for segment in chain.segments):
         contents = np.concatenate([segment.contents[rows] for segment, rows in zip(chain.segments, kept, strict=True)])[

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.schema.errors import StoreError
-from nearshot.schema.segments import Group
+from nearshot.schema.segments import LabelSpans
 from nearshot.vectors.ann import AnnIndex, asked_for
 from nearshot.vectors.protocol import ROUNDING, Neighbours, best, check_unit_vectors, exact_scores
 from nearshot.vectors.sorted_vectors import SortedVectors
@@ -43,13 +41,12 @@ class Part(NamedTuple):
         """The ids of all its vectors, the dead as well."""
         return self.held.ids[self.first : self.last]
 
-    def groups(self) -> list[Group]:
-        """Its groups, counted from its first vector."""
-        start, end = (bisect_left(self.held.groups, row, key=attrgetter("first")) for row in (self.first, self.last))
-        return [
-            group._replace(first=group.first - self.first, last=group.last - self.first)
-            for group in self.held.groups[start:end]
-        ]
+    def labels(self) -> LabelSpans:
+        """The labels of its vectors, counted from its first vector."""
+        labels = self.held.labels
+        some = slice(*np.searchsorted(labels.firsts, (self.first, self.last)))
+        spans = (own[some] - self.first for own in (labels.firsts, labels.lasts))
+        return LabelSpans(labels.names, labels.numbers[some], *spans)
 
     def scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         """The cosines (q, n) with queries (q, d), as float32 sums them; minus infinity for the dead."""
@@ -81,11 +78,12 @@ class SegmentedStore:
         numbers: dict[tuple[str, str], int] = {}
         groups = []
         for part, start in zip(self._parts, self._starts.tolist(), strict=False):
-            for category, label, first, last in part.groups():
-                if label is not None:
-                    number = numbers.setdefault((category, label), len(numbers))
-                    groups.append((number, start + first, start + last))
-        return list(numbers), np.array(groups, dtype=np.int64).reshape(-1, 3)
+            labels = part.labels()
+            own = np.unique(labels.numbers)
+            known = np.zeros(len(labels.names), dtype=np.int64)
+            known[own] = [numbers.setdefault(labels.names[number], len(numbers)) for number in own.tolist()]
+            groups.append(np.stack([known[labels.numbers], labels.firsts + start, labels.lasts + start], axis=1))
+        return list(numbers), np.concatenate(groups or [np.empty((0, 3), dtype=np.int64)])
 
     @property
     def dimension(self) -> int:
@@ -102,9 +100,13 @@ class SegmentedStore:
 
     def labels(self) -> dict[str, dict[str, int]]:
         """How many images each label of each category has, both in order; without images it is not there."""
-        alive = np.concatenate([[0], np.cumsum(~self._dead)])
+        numbers, firsts, lasts = self._groups.T
+        alive = lasts - firsts
+        if self._count < len(self._ids):
+            gone = np.append(0, np.cumsum(self._dead))
+            alive = alive - (gone[lasts] - gone[firsts])
         counts = np.zeros(len(self._labels), dtype=np.int64)
-        np.add.at(counts, self._groups[:, 0], alive[self._groups[:, 2]] - alive[self._groups[:, 1]])
+        np.add.at(counts, numbers, alive)
         labels: dict[str, dict[str, int]] = {}
         for (category, label), count in sorted(zip(self._labels, counts.tolist(), strict=True)):
             if count:

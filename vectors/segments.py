@@ -40,7 +40,7 @@ from nearshot.schema.vectors import (
 )
 from nearshot.schema.vocabulary import Role, VectorKind
 from nearshot.vectors.ann import AnnIndex, Measured, Recalls
-from nearshot.vectors.chain import Chain, Tail, merge
+from nearshot.vectors.chain import Chain, Layer, Tail, merge
 from nearshot.vectors.protocol import check_unit_vectors
 from nearshot.vectors.segmented import SegmentedStore
 from nearshot.vectors.sweeping import SUFFIX, is_once, settle, sweep
@@ -145,7 +145,7 @@ def _read_tail(catalog: Catalog, backbone: BackboneRow, role: Role, since: int, 
     for part in _checked_vectors(catalog, backbone, current.contents):
         vectors[start : start + len(part)] = part
         start += len(part)
-    return Tail(NONE if ids is None else ids, current, vectors)
+    return Tail(Layer(NONE if ids is None else ids, current, vectors))
 
 
 def write_segments(store: Store, backbones: Iterable[BackboneRow]) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearshot.schema.segment_file import products
-from nearshot.schema.segments import Group
+from nearshot.schema.segments import Group, LabelSpans
 
 
 class SortedVectors(Protocol):
@@ -22,6 +23,10 @@ class SortedVectors(Protocol):
     @property
     def groups(self) -> Sequence[Group]:
         """Whose they are, by category and label, without a gap from 0 to n."""
+
+    @property
+    def labels(self) -> LabelSpans:
+        """The labels among its groups."""
 
     def rows(self, first: int, last: int) -> NDArray[np.float32]:
         """The vectors (last - first, dimension), which were checked."""
@@ -38,6 +43,11 @@ class InMemory:
 
     def __init__(self, ids: NDArray[np.int64], groups: Sequence[Group], vectors: NDArray[np.float32]) -> None:
         self.ids, self.groups, self._vectors = ids, groups, vectors
+
+    @cached_property
+    def labels(self) -> LabelSpans:
+        """The labels among its groups."""
+        return LabelSpans.of(self.groups)
 
     def rows(self, first: int, last: int) -> NDArray[np.float32]:
         """The vectors (last - first, dimension)."""

@@ -14,7 +14,7 @@ from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
 from nearshot.schema.errors import StoreError
 from nearshot.schema.segment_cache import recorded_files
 from nearshot.schema.segment_file import Segment
-from nearshot.schema.segments import segment_files
+from nearshot.schema.segments import segment_files, union
 from nearshot.schema.store import Store
 from nearshot.schema.vector_bytes import vector_kind
 from nearshot.schema.vectors import has_pending, references_to, referring, taken_from, unsettled
@@ -81,7 +81,7 @@ def sweep(store: Store) -> list[Path]:
 def _put_back(store: Store, catalog: Catalog, backbone: BackboneRow, segment: Segment) -> None:
     """Keep apart what rows refer to in a segment and find in none that is recorded."""
     recorded = list(recorded_files(catalog, backbone))
-    contents = np.unique(segment.contents)
+    contents = union(segment.contents)
     for start in range(0, len(contents), CHUNK):
         few = contents[start : start + CHUNK]
         for references in referring(catalog, backbone, few[~_held_alike(recorded, segment, few)]):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nearshot.schema.segment_file import Segment, write_segment
 from nearshot.schema.segments import NONE, Group, UsableImages
-from nearshot.vectors.chain import Chain, Tail
+from nearshot.vectors.chain import Chain, Layer, Tail
 from nearshot.vectors.exact import ExactStore
 from nearshot.vectors.normalise import normalise
 from nearshot.vectors.protocol import VectorStore
@@ -31,7 +31,7 @@ def make_exact(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32])
 
 def tail_of(ids: NDArray[np.int64], vectors: NDArray[np.float32], touched: NDArray[np.int64] = NONE) -> Tail:
     groups = [Group("things", "a", 0, len(ids))] if len(ids) else []
-    return Tail(touched, UsableImages(ids, ids, groups), vectors)
+    return Tail(Layer(touched, UsableImages(ids, ids, groups), vectors))
 
 
 def write(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32], gone: NDArray[np.int64] = NONE) -> Segment:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nearshot.indexer.options import IndexOptions
-from nearshot.indexer.status import Status, read_status
+from nearshot.indexer.status import RootState, look_at_roots, read_status
 from nearshot.retriever.fused import FusedBackbone
 from nearshot.retriever.options import QueryOptions
 from nearshot.schema import segment_cache
@@ -63,22 +63,27 @@ def test_segments_are_read_while_models_load_and_once(
     engine.close()
 
 
-def test_the_status_of_a_store_that_takes_long_to_look_at_is_given_out_as_it_was(
+def test_the_status_is_told_before_the_disk_was_looked_at_and_then_with_what_there_was(
     store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_index(store, small)
     engine = Engine(store, Settings(), Metrics())
     engine.load()
-    old = engine.status()
     going = threading.Event()
 
-    def slow(at: Store) -> Status:
+    def slow(at: Store) -> list[RootState]:
         assert going.wait(20)
-        return read_status(at)
+        return look_at_roots(at)
 
-    monkeypatch.setattr("nearshot.service.engine.read_status", slow)
+    monkeypatch.setattr("nearshot.service.engine.look_at_roots", slow)
+    early = engine.status()
+    assert early.roots == [RootState(str(small))]
+    assert early.categories == read_status(store).categories
+    going.set()
+    wait_for(lambda: engine.status() == read_status(store))
+    going.clear()
     save_crop(small / "things/2.support-set/cat/shot9.png", "chelsea:9")
-    assert engine.status() is old
+    assert engine.status().roots == [RootState(str(small), True, 0, 0, 0, 0)], "as it was"
     going.set()
     wait_for(lambda: engine.status().roots[0].new == 1)
     engine.close()

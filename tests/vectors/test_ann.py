@@ -18,7 +18,7 @@ from nearshot.schema.segments import Group, UsableImages
 from nearshot.schema.vocabulary import Ann
 from nearshot.vectors import ann
 from nearshot.vectors.ann import AnnIndex, Measured, Recalls, write_ann
-from nearshot.vectors.chain import Chain, Tail
+from nearshot.vectors.chain import Chain, Layer, Tail
 from nearshot.vectors.normalise import normalise
 from nearshot.vectors.segmented import SegmentedStore
 
@@ -59,7 +59,7 @@ def written(
 
 def store_of(segment: Segment, index: AnnIndex | None, tail: Tail | None = None) -> SegmentedStore:
     none = np.empty(0, dtype=np.int64)
-    nothing = Tail(none, UsableImages(none, none, []), np.empty((0, DIMENSION), dtype=np.float32))
+    nothing = Tail(Layer(none, UsableImages(none, none, []), np.empty((0, DIMENSION), dtype=np.float32)))
     return Chain([segment], DIMENSION, [index]).store(tail or nothing)
 
 
@@ -136,7 +136,7 @@ def test_what_was_superseded_is_not_named_and_what_is_newer_is(tmp_path: Path, k
     query = clustered(1, seed=5)
     gone = store_of(segment, None).search(query, 50)[0].ids  # more than are asked for at first
     newer = np.array([1], dtype=np.int64)
-    tail = Tail(np.sort(gone), UsableImages(newer, newer, [Group("c", "a", 0, 1)]), query)
+    tail = Tail(Layer(np.sort(gone), UsableImages(newer, newer, [Group("c", "a", 0, 1)]), query))
     store = store_of(segment, index, tail)
     near, exact = store.search_near(query, 2)[0], store.search(query, 2)[0]
     assert near.ids.tolist() == exact.ids.tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from nearshot.schema.segment_file import Segment, write_segment
 from nearshot.schema.segments import NONE, Group, UsableImages, group_order
-from nearshot.vectors.chain import Chain, Tail, merge
+from nearshot.vectors.chain import Chain, Layer, Tail, merge
 from nearshot.vectors.exact import ExactStore
 from nearshot.vectors.normalise import normalise
 from nearshot.vectors.segmented import SegmentedStore
@@ -64,29 +65,29 @@ class Model:
         self.held: Held = {}
         self.segments: list[Segment] = []
         self.newer: set[int] = set()
-        self.followed = self.tail()
+        self.followed = Tail(self.layer())
 
     def path(self) -> Path:
         self.count += 1
         return self.here / str(self.count)
 
-    def tail(self, of: Iterable[int] | None = None) -> Tail:
+    def layer(self, of: Iterable[int] | None = None) -> Layer:
         """What is newer, or some of it."""
         newer = self.newer if of is None else set(of)
         images, vectors = usable({i: self.held[i] for i in newer if i in self.held})
-        return Tail(np.array(sorted(newer), dtype=np.int64), images, vectors)
+        return Layer(np.array(sorted(newer), dtype=np.int64), images, vectors)
 
     def change(self, number: int) -> None:
         """Take an image as changed; a reader follows change by change."""
         self.newer.add(number)
-        self.followed = self.followed.then(self.tail([number]))
+        self.followed = self.followed.then(Tail(self.layer([number])))
 
     def flush(self) -> None:
-        tail = self.tail()
-        gone = Chain(self.segments, DIMENSION).holding(tail.touched)
-        self.segments.append(write(self.path(), tail.current, gone, [tail.vectors]))
+        layer = self.layer()
+        gone = Chain(self.segments, DIMENSION).holding(layer.touched)
+        self.segments.append(write(self.path(), layer.current, gone, [layer.vectors]))
         self.newer = set()
-        self.followed = self.tail()
+        self.followed = Tail(self.layer())
 
     def merge(self, first: int) -> None:
         newest = Chain(self.segments[first:], DIMENSION)
@@ -138,12 +139,12 @@ def test_no_history_of_changes_and_merges_changes_an_answer(steps: list[tuple[st
                 model.flush()
             else:
                 model.merge(number)
-        tail, followed = model.tail(), model.followed
-        assert followed.touched.tolist() == tail.touched.tolist()
-        assert followed.current.groups == tail.current.groups
-        assert followed.current.ids.tolist() == tail.current.ids.tolist()
-        assert followed.current.contents.tolist() == tail.current.contents.tolist()
-        np.testing.assert_array_equal(followed.vectors, tail.vectors)
+        layer, followed = model.layer(), reduce(Layer.merged, model.followed.layers)
+        assert followed.touched.tolist() == layer.touched.tolist()
+        assert followed.current.groups == layer.current.groups
+        assert followed.current.ids.tolist() == layer.current.ids.tolist()
+        assert followed.current.contents.tolist() == layer.current.contents.tolist()
+        np.testing.assert_array_equal(followed.vectors, layer.vectors)
         for category, label in ((None, None), ("a", None), ("b", "x"), (None, "x")):
             held, truth = model.opened(category, label), model.exact(category, label)
             assert held.ids().tolist() == truth.ids().tolist()
@@ -152,6 +153,33 @@ def test_no_history_of_changes_and_merges_changes_an_answer(steps: list[tuple[st
                 assert near.ids.tolist() == expected.ids.tolist()
                 np.testing.assert_array_equal(near.scores, expected.scores)
         check_labels(model)
+
+
+def test_what_follows_change_by_change_copies_each_vector_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = 0
+    merged = Layer.merged
+
+    def counted(older: Layer, newer: Layer) -> Layer:
+        nonlocal copied
+        both = merged(older, newer)
+        copied += len(both.vectors)
+        return both
+
+    monkeypatch.setattr(Layer, "merged", counted)
+    count, base = 1000, 20_000
+    vectors = normalise(np.random.default_rng(0).standard_normal((base + count, DIMENSION)))
+
+    def layer(ids: NDArray[np.int64], touched: NDArray[np.int64]) -> Layer:
+        return Layer(touched, UsableImages(ids, ids, [Group("a", "x", 0, len(ids))]), vectors[ids])
+
+    tail = Tail(layer(np.arange(base), NONE))
+    for number in range(base, base + count):
+        ids = np.array([number])
+        tail = tail.then(Tail(layer(ids, ids)))
+    assert len(tail.layers) <= 1 + count.bit_length()
+    assert copied <= 1.5 * count * count.bit_length() < base, "and none of those that were there before"
+    held = Chain([], DIMENSION).store(tail)
+    assert held.ids().tolist() == list(range(base + count))
 
 
 def check_labels(model: Model) -> None:

@@ -70,7 +70,7 @@ def test_an_error_that_nobody_foresaw_is_a_problem_too_and_the_next_is_served(
     ("url", "slow"),
     [
         ("/v1/search?q=cat", "nearshot.service.engine.search"),
-        ("/v1/status", "nearshot.service.engine.read_status"),
+        ("/v1/status", "nearshot.service.engine.read_held"),
     ],
 )
 def test_what_changes_nothing_is_not_waited_for_without_end(
