@@ -44,6 +44,7 @@ soak: $(VENV)/installed
 	$(BIN)/python -m tests.faults.runs
 	$(BIN)/python -m tests.faults.copies
 	$(BIN)/python -m tests.faults.ray_nodes
+	$(BIN)/python -m tests.faults.replicas 120
 	$(BIN)/python -m tests.faults.power
 	$(BIN)/python -m tests.faults.flips
 	$(BIN)/python -m tests.faults.mutants

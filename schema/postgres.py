@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Column, Connection, Engine, Table, create_engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from nearshot.migrations.columns import VectorBytes, sent_vector
+from nearshot.schema.catalog import DAMAGED_VECTOR
 from nearshot.schema.errors import NearshotError, StoreBusyError, StoreError, UnreachableError, UsageError, option
 from nearshot.schema.location import shown_location
 
@@ -29,6 +32,10 @@ CONNECT_S = 10
 
 PLAIN = 2000
 """Numbers of a vector that a row of a page has room for; longer ones PostgreSQL lays aside, and takes longer to read."""
+
+
+HEADER, TRAILER = 19, 2
+"""Bytes before and after the rows of a COPY in binary form: a signature, flags and the length of an extension; minus one."""
 
 
 def engine_of(url: str) -> Engine:
@@ -100,21 +107,52 @@ def copy_in(connection: Connection, table: Table, names: Sequence[str], rows: Se
     vectors = [number for number, column in enumerate(columns) if isinstance(column.type, VectorBytes)]
     quoted = ", ".join(connection.dialect.identifier_preparer.quote(name) for name in names)
     kinds = [_type(connection, column) for column in columns]
+    with _copying(connection, f"COPY {table.name} ({quoted}) FROM STDIN (FORMAT BINARY)") as copy:
+        copy.set_types(kinds)
+        for row in rows:
+            values = list(row)
+            for number in vectors:
+                values[number] = values[number] and sent_vector(values[number])
+            copy.write_row(values)
+
+
+def copied_vectors(
+    connection: Connection, backbone_id: int, dimension: int, contents: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Those of some contents (n,) that have a vector, ascending, and the vectors (n, dimension), by COPY: in a third of the
+    time of a query, for nothing is done for a row. StoreError for a vector of another dimension.
+    """
+    row = np.dtype(
+        [
+            *(("fields", ">i2"), ("bytes_of_content", ">i4"), ("content", ">i8"), ("bytes_of_vector", ">i4")),
+            *(("dimension", ">i2"), ("unused", ">i2"), ("vector", ">f4", (dimension,))),
+        ]
+    )
+    wanted = ",".join(map(str, contents.tolist()))
+    query = (
+        f"SELECT content_id, vector FROM embeddings WHERE backbone_id = {int(backbone_id)} AND vector IS NOT NULL"
+        f" AND content_id = ANY('{{{wanted}}}'::bigint[]) ORDER BY content_id"
+    )
+    with _copying(connection, f"COPY ({query}) TO STDOUT (FORMAT BINARY)") as copy:
+        data = b"".join(copy)[HEADER:-TRAILER]
+    if len(data) % row.itemsize:
+        raise StoreError(DAMAGED_VECTOR)
+    rows = np.frombuffer(data, dtype=row)
+    if (rows["dimension"] != dimension).any():
+        raise StoreError(DAMAGED_VECTOR)
+    return rows["content"].astype(np.int64), rows["vector"].astype(np.float32)
+
+
+@contextmanager
+def _copying(connection: Connection, command: str) -> Iterator[Any]:
+    """Run a COPY; its errors are as SQLAlchemy has all others, though it knows nothing of this cursor."""
     cursor: Any = connection.connection.cursor()
     error_of_driver: Any = connection.dialect.dbapi.Error  # type: ignore[union-attr]
     try:
-        with (
-            cursor,
-            cursor.copy(f"COPY {table.name} ({quoted}) FROM STDIN (FORMAT BINARY)") as copy,
-        ):
-            copy.set_types(kinds)
-            for row in rows:
-                values = list(row)
-                for number in vectors:
-                    values[number] = values[number] and sent_vector(values[number])
-                copy.write_row(values)
-    except error_of_driver as error:  # SQLAlchemy, which knows nothing of this cursor, does so for all others
-        raise DBAPIError(f"COPY {table.name}", None, error) from error
+        with cursor, cursor.copy(command) as copy:
+            yield copy
+    except error_of_driver as error:
+        raise DBAPIError(command, None, error) from error
 
 
 def _type(connection: Connection, column: Column[Any]) -> str:

@@ -15,6 +15,7 @@ from nearshot.schema.catalog import CHUNK, DAMAGED_VECTOR, BackboneRow, Catalog
 from nearshot.schema.digests import stored_vector
 from nearshot.schema.editor import Editor
 from nearshot.schema.errors import StoreError
+from nearshot.schema.postgres import copied_vectors
 from nearshot.schema.segment_cache import recorded_files, unrecorded_files
 from nearshot.schema.segment_file import Segment
 from nearshot.schema.segments import recorded_segments, segment_files
@@ -34,6 +35,9 @@ def stored_vectors(
 ) -> Iterator[NDArray[np.float32]]:
     """The vectors (up to 4,096, dimension) of contents, in their order; StoreError where one is damaged or not there."""
     for start in range(0, len(contents), CHUNK):
+        if catalog.connection.dialect.name == "postgresql":
+            yield _copied(catalog, backbone, contents[start : start + CHUNK])
+            continue
         chunk = contents[start : start + CHUNK].tolist()
         blobs = vector_blobs(catalog, backbone, chunk)
         in_order = [blobs.get(content, b"") for content in chunk]
@@ -42,6 +46,14 @@ def stored_vectors(
             yield flat.reshape(len(chunk), backbone.dimension)
         else:
             yield np.stack([_whole(catalog, blob, backbone) for blob in in_order])
+
+
+def _copied(catalog: Catalog, backbone: BackboneRow, contents: NDArray[np.int64]) -> NDArray[np.float32]:
+    there, vectors = copied_vectors(catalog.connection, backbone.id, backbone.dimension, contents)
+    places = np.searchsorted(there, contents)
+    if not len(there) or (there[np.minimum(places, len(there) - 1)] != contents).any():
+        raise StoreError(DAMAGED_VECTOR)
+    return vectors[places]
 
 
 def vectors_of(catalog: Catalog, backbone: BackboneRow, contents: Sequence[int]) -> dict[int, NDArray[np.float32]]:

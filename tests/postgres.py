@@ -32,12 +32,19 @@ def programs() -> Path:
 class Server:
     """A server that runs: its directory, and the addresses of its databases."""
 
-    def __init__(self, directory: Path, *, durable: bool = False) -> None:
-        """Make a cluster and start it. It need not be `durable` where nobody pulls the plug."""
+    def __init__(self, directory: Path, *, durable: bool = False, follows: Server | None = None) -> None:
+        """Make a cluster, a new one or a replica that `follows` another, and start it. It need not be `durable` where nobody
+        pulls the plug.
+        """
         self.directory = directory
         directory.mkdir(parents=True)
         self._give_to_server(directory)
-        self._run("initdb", "-D", self.data, "-U", USER, "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        if follows is None:
+            locale = ("-E", "UTF8", "--locale=C.UTF-8")
+            self._run("initdb", "-D", self.data, "-U", USER, "--auth=trust", *locale, "--no-sync")
+        else:
+            source = f"host={follows.directory} user={USER} application_name=replica"
+            self._run("pg_basebackup", "-D", self.data, "-d", source, "--write-recovery-conf", "--checkpoint=fast")
         fast = {} if durable else {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         settings = {
             **{"listen_addresses": "", "unix_socket_directories": str(directory), "max_connections": "200"},
@@ -55,6 +62,16 @@ class Server:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         self._run("pg_ctl", "-D", self.data, "-w", "-l", self.directory / "log", "start")
+
+    def wait_for_replica(self) -> None:
+        """Acknowledge from now on only what a replica has as well."""
+        with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            connection.execute("SELECT pg_reload_conf()")
+
+    def promote(self) -> None:
+        """Make a replica a primary."""
+        self._run("pg_ctl", "-D", self.data, "-w", "promote")
 
     def stop(self) -> None:
         """Stop it, whoever is connected."""
@@ -101,10 +118,12 @@ class Server:
 
 
 @contextmanager
-def serving(directory: Path, *, durable: bool = False) -> Iterator[Server]:
-    """A server that is stopped in the end."""
-    server = Server(directory, durable=durable)
+def serving(directory: Path, *, durable: bool = False, follows: Server | None = None) -> Iterator[Server]:
+    """A server that is stopped in the end, where it still runs, and leaves nothing behind."""
+    server = Server(directory, durable=durable, follows=follows)
     try:
         yield server
     finally:
-        server.stop()
+        if (server.data / "postmaster.pid").exists():
+            server.stop()
+        shutil.rmtree(directory)

@@ -100,6 +100,7 @@ class Heard:
 
     answers: list[dict[str, Any]] = field(default_factory=list)
     said: list[tuple[str, str | None]] = field(default_factory=list)
+    refused: list[tuple[float, str]] = field(default_factory=list)
     late: list[tuple[float, float]] = field(default_factory=list)
     statuses: Counter[int | str] = field(default_factory=Counter)
 
@@ -133,6 +134,7 @@ class Replica:
                     return None
                 if error.code != 503:
                     raise AssertionError(f"{path}: {error.code} {error.read()!r}") from error
+                heard.refused.append((time.monotonic(), json.loads(error.read())["detail"]))
             except (OSError, HTTPException) as error:
                 heard.statuses[type(error).__name__] += 1
             time.sleep(0.05)
@@ -217,7 +219,7 @@ class Expected:
         there = self._revisions <= answer["revision"]
         if answer["in"] is not None:
             there &= self._categories == answer["in"]
-        ids, scores = self._ids[there], self._cosines[answer["of"]][there]
+        ids, scores = self._ids[there], self._cosines[answer["of"]][there].astype(np.float32)
         best = np.lexsort((ids, -scores))[:SHOWN]
         return [(int(ids[each]), float(scores[each])) for each in best]
 
@@ -241,8 +243,12 @@ def check_said(store: Store, heard: Heard, root: Path) -> None:
         ).fetchall()
     there = Counter((Path(path).name, label if action == "label" else None) for path, action, label in rows)
     assert there == Counter(heard.said), "what was said is there once, and nothing else"
-    shots = [path for path in (root / "things/2.support-set").rglob("*") if path.is_file()]
-    assert len(shots) == LABELS + sum(label is not None for _, label in heard.said)
+    shots = {str(path) for path in (root / "2.support-set").rglob("*") if path.is_file()}
+    with store.reading() as catalog:
+        said = "SELECT shot_path FROM feedback WHERE undone IS NULL AND action = 'label'"
+        copies = set(catalog.connection.exec_driver_sql(said).scalars())
+    first = {str(path) for path in root.glob("2.support-set/*/shot1.png")}
+    assert shots - first == copies, "each is a file, and there is no other"
 
 
 @contextmanager
@@ -317,6 +323,8 @@ def main(seconds: float = 60.0, services: int = 4, clients: int = 64) -> None:
             revisions = check_answers(Expected(store), heard.answers)
             check_said(store, heard, roots[0] / "things")
     assert not failed, failed
+    odd = [why for at, why in heard.refused if not any(time_of <= at < time_of + RECOVERY_S for time_of in struck)]
+    assert not odd, odd
     late = [wait for at, wait in heard.late if not any(at - 2 < time_of <= at + wait for time_of in struck)]
     beside = [wait for _, wait in heard.late]
     print(f"{services} services, {clients} clients, {seconds:g} s")
