@@ -79,6 +79,7 @@ def test_what_changes_nothing_is_not_waited_for_without_end(
     go_on = threading.Event()
     monkeypatch.setattr(slow, lambda *_, **__: go_on.wait(20))
     engine.settings = replace(engine.settings, seconds=0.2)
+    engine.outdate()
     with TestClient(create_app(engine), base_url=HERE) as client:
         assert problem(client.get(url), 503) == "timed out; retry later"
         go_on.set()
