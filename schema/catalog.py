@@ -299,8 +299,11 @@ class Catalog:
     def has_rows_of_all(self, backbone_id: int) -> bool:
         """Tell whether a backbone has a row, with a vector or without, of every content that there ever was."""
         number = select(func.count()).select_from(tables.embeddings).where(embeddings.backbone_id == backbone_id)
-        newest = self.connection.execute(select(func.max(contents.id))).scalar() or 0
-        return bool(self.connection.execute(number).scalar_one() >= newest)
+        return bool(self.connection.execute(number).scalar_one() >= self.newest_content())
+
+    def newest_content(self) -> int:
+        """The id of the content that was seen last: as many as there ever were. 0 for none."""
+        return int(self.connection.execute(select(func.max(contents.id))).scalar() or 0)
 
     def failures(self) -> list[tuple[str, str]]:
         """Present images that could not be used: absolute path and reason, by path."""

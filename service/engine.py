@@ -59,6 +59,10 @@ BEHIND_SECONDS, PATIENCE_SECONDS = 60.0, 0.1
 """How far lists, counts and maps may be behind a store that changes, and how long they wait for the newest."""
 
 
+LARGE = 50_000
+"""Contents of which more are counted before somebody asks: to count a million takes a second."""
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """A backbone that was loaded, and the row of the store that its vectors belong to."""
@@ -149,12 +153,15 @@ class Engine:
 
     def _warm(self, rows: Sequence[BackboneRow]) -> None:
         """Read and check the segments while the backbones are loaded, and hold those of each until a searcher does; then begin
-        to count what there is.
+        to count what there is, where that is much.
         """
         with suppress(StoreError):  # the first query is told
             with self.store.reading() as catalog:
+                is_large = catalog.newest_content() > LARGE
                 for row in rows:
                     self._warmed[row.id] = open_vectors(self.store, catalog, row, Role.SUPPORT)
+            if not is_large:
+                return
             self._counts.begin(None, Catalog.count_categories)
             self._held.begin(None, self._hold)
 

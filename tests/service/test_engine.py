@@ -14,7 +14,7 @@ from nearshot.indexer.status import RootState, look_at_roots, read_status
 from nearshot.retriever.fused import FusedBackbone
 from nearshot.retriever.options import QueryOptions
 from nearshot.schema import segment_cache
-from nearshot.schema.catalog import BackboneRow
+from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.segment_file import Segment
 from nearshot.schema.segments import SegmentRow
 from nearshot.schema.store import Store
@@ -86,6 +86,25 @@ def test_the_status_is_told_before_the_disk_was_looked_at_and_then_with_what_the
     assert engine.status().roots == [RootState(str(small), True, 0, 0, 0, 0)], "as it was"
     going.set()
     wait_for(lambda: engine.status().roots[0].new == 1)
+    engine.close()
+
+
+def test_what_there_is_much_of_is_counted_before_somebody_asks(
+    store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, small)
+    monkeypatch.setattr("nearshot.service.engine.LARGE", 3)
+    counted: list[str] = []
+
+    def count(catalog: Catalog) -> list[CategoryCount]:
+        counted.append("categories")
+        return []
+
+    monkeypatch.setattr(Catalog, "count_categories", count)
+    monkeypatch.setattr("nearshot.service.engine.read_held", lambda _: counted.append("held"))
+    engine = Engine(store, Settings(), Metrics())
+    engine.load()
+    wait_for(lambda: sorted(counted) == ["categories", "held"])
     engine.close()
 
 
