@@ -14,7 +14,7 @@ from nearshot.indexer.status import RootState, look_at_roots, read_status
 from nearshot.retriever.fused import FusedBackbone
 from nearshot.retriever.options import QueryOptions
 from nearshot.schema import segment_cache
-from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.catalog import BackboneRow, Catalog, CategoryCount
 from nearshot.schema.segment_file import Segment
 from nearshot.schema.segments import SegmentRow
 from nearshot.schema.store import Store
