@@ -76,7 +76,7 @@ def _print(taken: Status) -> None:
 
 def _root_in_words(root: RootState) -> str:
     if not root.there:
-        return "not there"
+        return f"not there; if it lies elsewhere now, run `nearshot move {printable(root.path)} NEW`"
     counts = {"new": root.new, "changed": root.changed, "moved": root.moved, "removed": root.removed}
     pending = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     return f"{pending} since it was indexed; run `nearshot index {root.path}`" if pending else "up to date"

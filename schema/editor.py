@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Insert, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Insert, Table, bindparam, delete, func, insert, literal, select, update
 from sqlalchemy.dialects import postgresql
 
 from nearshot.schema import postgres, tables
@@ -118,6 +118,19 @@ class Editor(Catalog):
         present = (tables.images.c.root_id == root_id, tables.images.c.present)
         statement = update(tables.images).where(*present).values(present=False, revision=self.stamp)
         return int(self.connection.execute(statement).rowcount)
+
+    def move_root(self, root_id: int, old: str, new: str) -> int:
+        """Have a data directory lie elsewhere, with the paths of all that was said of its images; how many are there."""
+        stamp = self.stamp  # who shows paths looks again
+        self.connection.execute(update(tables.roots).where(tables.roots.c.id == root_id).values(path=new))
+        for table, names in ((tables.feedback, ("path", "shot_path")), (tables.intents, ("path", "query"))):
+            stamped = {"revision": stamp} if "revision" in table.c else {}
+            for column in (table.c[name] for name in names):
+                inside = func.substr(column, 1, len(old) + 1) == f"{old}/"
+                moved = literal(new).concat(func.substr(column, len(old) + 1))
+                self.connection.execute(update(table).where(inside).values({column.name: moved, **stamped}))
+        own = (tables.images.c.root_id == root_id, tables.images.c.present)
+        return int(self.connection.execute(select(func.count()).select_from(tables.images).where(*own)).scalar_one())
 
     def return_images(self, ids: Sequence[int], *, as_of: int) -> int:
         """Mark images as there again, but those that were taken out after a revision; how many."""

@@ -1,0 +1,39 @@
+"""`nearshot move`: tell the store where a data directory lies now."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from nearshot.commands.common import json_option, printable, reports_errors, store_option
+from nearshot.schema.location import Location
+
+
+@click.command("move")
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@json_option
+@store_option
+@reports_errors
+def move_command(old: Path, new: Path, store_location: Location, *, as_json: bool) -> None:
+    """Take the data directory OLD for NEW, where its files lie now.
+
+    Nothing is read or embedded again, and no file is touched: move or copy the directory first. What was said of images, and
+    what can be undone, goes with it.
+    """
+    from nearshot.indexer.moving import move_root
+    from nearshot.schema.store import Store
+
+    with Store(store_location) as store:
+        moved = move_root(store, old, new)
+    if as_json:
+        click.echo(json.dumps(moved.as_json()))
+        return
+    click.echo(f"{moved.images} images of {printable(moved.old)} are at {printable(moved.new)} now")
+    if moved.missing:
+        click.echo(
+            f"of {moved.looked_at} that were looked at, {moved.missing} are not there or have changed; "
+            f"run `nearshot index {printable(moved.new)}`"
+        )
