@@ -204,7 +204,7 @@ def _next_shot(editor: Editor, named: _Named, directory: Path) -> Path:
     """The next shot of a directory that is neither there nor about to be; UsageError where the directory cannot be made."""
     if not (named.root / named.category).is_dir():
         raise UsageError(
-            f"{named.root / named.category} is not there; mount it again, or index where the images are now"
+            f"{named.root / named.category} is not there; mount it again, or say where it lies now (`nearshot move OLD NEW`)"
         )
     try:
         make_directories(directory.parent, directory)

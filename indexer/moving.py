@@ -36,8 +36,8 @@ def move_root(store: Store, old: Path, new: Path) -> Moved:
     UsageError where the store knows no such directory, where there is none at the new place or the store knows that one
     already, or where more than half of the images that are looked for are not there as they were.
     """
-    place = os.path.realpath(new)
-    if not Path(place).is_dir():
+    target = os.path.realpath(new)
+    if not Path(target).is_dir():
         raise UsageError(f"{new} is no directory; move or copy the data directory first")
     with store.held(f"nearshot move {old} {new}"):
         with store.writing() as editor:
@@ -45,22 +45,22 @@ def move_root(store: Store, old: Path, new: Path) -> Moved:
             named = [path for path in (str(old), str(old.absolute()), os.path.realpath(old)) if path in roots]
             if not named:
                 raise UsageError(f"{old} is not indexed; there are {', '.join(roots) or 'none'}")
-            if place in roots:
+            if target in roots:
                 raise UsageError(
-                    f"{place} is known to the store already: `nearshot index {place}` brings it up to date, "
+                    f"{target} is known to the store already: `nearshot index {target}` brings it up to date, "
                     f"`nearshot forget {named[0]}` takes the other out"
                 )
             root_id = roots[named[0]]
             sample = editor.sample_images(root_id, LOOKED_AT)
-            missing = sum(_size(f"{place}/{path}") != size for path, size in sample)
+            missing = sum(_size(f"{target}/{path}") != size for path, size in sample)
             if 2 * missing > len(sample):
                 raise UsageError(
-                    f"{place} is not what {named[0]} was: of {len(sample)} images that were looked for, {missing} are not "
-                    f"there or have another size; to index it as another, run `nearshot index {place}`"
+                    f"{target} is not what {named[0]} was: of {len(sample)} images that were looked for, {missing} are not "
+                    f"there or have another size; to index it as another, run `nearshot index {target}`"
                 )
-            images = editor.move_root(root_id, named[0], place)
+            images = editor.move_root(root_id, named[0], target)
         finish_intents(store)
-    return Moved(named[0], place, images, len(sample), missing)
+    return Moved(named[0], target, images, len(sample), missing)
 
 
 def _size(path: str) -> int | None:

@@ -48,7 +48,7 @@ class Remedy(StrEnum):
     CALIBRATE = "nearshot calibrate"
     CROP = "nearshot crop"
     LINT = "nearshot lint"
-    FORGET = "mount it again, or nearshot forget"
+    FORGET = "mount it again, nearshot move, or nearshot forget"
     NONE = "nothing here; restore the store or the file from a backup"
 
 

@@ -16,7 +16,7 @@ Run = Callable[..., Outcome]
 
 def test_a_data_directory_can_be_forgotten_and_comes_back_at_no_cost(nearshot: Run, indexed: Path) -> None:
     gone = indexed.rename(indexed.with_name("gone"))
-    assert "mount it again, or nearshot forget" in nearshot("verify").stdout
+    assert "mount it again, nearshot move, or nearshot forget" in nearshot("verify").stdout
     assert nearshot("forget", "data").stdout == f"forgot 6 images of {indexed}\n"
     assert nearshot("verify").status == 0
     assert nearshot("query", gone / "things/6.preprocessed/cat/a.png", "--json").objects[0]["verdict"] == "no_support"
