@@ -12,9 +12,12 @@ from nearshot.commands.common import json_option, naming_store, reports_errors, 
 from nearshot.schema.errors import UsageError
 from nearshot.schema.location import Location
 
+ANNOTATED = ("coco", "yolo", "labelstudio", "cvat")
+"""What `indexer.annotations` reads."""
+
 
 @click.command("import")
-@click.argument("kind", type=click.Choice(["folder", "cifar10", "stl10"]))
+@click.argument("kind", type=click.Choice(["folder", "cifar10", "stl10", *ANNOTATED]))
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--category", help="Name of the category to write. Default: the kind, or the folder's name.")
@@ -24,6 +27,12 @@ from nearshot.schema.location import Location
 )
 @click.option("--unknown", multiple=True, metavar="CLASS", help="A class to be unknown: queries only (repeatable).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which images are chosen.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Where the pictures that were annotated are. Default: around SOURCE.",
+)
+@click.option("--add", is_flag=True, help="Add to a category that is there.")
 @json_option
 @store_option
 @reports_errors
@@ -38,27 +47,50 @@ def import_command(
     queries: int,
     unknown: tuple[str, ...],
     seed: int,
+    images: Path | None,
+    add: bool,
     as_json: bool,
 ) -> None:
-    """Write a category into DATA from SOURCE: a folder with one directory per class, or the archive of CIFAR-10 or STL-10.
+    """Write a category into DATA from SOURCE: a folder with one directory per class, the archive of CIFAR-10 or STL-10, or
+    what was annotated: instances of COCO (JSON), a directory of YOLO labels, an export of Label Studio (JSON) or of CVAT for
+    images (XML). Boxes are cut out, and are images of their own.
 
-    Shots and queries are never the same image. The store is left alone: run `nearshot index DATA` afterwards.
+    Shots and queries are never the same image, nor parts of one picture. The store is left alone: run `nearshot index DATA`
+    afterwards.
     """
-    from nearshot.indexer.importing import ImportOptions, read_folder, read_torchvision, write_contract
+    from nearshot.indexer.importing import (
+        ImportOptions,
+        read_annotations,
+        read_folder,
+        read_torchvision,
+        write_contract,
+    )
 
     name = category or (source.resolve().name if kind == "folder" else kind)
     if not name or name != Path(name).name or name.startswith("."):
         raise UsageError(f"'{name}' is no name for a category")
-    options = ImportOptions(category=name, shots=shots, queries=queries, unknown=unknown, seed=seed)
-    imported = write_contract(
-        read_folder(source) if kind == "folder" else read_torchvision(kind, source), data, options
-    )
+    if images is not None and kind not in ANNOTATED:
+        raise UsageError(f"--images is for what was annotated: {', '.join(ANNOTATED)}")
+    if kind == "folder":
+        given = read_folder(source)
+    else:
+        given = read_annotations(kind, source, images) if kind in ANNOTATED else read_torchvision(kind, source)
+    options = ImportOptions(category=name, add=add, shots=shots, queries=queries, unknown=unknown, seed=seed)
+    imported = write_contract(given, data, options)
     if as_json:
-        click.echo(json.dumps({"category": name, **asdict(imported)}))
+        click.echo(json.dumps({"category": name, **asdict(imported), "missing": given.missing}))
     else:
         click.echo(
             f"{data / name}: {imported.labels} labels, {imported.shots} shots, {imported.queries} labelled queries, "
             f"{imported.unknown} queries that show none of them"
+            + (f"; {imported.there} of them were there already" if imported.there else "")
         )
+        if given.missing:
+            click.echo(f"pictures that {source} names and that are not there: {given.missing}", err=True)
+        if imported.unusable:
+            click.echo(
+                f"boxes passed over, for they lie outside of their pictures, or those cannot be used: {imported.unusable}",
+                err=True,
+            )
         where = naming_store(store_location)
         click.echo(f"next: nearshot index {data}{where}")

@@ -145,7 +145,11 @@ def test_cifar10_is_read_from_the_archive_as_published(
         *("import", "cifar10", "archive", "data", "--shots", 5, "--queries", 2),
         *("--unknown", "class8", "--unknown", "class9", "--json"),
     ).objects
-    assert imported == {"category": "cifar10", "labels": 8, "shots": 40, "queries": 16, "unknown": 4}
+    assert imported == {"category": "cifar10", "labels": 8, "shots": 40, "queries": 16, "unknown": 4} | {
+        "there": 0,
+        "unusable": 0,
+        "missing": 0,
+    }
     test = pickle.loads((base / "test_batch").read_bytes())["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     with Image.open(tmp_path / "data/cifar10/6.preprocessed/class3/class3-00000.png") as image:
         shown = np.asarray(image)
