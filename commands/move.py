@@ -20,8 +20,8 @@ from nearshot.schema.location import Location
 def move_command(old: Path, new: Path, store_location: Location, *, as_json: bool) -> None:
     """Take the data directory OLD for NEW, where its files lie now.
 
-    Nothing is read or embedded again, and no file is touched: move or copy the directory first. What was said of images, and
-    what can be undone, goes with it.
+    No file is touched: move or copy the directory first. Nothing is embedded again, and what was said of images, and can be
+    undone, goes with it. What was copied, or moved to another disk, is read once more by the next index run.
     """
     from nearshot.indexer.moving import move_root
     from nearshot.schema.store import Store

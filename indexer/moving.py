@@ -1,4 +1,4 @@
-"""Moving: a data directory that lies elsewhere now stays what it was to the store; nothing is read again."""
+"""Moving: a data directory that lies elsewhere now stays what it was to the store."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nearshot.indexer.intents import finish_intents
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
 
 LOOKED_AT = 1000
-"""Images, evenly among all, that are looked for at the new place: enough to tell another directory, and done in a moment."""
+"""Images at most, evenly among all, that are looked for at the new place: enough to tell another directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,34 +32,36 @@ class Moved:
 def move_root(store: Store, old: Path, new: Path) -> Moved:
     """Have a store take a data directory for the one where its files lie now.
 
-    UsageError where the store knows no such directory, where there is none at the new place or the store knows that one
-    already, or where more than half of the images that are looked for are not there as they were.
+    What a command left half done is finished by the next one, at the new place. UsageError where the store knows no such
+    directory or has no image of it, where there is none at the new place or the store has images of that one, or where more
+    than half of the images that are looked for are not there as they were.
     """
     target = os.path.realpath(new)
     if not Path(target).is_dir():
         raise UsageError(f"{new} is no directory; move or copy the data directory first")
-    with store.held(f"nearshot move {old} {new}"):
-        with store.writing() as editor:
-            roots = {path: root_id for root_id, path in editor.roots().items()}
-            named = [path for path in (str(old), str(old.absolute()), os.path.realpath(old)) if path in roots]
-            if not named:
-                raise UsageError(f"{old} is not indexed; there are {', '.join(roots) or 'none'}")
-            if target in roots:
-                raise UsageError(
-                    f"{target} is known to the store already: `nearshot index {target}` brings it up to date, "
-                    f"`nearshot forget {named[0]}` takes the other out"
-                )
-            root_id = roots[named[0]]
-            sample = editor.sample_images(root_id, LOOKED_AT)
-            missing = sum(_size(f"{target}/{path}") != size for path, size in sample)
-            if 2 * missing > len(sample):
-                raise UsageError(
-                    f"{target} is not what {named[0]} was: of {len(sample)} images that were looked for, {missing} are not "
-                    f"there or have another size; to index it as another, run `nearshot index {target}`"
-                )
-            images = editor.move_root(root_id, named[0], target)
-        finish_intents(store)
-    return Moved(named[0], target, images, len(sample), missing)
+    with store.held(f"nearshot move {old} {new}"), store.writing() as editor:
+        roots = {path: root_id for root_id, path in editor.roots().items()}
+        known = next((path for path in (str(old), str(old.absolute()), os.path.realpath(old)) if path in roots), None)
+        if known is None:
+            raise UsageError(f"{old} is not indexed; there are {', '.join(roots) or 'none'}")
+        if known == target:
+            raise UsageError(f"{target} is where it lies already")
+        if target in roots and editor.has_images(roots[target]):
+            raise UsageError(
+                f"{target} is indexed itself: `nearshot forget {target}`, and then move; or `nearshot forget {known}`, if what "
+                "was said of its images may be lost"
+            )
+        sample = editor.sample_images(roots[known], LOOKED_AT)
+        if not sample:
+            raise UsageError(f"no image of {known} is indexed; run `nearshot index {target}`")
+        missing = sum(_size(f"{target}/{path}") != size for path, size in sample)
+        if 2 * missing > len(sample):
+            raise UsageError(
+                f"{target} is not what {known} was: of {len(sample)} images that were looked for, {missing} are not "
+                f"there or have another size; to index it as another, run `nearshot index {target}`"
+            )
+        images = editor.move_root(roots[known], target)
+    return Moved(known, target, images, len(sample), missing)
 
 
 def _size(path: str) -> int | None:

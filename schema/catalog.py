@@ -145,13 +145,13 @@ class Catalog:
         return self.connection.execute(query).scalar() is not None
 
     def sample_images(self, root_id: int, most: int) -> list[tuple[str, int]]:
-        """The paths and sizes of some present images of a data directory, evenly among all; of few, of each."""
+        """The paths and sizes of so many present images of a data directory, evenly among all; of fewer, of each."""
         own = (images.root_id == root_id, images.present)
         count = self.connection.execute(select(func.count()).select_from(tables.images).where(*own)).scalar_one()
         numbered = select(images.path, images.size, func.row_number().over(order_by=images.path).label("number"))
         rows = numbered.where(*own).subquery().c
-        every = max(1, -(-count // most))
-        return list(map(tuple, self.connection.execute(select(rows.path, rows.size).where(rows.number % every == 0))))
+        evenly = rows.number * most % max(1, count) < most
+        return list(map(tuple, self.connection.execute(select(rows.path, rows.size).where(evenly))))
 
     def removed_since(self, root_id: int, paths: Iterable[str], revision: int) -> set[str]:
         """Those of some paths under a root that were taken out of the store after a revision."""

@@ -119,18 +119,33 @@ class Editor(Catalog):
         statement = update(tables.images).where(*present).values(present=False, revision=self.stamp)
         return int(self.connection.execute(statement).rowcount)
 
-    def move_root(self, root_id: int, old: str, new: str) -> int:
-        """Have a data directory lie elsewhere, with the paths of all that was said of its images; how many are there."""
+    def move_root(self, root_id: int, new: str) -> int:
+        """Have a data directory lie elsewhere, with the paths of all that was said of its images; how many are there.
+
+        What another directory inside of it holds stays where it is. A row that has the new path already, of a directory without
+        images, has the old one then.
+        """
+        roots = {each: path for each, path in self.roots().items() if each != root_id}
+        old, table = self.roots()[root_id], tables.roots
         stamp = self.stamp  # who shows paths looks again
-        self.connection.execute(update(tables.roots).where(tables.roots.c.id == root_id).values(path=new))
-        for table, names in ((tables.feedback, ("path", "shot_path")), (tables.intents, ("path", "query"))):
-            stamped = {"revision": stamp} if "revision" in table.c else {}
-            for column in (table.c[name] for name in names):
-                inside = func.substr(column, 1, len(old) + 1) == f"{old}/"
-                moved = literal(new).concat(func.substr(column, len(old) + 1))
-                self.connection.execute(update(table).where(inside).values({column.name: moved, **stamped}))
-        own = (tables.images.c.root_id == root_id, tables.images.c.present)
-        return int(self.connection.execute(select(func.count()).select_from(tables.images).where(*own)).scalar_one())
+        taken = next((each for each, path in roots.items() if path == new), None)
+        for each, path in ((taken, ""), (root_id, new), (taken, old)):
+            self.connection.execute(update(table).where(table.c.id == each).values(path=path))
+        inner = [path for path in roots.values() if path.startswith(f"{old}/")]
+        feedback, intents = tables.feedback.c, tables.intents.c
+        elsewhere = [func.substr(feedback.path, 1, len(path) + 1) != f"{path}/" for path in inner]
+        for column, own, values in (
+            (feedback.shot_path, elsewhere, {"revision": stamp}),
+            (feedback.path, elsewhere, {"revision": stamp}),
+            (intents.path, [intents.root_id == root_id], {}),
+            (intents.query, [intents.root_id == root_id], {}),
+        ):
+            inside = func.substr(column, 1, len(old) + 1) == f"{old}/"
+            moved = literal(new).concat(func.substr(column, len(old) + 1))
+            self.connection.execute(update(column.table).where(inside, *own).values({column.name: moved, **values}))
+        own_images = (tables.images.c.root_id == root_id, tables.images.c.present)
+        count = select(func.count()).select_from(tables.images).where(*own_images)
+        return int(self.connection.execute(count).scalar_one())
 
     def return_images(self, ids: Sequence[int], *, as_of: int) -> int:
         """Mark images as there again, but those that were taken out after a revision; how many."""

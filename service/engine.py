@@ -115,7 +115,7 @@ class Engine:
         behind = partial(Renewed[Any], store, behind=BEHIND_SECONDS, patience=PATIENCE_SECONDS)
         self._maps: Renewed[Projection] = behind(most=MAPS)
         self._counts: Renewed[list[CategoryCount]] = behind(most=1)
-        self._held: Renewed[Status] = behind(most=1)
+        self._held: Renewed[Status] = behind(most=1, by_revision=False)  # runs and segments come without a revision
         self._roots: Renewed[list[RootState]] = behind(most=1, by_revision=False)
         self._lacking = Lacking()
         self._warming: threading.Thread | None = None

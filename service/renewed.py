@@ -79,9 +79,16 @@ class Renewed(Generic[Made]):
                 coming = self._renew(entry)
 
     def soon(self, key: Hashable, make: Callable[[Catalog], Made]) -> Made | None:
-        """What `get` returns, where that waits for `patience` seconds at most; None where it would wait longer."""
+        """What there is under a key after `patience` seconds at most: the newest where it has come, else the last one, however
+        far it is behind; None before the first. Raises what making it raised, be it the last time.
+        """
+        with self._changing:
+            entry = self._entries.get(key)
+            last, before = (entry.product, entry.coming) if entry is not None else (None, None)
         _, product, coming = self._ask(key, make)
-        return self._in_time(coming, product)
+        if last is None and before is not None and before.done():
+            before.result()
+        return self._in_time(coming, product if product is not None else last)
 
     def begin(self, key: Hashable, make: Callable[[Catalog], Made]) -> None:
         """Have made what somebody may ask for soon, and do not wait for it."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.run import IndexRun
 from nearshot.indexer.status import RootState, look_at_roots, read_status
 from nearshot.retriever.fused import FusedBackbone
 from nearshot.retriever.options import QueryOptions
@@ -21,7 +22,7 @@ from nearshot.schema.store import Store
 from nearshot.service.engine import Engine
 from nearshot.service.metrics import Metrics
 from nearshot.service.settings import Settings
-from tests.conftest import run_index, save_crop
+from tests.conftest import HOG, run_index, save_crop
 from tests.service.asking import wait_for
 
 
@@ -86,6 +87,30 @@ def test_the_status_is_told_before_the_disk_was_looked_at_and_then_with_what_the
     assert engine.status().roots == [RootState(str(small), True, 0, 0, 0, 0)], "as it was"
     going.set()
     wait_for(lambda: engine.status().roots[0].new == 1)
+    engine.close()
+
+
+def test_the_status_follows_what_has_no_revision_of_its_own(
+    store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = None
+    for number, _ in enumerate(IndexRun(store, small, HOG)):
+        if number == 0:
+            engine = Engine(store, Settings(), Metrics())
+            engine.load()
+            assert engine.status().last_run is not None
+    assert engine is not None
+    wait_for(lambda: engine.status() == read_status(store))
+    run_index(store, small)  # which changes nothing but that there was a run
+    wait_for(lambda: engine.status().last_run == read_status(store).last_run)
+    going = threading.Event()
+    monkeypatch.setattr("nearshot.service.engine.look_at_roots", lambda _: going.wait(20) and [])
+    monkeypatch.setattr("nearshot.service.engine.BEHIND_SECONDS", 0.0)
+    engine.outdate()
+    assert engine.status().roots == read_status(store).roots, (
+        "as it was when they were looked at, until they have been again"
+    )
+    going.set()
     engine.close()
 
 

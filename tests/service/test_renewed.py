@@ -192,3 +192,39 @@ def test_the_longest_unused_are_closed(searchers: Renewed[Stub]) -> None:
     for key in range(1, 4):
         searchers.get(key, make)
     assert searchers.get(0, make) is not first
+
+
+def test_what_is_wanted_soon_is_the_last_there_is_and_what_failed_is_told_once(store: Store) -> None:
+    renewed: Renewed[Stub] = Renewed(store, most=1, patience=0.02, by_revision=False)
+    held = Held()
+    assert renewed.soon("key", held) is None
+    held.let.set()
+    wait_for(lambda: renewed.soon("key", held) is not None)
+    held.let.clear()
+    last = renewed.soon("key", held)
+    renewed.outdate()
+    change(store)
+    assert renewed.soon("key", held) is last is not None, "though it is outdated, and nothing may be behind"
+    held.let.set()
+    renewed.close()
+    going = threading.Event()
+
+    def fail(_: Catalog) -> Stub:
+        assert going.wait(20)
+        raise UsageError("it cannot be made")
+
+    failing: Renewed[Stub] = Renewed(store, most=1, patience=0.02, by_revision=False)
+    assert failing.soon("key", fail) is None
+    going.set()
+    told = []
+
+    def ask() -> bool:
+        try:
+            failing.soon("key", fail)
+        except UsageError as error:
+            told.append(str(error))
+        return bool(told)
+
+    wait_for(ask)
+    assert told == ["it cannot be made"]
+    failing.close()
