@@ -45,6 +45,8 @@ def export_command(
 ) -> None:
     """Write what the store knows of every usable image: place, label, content, caption, and which backbones have seen it.
 
+    `imagefolder` is a new directory with copies of the images, as Hugging Face's datasets read it; `labelstudio` are tasks.
+
     The same store gives the same file, whatever the order of indexing. A file is replaced only when the new one is whole.
     """
     from nearshot.retriever.export import export as write
@@ -55,6 +57,8 @@ def export_command(
     chosen = form or (named if named in FORMATS else "jsonl" if not named or output is None else "")
     if not chosen:
         raise UsageError(f"{output} names no format; give --format {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    if output is None and chosen in (ExportFormat.PARQUET, ExportFormat.IMAGEFOLDER):
+        raise UsageError(f"{chosen} does not go to standard output; give --output")
     wanted = ImageFilter(category=category, label=label, role=Role(role) if role else None)
     with Store(store_location) as store:
         count = write(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +19,22 @@ from numpy.typing import NDArray
 from nearshot.retriever.choose_backbone import choose_rows
 from nearshot.schema.captions import require_some
 from nearshot.schema.catalog import BackboneRow, Catalog
-from nearshot.schema.disk import written_whole
+from nearshot.schema.disk import sha256_of, written_whole
 from nearshot.schema.errors import UsageError, option
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.records import ImageRecord, image_records
 from nearshot.schema.spreadsheet import cell
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import ExportFormat
+from nearshot.schema.vocabulary import ExportFormat, Role
 
 COLUMNS = (
     *("path", "category", "role", "label", "shot", "sha256", "size", "width", "height", "format"),
     *("caption", "caption_task"),
 )
+SPLITS = {Role.SUPPORT: "train", Role.QUERY: "test"}
+NO_LABEL = "unlabelled"
+"""The directory of images without a label."""
+
 ROW_GROUP = 1000
 """Rows that Parquet keeps together, and that are held in memory at once."""
 
@@ -88,6 +96,50 @@ class Export:
                 count += len(group)
         return count
 
+    def write_image_folder(self, directory: Path) -> int:
+        """Write copies of the images, shots below `train` and queries below `test`, and a metadata.jsonl for each; returns how
+        many. Of one content and label there is one. UsageError for a file that is not what was indexed.
+        """
+        count = 0
+        with ExitStack() as stack:
+            about: dict[Role, TextIO] = {}
+            names: set[Path] = set()
+            for record in self._records():
+                split = directory / SPLITS[record.role]
+                suffix = f"-{record.sha256[:12]}{Path(record.path).suffix.lower()}"
+                name = Path(record.category, record.label or NO_LABEL, Path(record.path).stem + suffix)
+                if split / name in names:
+                    continue
+                names.add(split / name)
+                _copy(record, split / name)
+                if record.role not in about:
+                    about[record.role] = stack.enter_context((split / "metadata.jsonl").open("w", encoding="utf-8"))
+                row = {"file_name": name.as_posix(), **self._as_row(record)}
+                del row["path"]
+                values = {
+                    key: _shortest(value) if isinstance(value, np.ndarray) else value for key, value in row.items()
+                }
+                about[record.role].write(json.dumps(values, ensure_ascii=False) + "\n")
+                count += 1
+        return count
+
+    def write_tasks(self, stream: TextIO) -> int:
+        """Write an array of Label Studio's tasks, labels as choices; returns how many. Paths are relative to the data
+        directory, or to what several have in common.
+        """
+        base = os.path.commonpath(self._catalog.roots().values())
+        count = 0
+        for record in self._records():
+            about = {name: value for name, value in _facts(record).items() if name not in ("path", "label")}
+            path = quote(os.path.relpath(record.path, base))
+            said = {"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": [record.label]}}
+            annotations = [] if record.label is None else [{"result": [said]}]
+            task = {"data": {"image": f"/data/local-files/?d={path}", **about}, "annotations": annotations}
+            stream.write(("[\n" if not count else ",\n") + json.dumps(task, ensure_ascii=False))
+            count += 1
+        stream.write("\n]\n")
+        return count
+
     def _records(self) -> Iterator[ImageRecord]:
         return image_records(self._catalog, self._backbones, self._wanted, with_vectors=self._with_vectors)
 
@@ -123,27 +175,61 @@ def export(
 ) -> int:
     """Write an export to a file, which is replaced only when it is whole, or to a stream; returns how many images.
 
-    Raises UsageError for Parquet into a stream, for a backbone that was not indexed with, and where no image is wanted.
+    An image folder is a new directory. Raises UsageError for what cannot go where it is to go, for a backbone that was not
+    indexed with, and where no image is wanted.
     """
     with store.reading() as catalog:
         require_some(catalog.connection, wanted)
         exporter = Export(catalog, wanted, backbones, with_vectors=with_vectors)
+        texts = {
+            ExportFormat.JSONL: exporter.write_jsonl,
+            ExportFormat.CSV: exporter.write_csv,
+            ExportFormat.LABELSTUDIO: exporter.write_tasks,
+        }
         if not isinstance(target, Path):
-            if form == ExportFormat.PARQUET:
-                raise UsageError(f"Parquet goes to a file; give {option('output')} FILE")
-            return exporter.write_csv(target) if form == ExportFormat.CSV else exporter.write_jsonl(target)
+            if form not in texts:
+                raise UsageError(f"{form} does not go to a stream; give {option('output')}")
+            return texts[form](target)
         if not target.parent.is_dir():
             raise UsageError(f"there is no directory {target.parent}; make it, or choose another {option('output')}")
+        if form == ExportFormat.IMAGEFOLDER:
+            return _write_directory(target, exporter.write_image_folder)
         if target.exists() and not target.is_file():  # a pipe, or /dev/null: it is written to, never replaced
-            if form == ExportFormat.PARQUET:
-                raise UsageError(f"{target} is no file, which Parquet needs; choose another {option('output')}")
+            if form not in texts:
+                raise UsageError(f"{target} is no file, which {form} needs; choose another {option('output')}")
             with target.open("w", encoding="utf-8", newline="") as stream:
-                return exporter.write_csv(stream) if form == ExportFormat.CSV else exporter.write_jsonl(stream)
+                return texts[form](stream)
         with written_whole(target) as aside:
-            if form == ExportFormat.PARQUET:
+            if form not in texts:
                 return exporter.write_parquet(aside)
             with aside.open("w", encoding="utf-8", newline="") as stream:
-                return exporter.write_csv(stream) if form == ExportFormat.CSV else exporter.write_jsonl(stream)
+                return texts[form](stream)
+
+
+def _write_directory(target: Path, write: Callable[[Path], int]) -> int:
+    """Write a directory that is there when it is whole. UsageError where there is something already."""
+    if target.exists():
+        raise UsageError(f"{target} is there already; remove it, or choose another {option('output')}")
+    aside = target.with_name(f".{target.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        count = write(aside)
+        aside.replace(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return count
+
+
+def _copy(record: ImageRecord, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copyfile(record.path, path)
+    except FileNotFoundError as error:
+        raise UsageError(f"{record.path} is not there; `nearshot index` brings the store up to date") from error
+    if sha256_of(path) != record.sha256:
+        raise UsageError(
+            f"{record.path} has changed since it was indexed; `nearshot index` brings the store up to date"
+        )
 
 
 def _facts(record: ImageRecord) -> dict[str, Any]:

@@ -136,11 +136,17 @@ class CaptionTask(StrEnum):
 
 
 class ExportFormat(StrEnum):
-    """JSON Lines (one object per image), CSV or Parquet (one row per image; in Parquet vectors are lists of float32)."""
+    """JSON Lines (one object per image), CSV or Parquet (one row per image; in Parquet vectors are lists of float32).
+
+    `imagefolder`: a directory that Hugging Face's `datasets` loads as one, with copies of the images. `labelstudio`: tasks for
+    Label Studio, as JSON.
+    """
 
     JSONL = "jsonl"
     CSV = "csv"
     PARQUET = "parquet"
+    IMAGEFOLDER = "imagefolder"
+    LABELSTUDIO = "labelstudio"
 
 
 class Masked(StrEnum):

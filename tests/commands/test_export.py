@@ -43,8 +43,12 @@ def test_a_pipe_is_written_to_and_never_replaced(nearshot: Run, indexed: Path, t
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--output", "all.xlsx"], "all.xlsx names no format; give --format jsonl, csv or parquet"),
-        (["--format", "parquet"], "give --output FILE"),
+        (
+            ["--output", "all.xlsx"],
+            "all.xlsx names no format; give --format jsonl, csv, parquet, imagefolder or labelstudio",
+        ),
+        (["--format", "parquet"], "parquet does not go to standard output; give --output"),
+        (["--format", "imagefolder"], "imagefolder does not go to standard output; give --output"),
         (["--backbone", "clip"], "nothing is indexed with clip; take hog"),
         (["--category", "nope"], "no image is indexed with category 'nope'; the categories are things"),
         (["--category", "things", "--label", "dog"], "no image is indexed with category 'things' and label 'dog'"),

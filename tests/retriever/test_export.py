@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+from nearshot.indexer.annotations import read_annotated
 from nearshot.indexer.captions import set_caption
 from nearshot.retriever.export import export
 from nearshot.schema.errors import UsageError
@@ -88,7 +91,10 @@ def test_the_file_is_the_same_whatever_the_order_of_indexing(small: Path, tmp_pa
                 run_index(store, small)
             for form in ExportFormat:
                 export(store, tmp_path / f"{name}.{form}", form, wanted=ALL, with_vectors=True)
-        written.append([(tmp_path / f"{name}.{form}").read_bytes() for form in ExportFormat])
+        folder = f"{name}.{ExportFormat.IMAGEFOLDER}"
+        files = [tmp_path / f"{name}.{form}" for form in ExportFormat if form != ExportFormat.IMAGEFOLDER]
+        files += sorted(path for path in (tmp_path / folder).rglob("*") if path.is_file())
+        written.append([(str(path).replace(name, ""), path.read_bytes()) for path in files])
     assert written[0] == written[1]
 
 
@@ -111,7 +117,7 @@ def test_wrong_requests_and_a_full_disk_leave_the_old_file(
     run_index(store, small)
     with pytest.raises(UsageError, match="nothing is indexed with clip; take hog"):
         lines(store, backbones=["clip"])
-    with pytest.raises(UsageError, match="give output FILE"):
+    with pytest.raises(UsageError, match="parquet does not go to a stream; give output"):
         export(store, io.StringIO(), ExportFormat.PARQUET, wanted=ALL)
     target = tmp_path / "out.jsonl"
     target.write_text("old")
@@ -124,3 +130,52 @@ def test_wrong_requests_and_a_full_disk_leave_the_old_file(
         export(store, target, ExportFormat.JSONL, wanted=ALL)
     assert target.read_text() == "old"
     assert list(tmp_path.glob("*.part")) == []
+
+
+def test_an_image_folder_has_copies_of_the_images_and_what_is_known_of_them(
+    store: Store, small: Path, tmp_path: Path
+) -> None:
+    run_index(store, small)
+    (small / "things/6.preprocessed/more").mkdir()
+    shutil.copy(small / "things/6.preprocessed/cat/a.png", small / "things/6.preprocessed/more/a.png")
+    run_index(store, small)
+    set_caption(store, small / CAT, "a cat; 猫")
+    folder = tmp_path / "folder"
+    assert export(store, folder, ExportFormat.IMAGEFOLDER, wanted=ALL, with_vectors=True) == 7
+    rows = {}
+    for split in ("train", "test"):
+        for line in (folder / split / "metadata.jsonl").read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            rows[split, row["file_name"]] = row
+            assert hashlib.sha256((folder / split / row["file_name"]).read_bytes()).hexdigest() == row["sha256"]
+            assert len(row["hog_vector"]) == 708
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
+    assert files == {f"{split}/{name}" for split, name in rows}
+    [cat] = [row for (split, name), row in rows.items() if name.startswith("things/cat/shot1-") and split == "train"]
+    assert (cat["label"], cat["category"], cat["shot"], cat["caption"]) == ("cat", "things", "shot1", "a cat; 猫")
+    assert {row["label"] for (split, _), row in rows.items() if split == "test"} == {"cat", "Unknown", None}
+    with pytest.raises(UsageError, match="is there already; remove it, or choose another output"):
+        export(store, folder, ExportFormat.IMAGEFOLDER, wanted=ALL)
+    save_crop(small / CAT, "rocket:9")
+    with pytest.raises(UsageError, match="has changed since it was indexed"):
+        export(store, tmp_path / "other", ExportFormat.IMAGEFOLDER, wanted=ALL)
+    (small / CAT).unlink()
+    with pytest.raises(UsageError, match="is not there; `nearshot index` brings the store up to date"):
+        export(store, tmp_path / "other", ExportFormat.IMAGEFOLDER, wanted=ALL)
+    assert {path.name for path in tmp_path.iterdir()} & {"other", ".other.part"} == set()
+
+
+def test_tasks_for_label_studio_come_back_as_they_went(store: Store, small: Path, tmp_path: Path) -> None:
+    (small / "things/6.preprocessed/cat/a.png").rename(small / "things/6.preprocessed/cat/ä & b.png")
+    run_index(store, small)
+    tasks = tmp_path / "tasks.json"
+    assert export(store, tasks, ExportFormat.LABELSTUDIO, wanted=ALL) == 6
+    first = json.loads(tasks.read_text(encoding="utf-8"))[0]
+    assert first["data"]["image"] == f"/data/local-files/?d={CAT}"
+    assert (first["data"]["category"], first["data"]["role"]) == ("things", "support")
+    pictures = read_annotated("labelstudio", tasks, small).pictures
+    told = {str(path): [each.name for each in annotations] for path, annotations in pictures}
+    assert told == {line["path"]: [line["label"]] for line in lines(store)}
+    stream = io.StringIO()
+    assert export(store, stream, ExportFormat.LABELSTUDIO, wanted=ImageFilter(label="cat", role=Role.SUPPORT)) == 2
+    assert len(json.loads(stream.getvalue())) == 2
