@@ -98,7 +98,8 @@ class Export:
 
     def write_image_folder(self, directory: Path) -> int:
         """Write copies of the images, shots below `train` and queries below `test`, and a metadata.jsonl for each; returns how
-        many. Of one content and label there is one. UsageError for a file that is not what was indexed.
+        many. Of one content and label there is one. What is not known is empty, and not null: `datasets` would give a column
+        of nulls alone another type in each split. UsageError for a file that is not what was indexed.
         """
         count = 0
         with ExitStack() as stack:
@@ -114,12 +115,13 @@ class Export:
                 _copy(record, split / name)
                 if record.role not in about:
                     about[record.role] = stack.enter_context((split / "metadata.jsonl").open("w", encoding="utf-8"))
-                row = {"file_name": name.as_posix(), **self._as_row(record)}
-                del row["path"]
-                values = {
-                    key: _shortest(value) if isinstance(value, np.ndarray) else value for key, value in row.items()
+                cells = {"file_name": name.as_posix(), **self._as_row(record)}
+                del cells["path"]
+                row = {
+                    key: _shortest(value) if isinstance(value, np.ndarray) else "" if value is None else value
+                    for key, value in cells.items()
                 }
-                about[record.role].write(json.dumps(values, ensure_ascii=False) + "\n")
+                about[record.role].write(json.dumps(row, ensure_ascii=False) + "\n")
                 count += 1
         return count
 

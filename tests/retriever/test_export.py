@@ -153,7 +153,8 @@ def test_an_image_folder_has_copies_of_the_images_and_what_is_known_of_them(
     assert files == {f"{split}/{name}" for split, name in rows}
     [cat] = [row for (split, name), row in rows.items() if name.startswith("things/cat/shot1-") and split == "train"]
     assert (cat["label"], cat["category"], cat["shot"], cat["caption"]) == ("cat", "things", "shot1", "a cat; 猫")
-    assert {row["label"] for (split, _), row in rows.items() if split == "test"} == {"cat", "Unknown", None}
+    assert {row["label"] for (split, _), row in rows.items() if split == "test"} == {"cat", "Unknown", ""}
+    assert {row["shot"] for (split, _), row in rows.items() if split == "test"} == {""}, "of one type in both splits"
     with pytest.raises(UsageError, match="is there already; remove it, or choose another output"):
         export(store, folder, ExportFormat.IMAGEFOLDER, wanted=ALL)
     save_crop(small / CAT, "rocket:9")
