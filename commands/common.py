@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from nearshot.backbones.limits import MAX_PIXELS
 from nearshot.schema.errors import NearshotError
@@ -69,11 +70,20 @@ def number_option(name: str, flag: str | None = None, **more: Any) -> Callable[[
 
 
 def store_option(function: Function) -> Function:
-    """Add --store."""
+    """Add --store, which may also stand before the command."""
+
+    def chosen(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        root = context.find_root()
+        given = [
+            each.get_parameter_source(str(parameter.name)) == ParameterSource.COMMANDLINE for each in (context, root)
+        ]
+        return root.params["store_location"] if given == [False, True] else value
+
     return click.option(
         "--store",
         "store_location",
         type=StoreLocation(),
+        callback=chosen,
         envvar="NEARSHOT_STORE",
         default=STORE,
         show_default=True,

@@ -9,7 +9,7 @@ import click
 from nearshot.commands.backbones import backbones
 from nearshot.commands.calibrate import calibrate_command
 from nearshot.commands.caption import caption_command
-from nearshot.commands.common import STORE
+from nearshot.commands.common import store_option
 from nearshot.commands.copy import copy_command
 from nearshot.commands.crop import crop_command
 from nearshot.commands.evaluate import evaluate_command
@@ -32,20 +32,21 @@ from nearshot.commands.status import status_command
 from nearshot.commands.verify import verify_command
 from nearshot.commands.watch import watch_command
 from nearshot.commands.where import where_you_are
-from nearshot.schema.location import location_of
+from nearshot.schema.location import Location
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(package_name="nearshot", prog_name="nearshot")
+@store_option
 @click.pass_context
-def main(context: click.Context) -> None:
+def main(context: click.Context, store_location: Location) -> None:
     """Recognise images from a few labelled shots, say Unknown when it should, and find images by example or by words."""
     if os.environ.get("NO_COLOR"):  # https://no-color.org; rich's tables know both by themselves
         context.color = False
     elif os.environ.get("FORCE_COLOR"):
         context.color = True
     if context.invoked_subcommand is None:
-        click.echo(where_you_are(location_of(os.environ.get("NEARSHOT_STORE", STORE))))
+        click.echo(where_you_are(store_location))
         click.echo("\n`nearshot --help` lists all commands, and `nearshot COMMAND --help` what each can do.")
 
 

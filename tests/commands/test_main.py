@@ -124,3 +124,11 @@ def test_a_wrong_request_is_exit_2_and_says_what_is_right(
 ) -> None:
     outcome = nearshot(*arguments)
     assert (outcome.status, message in outcome.stderr) == (2, True)
+
+
+def test_a_store_may_be_named_before_the_command(nearshot: Run, indexed: Path, tmp_path: Path) -> None:
+    (tmp_path / ".nearshot").rename(tmp_path / "elsewhere")
+    assert nearshot("status").status == 2
+    assert nearshot("--store", "elsewhere", "status").stdout.startswith(f"store {tmp_path / 'elsewhere'}, revision")
+    assert "Indexed with hog" in nearshot("--store", "elsewhere").stdout
+    assert nearshot("--store", "nowhere", "status", "--store", "elsewhere").status == 0, "the nearer one counts"
