@@ -42,9 +42,8 @@ class Lacking:
     def _ids(self, catalog: Catalog, row: BackboneRow) -> Mapping[tuple[str, str], frozenset[int]]:
         key, revision = (catalog.identity(), row.id), catalog.revision()
         known = self._known.get(key)
-        if (
-            known is None or known.revision > revision
-        ):  # newer than this reader, or the database is one that was put back
+        # What is known may be newer than this reader, or of a database that an older state was put back into.
+        if known is None or known.revision > revision:
             known = _State(revision, _all(catalog, row))
         elif known.revision < revision:
             known = _State(revision, _since(catalog, row, known))
