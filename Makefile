@@ -49,6 +49,7 @@ soak: $(VENV)/installed
 	$(BIN)/python -m tests.faults.flips
 	$(BIN)/python -m tests.faults.mutants
 	NEARSHOT_HISTORIES=300 $(BIN)/python -m pytest tests/faults/test_histories.py
+	NEARSHOT_KILLS=20 NEARSHOT_SHOTS=500 $(BIN)/python -m pytest tests/indexer/test_crash.py tests/service/test_abuse.py
 	NEARSHOT_REVIEWED=1000 $(BIN)/python -m pytest tests/service/test_review.py -k hundreds
 	NEARSHOT_LABELLED=10000 $(BIN)/python -m pytest tests/service/test_labelling.py
 

@@ -89,7 +89,7 @@ def keep_indexing(root: Path, address: str) -> None:
     while True:
         for _ in range(AT_ONCE):
             number += 1
-            draw(root / root.name / f"2.support-set/label{number % LABELS}/new{number}.png", chance)
+            draw(root / root.name / f"2.support-set/label{number % LABELS}/shot{1 + number}.png", chance)
         try:
             with Store(address) as store:
                 run_index(store, root)
@@ -281,7 +281,7 @@ def check_indexed(store: Store, told: list[list[str]], struck: list[float]) -> l
     """Each index run went on, and failed only where something had been killed; how many were done by each process."""
     with store.reading() as catalog:
         for category in ("birds", "cars"):
-            assert sum(catalog.support_labels(category).values()) > LABELS + AT_ONCE, f"nothing came into {category}"
+            assert sum(catalog.support_labels(category).values()) > LABELS + AT_ONCE, f"nothing came into {category}: {told}"
     for line in (line for lines in told for line in lines if line.startswith("told")):
         assert is_beside(float(line.split()[1]), struck), line
     return [sum(line.startswith("done") for line in lines) for lines in told]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.scenarios import SCENARIOS
 
-EVERY = 29
+EVERY = 41
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

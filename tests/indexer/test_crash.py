@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -26,7 +27,8 @@ from tests.conftest import HOG, SMALL, counts, run_index, save_crop
 
 pytestmark = pytest.mark.both_stores
 
-KILLS = 20
+KILLS = int(os.environ.get("NEARSHOT_KILLS", "12"))
+"""Runs that are killed; `make soak` kills twenty."""
 CHILD = """
 import os, random, signal, sys
 from pathlib import Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
 import random
 import signal
 import struct
@@ -26,8 +27,8 @@ from tests.conftest import run_index, save_crop
 from tests.service.test_serve import Served
 
 CAT = "things/6.preprocessed/cat/a.png"
-SHOTS = 500
-"""Shots that are indexed while the process is killed."""
+SHOTS = int(os.environ.get("NEARSHOT_SHOTS", "300"))
+"""Shots that are indexed while clients ask and the process is killed; `make soak` has five hundred."""
 
 UPLOADS, CLIENTS = 10_000, 8
 
