@@ -89,7 +89,7 @@ def import_command(
             click.echo(f"pictures that {source} names and that are not there: {given.missing}", err=True)
         if imported.unusable:
             click.echo(
-                f"boxes passed over, for they lie outside of their pictures, or those cannot be used: {imported.unusable}",
+                f"parts passed over (no boxes, outside, turned by EXIF, or of what cannot be read): {imported.unusable}",
                 err=True,
             )
         where = naming_store(store_location)

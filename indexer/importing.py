@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from nearshot.backbones.decode import decode
 from nearshot.detectors.cutting import Cutting, cut
 from nearshot.detectors.protocol import enclosing
-from nearshot.indexer.annotations import SHARES, read_annotated
-from nearshot.schema.contract import QUERY_DIRECTORY, SUPPORT_DIRECTORY, Place, has_image_suffix, is_ignored, place_file
+from nearshot.indexer.annotations import Sides, read_annotated
+from nearshot.schema.contract import QUERY_DIRECTORY, SUPPORT_DIRECTORY, has_image_suffix, is_ignored, is_label
 from nearshot.schema.disk import sha256_of
 from nearshot.schema.errors import ImageError, UsageError, option
 from nearshot.schema.images import UNKNOWN
@@ -162,20 +163,22 @@ def write_contract(source: Source, data: Path, options: ImportOptions) -> Import
     labels = [name for name in classes if name not in options.unknown and name != UNKNOWN]
     if not labels:
         raise UsageError("all classes are to be unknown: leave some to be known")
-    for name in labels:
-        placement = place_file((options.category, SUPPORT_DIRECTORY, name, "shot1.png"))
-        if not isinstance(placement, Place) or placement.label != name or has_image_suffix(name):
-            raise UsageError(f"a class cannot be named '{name}' in the directory contract; rename it")
+    if odd := [name for name in classes if not is_label(name) and name != UNKNOWN]:
+        raise UsageError(f"a class cannot be named {odd[0]!r} in the directory contract; rename it")
     aside = data / f".{options.category}.part"
     shutil.rmtree(aside, ignore_errors=True)
     try:
         writer = _Writer(aside, target)
         shots: list[Given] = []
         for name in labels:
-            chosen = _chosen(source.shots.get(name, ()), name, options.seed)
+            chosen, before = _chosen(source.shots.get(name, ()), name, options.seed), writer.elsewhere
             own = writer.write(chosen, options.shots, Path(SUPPORT_DIRECTORY, name), "shot{}".format)
             if len(own) < options.shots:
-                raise UsageError(f"'{name}' has {len(own)} images: too few for {options.shots} shots")
+                others = writer.elsewhere - before
+                raise UsageError(
+                    f"'{name}' has {len(own)} images: too few for {options.shots} shots"
+                    + (f" ({others} more are in {target} already, as queries or under another label)" if others else "")
+                )
             shots += own
         seen = {given.picture for given in shots}
         queries = {}
@@ -203,10 +206,12 @@ class _Writer:
 
     def __init__(self, aside: Path, target: Path) -> None:
         self._aside, self._target = aside, target
-        files = sorted(path.relative_to(target) for path in target.rglob("*") if path.is_file())
+        paths = sorted(path.relative_to(target) for path in target.rglob("*"))
+        files = [path for path in paths if (target / path).is_file()]
         self._directories = {sha256_of(target / path): path.parent for path in files}
-        self._names = {path.with_suffix("") for path in files}
-        self.there, self.unusable = 0, set[Given]()
+        self._names = {*paths, *(path.with_suffix("") for path in files)}  # a shot may be a directory
+        self.there = self.elsewhere = 0
+        self.unusable = set[Given]()
 
     def write(
         self, images: Sequence[Given], most: int, directory: Path, name: Callable[[int], str], *, first: int = 1
@@ -229,9 +234,11 @@ class _Writer:
             sha256 = sha256_of(written)
             if sha256 in self._directories:
                 written.unlink()
-                if self._directories[sha256] == directory:
+                if self._directories[sha256].is_relative_to(directory):
                     self.there += 1
                     used.append(given)
+                elif self._directories[sha256] != _NEW:
+                    self.elsewhere += 1
             else:
                 self._directories[sha256] = _NEW
                 number += 1
@@ -280,21 +287,24 @@ def _copier(source: Path) -> Save:
     return save
 
 
-def _cutter(source: Path, box: Sequence[float], of: tuple[float, float] | None) -> Save:
+def _cutter(source: Path, box: Sides, of: tuple[float, float] | None) -> Save:
     """What a box encloses, as PNG; nothing where it lies outside of the picture, or the picture cannot be used.
 
-    A picture that was annotated as it lies in its file, and is shown turned, is not used either: the box is of the other way.
+    Of a picture that EXIF turns, the box may be of the picture as it is shown or as it lies in its file. It is used where the
+    size that it was annotated at tells that it was shown.
     """
 
     def save(path: Path) -> bool:
         try:
-            picture = decode(source.read_bytes(), whole=True).picture
+            data = source.read_bytes()
+            picture = decode(data, whole=True).picture
+            with Image.open(io.BytesIO(data)) as image:
+                lying, is_turned = image.size, image.getexif().get(ExifTags.Base.Orientation, 1) != 1
         except (ImageError, OSError):
             return False
-        width, height = of or picture.size
-        is_turned = (width > height) != (picture.width > picture.height) and (width, height) != SHARES
-        if min(width, height) <= 0 or is_turned:
+        if is_turned and (of is None or (of[0] > of[1]) == (lying[0] > lying[1]) or picture.size == lying):
             return False
+        width, height = of or picture.size
         scales = (picture.width / width, picture.height / height)
         sides = [
             round(side * scales[number % 2], 3) for number, side in enumerate(box)

@@ -35,6 +35,9 @@ SPLITS = {Role.SUPPORT: "train", Role.QUERY: "test"}
 NO_LABEL = "unlabelled"
 """The directory of images without a label."""
 
+LONGEST_STEM = 200
+"""Bytes of a file's name that are kept before its digest."""
+
 ROW_GROUP = 1000
 """Rows that Parquet keeps together, and that are held in memory at once."""
 
@@ -98,8 +101,8 @@ class Export:
 
     def write_image_folder(self, directory: Path) -> int:
         """Write copies of the images, shots below `train` and queries below `test`, and a metadata.jsonl for each; returns how
-        many. Of one content and label there is one. What is not known is empty, and not null: `datasets` would give a column
-        of nulls alone another type in each split. UsageError for a file that is not what was indexed.
+        many; what has the same content, label and name is written once. What is not known is empty, and not null: `datasets`
+        would give a column of nulls alone another type in each split. UsageError for a file that is not what was indexed.
         """
         count = 0
         with ExitStack() as stack:
@@ -108,7 +111,8 @@ class Export:
             for record in self._records():
                 split = directory / SPLITS[record.role]
                 suffix = f"-{record.sha256[:12]}{Path(record.path).suffix.lower()}"
-                name = Path(record.category, record.label or NO_LABEL, Path(record.path).stem + suffix)
+                stem = Path(record.path).stem.encode()[:LONGEST_STEM].decode(errors="ignore")
+                name = Path(record.category, record.label or NO_LABEL, stem + suffix)
                 if split / name in names:
                     continue
                 names.add(split / name)
@@ -118,7 +122,7 @@ class Export:
                 cells = {"file_name": name.as_posix(), **self._as_row(record)}
                 del cells["path"]
                 row = {
-                    key: _shortest(value) if isinstance(value, np.ndarray) else "" if value is None else value
+                    key: _shortest(value) if isinstance(value, np.ndarray) else _empty(key) if value is None else value
                     for key, value in cells.items()
                 }
                 about[record.role].write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -127,9 +131,11 @@ class Export:
 
     def write_tasks(self, stream: TextIO) -> int:
         """Write an array of Label Studio's tasks, labels as choices; returns how many. Paths are relative to the data
-        directory, or to what several have in common.
+        directory, or to what several that have images have in common.
         """
-        base = os.path.commonpath(self._catalog.roots().values())
+        base = os.path.commonpath(
+            [path for root, path in self._catalog.roots().items() if self._catalog.has_images(root)]
+        )
         count = 0
         for record in self._records():
             about = {name: value for name, value in _facts(record).items() if name not in ("path", "label")}
@@ -220,6 +226,10 @@ def _write_directory(target: Path, write: Callable[[Path], int]) -> int:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return count
+
+
+def _empty(column: str) -> str | list[float]:
+    return [] if column.endswith("_vector") else ""
 
 
 def _copy(record: ImageRecord, path: Path) -> None:

@@ -80,13 +80,13 @@ class Renewed(Generic[Made]):
 
     def soon(self, key: Hashable, make: Callable[[Catalog], Made]) -> Made | None:
         """What there is under a key after `patience` seconds at most: the newest where it has come, else the last one, however
-        far it is behind; None before the first. Raises what making it raised, be it the last time.
+        far it is behind; None before the first. Raises what making it raised, also the last time, where nothing has come since.
         """
         with self._changing:
             entry = self._entries.get(key)
             last, before = (entry.product, entry.coming) if entry is not None else (None, None)
         _, product, coming = self._ask(key, make)
-        if last is None and before is not None and before.done():
+        if self._in_time(coming, None) is None and last is None and before is not None and before.done():
             before.result()
         return self._in_time(coming, product if product is not None else last)
 

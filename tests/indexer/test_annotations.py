@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from nearshot.indexer.annotations import KINDS, Annotation, read_annotated
 from nearshot.indexer.importing import ImportOptions, read_annotations, write_contract
@@ -166,11 +166,14 @@ def test_what_lies_outside_or_cannot_be_read_is_passed_over_and_said(nearshot: R
     data["annotations"][0]["bbox"] = [100, 100, 5, 5]
     (tmp_path / "set/train2017/1.png").write_bytes(b"no picture")
     (tmp_path / "set/train2017/2.png").unlink()
-    data["images"][3].update(width=HEIGHT, height=WIDTH)  # it was annotated as it lies in the file
+    with Image.open(tmp_path / "set/train2017/3.png") as picture:
+        exif = picture.getexif()
+        exif[0x0112] = 6
+        picture.save(tmp_path / "set/train2017/3.png", exif=exif)  # it was annotated as it lies in the file
     file.write_text(json.dumps(data))
     done = nearshot("import", "coco", file, "data", "--shots", 1)
     assert "names and that are not there: 1\n" in done.stderr
-    assert "or those cannot be used: 5\n" in done.stderr
+    assert "or of what cannot be read): 5\n" in done.stderr
     said = json.loads(nearshot("import", "coco", file, "more", "--shots", 1, "--json").stdout)
     assert (said["missing"], said["unusable"]) == (1, 5)
     assert "too few for 9 shots" in nearshot("import", "coco", file, "other", "--shots", 9).stderr
@@ -183,7 +186,11 @@ def test_what_lies_outside_or_cannot_be_read_is_passed_over_and_said(nearshot: R
         ("coco", "{}", "is no file of COCO instances: KeyError: 'categories'"),
         ("coco", "no JSON", "is no file of COCO instances: JSONDecodeError"),
         ("coco", '{"images": [], "annotations": [], "categories": []}', "says of no picture what it shows"),
-        ("labelstudio", '[{"data": {"text": "x"}, "annotations": []}]', "a task names no image"),
+        ("labelstudio", '[{"data": {"text": "x"}, "annotations": []}]', "says of no picture what it shows"),
+        ("labelstudio", '[{"image": "a.png", "label": "x"}]', "export as JSON, not as JSON-MIN"),
+        ("labelstudio", "[" * 100_000, "is no export of Label Studio as JSON: RecursionError"),
+        ("coco", '{"categories": [], "annotations": [{"bbox": ["a"]}], "images": []}', "ValueError: could not convert"),
+        ("cvat", "<annotations><track/></annotations>", "is of a video; export it as `CVAT for images`"),
         ("cvat", "<html/>", "is no export of `CVAT for images`: ValueError: it is a document of html"),
         ("cvat", "<annotations>", "is no export of `CVAT for images`: ParseError"),
         (
@@ -227,3 +234,136 @@ def test_turned_rectangles_and_choices_of_label_studio(tmp_path: Path) -> None:
     box, whole = picture.annotations
     assert box.box == pytest.approx((20, 10, 30, 40)), "30 x 10 pixels at (30, 10), clockwise about that corner"
     assert whole == Annotation("indoors", None, None)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", "a/b", "/tmp/x", "../../evil", ".hid", "x\0", "\ud800", "x" * 300, "shot3", "a.png"]
+)
+def test_a_class_of_such_a_name_writes_nothing_anywhere(nearshot: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "set").mkdir()
+    file = write_coco(tmp_path / "set")
+    data = json.loads(file.read_text())
+    data["categories"][0]["name"] = name
+    file.write_text(json.dumps(data))
+    before = files(tmp_path)
+    for more in ((), ("--unknown", name)):
+        done = nearshot("import", "coco", file, "data", "--shots", 1, *more)
+        assert done.status == 2
+        assert "a class cannot be named" in done.stderr
+    assert files(tmp_path) == before
+
+
+def test_no_two_pictures_are_taken_for_one_file(tmp_path: Path) -> None:
+    for subset in ("Train", "Val"):
+        draw(tmp_path / f"images/{subset}/0.png", subset == "Val")
+    draw(tmp_path / "0.png", 5)
+
+    def read(names: list[str], images: Path | None = None) -> tuple[list[str], int]:
+        said = "".join(f'<image {name} width="60" height="40"><tag label="x"/></image>' for name in names)
+        (tmp_path / "a.xml").write_text(f"<annotations>{said}</annotations>")
+        annotated = read_annotated("cvat", tmp_path / "a.xml", images)
+        return [str(picture.path.relative_to(tmp_path)) for picture in annotated.pictures], annotated.missing
+
+    both = ["images/Train/0.png", "images/Val/0.png"]
+    assert read(['name="Train/0.png"', 'name="Val/0.png"']) == (both, 0)
+    assert read(['name="0.png" subset="Train"', 'name="0.png" subset="Val"']) == (both, 0)
+    assert read(['name="Train/0.png"', 'name="Val/0.png"'], tmp_path / "images") == (both, 0)
+    (tmp_path / "images/Train/1.png").write_bytes(b"")
+    assert read(['name="Val/0.png"', 'name="somewhere/1.png"'], tmp_path / "images/Train") == (
+        ["images/Train/1.png", both[0]][::-1],
+        0,
+    )
+    with pytest.raises(UsageError, match="names 2 pictures, of which none is in"):
+        read(['name="A/0.png"', 'name="B/0.png"'], tmp_path / "images/Train")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("annotated", ["as it is shown", "as it lies", "without a size"])
+def test_a_turned_picture_is_cut_right_or_not_at_all(tmp_path: Path, orientation: int, annotated: str) -> None:
+    picture = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+    picture[:20, :20] = 255
+    image = Image.fromarray(picture)
+    image.getexif()[0x0112] = orientation
+    image.save(tmp_path / "a.png", exif=image.getexif())
+    with Image.open(tmp_path / "a.png") as saved:
+        shown = ImageOps.exif_transpose(saved)
+    pixels = np.asarray(shown)[:, :, 0]
+    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+    upright = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    left, top, right, bottom = upright if annotated == "as it is shown" else (0, 0, 20, 20)
+    width, height = shown.size if annotated == "as it is shown" else (WIDTH, HEIGHT)
+    size = {} if annotated == "without a size" else {"width": width, "height": height}
+    data = {
+        "images": [{"id": 1, "file_name": "a.png", **size}],
+        "annotations": [
+            {"image_id": 1, "category_id": 1, "bbox": [int(left), int(top), int(right - left), int(bottom - top)]}
+        ],
+        "categories": [{"id": 1, "name": "white"}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    source = read_annotations("coco", tmp_path / "a.json")
+    used = source.shots["white"][0].save(tmp_path / "out")
+    assert used == (orientation == 1 or (annotated == "as it is shown" and orientation >= 5))
+    if used:
+        with Image.open(tmp_path / "out.png") as crop:
+            assert np.asarray(crop).min() == 255
+
+
+def test_shapes_that_are_turned_polygons_and_what_is_no_box(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png", 0)
+    (tmp_path / "a.xml").write_text(
+        '<annotations><image name="a.png" width="60" height="40">'
+        '<box label="r" xtl="20" ytl="10" xbr="40" ybr="20" rotation="90"/>'
+        '<polygon label="p" points="1.0,2.0;5.0,3.0;4,9"/><polyline label="l" points="0,0;1,1"/></image></annotations>'
+    )
+    [picture] = read_annotated("cvat", tmp_path / "a.xml").pictures
+    turned, polygon, line = picture.annotations
+    assert turned.box == pytest.approx((25, 5, 35, 25)), "about its middle"
+    assert polygon.box == (1, 2, 5, 9)
+    assert line.box is not None
+    assert np.isnan(line.box).all()
+    results = [
+        {"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"},
+        {"value": {"x": 1, "y": 1, "width": 2, "height": 2, "choices": ["occluded"]}},
+        {
+            "value": {"points": [[10, 10], [20, 50]], "polygonlabels": ["p"]},
+            "original_width": 60,
+            "original_height": 40,
+        },
+    ]
+    tasks = [
+        {"data": {"image": "https://host/get?id=5"}, "annotations": []},
+        {"data": {"image": "a.png"}, "annotations": [{"result": results}]},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(tasks))
+    [picture] = read_annotated("labelstudio", tmp_path / "a.json").pictures
+    assert [(each.name, each.box) for each in picture.annotations] == [("p", pytest.approx((6, 4, 12, 20)))]
+
+
+def test_yolo_elsewhere_with_poses_and_a_byte_order_mark(tmp_path: Path) -> None:
+    draw(tmp_path / "ds/images/a.png", 0)
+    (tmp_path / "ds/labels").mkdir()
+    (tmp_path / "ds/labels/a.txt").write_text("\ufeff0 0.5 0.5 0.2 0.4 " + "0.1 0.1 2.0 " * 4 + "\n\n")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/data.yaml").write_text("\ufeffpath: ../ds\nkpt_shape: [4, 3]\nnames: [red]\n")
+    [picture] = read_annotated("yolo", tmp_path / "conf/data.yaml").pictures
+    assert picture.annotations[0] == Annotation("red", pytest.approx((0.4, 0.3, 0.6, 0.7)), (1.0, 1.0))
+    (tmp_path / "ds/images").rename(tmp_path / "ds/imgs")
+    (tmp_path / "ds/classes.txt").write_text("red\n")
+    assert len(read_annotated("yolo", tmp_path / "conf/data.yaml", tmp_path / "ds/imgs").pictures) == 1
+    (tmp_path / "conf/data.yaml").write_text("names: [&a [x, x], *a]\n")
+    with pytest.raises(UsageError, match="a class's name is no text"):
+        read_annotated("yolo", tmp_path / "conf")
+
+
+def test_what_is_a_query_already_is_no_shot_and_a_shot_may_be_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    source, data = read_annotations("cvat", write_cvat(tmp_path / "set")), tmp_path / "data"
+    write_contract(source, data, ImportOptions(category="things", shots=1))
+    with pytest.raises(UsageError, match=r"too few for 6 shots \(\d more are in .*things already, as queries or under"):
+        write_contract(source, data, ImportOptions(category="things", shots=6, add=True))
+    shot = data / "things/2.support-set/red/shot1.png"
+    shot.parent.joinpath("shot1").mkdir()
+    shot.rename(shot.parent / "shot1/0.png")
+    write_contract(source, data, ImportOptions(category="things", shots=2, queries=0, add=True))
+    assert sorted(path.name for path in shot.parent.iterdir()) == ["shot1", "shot2.png"]

@@ -65,7 +65,7 @@ def test_copies_are_one_image_and_a_class_must_be_a_label(folder: Path, tmp_path
     imported = write_contract(read_folder(folder), tmp_path / "again", options)
     assert (imported.labels, imported.unknown) == (2, 8), "a class of that name is what it says"
     (folder / "coffee").rename(folder / "shot3")
-    with pytest.raises(UsageError, match="a class cannot be named 'shot3'"):
+    with pytest.raises(UsageError, match="a class cannot be named 'shot3' in the directory contract"):
         write_contract(read_folder(folder), tmp_path / "more", options)
 
 

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from pyarrow import parquet
+from pyarrow.json import read_json
 
 from nearshot.indexer.annotations import read_annotated
 from nearshot.indexer.captions import set_caption
+from nearshot.indexer.options import IndexOptions
 from nearshot.retriever.export import export
 from nearshot.schema.errors import UsageError
 from nearshot.schema.image_filter import ImageFilter
@@ -180,3 +182,24 @@ def test_tasks_for_label_studio_come_back_as_they_went(store: Store, small: Path
     stream = io.StringIO()
     assert export(store, stream, ExportFormat.LABELSTUDIO, wanted=ImageFilter(label="cat", role=Role.SUPPORT)) == 2
     assert len(json.loads(stream.getvalue())) == 2
+
+
+def test_a_column_of_vectors_is_of_one_type_where_some_are_lacking_and_names_are_not_too_long(
+    store: Store, small: Path, tmp_path: Path
+) -> None:
+    long = small / f"things/6.preprocessed/{'ä' * 124}.png"
+    save_crop(long, "rocket:1")
+    run_index(store, small)
+    other = Path(shutil.copytree(small, tmp_path / "other"))
+    for path in other.rglob("*.png"):
+        save_crop(path, f"brick:{len(path.name)}{len(path.parent.name)}")
+    run_index(store, other, IndexOptions(backbones=("lite0",), workers=2))
+    export(store, tmp_path / "folder", ExportFormat.IMAGEFOLDER, wanted=ALL, with_vectors=True)
+    for split in ("train", "test"):
+        table = read_json(tmp_path / f"folder/{split}/metadata.jsonl")
+        assert {str(table.schema.field(f"{name}_vector").type) for name in ("hog", "lite0")} == {"list<item: double>"}
+    with store.writing() as editor:
+        editor.forget_root(editor.root_id(str(other)) or 0)
+    tasks = tmp_path / "tasks.json"
+    export(store, tasks, ExportFormat.LABELSTUDIO, wanted=ALL)
+    assert json.loads(tasks.read_text())[0]["data"]["image"] == f"/data/local-files/?d={CAT}"
