@@ -78,15 +78,25 @@ def measure(here: Path, queries: int) -> None:
         for page in PAGES:
             tell(page, [fetched(port, page)[1] for _ in range(4)])
         print(own(process))
-        line = [sys.executable, "-m", "benchmarks.service_growth", "--write", str(here)]
-        with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as writer:
-            assert writer.stdout is not None
-            writer.stdout.readline()
+        with writing(here):
             client = Client(port)
             tell("queries beside a writer", [client.ask(image) for _ in range(queries)])
             tell("/v1/status beside a writer", [fetched(port, "/v1/status")[1] for _ in range(4)])
-            writer.terminate()
-            print(writer.stdout.read().strip().splitlines()[-1:], own(process))
+        print(own(process))
+    with writing(here):
+        tell("search alone beside a writer", searches(here / "store", queries))
+
+
+@contextmanager
+def writing(here: Path) -> Iterator[None]:
+    """Beside a process that adds shots; how many it had added is printed in the end."""
+    line = [sys.executable, "-m", "benchmarks.service_growth", "--write", str(here)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        yield
+        writer.terminate()
+        print(*writer.stdout.read().strip().splitlines()[-1:])
 
 
 def searches(store: Path, queries: int) -> list[float]:

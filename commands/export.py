@@ -57,8 +57,6 @@ def export_command(
     chosen = form or (named if named in FORMATS else "jsonl" if not named or output is None else "")
     if not chosen:
         raise UsageError(f"{output} names no format; give --format {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-    if output is None and chosen in (ExportFormat.PARQUET, ExportFormat.IMAGEFOLDER):
-        raise UsageError(f"{chosen} does not go to standard output; give --output")
     wanted = ImageFilter(category=category, label=label, role=Role(role) if role else None)
     with Store(store_location) as store:
         count = write(

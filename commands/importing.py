@@ -11,9 +11,9 @@ import click
 from nearshot.commands.common import json_option, naming_store, reports_errors, store_option
 from nearshot.schema.errors import UsageError
 from nearshot.schema.location import Location
+from nearshot.schema.vocabulary import AnnotationFormat
 
-ANNOTATED = ("coco", "yolo", "labelstudio", "cvat")
-"""What `indexer.annotations` reads."""
+ANNOTATED = tuple(form.value for form in AnnotationFormat)
 
 
 @click.command("import")
@@ -74,7 +74,11 @@ def import_command(
     if kind == "folder":
         given = read_folder(source)
     else:
-        given = read_annotations(kind, source, images) if kind in ANNOTATED else read_torchvision(kind, source)
+        given = (
+            read_annotations(AnnotationFormat(kind), source, images)
+            if kind in ANNOTATED
+            else read_torchvision(kind, source)
+        )
     options = ImportOptions(category=name, add=add, shots=shots, queries=queries, unknown=unknown, seed=seed)
     imported = write_contract(given, data, options)
     if as_json:

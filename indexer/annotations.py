@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 from nearshot.schema.contract import has_image_suffix
 from nearshot.schema.errors import UsageError, option
+from nearshot.schema.vocabulary import AnnotationFormat
 
 Sides = tuple[float, float, float, float]
 """Left, top, right and bottom."""
@@ -64,7 +65,7 @@ class _Read(NamedTuple):
     directories: list[Path]
 
 
-def read_annotated(kind: str, source: Path, images: Path | None = None) -> Annotated:
+def read_annotated(kind: AnnotationFormat, source: Path, images: Path | None = None) -> Annotated:
     """Read annotations of a kind; their pictures are looked for around them, or in `images`.
 
     UsageError where there are none, where they are not what they should be, or where no picture is there.
@@ -274,18 +275,18 @@ def _cvat_box(shape: ElementTree.Element) -> Sides:
     return NO_BOX
 
 
-_READERS: Mapping[str, Callable[[Path, Path | None], _Read]] = {
-    "coco": _coco,
-    "yolo": _yolo,
-    "labelstudio": _label_studio,
-    "cvat": _cvat,
+_READERS: Mapping[AnnotationFormat, Callable[[Path, Path | None], _Read]] = {
+    AnnotationFormat.COCO: _coco,
+    AnnotationFormat.YOLO: _yolo,
+    AnnotationFormat.LABELSTUDIO: _label_studio,
+    AnnotationFormat.CVAT: _cvat,
 }
 
 KINDS = {
-    "coco": "file of COCO instances",
-    "yolo": "directory of YOLO labels",
-    "labelstudio": "export of Label Studio as JSON",
-    "cvat": "export of `CVAT for images`",
+    AnnotationFormat.COCO: "file of COCO instances",
+    AnnotationFormat.YOLO: "directory of YOLO labels",
+    AnnotationFormat.LABELSTUDIO: "export of Label Studio as JSON",
+    AnnotationFormat.CVAT: "export of `CVAT for images`",
 }
 
 

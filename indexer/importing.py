@@ -24,6 +24,7 @@ from nearshot.schema.contract import QUERY_DIRECTORY, SUPPORT_DIRECTORY, has_ima
 from nearshot.schema.disk import sha256_of
 from nearshot.schema.errors import ImageError, UsageError, option
 from nearshot.schema.images import UNKNOWN
+from nearshot.schema.vocabulary import AnnotationFormat
 
 Save = Callable[[Path], bool]
 """Writes one image to a path without a suffix, and adds the suffix; False where it cannot be used."""
@@ -130,7 +131,7 @@ def read_torchvision(name: str, directory: Path) -> Source:
     return Source(shots, queries)
 
 
-def read_annotations(kind: str, source: Path, images: Path | None = None) -> Source:
+def read_annotations(kind: AnnotationFormat, source: Path, images: Path | None = None) -> Source:
     """The parts of pictures that annotations name (`indexer.annotations`), as they are cut out; whole pictures as they are.
 
     UsageError as `read_annotated` raises it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, or_, select
+from sqlalchemy import Select, or_, select
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import CHUNK, DROPPED, USABLE, BackboneRow, Catalog
@@ -82,7 +82,7 @@ def _lacking(row: BackboneRow) -> Select[Any]:
     own = embeddings.backbone_id == row.id
     dealt_with = select(embeddings.content_id).where(own, embeddings.content_id == images.content_id).exists()
     lacks = or_(~dealt_with, images.content_id.in_(_dropped(row)))
-    return select(images.id, images.category, images.role).where(and_(USABLE, lacks))
+    return select(images.id, images.category, images.role).where(USABLE, lacks)
 
 
 def _dropped(row: BackboneRow) -> Select[Any]:

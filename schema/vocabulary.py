@@ -149,6 +149,15 @@ class ExportFormat(StrEnum):
     LABELSTUDIO = "labelstudio"
 
 
+class AnnotationFormat(StrEnum):
+    """Instances of COCO (JSON), a directory of YOLO labels, an export of Label Studio (JSON), or of CVAT for images (XML)."""
+
+    COCO = "coco"
+    YOLO = "yolo"
+    LABELSTUDIO = "labelstudio"
+    CVAT = "cvat"
+
+
 class Masked(StrEnum):
     """What becomes of the pixels of a crop that do not show what was detected."""
 

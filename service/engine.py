@@ -115,8 +115,10 @@ class Engine:
         behind = partial(Renewed[Any], store, behind=BEHIND_SECONDS, patience=PATIENCE_SECONDS)
         self._maps: Renewed[Projection] = behind(most=MAPS)
         self._counts: Renewed[list[CategoryCount]] = behind(most=1)
-        self._held: Renewed[Status] = behind(most=1, by_revision=False)  # runs and segments come without a revision
-        self._roots: Renewed[list[RootState]] = behind(most=1, by_revision=False)
+        # Runs and segments come without a revision. One who asks for the status waits for both of these.
+        for_status = partial(behind, most=1, by_revision=False, patience=PATIENCE_SECONDS / 2)
+        self._held: Renewed[Status] = for_status()
+        self._roots: Renewed[list[RootState]] = for_status()
         self._lacking = Lacking()
         self._warming: threading.Thread | None = None
         self._warmed: dict[int, SegmentedStore] = {}

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from nearshot.indexer.annotations import KINDS, Annotation, read_annotated
+from nearshot.indexer.annotations import Annotation, read_annotated
 from nearshot.indexer.importing import ImportOptions, read_annotations, write_contract
 from nearshot.schema.errors import UsageError
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import AnnotationFormat
 from tests.conftest import Outcome, counts, run_index
 from tests.indexer.test_importing import files
 
@@ -114,7 +115,7 @@ def write_cvat(root: Path) -> Path:
 WRITERS = {"coco": write_coco, "yolo": write_yolo, "labelstudio": write_label_studio, "cvat": write_cvat}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", AnnotationFormat)
 def test_boxes_become_images_where_they_were_drawn(nearshot: Run, tmp_path: Path, store: Store, kind: str) -> None:
     (tmp_path / "set").mkdir()
     source = WRITERS[kind](tmp_path / "set")
@@ -139,7 +140,7 @@ def test_boxes_become_images_where_they_were_drawn(nearshot: Run, tmp_path: Path
 
 def test_an_import_adds_to_a_category_and_can_be_done_again(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
-    source = read_annotations("coco", write_coco(tmp_path / "set"))
+    source = read_annotations(AnnotationFormat.COCO, write_coco(tmp_path / "set"))
     data = tmp_path / "data"
     write_contract(source, data, ImportOptions(category="things", shots=1, queries=1))
     kept = files(data)
@@ -219,7 +220,7 @@ def test_a_line_of_yolo_that_is_neither_box_nor_polygon_and_a_class_without_a_na
     for line in ("0 0.5 0.5", "1 0.5 0.5 0.1 0.1", "red 0.5 0.5 0.1 0.1"):
         (tmp_path / "a.txt").write_text(line)
         with pytest.raises(UsageError, match="is no directory of YOLO labels"):
-            read_annotated("yolo", tmp_path)
+            read_annotated(AnnotationFormat.YOLO, tmp_path)
 
 
 def test_turned_rectangles_and_choices_of_label_studio(tmp_path: Path) -> None:
@@ -230,7 +231,7 @@ def test_turned_rectangles_and_choices_of_label_studio(tmp_path: Path) -> None:
     (tmp_path / "tasks.json").write_text(
         json.dumps([{"data": {"image": "http://host/a.png"}, "annotations": [{"result": result}]}])
     )
-    [picture] = read_annotated("labelstudio", tmp_path / "tasks.json").pictures
+    [picture] = read_annotated(AnnotationFormat.LABELSTUDIO, tmp_path / "tasks.json").pictures
     box, whole = picture.annotations
     assert box.box == pytest.approx((20, 10, 30, 40)), "30 x 10 pixels at (30, 10), clockwise about that corner"
     assert whole == Annotation("indoors", None, None)
@@ -261,7 +262,7 @@ def test_no_two_pictures_are_taken_for_one_file(tmp_path: Path) -> None:
     def read(names: list[str], images: Path | None = None) -> tuple[list[str], int]:
         said = "".join(f'<image {name} width="60" height="40"><tag label="x"/></image>' for name in names)
         (tmp_path / "a.xml").write_text(f"<annotations>{said}</annotations>")
-        annotated = read_annotated("cvat", tmp_path / "a.xml", images)
+        annotated = read_annotated(AnnotationFormat.CVAT, tmp_path / "a.xml", images)
         return [str(picture.path.relative_to(tmp_path)) for picture in annotated.pictures], annotated.missing
 
     both = ["images/Train/0.png", "images/Val/0.png"]
@@ -299,7 +300,7 @@ def test_a_turned_picture_is_cut_right_or_not_at_all(tmp_path: Path, orientation
         "categories": [{"id": 1, "name": "white"}],
     }
     (tmp_path / "a.json").write_text(json.dumps(data))
-    source = read_annotations("coco", tmp_path / "a.json")
+    source = read_annotations(AnnotationFormat.COCO, tmp_path / "a.json")
     used = source.shots["white"][0].save(tmp_path / "out")
     assert used == (orientation == 1 or (annotated == "as it is shown" and orientation >= 5))
     if used:
@@ -314,7 +315,7 @@ def test_shapes_that_are_turned_polygons_and_what_is_no_box(tmp_path: Path) -> N
         '<box label="r" xtl="20" ytl="10" xbr="40" ybr="20" rotation="90"/>'
         '<polygon label="p" points="1.0,2.0;5.0,3.0;4,9"/><polyline label="l" points="0,0;1,1"/></image></annotations>'
     )
-    [picture] = read_annotated("cvat", tmp_path / "a.xml").pictures
+    [picture] = read_annotated(AnnotationFormat.CVAT, tmp_path / "a.xml").pictures
     turned, polygon, line = picture.annotations
     assert turned.box == pytest.approx((25, 5, 35, 25)), "about its middle"
     assert polygon.box == (1, 2, 5, 9)
@@ -334,7 +335,7 @@ def test_shapes_that_are_turned_polygons_and_what_is_no_box(tmp_path: Path) -> N
         {"data": {"image": "a.png"}, "annotations": [{"result": results}]},
     ]
     (tmp_path / "a.json").write_text(json.dumps(tasks))
-    [picture] = read_annotated("labelstudio", tmp_path / "a.json").pictures
+    [picture] = read_annotated(AnnotationFormat.LABELSTUDIO, tmp_path / "a.json").pictures
     [polygon] = picture.annotations
     assert polygon.box == pytest.approx((6, 4, 12, 20))
 
@@ -345,20 +346,20 @@ def test_yolo_elsewhere_with_poses_and_a_byte_order_mark(tmp_path: Path) -> None
     (tmp_path / "ds/labels/a.txt").write_text("\ufeff0 0.5 0.5 0.2 0.4 " + "0.1 0.1 2.0 " * 4 + "\n\n")
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf/data.yaml").write_text("\ufeffpath: ../ds\nkpt_shape: [4, 3]\nnames: [red]\n")
-    [picture] = read_annotated("yolo", tmp_path / "conf/data.yaml").pictures
+    [picture] = read_annotated(AnnotationFormat.YOLO, tmp_path / "conf/data.yaml").pictures
     assert picture.annotations[0].name == "red"
     assert picture.annotations[0].box == pytest.approx((0.4, 0.3, 0.6, 0.7))
     (tmp_path / "ds/images").rename(tmp_path / "ds/imgs")
     (tmp_path / "ds/classes.txt").write_text("red\n")
-    assert len(read_annotated("yolo", tmp_path / "conf/data.yaml", tmp_path / "ds/imgs").pictures) == 1
+    assert len(read_annotated(AnnotationFormat.YOLO, tmp_path / "conf/data.yaml", tmp_path / "ds/imgs").pictures) == 1
     (tmp_path / "conf/data.yaml").write_text("names: [&a [x, x], *a]\n")
     with pytest.raises(UsageError, match="a class's name is no text"):
-        read_annotated("yolo", tmp_path / "conf")
+        read_annotated(AnnotationFormat.YOLO, tmp_path / "conf")
 
 
 def test_what_is_a_query_already_is_no_shot_and_a_shot_may_be_a_directory(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
-    source, data = read_annotations("cvat", write_cvat(tmp_path / "set")), tmp_path / "data"
+    source, data = read_annotations(AnnotationFormat.CVAT, write_cvat(tmp_path / "set")), tmp_path / "data"
     write_contract(source, data, ImportOptions(category="things", shots=1))
     with pytest.raises(UsageError, match=r"too few for 6 shots \(\d more are in .*things already, as queries or under"):
         write_contract(source, data, ImportOptions(category="things", shots=6, add=True))

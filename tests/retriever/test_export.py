@@ -22,7 +22,7 @@ from nearshot.retriever.export import export
 from nearshot.schema.errors import UsageError
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import ExportFormat, Role
+from nearshot.schema.vocabulary import AnnotationFormat, ExportFormat, Role
 from nearshot.vectors.segments import read_rows
 from tests.conftest import run_index, save_crop
 
@@ -176,7 +176,7 @@ def test_tasks_for_label_studio_come_back_as_they_went(store: Store, small: Path
     first = json.loads(tasks.read_text(encoding="utf-8"))[0]
     assert first["data"]["image"] == f"/data/local-files/?d={CAT}"
     assert (first["data"]["category"], first["data"]["role"]) == ("things", "support")
-    pictures = read_annotated("labelstudio", tasks, small).pictures
+    pictures = read_annotated(AnnotationFormat.LABELSTUDIO, tasks, small).pictures
     told = {str(path): [each.name for each in annotations] for path, annotations in pictures}
     assert told == {line["path"]: [line["label"]] for line in lines(store)}
     stream = io.StringIO()

@@ -105,7 +105,6 @@ def test_the_status_follows_what_has_no_revision_of_its_own(
     wait_for(lambda: engine.status().last_run == read_status(store).last_run)
     going = threading.Event()
     monkeypatch.setattr("nearshot.service.engine.look_at_roots", lambda _: going.wait(20) and [])
-    monkeypatch.setattr("nearshot.service.engine.BEHIND_SECONDS", 0.0)
     engine.outdate()
     assert engine.status().roots == read_status(store).roots, (
         "as it was when they were looked at, until they have been again"
