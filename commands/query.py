@@ -173,7 +173,7 @@ def query_command(
     for number, each in enumerate(options):
         if number and show is None:
             click.echo("")
-        with _asked(server, store_location, each, explaining) as (context, answer_queries):
+        with _asked(server, store_location, each, explaining, once=single) as (context, answer_queries):
             layout = _Layout.of(context, hits=(single or each.captions) if hits is None else hits)
             labels.append([])
             answered, stop = False, None
@@ -257,9 +257,16 @@ def _agreement(labels: list[list[str | None]]) -> str:
 
 @contextmanager
 def _asked(
-    server: str | None, store_location: Location, options: QueryOptions, explaining: _Explaining | None
+    server: str | None,
+    store_location: Location,
+    options: QueryOptions,
+    explaining: _Explaining | None,
+    *,
+    once: bool,
 ) -> Iterator[tuple[Context, Answering]]:
-    """Provide what queries are compared with, and what answers them: a service, or the store here."""
+    """Provide what queries are compared with, and what answers them: a service, or the store here, for one image (`once`) or
+    many.
+    """
     if server is not None:
         from nearshot.service.client import Client
 
@@ -270,7 +277,7 @@ def _asked(
     from nearshot.schema.store import Store
 
     with Store(store_location) as store:
-        retriever = Retriever(store, options)
+        retriever = Retriever(store, options, once=once)
         for reason in retriever.passed_over.values():
             click.echo(f"nearshot: {retriever.searcher.row.name} answers, because {reason}", err=True)
         context = retriever.searcher.context(options)

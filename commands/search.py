@@ -74,7 +74,7 @@ def search_command(
 
     wanted = ImageFilter(category=category, label=label, role=Role(role) if role else None)
     with Store(store_location) as store:
-        results = find(store, " ".join(words), SearchOptions(mode=Mode(mode), wanted=wanted, **chosen))
+        results = find(store, " ".join(words), SearchOptions(mode=Mode(mode), wanted=wanted, **chosen), once=True)
     for hit in results.found:
         click.echo(json.dumps(hit.as_json(results.mode), ensure_ascii=False) if as_json else _in_words(hit, results))
     for reason in results.missing:

@@ -15,7 +15,7 @@ from nearshot.schema.calibrations import CalibrationRow
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Score
-from nearshot.vectors.segmented import SegmentedStore
+from nearshot.vectors.protocol import VectorStore
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +50,7 @@ class LabelIndex:
         category: str,
         score: Score,
         labelled: Sequence[tuple[str, NDArray[np.int64]]],
-        vectors: SegmentedStore,
+        vectors: VectorStore,
         *,
         calibration: CalibrationRow | None,
     ) -> LabelIndex:

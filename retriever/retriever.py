@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -20,10 +20,12 @@ from nearshot.retriever.choose_backbone import choose_categories, choose_row, lo
 from nearshot.retriever.embedding import encode_words, mix, unit
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.parts import Parts, PreparedPart
-from nearshot.retriever.searcher import Searcher
+from nearshot.retriever.rank import Hit
+from nearshot.retriever.searcher import ATTEMPTS, Searcher
 from nearshot.retriever.watching import Watching
-from nearshot.schema.errors import ImageError, UsageError, WeightsError
+from nearshot.schema.errors import ImageError, OutdatedError, UsageError, WeightsError
 from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 
 Given = bytes | Image.Image | OSError | ImageError
 """An image as its encoded bytes, or as an upright RGB picture; or why there is none."""
@@ -40,24 +42,26 @@ class Retriever:
         loaded: MutableMapping[int, Backbone] | None = None,
         encoding: AbstractContextManager[Any] | None = None,
         noted: bool = True,
+        once: bool = False,
     ) -> None:
         """Choose the backbone, load it and open the vectors; raises UsageError, WeightsError and StoreError.
 
         A backbone that is among `loaded`, by the id of its row, is taken from there, and put there otherwise; others that
         use it at the same time hold `encoding`, a lock, as this does. Answers are `noted` for the promises that they bear on.
+        One that is asked `once`, about an image or two, reads no more than it needs for that.
         Where no backbone is asked for, those whose weights cannot be loaded are `passed_over`, by name, with the reason.
         """
-        self.options = options
+        self.options, self._store, self._once = options, store, once
         allow(options.max_pixels)
         self._watching, self._encoding = Watching(store) if noted else None, encoding or nullcontext()
         self.passed_over: dict[str, WeightsError] = {}
-        self.searcher, self._backbone = self._choose(store, {} if loaded is None else loaded)
+        self.searcher, self._backbone = self._choose({} if loaded is None else loaded)
         self._parts = Parts(options)
         self._words = encode_words(self._backbone, options.text) if options.text is not None else None
 
-    def _choose(self, store: Store, loaded: MutableMapping[int, Backbone]) -> tuple[Searcher, Backbone]:
+    def _choose(self, loaded: MutableMapping[int, Backbone]) -> tuple[Searcher, Backbone]:
         """The best backbone whose weights can be loaded, and what it searches; others are noted. The one asked for, or none."""
-        options = self.options
+        options, store = self.options, self._store
         while True:
             with store.reading() as catalog:
                 categories = choose_categories(catalog, options.category)
@@ -70,7 +74,7 @@ class Retriever:
                     if self.passed_over:  # none is left
                         raise next(iter(self.passed_over.values())) from None
                     raise
-                searcher = Searcher(store, catalog, row, lacking, options)
+                searcher = Searcher(store, catalog, row, lacking, options, once=self._once)
             try:
                 if row.id not in loaded:
                     loaded[row.id] = load_indexed(
@@ -113,7 +117,7 @@ class Retriever:
             vectors = iter(self._backbone.encode(pictures) if pictures else ())
         units = [part.ready if isinstance(part.ready, str) else self._unit(next(vectors)[None]) for part in batch]
         usable = [vector for vector in units if not isinstance(vector, str)]
-        hits = iter(self.searcher.search(np.concatenate(usable), self.options) if usable else ())
+        hits = iter(self._search(np.concatenate(usable)) if usable else ())
         for (number, name, ready), vector in zip(batch, units, strict=True):
             if isinstance(ready, str) or isinstance(vector, str):
                 yield number, Unreadable(name, str(vector))
@@ -122,6 +126,16 @@ class Retriever:
             if self._watching is not None:
                 self._watching.note(self.searcher, answer, ready.digest)
             yield number, answer if ready.box is None else replace(answer, box=ready.box)
+
+    def _search(self, vectors: NDArray[np.float32]) -> list[Mapping[Role, list[Hit]]]:
+        """What is nearest to some unit vectors, by a newer searcher where the store changes while this one is asked."""
+        for _ in range(ATTEMPTS):
+            with suppress(OutdatedError):
+                return self.searcher.search(vectors, self.options)
+            old = self.searcher
+            with self._store.reading() as catalog:
+                self.searcher = Searcher(self._store, catalog, old.row, old.lacking, self.options, once=self._once)
+        return self.searcher.search(vectors, self.options)
 
     def _unit(self, vector: NDArray[np.float32]) -> NDArray[np.float32] | str:
         """The unit vector (1, dimension) to ask with, or why there is none."""

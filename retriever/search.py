@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -17,12 +18,13 @@ from nearshot.retriever.fusion import fuse
 from nearshot.retriever.marked import marked_words
 from nearshot.retriever.rank import Hit, rank_hits
 from nearshot.retriever.scores import DECIMALS
+from nearshot.retriever.searcher import ATTEMPTS
 from nearshot.retriever.stopping import Stop, find_stop
 from nearshot.schema.caption_search import search_captions
 from nearshot.schema.captions import captions_shown, has_captions
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.digests import check_words
-from nearshot.schema.errors import UsageError, WeightsError
+from nearshot.schema.errors import OutdatedError, UsageError, WeightsError
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.images import Shown
 from nearshot.schema.lacking import Lacking
@@ -30,7 +32,7 @@ from nearshot.schema.numbers import FALSE, LIMIT
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Mode, Role
 from nearshot.schema.words import match_of, plain_words
-from nearshot.vectors.segments import open_vectors
+from nearshot.vectors.searchable import open_searchable
 
 DEPTH = 200
 """Least number of best results of each ranking that are fused."""
@@ -159,11 +161,12 @@ def search(
     *,
     among: Collection[int] | None = None,
     lacking: Lacking | None = None,
+    once: bool = False,
 ) -> Results:
     """The images that words are about, best first; none for a query without words.
 
     Without `encode`, the text encoder is loaded, and let go again; with it, `among` are the rows that it can encode for.
-    `lacking` is as `choose_row` takes it.
+    `lacking` is as `choose_row` takes it. A search that is the only one (`once`) reads no more than it needs.
 
     Raises UsageError for a category that is not there, or for a mode that the store cannot serve, and WeightsError where the
     text encoder is not available; with `auto`, these become reasons.
@@ -185,14 +188,30 @@ def search(
         mode = Mode.CAPTIONS if words is None else Mode.HYBRID if captioned else Mode.IMAGE
     if not captioned and options.mode != Mode.IMAGE:
         missing.append("captions: there are none yet; `nearshot caption` writes them")
+    for _ in range(ATTEMPTS):
+        with suppress(OutdatedError):
+            return _results(store, query, words, options, mode, tuple(missing), once=once)
+    return _results(store, query, words, options, mode, tuple(missing), once=once)
+
+
+def _results(
+    store: Store,
+    query: str,
+    words: _Words | None,
+    options: SearchOptions,
+    mode: Mode,
+    missing: tuple[str, ...],
+    *,
+    once: bool,
+) -> Results:
     with store.reading() as catalog:
-        results, recall = _search(store, catalog, query, words, options, mode)
+        results, recall = _search(store, catalog, query, words, options, mode, once=once)
         stop = None
         if options.false is not None:
             lists = marked_words(catalog, mode, words.row.id if words else None)
             stop = find_stop(lists, options.false, options.limit)
             results = [result for result in results if stop.keeps(result.standing(mode))]
-    return Results(mode, results, words.row.name if words else None, tuple(missing), stop, recall)
+    return Results(mode, results, words.row.name if words else None, missing, stop, recall)
 
 
 def _encode(
@@ -219,6 +238,8 @@ def _search(
     words: _Words | None,
     options: SearchOptions,
     mode: Mode,
+    *,
+    once: bool,
 ) -> tuple[list[Found], float | None]:
     """What was found, and the recall@10 of the approximate indexes, where images were found by such."""
     depth = max(DEPTH, options.limit) if mode == Mode.HYBRID else options.limit
@@ -226,7 +247,7 @@ def _search(
     if match:
         check_words(catalog.connection)
     matches = search_captions(catalog.connection, match, options.wanted, limit=depth) if match else []
-    nearest, recall = _nearest_images(store, catalog, words, options, depth) if words else ([], None)
+    nearest, recall = _nearest_images(store, catalog, words, options, depth, once=once) if words else ([], None)
     rankings = {Mode.CAPTIONS: [each.image_id for each in matches], Mode.IMAGE: [hit.image.id for hit in nearest]}
     ranks = {kind: {image: rank for rank, image in enumerate(ids, start=1)} for kind, ids in rankings.items()}
     fused = fuse((ids, 1.0) for ids in rankings.values())
@@ -250,15 +271,15 @@ def _search(
 
 
 def _nearest_images(
-    store: Store, catalog: Catalog, words: _Words, options: SearchOptions, limit: int
+    store: Store, catalog: Catalog, words: _Words, options: SearchOptions, limit: int, *, once: bool
 ) -> tuple[list[Hit], float | None]:
     """The images that are wanted which are nearest to the words, best first, and the least recall@10 of the indexes used."""
     scores: dict[int, float] = {}
     recalls: list[float] = []
     wanted, exact = options.wanted, options.exact
     for role in [wanted.role] if wanted.role else list(Role):
-        vectors = open_vectors(
-            store, catalog, words.row, role, category=wanted.category, label=wanted.label, whole=exact
+        vectors = open_searchable(
+            store, catalog, words.row, role, category=wanted.category, label=wanted.label, whole=exact, once=once
         )
         recall = None if exact else vectors.recall(words=True)
         recalls += [] if recall is None else [recall]

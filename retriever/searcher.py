@@ -37,11 +37,15 @@ from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Against, Role, Score, Verdict
 from nearshot.schema.watches import lapses
 from nearshot.vectors.protocol import Neighbours, nearest
-from nearshot.vectors.segments import open_vectors
+from nearshot.vectors.searchable import open_searchable
 
 SHOWN = 10_000
 """Number of images a searcher remembers, with their paths and labels, before it begins anew: some 5 MB. Where a query
 finds more than half as many, twice what it finds."""
+
+
+ATTEMPTS = 10
+"""How often a question is asked anew where the store changes while it is asked."""
 
 
 class Searcher:
@@ -53,8 +57,20 @@ class Searcher:
     that no longer hold. `is_watched` tells whether the scores of queries bear on a promise (`retriever.watching`).
     """
 
-    def __init__(self, store: Store, catalog: Catalog, row: BackboneRow, lacking: int, options: QueryOptions) -> None:
-        """Open the vectors. Of the options, category, score and against count. Raises UsageError and StoreError."""
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        row: BackboneRow,
+        lacking: int,
+        options: QueryOptions,
+        *,
+        once: bool = False,
+    ) -> None:
+        """Open the vectors, for one question (`once`) or many. Of the options, category, score and against count.
+
+        Raises UsageError and StoreError.
+        """
         categories = choose_categories(catalog, options.category)
         self.row, self.lacking = row, lacking
         self.revision = catalog.revision()
@@ -62,7 +78,7 @@ class Searcher:
         roles = [Role.SUPPORT] if options.against == Against.SUPPORT else list(Role)
         whole = {Role.SUPPORT: True, Role.QUERY: options.exact or options.text is not None}
         self._vectors = {
-            role: open_vectors(store, catalog, row, role, category=options.category, whole=whole[role])
+            role: open_searchable(store, catalog, row, role, category=options.category, whole=whole[role], once=once)
             for role in roles
         }
         self.covered = len(self._vectors[Role.SUPPORT]) + count_failed(catalog, row, categories, Role.SUPPORT)
@@ -155,7 +171,10 @@ class Searcher:
         return self.decide(name, vector, self.search(vector, options)[0], options)
 
     def search(self, vectors: NDArray[np.float32], options: QueryOptions) -> list[Mapping[Role, list[Hit]]]:
-        """The hits of each role that a decision and the answer need, of each of some unit vectors (n, dimension)."""
+        """The hits of each role that a decision and the answer need, of each of some unit vectors (n, dimension).
+
+        OutdatedError where the store has changed and its vectors are searched elsewhere: then a newer searcher is asked.
+        """
         support = self._support(vectors, options, None if options.coverage is not None else 2)
         queries = [_NOTHING] * len(vectors)
         if Role.QUERY in self._vectors:

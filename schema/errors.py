@@ -5,6 +5,7 @@
       StoreError         the store cannot be opened, read or written
         StoreBusyError   another process is writing to it
         UnreachableError its database does not answer, for now
+        OutdatedError    it has changed since what is asked was opened
       IndexingError      an index run that cannot go on
       WeightsError       a backbone's weights are missing or cannot be used
       UsageError         a request that makes no sense: a wrong path, name or option
@@ -57,6 +58,10 @@ class StoreBusyError(StoreError):
 
 class UnreachableError(StoreError):
     """The store's database does not answer, for now."""
+
+
+class OutdatedError(StoreError):
+    """The store has changed since what is asked was opened; whoever opened it opens it anew."""
 
 
 class IndexingError(NearshotError):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Select, delete, insert, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
@@ -76,6 +76,14 @@ class UsableImages(NamedTuple):
     ids: NDArray[np.int64]
     contents: NDArray[np.int64]
     groups: list[Group]
+
+    def of_label(self, label: str) -> UsableImages:
+        """Those of a label, of any category."""
+        own = [group for group in self.groups if group.label == label]
+        rows = np.concatenate([NONE, *(np.arange(group.first, group.last) for group in own)])
+        ends = np.cumsum([0, *(group.last - group.first for group in own)]).tolist()
+        groups = [group._replace(first=ends[i], last=ends[i + 1]) for i, group in enumerate(own)]
+        return UsableImages(self.ids[rows], self.contents[rows], groups)
 
 
 def segment_rows(
@@ -221,6 +229,25 @@ def usable_images(
     bounds = np.searchsorted(ranks[groups][order], np.arange(len(names) + 1)).tolist()
     spans = [Group(*name, *bounds[i : i + 2]) for i, name in enumerate(names) if bounds[i + 1] > bounds[i]]
     return UsableImages(ids[order], contents[order], spans)
+
+
+def count_labels(
+    catalog: Catalog, backbone: BackboneRow, role: Role, category: str | None = None, label: str | None = None
+) -> dict[tuple[str, str | None], int]:
+    """How many usable images of a role (of a category, of a label) that a backbone has a vector of there are, by category and
+    label. No row is checked, and no vector is looked at.
+    """
+    own = embeddings.backbone_id == backbone.id
+    has = select(embeddings.content_id).where(own, embeddings.content_id == images.content_id).exists()
+    lacks = select(embeddings.content_id).where(own, embeddings.vector.is_(None))
+    wanted = {images.category: category, images.label: label}
+    query = (
+        select(images.category, images.label, func.count())
+        .where(images.role == role, images.present, images.content_id.is_not(None), has)
+        .where(images.content_id.not_in(lacks), *(own == name for own, name in wanted.items() if name is not None))
+        .group_by(images.category, images.label)
+    )
+    return {(category, label): count for category, label, count in catalog.connection.execute(query)}
 
 
 def union(*numbers: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -278,6 +278,11 @@ class Engine:
         )
         return self._searchers.get(key, lambda catalog: self._open(catalog, options))
 
+    def newest_searcher(self, options: QueryOptions) -> Searcher:
+        """The same, of the store as it is now."""
+        self._searchers.outdate()
+        return self.searcher(options)
+
     def _open(self, catalog: Catalog, options: QueryOptions) -> Searcher:
         if self._warming is not None:
             self._warming.join()

@@ -35,14 +35,11 @@ from nearshot.schema.segments import (
 )
 from nearshot.schema.store import Store
 from nearshot.schema.vector_bytes import vector_kind
-from nearshot.schema.vectors import (
-    stored_vectors,
-)
 from nearshot.schema.vocabulary import Role, VectorKind
 from nearshot.vectors.ann import AnnIndex, Measured, Recalls
 from nearshot.vectors.chain import Chain, Layer, Tail, merge
-from nearshot.vectors.protocol import check_unit_vectors
 from nearshot.vectors.segmented import SegmentedStore
+from nearshot.vectors.stored import checked_vectors
 from nearshot.vectors.sweeping import SUFFIX, is_once, settle, sweep
 
 GROWTH = 3
@@ -142,7 +139,7 @@ def _read_tail(catalog: Catalog, backbone: BackboneRow, role: Role, since: int, 
     current = usable_images(catalog, backbone, role, category=category, among=ids)
     vectors = np.empty((len(current.ids), backbone.dimension), dtype=np.float32)
     start = 0
-    for part in _checked_vectors(catalog, backbone, current.contents):
+    for part in checked_vectors(catalog, backbone, current.contents):
         vectors[start : start + len(part)] = part
         start += len(part)
     return Tail(Layer(NONE if ids is None else ids, current, vectors))
@@ -247,17 +244,6 @@ def _ann_index(store: Store, row: SegmentRow, ann: AnnRow) -> AnnIndex:
     )
 
 
-def _checked_vectors(
-    catalog: Catalog, backbone: BackboneRow, contents: NDArray[np.int64]
-) -> Iterable[NDArray[np.float32]]:
-    for part in stored_vectors(catalog, backbone, contents):
-        try:
-            check_unit_vectors(part, backbone.dimension)
-        except ValueError as error:
-            raise StoreError(f"a stored vector is damaged ({error}); run `nearshot verify --repair`") from error
-        yield part
-
-
 def _compare(
     catalog: Catalog, backbone: BackboneRow, role: Role, category: str | None, vectors: SegmentedStore
 ) -> None:
@@ -286,7 +272,7 @@ def _write_newest(store: Store, backbone: BackboneRow, role: Role, *, anew: bool
         current = usable_images(catalog, backbone, role, among=ids)
         superseded = chain.holding(ids) if ids is not None else NONE
         changed = len(current.ids) + len(superseded) > 0
-        vectors = _checked_vectors(catalog, backbone, current.contents)
+        vectors = checked_vectors(catalog, backbone, current.contents)
         new = _save(store, backbone, role, current, superseded, vectors, once=once) if changed else None
     with store.writing() as editor:
         if not rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any, BinaryIO, NamedTuple
@@ -19,8 +20,8 @@ from nearshot.retriever.embedding import mix, unit
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.parts import Parts, PreparedPart
 from nearshot.retriever.search import SearchOptions
-from nearshot.retriever.searcher import Searcher
-from nearshot.schema.errors import ImageError, UsageError
+from nearshot.retriever.searcher import ATTEMPTS, Searcher
+from nearshot.schema.errors import ImageError, OutdatedError, UsageError
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.service import models
 from nearshot.service.api.dependencies import EngineHere, WorkHere
@@ -62,7 +63,7 @@ async def query(
             parts = await work.do(engine.parts, options)
             words = None if options.text is None else await work.do(engine.words, searcher.row, options.text)
             asking = _Asking(engine, work, searcher, options, parts, words)
-            answered = await while_connected(request, [_answer(asking, *upload) for upload in uploads])
+            searcher, answered = await _answered(request, asking, uploads)
             answers = [answer for several in answered for answer in several]
     if all(isinstance(answer, Unreadable) for answer in answers):
         raise ImageError(
@@ -104,7 +105,7 @@ async def explain(
             parts = await work.do(engine.parts, options)
             words = None if options.text is None else await work.do(engine.words, searcher.row, options.text)
             asking = _Asking(engine, work, searcher, options, parts, words)
-            [[answer]] = await while_connected(request, [_answer(asking, _name(image, 1), image.file)])
+            searcher, [[answer]] = await _answered(request, asking, [(_name(image, 1), image.file)])
             if isinstance(answer, Unreadable):
                 raise ImageError(f"{answer.path}: {answer.reason}")
             png = await work.do(engine.explain, searcher, answer, image.file)
@@ -120,6 +121,20 @@ class _Asking(NamedTuple):
     options: QueryOptions
     parts: Parts
     words: Any
+
+
+async def _answered(
+    request: Request, asking: _Asking, uploads: Sequence[tuple[str, BinaryIO]]
+) -> tuple[Searcher, list[list[Answer | Unreadable]]]:
+    """The answers to all images of a request, and whose they are: of one state of the store, a newer one where it changes."""
+    for _ in range(ATTEMPTS):
+        try:
+            return asking.searcher, await while_connected(request, [_answer(asking, *upload) for upload in uploads])
+        except OutdatedError:
+            asking = asking._replace(searcher=await asking.work.do(asking.engine.newest_searcher, asking.options))
+            for _, file in uploads:
+                file.seek(0)
+    return asking.searcher, await while_connected(request, [_answer(asking, *upload) for upload in uploads])
 
 
 async def _answer(asking: _Asking, name: str, upload: BinaryIO) -> list[Answer | Unreadable]:
