@@ -117,7 +117,7 @@ def built(here: Path, images: int, kind: VectorKind) -> Opened:
             write_segments(store, rows)
             unsaved = 0
     write_segments(store, rows)
-    store.give_back_space(shrunk=False)
+    store.maintain(shrunk=False)
     store.close()  # which writes what the log has into the database
     with store.reading() as catalog:
         opened = {row.name: open_vectors(store, catalog, row, Role.SUPPORT) for row in rows}

@@ -27,6 +27,7 @@ from nearshot.schema.location import Location
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from nearshot.vectors.normalise import normalise
+from nearshot.vectors.searchable import open_searchable
 from nearshot.vectors.segments import open_vectors, write_segments
 from tests.postgres import Server, serving
 
@@ -51,7 +52,7 @@ def main() -> None:
         serving(Path(directory, "server"), durable=True) as server,
     ):
         locations: dict[str, Location] = {"directory": Path(directory, "store"), "PostgreSQL": server.new_database()}
-        rates, asked, opened = {}, {}, {}
+        rates, asked, opened, once = {}, {}, {}, {}
         for name, location in locations.items():
             with Store(location, create=True) as store:
                 rates[name] = write(store, arguments.bulk, arguments.batch, DIMENSIONS)
@@ -64,10 +65,12 @@ def main() -> None:
         for name, location in larger.items():
             with Store(location) as store:
                 opened[name], asked[name] = ask(store)
+                once[name] = ask_once(store)
         for figure, unit, figures in (
             ("written, three backbones", "images/s", rates),
             (f"{arguments.images:,} x 768 opened", "s", opened),
             ("then a query, median", "ms", asked),
+            ("opened and asked once", "ms", once),
         ):
             here, there = figures["directory"], figures["PostgreSQL"]
             print(f"{figure}: directory {here:,.2f} {unit}, PostgreSQL {there:,.2f} {unit}, ratio {there / here:.2f}")
@@ -142,6 +145,21 @@ def seen(number: int, content_id: int) -> SeenImage:
     return SeenImage(
         FoundImage(path, "c0", Role.SUPPORT, label, f"shot{number}", FileState(7, number, number)), content_id
     )
+
+
+def ask_once(store: Store, queries: int = 5) -> float:
+    """The median milliseconds of opening what is searched and asking one question."""
+    times = []
+    for query in range(queries):
+        began = time.perf_counter()
+        with store.reading() as catalog:
+            [row] = catalog.backbones()
+            vectors = open_searchable(store, catalog, row, Role.SUPPORT, once=True)
+        asked = normalise(np.random.default_rng(query).standard_normal((1, row.dimension)))
+        vectors.search_labels(asked, 10, 2)
+        times.append(time.perf_counter() - began)
+        del vectors
+    return 1000 * statistics.median(times)
 
 
 def ask(store: Store) -> tuple[float, float]:

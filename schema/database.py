@@ -32,7 +32,7 @@ class _Dialect(Protocol):
     def shown_location(self, url: str) -> str: ...
     def engine_of(self, url: str) -> Engine: ...
     def begin_to_write(self, connection: Connection) -> None: ...
-    def give_back_space(self, engine: Engine, *, shrunk: bool) -> None: ...
+    def maintain(self, engine: Engine, *, shrunk: bool) -> None: ...
     def explained(self, error: DBAPIError, url: str) -> NearshotError: ...
 
 
@@ -78,9 +78,10 @@ class Database:
             self._dialect.begin_to_write(connection)
             yield connection
 
-    def give_back_space(self, *, shrunk: bool) -> None:
-        """Give the disk back what is free, where that is much, or rows have `shrunk`; not while others write."""
-        self._dialect.give_back_space(self.engine, shrunk=shrunk)
+    def maintain(self, *, shrunk: bool) -> None:
+        """Do what is due after much was written; not while others write."""
+        with self.explaining():
+            self._dialect.maintain(self.engine, shrunk=shrunk)
 
     def close(self) -> None:
         """Close every pooled connection."""

@@ -108,7 +108,7 @@ def _begin_by_ourselves(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def give_back_space(engine: Engine, *, shrunk: bool) -> None:
+def maintain(engine: Engine, *, shrunk: bool) -> None:
     """Give the disk back free pages, where they are many and more than the others, or rows have `shrunk` that leave theirs
     half empty; not while others write.
     """

@@ -94,11 +94,11 @@ class Store:
                 raise StoreError(f"{self.shown_location}: the connection that held the store was lost; run it again")
             yield Editor(connection, self.segment_directory)
 
-    def give_back_space(self, *, shrunk: bool) -> None:
-        """Give the disk back what the database no longer needs, where that is much, or its rows have `shrunk`. For the holder
-        of the store.
+    def maintain(self, *, shrunk: bool) -> None:
+        """Do what is due after much was written: give the disk back what the database no longer needs, where that is much or
+        its rows have `shrunk`; tell PostgreSQL's planner how many rows there are. For the holder of the store.
         """
-        self._database.give_back_space(shrunk=shrunk)
+        self._database.maintain(shrunk=shrunk)
 
     @contextmanager
     def held(self, purpose: str, part: str | None = None) -> Iterator[None]:

@@ -25,6 +25,9 @@ from nearshot.vectors.stored import checked_vectors
 ROOM = 8
 """How many more are asked for than are wanted: those that tie with the last, and what has changed."""
 
+WIDE = 64
+"""How many are looked at where a second label is wanted: mostly one is among them, and need not be asked for by itself."""
+
 LABELS = 256
 """How many images of further labels are asked for at a time, where the nearest of each label is wanted."""
 
@@ -126,11 +129,12 @@ class NominatedStore:
         if not len(queries):
             return []
         with self._reading() as (catalog, newer):
-            asked = min(k + ROOM, self._nominator.most)
+            enough = k if labels == 0 else max(k, WIDE)
+            asked = min(enough + ROOM, self._nominator.most)
             first = self._nominator.near(catalog, queries, asked, self._wanted)
             known = _Known(catalog, self._backbone, self._role, newer)
             pairs = zip(queries, first, strict=True)
-            near = [self._complete(catalog, query[None], each, k, asked, self._wanted) for query, each in pairs]
+            near = [self._complete(catalog, query[None], each, enough, asked, self._wanted) for query, each in pairs]
             known.read(np.concatenate([each.ids for each in near]))
             answers = [
                 self._answer(catalog, known, query[None], each, k, labels)
@@ -150,8 +154,8 @@ class NominatedStore:
         labels: int | None,
     ) -> Neighbours:
         named = self._scored(known, query, near)
-        # Of what is named beyond the k nearest and their ties, there may be more that tie.
-        leads = self._leads(catalog, known, query, _first(named, k), labels) if labels != 0 else {}
+        # Of what is named beyond so many and their ties, there may be more that tie.
+        leads = self._leads(catalog, known, query, _first(named, max(k, WIDE)), labels) if labels != 0 else {}
         parts = [named, *([] if self._tail is None else self._tail.search(query, k))]
         every = _sorted(parts)
         answer = _first(every, k)

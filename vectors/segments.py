@@ -155,6 +155,7 @@ def write_segments(store: Store, backbones: Iterable[BackboneRow]) -> int:
     """
     written = 0
     if not store.has_segments:
+        store.maintain(shrunk=False)
         return written
     for backbone in backbones:
         for role in Role:

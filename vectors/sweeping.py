@@ -45,7 +45,7 @@ def settle(store: Store, backbone: BackboneRow) -> None:
             if there:
                 with store.writing() as editor:
                     shrunk += editor.refer_to_segment(backbone.id, there, as_of=revision)
-    store.give_back_space(shrunk=shrunk > 0)
+    store.maintain(shrunk=shrunk > 0)
 
 
 def sweep(store: Store) -> list[Path]:

@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -45,7 +46,10 @@ from nearshot.schema.store import Store, is_there
 from nearshot.schema.vectors import vectors_of
 from nearshot.schema.vocabulary import Ann, Score, VectorKind
 from nearshot.schema.words import CaptionHit, match_of
+from nearshot.vectors.normalise import normalise
+from nearshot.vectors.segments import write_segments
 from tests.conftest import Outcome, Writer, run_index
+from tests.made_up import add_images
 from tests.postgres import Server, serving
 from tests.schema.test_captions import TEXTS, write
 
@@ -544,3 +548,14 @@ def test_commands_and_python_take_an_address(
     with open_index(address) as index:
         assert index.backbones == ["hog"]
         assert repr(index) == f"nearshot.open({shown_location(address)!r})"
+
+
+def test_after_much_was_written_the_planner_knows_it(shared: Store) -> None:
+    vectors = normalise(np.random.default_rng(0).standard_normal((1500, 8)))
+    row = add_images(shared, "made", vectors, [("things", "cup")] * len(vectors))
+    write_segments(shared, [row])
+    rows = (
+        f"SELECT relname, reltuples FROM pg_class WHERE relname IN ('images', 'embeddings_{row.id}') ORDER BY relname"
+    )
+    with psycopg.connect(str(shared.location)) as connection:
+        assert connection.execute(rows.encode()).fetchall() == [(f"embeddings_{row.id}", 1500.0), ("images", 1500.0)]
