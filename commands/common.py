@@ -99,6 +99,16 @@ def naming_store(location: Location) -> str:
     return f" --store {shlex.quote(shown_location(location))}"
 
 
+def mirror_option(function: Function) -> Function:
+    """Add --mirror."""
+    return click.option(
+        "--mirror",
+        envvar="NEARSHOT_MIRROR",
+        show_envvar=True,
+        help="Have the nearest images named by the mirror in this Milvus (`nearshot mirror`): milvus://HOST:19530.",
+    )(function)
+
+
 def weights_option(function: Function) -> Function:
     """Add --weights."""
     return click.option(

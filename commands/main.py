@@ -21,6 +21,7 @@ from nearshot.commands.index import index_command
 from nearshot.commands.keys import keys
 from nearshot.commands.lint import lint_command
 from nearshot.commands.mark import mark_command
+from nearshot.commands.mirror import mirror_command
 from nearshot.commands.move import move_command
 from nearshot.commands.next import next_command
 from nearshot.commands.query import query_command
@@ -69,6 +70,7 @@ for command in (
     status_command,
     verify_command,
     forget_command,
+    mirror_command,
     move_command,
     copy_command,
     export_command,

@@ -20,6 +20,7 @@ from nearshot.commands.common import (
     device_option,
     json_option,
     max_pixels_option,
+    mirror_option,
     near,
     number_option,
     one_of,
@@ -125,6 +126,7 @@ CSV_COLUMNS = (
 @weights_option
 @max_pixels_option
 @json_option
+@mirror_option
 @store_option
 @reports_errors
 def query_command(
@@ -132,6 +134,7 @@ def query_command(
     store_location: Location,
     *,
     server: str | None,
+    mirror: str | None,
     as_json: bool,
     as_csv: bool,
     hits: bool | None,
@@ -173,7 +176,7 @@ def query_command(
     for number, each in enumerate(options):
         if number and show is None:
             click.echo("")
-        with _asked(server, store_location, each, explaining, once=single) as (context, answer_queries):
+        with _asked(server, store_location, mirror, each, explaining, once=single) as (context, answer_queries):
             layout = _Layout.of(context, hits=(single or each.captions) if hits is None else hits)
             labels.append([])
             answered, stop = False, None
@@ -259,6 +262,7 @@ def _agreement(labels: list[list[str | None]]) -> str:
 def _asked(
     server: str | None,
     store_location: Location,
+    mirror: str | None,
     options: QueryOptions,
     explaining: _Explaining | None,
     *,
@@ -276,7 +280,7 @@ def _asked(
     from nearshot.retriever.retriever import Retriever
     from nearshot.schema.store import Store
 
-    with Store(store_location) as store:
+    with Store(store_location, mirror=mirror) as store:
         retriever = Retriever(store, options, once=once)
         for reason in retriever.passed_over.values():
             click.echo(f"nearshot: {retriever.searcher.row.name} answers, because {reason}", err=True)

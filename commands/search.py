@@ -12,6 +12,7 @@ from nearshot.commands.common import (
     FiniteRange,
     device_option,
     json_option,
+    mirror_option,
     near,
     one_of,
     printable,
@@ -49,12 +50,14 @@ if TYPE_CHECKING:
 @device_option
 @weights_option
 @json_option
+@mirror_option
 @store_option
 @reports_errors
 def search_command(
     words: tuple[str, ...],
     store_location: Location,
     *,
+    mirror: str | None,
     mode: str,
     category: str | None,
     label: str | None,
@@ -73,7 +76,7 @@ def search_command(
     from nearshot.schema.store import Store
 
     wanted = ImageFilter(category=category, label=label, role=Role(role) if role else None)
-    with Store(store_location) as store:
+    with Store(store_location, mirror=mirror) as store:
         results = find(store, " ".join(words), SearchOptions(mode=Mode(mode), wanted=wanted, **chosen), once=True)
     for hit in results.found:
         click.echo(json.dumps(hit.as_json(results.mode), ensure_ascii=False) if as_json else _in_words(hit, results))

@@ -19,6 +19,7 @@ from nearshot.commands import completion
 from nearshot.commands.common import (
     device_option,
     max_pixels_option,
+    mirror_option,
     near,
     reports_errors,
     store_option,
@@ -62,11 +63,13 @@ GRACE_S = 30
 @device_option
 @weights_option
 @max_pixels_option
+@mirror_option
 @store_option
 @reports_errors
 def serve_command(
     store_location: Location,
     *,
+    mirror: str | None,
     host: str,
     port: int,
     backbones: tuple[str, ...],
@@ -110,7 +113,7 @@ def serve_command(
         waiting=queue,
         follow_links=follow_links,
     )
-    with Store(store_location) as store, _listen(host, port) as listening:
+    with Store(store_location, mirror=mirror) as store, _listen(host, port) as listening:
         engine = Engine(store, settings, Metrics(), own_thread=False)
         engine.load()
         for name, reason in engine.skipped.items():

@@ -84,6 +84,7 @@ def open(
     create: bool = False,
     device: str = "auto",
     weights: str | os.PathLike[str] | None = None,
+    mirror: str | None = None,
 ) -> Index:
     """Open an index.
 
@@ -92,6 +93,8 @@ def open(
         create: make it where there is none.
         device: where models run: auto, cuda, cuda:N, mps or cpu.
         weights: a directory with weights, a subdirectory per backbone, for machines without a network.
+        mirror: the address of the Milvus that has a mirror of the vectors (`nearshot mirror`), milvus://HOST:19530, and is
+            asked for the nearest; None: they are read into memory.
 
     Returns:
         The index, which may be used as a context manager.
@@ -100,9 +103,8 @@ def open(
         UsageError: there is none, and `create` is not set.
         StoreError: it cannot be opened, or was written by a newer nearshot.
     """
-    return Index(
-        Store(location_of(directory), create=create), device=device, weights=Path(weights) if weights else None
-    )
+    store = Store(location_of(directory), create=create, mirror=mirror)
+    return Index(store, device=device, weights=Path(weights) if weights else None)
 
 
 class Choices(TypedDict, total=False):

@@ -31,7 +31,8 @@ class Store:
     """An open store. Reading needs no lock and goes on while another process writes.
 
     `location` opens it again, `shown_location` is what people are told of it, `directory` has what lies on this machine. In
-    SQLite it `has_segments`; in PostgreSQL the rows are the index.
+    SQLite it `has_segments`; in PostgreSQL the rows are the index. `mirror` is the address of the engine that is asked for the
+    nearest vectors; None: they are compared in this process, or by PostgreSQL.
     """
 
     location: Location
@@ -39,7 +40,13 @@ class Store:
     has_segments: bool
 
     def __init__(
-        self, location: Location, *, create: bool = False, upgrade: bool = True, unfinished: bool = False
+        self,
+        location: Location,
+        *,
+        create: bool = False,
+        upgrade: bool = True,
+        unfinished: bool = False,
+        mirror: str | None = None,
     ) -> None:
         """Open a store, upgrading it to this version's schema.
 
@@ -47,6 +54,7 @@ class Store:
         where its schema is another; unless `unfinished`, also where a copy into it is not finished.
         """
         self._holds: list[postgres.Hold] = []
+        self.mirror = mirror
         if is_address(location):
             self.location, self.shown_location, self.has_segments = location, shown_location(location), False
             self.directory = cache_directory() / "stores" / xxhash.xxh3_64_hexdigest(self.shown_location.encode())

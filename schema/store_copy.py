@@ -42,7 +42,7 @@ ROWS = 10_000
 """Rows of the other tables that are in memory at once."""
 
 _WITH_VECTORS = (tables.contents, tables.backbones, tables.embeddings, tables.pending_vectors)
-_DERIVED = (tables.segments, tables.ann_indexes)
+_DERIVED = (tables.segments, tables.ann_indexes, tables.mirrors)
 _OF_SEGMENTS = (tables.vector_storage, tables.ann_choices)
 _OTHERS = [
     table

@@ -307,6 +307,25 @@ ann_indexes = Table(
     comment="The approximate indexes of segments: how much of one is looked at, and the recall@10 that was measured with that.",
 )
 
+mirrors = Table(
+    "mirrors",
+    metadata,
+    Column("id", WHOLE, primary_key=True),
+    Column("engine", TEXT, nullable=False),
+    Column("backbone_id", WHOLE, ForeignKey("backbones.id"), nullable=False),
+    Column("role", TEXT, nullable=False),
+    Column("name", TEXT, nullable=False),
+    Column("token", WHOLE, nullable=False),
+    Column("revision", WHOLE, nullable=False),
+    Column("vectors", WHOLE, nullable=False),
+    Column("ready", WHOLE, nullable=False),
+    Column("next_token", WHOLE),
+    Column("next_revision", WHOLE),
+    Column("digest", BigInteger),
+    UniqueConstraint("engine", "backbone_id", "role", name="uq_mirrors_engine_backbone_role"),
+    comment="Copies of vectors in an engine, as of a revision; its token is kept there, too. Next: what is written to it.",
+)
+
 picture_hashes = Table(
     "picture_hashes",
     metadata,

@@ -43,6 +43,7 @@ from nearshot.service.metrics import Metrics
 from nearshot.service.models import PARTS
 from nearshot.service.renewed import Renewed
 from nearshot.service.settings import Settings
+from nearshot.vectors.searchable import open_searchable
 from nearshot.vectors.segmented import SegmentedStore
 from nearshot.vectors.segments import open_vectors
 
@@ -151,6 +152,10 @@ class Engine:
         if not self.served:
             reasons = "; ".join(self.skipped.values()) or "nothing is indexed yet; run `nearshot index DATA`"
             raise WeightsError(f"there is no backbone to serve with: {reasons}")
+        if self.store.mirror is not None:  # where there is none, that is said now
+            with self.store.reading() as catalog:
+                for served in self.served.values():
+                    open_searchable(self.store, catalog, served.row, Role.SUPPORT)
         self.ready = True
 
     def _warm(self, rows: Sequence[BackboneRow]) -> None:
@@ -160,7 +165,7 @@ class Engine:
         with suppress(StoreError):  # the first query is told
             with self.store.reading() as catalog:
                 is_large = catalog.newest_content() > LARGE
-                for row in rows:
+                for row in rows if self.store.mirror is None else ():  # else the mirror holds them
                     self._warmed[row.id] = open_vectors(self.store, catalog, row, Role.SUPPORT)
             if not is_large:
                 return

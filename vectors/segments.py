@@ -111,7 +111,20 @@ def read_rows(
     catalog: Catalog, backbone: BackboneRow, role: Role, *, category: str | None = None, label: str | None = None
 ) -> SegmentedStore:
     """The same from the rows alone; StoreError where one is damaged."""
-    tail = _read_tail(catalog, backbone, role, 0, category)
+    return read_since(catalog, backbone, role, 0, category=category, label=label)
+
+
+def read_since(
+    catalog: Catalog,
+    backbone: BackboneRow,
+    role: Role,
+    since: int,
+    *,
+    category: str | None = None,
+    label: str | None = None,
+) -> SegmentedStore:
+    """What changed after a revision, from the rows, in memory; StoreError where one is damaged."""
+    tail = _read_tail(catalog, backbone, role, since, category)
     return Chain([], backbone.dimension).store(tail, category, label)
 
 

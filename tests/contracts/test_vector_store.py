@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +13,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sqlalchemy import update
 
+from nearshot.schema import tables
 from nearshot.schema.segment_file import Segment, write_segment
 from nearshot.schema.segments import NONE, Group, UsableImages
+from nearshot.schema.store import Store
+from nearshot.schema.vocabulary import Role
 from nearshot.vectors.chain import Chain, Layer, Tail
 from nearshot.vectors.exact import ExactStore
+from nearshot.vectors.nominated import NominatedStore
 from nearshot.vectors.normalise import normalise
 from nearshot.vectors.protocol import VectorStore
+from nearshot.vectors.segments import read_rows
+from tests.made_up import add_images
+from tests.vectors.test_nominated import Stale
 
 DIMENSION = 8
 
@@ -63,12 +74,33 @@ def make_segments(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float3
     return Chain([first, second], DIMENSION).store(tail_of(ids[parts[2]], vectors[parts[2]], touched=newest))
 
 
+def make_nominated(empty: Path, path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> VectorStore:
+    """Over rows of a store that have these ids, by what names them carelessly: the last of them have changed since."""
+    place = Path(tempfile.mkdtemp(dir=path)) / "store"
+    with Store(shutil.copytree(empty, place)) as store:
+        backbone = add_images(store, "made", vectors.reshape(-1, DIMENSION), [("things", "a")] * len(ids))
+        with store.writing() as editor:
+            for aside in (10**6, 0):
+                for number, image_id in enumerate(ids.tolist()):
+                    own = tables.images.c.path.like(f"%/shot{number}.png")
+                    editor.connection.execute(update(tables.images).where(own).values(id=image_id + aside))
+    opened = Store(place)
+    with opened.reading() as catalog:
+        whole = read_rows(catalog, backbone, Role.SUPPORT)
+        changed = ids[len(ids) * 2 // 3 :]
+        tail = Chain([], DIMENSION).store(tail_of(changed, whole.vectors(changed)))
+        stale = Stale.of(whole, changed=frozenset(changed.tolist()))
+        return NominatedStore(opened, catalog, backbone, Role.SUPPORT, stale, tail=tail, changed=changed)
+
+
 Maker = Callable[[Path, NDArray[np.int64], NDArray[np.float32]], VectorStore]
 
 
-@pytest.fixture(params=[make_exact, make_tail, make_segments], ids=["exact", "tail", "segments"])
-def make(request: pytest.FixtureRequest) -> Maker:
-    maker: Maker = request.param
+@pytest.fixture(
+    params=[make_exact, make_tail, make_segments, make_nominated], ids=["exact", "tail", "segments", "nominated"]
+)
+def make(request: pytest.FixtureRequest, empty_store: Path) -> Maker:
+    maker: Maker = partial(make_nominated, empty_store) if request.param is make_nominated else request.param
     return maker
 
 

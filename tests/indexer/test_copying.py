@@ -198,7 +198,8 @@ def test_a_copy_that_was_stopped_is_no_store_and_goes_on(
     wishes = iter([False] * steps + [True])
     report = copied(source, target, should_stop=lambda: next(wishes))
     assert report.interrupted
-    for opening in ({}, {"create": True}, {"upgrade": False}):
+    openings: list[dict[str, Any]] = [{}, {"create": True}, {"upgrade": False}]
+    for opening in openings:
         with pytest.raises(StoreError, match="a copy into it is not finished; run the same `nearshot copy` again"):
             Store(target, **opening)
     report = copied(source, target)
