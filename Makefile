@@ -46,6 +46,7 @@ soak: $(VENV)/installed
 	$(BIN)/python -m tests.faults.ray_nodes
 	$(BIN)/python -m tests.faults.replicas 120
 	NEARSHOT_CUTS=all $(BIN)/python -m pytest tests/vectors/test_mirrors.py
+	$(BIN)/python -m tests.faults.mirrors
 	$(BIN)/python -m tests.faults.power
 	$(BIN)/python -m tests.faults.flips
 	$(BIN)/python -m tests.faults.mutants

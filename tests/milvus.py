@@ -25,6 +25,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+import psutil
+
 INSIDE = 19530
 SOCKET = "handed-on"
 
@@ -85,6 +87,11 @@ class Server:
                 start_new_session=True,
                 pass_fds=[] if passing is None else [passing],
             )
+
+    def memory(self) -> int:
+        """The bytes that it has in memory, all its processes together."""
+        processes = [psutil.Process(self._process.pid), *psutil.Process(self._process.pid).children(recursive=True)]
+        return sum(process.memory_info().rss for process in processes)
 
     def kill(self) -> None:
         """Kill all its processes, as a crash of the machine would."""

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from nearshot import open as open_index
 from nearshot.indexer.mirroring import MirrorRun
 from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.errors import OutdatedError, StoreError, UnreachableError, UsageError
@@ -25,6 +31,8 @@ from nearshot.vectors.segmented import SegmentedStore
 from nearshot.vectors.segments import read_rows
 from tests import milvus
 from tests.made_up import Place, add_images
+from tests.service.test_serve import Served
+from tests.test_readme import BIN, ROOT, session, tidy
 from tests.vectors.test_nominated import as_dict, expected
 
 pytestmark = pytest.mark.skipif(milvus.problem() is not None, reason=f"no Milvus here: {milvus.problem()}")
@@ -208,6 +216,44 @@ def test_what_is_not_what_was_written_is_found_and_made_anew(store: Store, engin
     engine.count(row.name)
     with pytest.raises(StoreError, match="not those of the store"):
         opened(store, backbone).search(-truth.vectors(truth.ids()[:1]), 1)
+
+
+@pytest.fixture
+def environment(tmp_path: Path, compiled: None) -> dict[str, str]:
+    return {**os.environ, "HF_HUB_CACHE": str(tmp_path / "empty"), "TORCH_HOME": str(tmp_path / "empty")}
+
+
+def test_commands_and_a_service_answer_by_it_as_the_docs_show(
+    tmp_path: Path, environment: dict[str, str], server: milvus.Server
+) -> None:
+    subprocess.run([sys.executable, str(ROOT / "examples/make_demo.py"), "demo-data"], cwd=tmp_path, check=True)
+    shown, printed = "milvus://127.0.0.1:19530", []
+    for line in session("mirror").splitlines():
+        if line.startswith("$ nearshot "):
+            command = [str(BIN / "nearshot"), *line.removeprefix("$ nearshot ").replace(shown, server.address).split()]
+            done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+            printed += [line, *done.stdout.replace(server.address, shown).splitlines()]
+    assert tidy("\n".join(printed)) == session("mirror")
+
+    [stranger, *_] = sorted((tmp_path / "demo-data/textures/6.preprocessed/Unknown").iterdir())
+    choices: list[dict[str, Any]] = [
+        {},
+        {"category": "textures", "against": "all", "top_k": 30},
+        {"score": "prototype"},
+    ]
+    with open_index(tmp_path / ".nearshot") as here, open_index(tmp_path / ".nearshot", mirror=server.address) as there:
+        for options in choices:
+            assert there.query(stranger, **options).as_json() == here.query(stranger, **options).as_json()
+
+    service = Served(tmp_path / ".nearshot", "--mirror", server.address)
+    before = service.ask(stranger, category="textures")
+    label = [str(BIN / "nearshot"), "label", str(stranger), "gravel"]
+    subprocess.run(label, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    time.sleep(1)  # until what another process says counts
+    after = service.ask(stranger, category="textures")
+    assert service.end()[0] == 0
+    assert before["label"] != "gravel"
+    assert (after["label"], round(after["score"], 6)) == ("gravel", 1.0), "which the mirror does not know yet"
 
 
 def test_an_engine_that_is_not_there_is_told_and_an_address_that_is_none(store: Store) -> None:
