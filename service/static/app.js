@@ -8,18 +8,24 @@ import * as query from "./query.js";
 import * as review from "./review.js";
 import * as search from "./search.js";
 
+/** What an address names: a view, and what is chosen in it. */
+function addressed() {
+  const [view, chosen] = location.hash.slice(1).split("?");
+  return [VIEWS.includes(view) ? view : "query", new URLSearchParams(chosen ?? "")];
+}
+
 const VIEWS = ["query", "search", "review", "browse", "map", "report"];
-const SHOW = { review: review.show, browse: browse.show, map: map.show };
+const SHOW = { query: query.show, search: search.show, review: review.show, browse: browse.show, map: map.show };
 
 function route() {
-  const view = VIEWS.includes(location.hash.slice(1)) ? location.hash.slice(1) : "query";
+  const [view, chosen] = addressed();
   for (const name of VIEWS) at(`#${name}`).hidden = name !== view;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   document.title = `nearshot: ${view}`;
-  SHOW[view]?.();
+  SHOW[view]?.(chosen);
 }
 
 async function offer() {
@@ -36,7 +42,7 @@ async function start() {
   route();
 }
 
-document.addEventListener("store-changed", () => telling(at("#index-status"), async () => (await offer(), await browse.show())));
+document.addEventListener("store-changed", () => telling(at("#index-status"), async () => (await offer(), await browse.again())));
 document.addEventListener("key-wanted", () => {
   at("#key-form").hidden = false;
   at("#key").focus();

@@ -1,8 +1,9 @@
 // The browse view: what is indexed, what failed, and an index run.
 
 import { askJson, events } from "./api.js";
-import { asking, at, fill, make, placeOf, telling, tile } from "./page.js";
+import { asking, at, fill, make, placeOf, remember, restore, telling } from "./page.js";
 import { queryLike } from "./query.js";
+import { tile } from "./tile.js";
 
 const status = at("#index-status");
 const listing = asking(status);
@@ -16,11 +17,25 @@ export function offer(given) {
 }
 
 function offerLabels() {
-  const chosen = facts.categories.filter((one) => ["", one.category].includes(at("#browse-category").value));
-  fill(at("#browse-label"), [...new Set(chosen.flatMap((one) => one.labels.map((label) => label.label)))].sort(), "all");
+  const own = facts.categories.filter((one) => ["", one.category].includes(at("#browse-category").value));
+  fill(at("#browse-label"), [...new Set(own.flatMap((one) => one.labels.map((label) => label.label)))].sort(), "all");
 }
 
-export const show = () => Promise.all([at("#browse-order").value ? listNext() : list(0), telling(status, failures)]);
+const chosenBy = { category: at("#browse-category"), label: at("#browse-label"), role: at("#browse-role"), show: at("#browse-order") };
+const chosen = () => Object.fromEntries(Object.entries(chosenBy).map(([name, element]) => [name, element.value]));
+
+export function show(address) {
+  if (facts === null) return; // the service has not said what there is
+  restore(address, { category: chosenBy.category });
+  offerLabels();
+  restore(address, chosenBy);
+  return again();
+}
+
+/** What comes next is fetched before somebody has scrolled to it. */
+const nearing = new IntersectionObserver(([end]) => end.isIntersecting && list(next), { rootMargin: "600px" });
+
+export const again = () => Promise.all([chosen().show ? listNext() : list(0), telling(status, failures)]);
 
 /** What is most worth labelling, and what each label needs. */
 const listNext = () =>
@@ -49,12 +64,8 @@ const listNext = () =>
 /** List the images after an id: the first ones take the place of what is there, and only once they have come. */
 const list = (after) =>
   listing(async (isLatest) => {
-    const parameters = {
-      category: at("#browse-category").value,
-      label: at("#browse-label").value,
-      role: at("#browse-role").value,
-      after,
-    };
+    const { category, label, role } = chosen();
+    const parameters = { category, label, role, after };
     const page = await askJson("/v1/images", { parameters });
     if (!isLatest()) return;
     const tiles = page.images.map((image) => {
@@ -66,6 +77,8 @@ const list = (after) =>
     at("#images").append(...tiles);
     next = page.next;
     at("#more").hidden = next === null;
+    nearing.unobserve(at("#more")); // so that it is told anew whether it is near
+    nearing.observe(at("#more"));
   });
 
 async function failures() {
@@ -77,7 +90,10 @@ async function failures() {
 }
 
 at("#browse-category").addEventListener("change", offerLabels);
-at("#browse-form").addEventListener("change", show);
+at("#browse-form").addEventListener("change", () => {
+  remember("browse", chosen());
+  again();
+});
 at("#more").addEventListener("click", () => list(next));
 at("#index-now").addEventListener("click", async () => {
   const [button, bar] = [at("#index-now"), at("#index-progress")];

@@ -1,6 +1,4 @@
-// What all views share: elements, choices, gallery items.
-
-import { showThumbnail } from "./api.js";
+// What all views share: elements, choices, addresses.
 
 export const at = (selector, inside = document) => inside.querySelector(selector);
 
@@ -17,6 +15,28 @@ export function fill(select, names, first = null) {
     ...names.map((name) => make("option", { value: name, textContent: name })),
   );
   if ([...select.options].some((option) => option.value === before)) select.value = before;
+}
+
+/** The address of a view with what is chosen in it, so that it can be kept, sent, and come back to. */
+export function addressOf(view, chosen) {
+  const fields = Object.entries(chosen).filter(([, value]) => value !== "" && value !== null && value !== undefined);
+  return `#${view}${fields.length ? `?${new URLSearchParams(fields)}` : ""}`;
+}
+
+/** Have the address say what is chosen; `back` leads to what was chosen before. */
+export function remember(view, chosen, { back = true } = {}) {
+  const address = addressOf(view, chosen);
+  if (location.hash === address || !location.hash.startsWith(`#${view}`)) return;
+  history[back ? "pushState" : "replaceState"](null, "", address);
+}
+
+/** Choose in some elements what an address says; what it does not say is as it was at first. */
+export function restore(chosen, elements) {
+  for (const [name, element] of Object.entries(elements)) {
+    const first = element.tagName === "SELECT" ? (element.options[0]?.value ?? "") : "";
+    element.value = chosen.get(name) ?? first;
+    if (element.tagName === "SELECT" && element.selectedIndex < 0) element.value = first; // what is there no more
+  }
 }
 
 /** Run something that may fail, and say so where people look. */
@@ -39,32 +59,6 @@ export function asking(status) {
 }
 
 export const placeOf = (image) => [image.category, image.label, image.shot].filter(Boolean).join("/");
-
-/** Two buttons that say whether a hit is right; pressed again, a mark is taken back. */
-function marking(image, say) {
-  const button = (textContent, right) => {
-    const made = make("button", { type: "button", textContent });
-    made.setAttribute("aria-pressed", "false");
-    made.setAttribute("aria-label", `${textContent}: ${placeOf(image)}, image ${image.id}`);
-    made.onclick = async () => {
-      const taken = made.getAttribute("aria-pressed") === "true";
-      if (!(await say(taken ? { undo: true } : { right }))) return;
-      for (const each of both) each.setAttribute("aria-pressed", String(each === made && !taken));
-    };
-    return made;
-  };
-  const both = [button("Right", true), button("Not this", false)];
-  return both;
-}
-
-/** A thumbnail with lines under it, and buttons: to query with that image, and to say whether it is right. */
-export function tile(image, lines, onLike, say = null) {
-  const picture = make("img");
-  const like = make("button", { type: "button", textContent: "More like this", onclick: onLike });
-  like.setAttribute("aria-label", `More like ${placeOf(image)}, image ${image.id}`);
-  showThumbnail(picture, image.id, placeOf(image));
-  return make("li", {}, picture, ...lines, make("div", { className: "buttons" }, like, ...(say ? marking(image, say) : [])));
-}
 
 /** What is promised of the share of false results. */
 export function stopped(stop) {

@@ -4,7 +4,8 @@ import { ask, askJson, form, imageFile, showThumbnail } from "./api.js";
 import { reasonOf, verdictOf } from "./decide.js";
 import { askMany, dropped, leaveMany } from "./many.js";
 import { onPart, part, partFile, showWhole } from "./part.js";
-import { asking, at, fill, make, placeOf, stopped, telling, tile } from "./page.js";
+import { addressOf, asking, at, fill, make, placeOf, remember, restore, stopped, telling } from "./page.js";
+import { tile } from "./tile.js";
 
 const WORDS = { match: "match", ambiguous: "ambiguous", unknown: "Unknown", no_support: "no shots" };
 const status = at("#query-status");
@@ -42,25 +43,46 @@ const looking = (action) =>
 
 export function query(file, image = null, note = "") {
   current = { file, image, note };
-  return looking((isLatest) => show(current, isLatest));
+  return looking((isLatest) => answer(current, isLatest));
+}
+
+const chosenBy = { category: at("#query-category"), score: at("#query-score"), false: at("#query-false") };
+const boxes = () => [...document.querySelectorAll("#query-backbones input")];
+const checked = () => boxes().filter((box) => box.checked).map((box) => box.value);
+const chosen = () => ({
+  ...Object.fromEntries(Object.entries(chosenBy).map(([name, element]) => [name, element.value])),
+  backbones: checked().join(","),
+});
+
+/** An address with an indexed image is one of its answer. */
+export function show(address) {
+  if (!address.has("image")) return;
+  restore(address, chosenBy);
+  const wanted = (address.get("backbones") ?? "").split(",");
+  for (const box of boxes()) box.checked = wanted.includes(box.value);
+  return like(address.get("image"));
 }
 
 /** Query with an indexed image, from another view. */
 export function queryLike(id) {
-  location.hash = "#query";
+  const address = addressOf("query", { image: id, ...chosen() });
+  if (location.hash === address) return like(id);
+  location.hash = address; // the view it names shows it
+}
+
+function like(id) {
   leaveMany();
   several = null;
   return looking(async (isLatest) => {
     const [file, image] = await Promise.all([imageFile(id), askJson(`/v1/images/${id}`)]);
     if (!isLatest()) return;
     current = { file, image };
-    await show(current, isLatest);
+    await answer(current, isLatest);
   });
 }
 
-async function show({ file, image, note }, isLatest) {
-  const chosen = [...document.querySelectorAll("#query-backbones input:checked")].map((box) => box.value);
-  const wanted = chosen.length ? chosen : [""]; // the service takes the best, as the command line does
+async function answer({ file, image, note }, isLatest) {
+  const wanted = checked().length ? checked() : [""]; // the service takes the best, as the command line does
   showWhole(file);
   status.textContent = "Looking ...";
   const answered = await Promise.all(wanted.map((backbone) => answerOf(file, backbone)));
@@ -68,7 +90,9 @@ async function show({ file, image, note }, isLatest) {
   if (!isLatest()) return;
   for (const shown of document.querySelectorAll(".asked img")) URL.revokeObjectURL(shown.src);
   const url = URL.createObjectURL(asked);
-  at("#answers").replaceChildren(...answered.map((given) => card(given, asked, url, asked === file ? image : null)));
+  const known = asked === file ? image : null;
+  const cards = answered.map((given) => card(given, asked, url, known));
+  at("#answers").replaceChildren(...(cards.length > 1 ? [compared(answered, cards, asked, known)] : []), ...cards);
   status.textContent = note ?? "";
 }
 
@@ -88,7 +112,11 @@ async function answerOf(file, backbone) {
   return { answer: given.answers[0], given };
 }
 
-const askAgain = () => current && query(current.file, current.image, current.note);
+function askAgain() {
+  if (!current) return;
+  if (current.image) remember("query", { image: current.image.id, ...chosen() }, { back: false });
+  return query(current.file, current.image, current.note);
+}
 const again = () => (several ? askSeveral() : askAgain());
 
 onPart(askAgain);
@@ -118,14 +146,46 @@ function card({ answer, given }, file, url, image) {
     });
     return done;
   };
-  at(".hits", shown).append(
-    ...answer.hits.map((hit) => tile(hit, [make("div", { textContent: `${hit.score.toFixed(3)} ${placeOf(hit)}` })], () => queryLike(hit.id), (said) => mark(hit, said))),
-  );
+  for (const [role, list] of [["support", at(".shots", shown)], ["query", at(".queries", shown)]]) {
+    const own = answer.hits.filter((hit) => hit.role === role);
+    list.append(
+      ...own.map((hit) => tile(hit, [make("div", { textContent: `${hit.score.toFixed(3)} ${placeOf(hit)}` })], () => queryLike(hit.id), (said) => mark(hit, said))),
+    );
+    list.hidden = list.previousElementSibling.hidden = !own.length;
+  }
   explained(at(".explained", shown), answer, file);
-  if (given.answers[0].stop) at(".hits", shown).before(make("p", { textContent: stopped(answer.stop).join(" ") }));
+  if (given.answers[0].stop) at(".shots", shown).previousElementSibling.before(make("p", { textContent: stopped(answer.stop).join(" ") }));
   sliders(shown, answer);
   feedback(shown, answer, file, image, category);
   return shown;
+}
+
+/** Several backbones' answers side by side, what they agree on, and one form to say what the image shows. */
+function compared(answered, cards, file, image) {
+  const shown = at("#compared-template").content.cloneNode(true).firstElementChild;
+  const answers = answered.map((given) => given.answer);
+  at(".agreed", shown).textContent = agreed(answers);
+  at("tbody", shown).append(
+    ...answers.map((one, place) => {
+      const to = make("button", { type: "button", textContent: one.backbone, onclick: () => cards[place].scrollIntoView({ behavior: "smooth" }) });
+      const number = (value) => make("td", { className: "number", textContent: value === null ? "" : value.toFixed(3) });
+      const verdict = make("td", { className: one.verdict, textContent: WORDS[one.verdict] + (one.label ? `: ${one.label}` : "") });
+      const nearest = make("td", { textContent: one.nearest ?? "" });
+      return make("tr", {}, make("th", { scope: "row" }, to), verdict, nearest, number(one.score), number(one.margin), number(one.threshold));
+    }),
+  );
+  for (const each of cards) at(".feedback", each).remove();
+  const [first] = answers;
+  feedback(shown, first, file, image, image?.category ?? first.category ?? first.nearest_category);
+  return shown;
+}
+
+/** What answers agree on: a label, or that there is none. */
+function agreed(answers) {
+  const labels = new Set(answers.map((one) => (one.label === null ? null : `${one.nearest_category}/${one.label}`)));
+  if (labels.size > 1) return "They do not agree.";
+  const [label] = labels;
+  return label === null ? "None of them matches a label." : `All of them match ${label}.`;
 }
 
 /** What made the score, drawn when it is first looked at; `file` is the image, or the part, that was asked about. */

@@ -437,6 +437,123 @@ def test_everything_is_reached_by_keyboard_alone(page: Page, data: Path) -> None
     expect(page.locator("#found li").first).to_be_visible()
 
 
+def test_a_picture_is_shown_large_and_its_neighbours_by_the_arrow_keys(page: Page) -> None:
+    page.get_by_role("link", name="Browse").click()
+    pictures = page.locator("#images .enlarge")
+    expect(pictures.first).to_be_visible()
+    alts = [picture.get_attribute("alt") for picture in page.locator("#images img").all()]
+    pictures.first.click()
+    large = page.locator("#large-picture")
+    expect(page.locator("#large")).to_be_visible()
+    expect(page.locator("#large-place")).to_contain_text("things/cat/shot1 (support)")
+    page.wait_for_function("() => document.querySelector('#large-picture').src.startsWith('blob:')")
+    page.keyboard.press("ArrowRight")
+    expect(large).to_have_attribute("alt", str(alts[1]))
+    page.keyboard.press("ArrowLeft")
+    expect(large).to_have_attribute("alt", str(alts[0]))
+    expect(page.get_by_role("button", name="The one before")).to_be_disabled()
+    page.wait_for_function("() => document.querySelector('#large-picture').src.startsWith('blob:')")
+    page.keyboard.press("z")
+    assert large.evaluate("picture => [picture.clientWidth, picture.naturalWidth]") == [160, 160], "in its own pixels"
+    page.keyboard.press("z")
+    assert large.evaluate("picture => picture.clientWidth") > 800
+    audit = Axe().run(page)
+    assert audit.violations_count == 0, audit.generate_report()
+    page.keyboard.press("Escape")
+    expect(page.locator("#large")).to_be_hidden()
+    expect(pictures.first).to_be_focused()
+    pictures.first.click()
+    page.locator("#large-like").click()
+    verdict(page).to_have_text("match: cat")
+
+
+def test_what_is_chosen_stands_in_the_address_and_comes_back_with_it(page: Page, served: Served) -> None:
+    page.get_by_role("link", name="Browse").click()
+    expect(page.locator("#images li").first).to_be_visible()
+    everything = page.locator("#images li").count()
+    page.locator("#browse-category").select_option("things")
+    page.locator("#browse-label").select_option("coffee")
+    page.locator("#browse-role").select_option("support")
+    assert page.url == f"{served.url}/#browse?category=things&label=coffee&role=support"
+    expect(page.locator("#images li")).to_have_count(2)
+    page.reload()
+    expect(page.locator("#images li")).to_have_count(2)
+    expect(page.locator("#browse-label")).to_have_value("coffee")
+    page.go_back()
+    expect(page.locator("#browse-role")).to_have_value("")
+    expect(page.locator("#browse-label")).to_have_value("coffee")
+    page.goto(f"{served.url}/#browse?category=no-such&label=neither")
+    expect(page.locator("#images li")).to_have_count(everything)
+
+    page.goto(f"{served.url}/#search?q=ginger&mode=captions")
+    expect(page.locator("#found mark")).to_have_text(["ginger"])
+    page.get_by_role("searchbox").fill("nothing of it")
+    page.get_by_role("searchbox").press("Enter")
+    assert page.url == f"{served.url}/#search?q=nothing+of+it&mode=captions"
+    expect(page.locator("#search-status")).to_have_text("Nothing found by captions.")
+    page.go_back()
+    expect(page.locator("#found mark")).to_have_text(["ginger"])
+
+
+def test_an_address_with_an_image_is_one_of_its_answer(page: Page, served: Served) -> None:
+    [image, *_] = served.get("/v1/images?category=things&label=cat&role=query")["images"]
+    page.goto(f"{served.url}/#query?image={image['id']}&category=things&backbones=hog")
+    verdict(page).to_have_text("match: cat")
+    expect(page.locator("#query-category")).to_have_value("things")
+    expect(page.locator("#query-backbones input:checked")).to_have_value("hog")
+    page.locator("#query-score").select_option("prototype")
+    expect(page.locator(".policy")).to_contain_text("By prototype")
+    assert page.url.endswith(f"#query?image={image['id']}&category=things&score=prototype&backbones=hog")
+    page.reload()
+    expect(page.locator(".policy")).to_contain_text("By prototype")
+
+
+def test_labels_are_found_by_their_name(page: Page) -> None:
+    page.get_by_role("link", name="Search").click()
+    page.get_by_role("searchbox").fill("Cof")
+    page.get_by_role("searchbox").press("Enter")
+    expect(page.locator("#named li")).to_have_text(["things/coffee 2 shots"])
+    page.locator("#named a").click()
+    expect(page.locator("#browse-label")).to_have_value("coffee")
+    expect(page.locator("#images li").first).to_contain_text("things/coffee")
+
+
+def test_what_comes_next_is_there_before_somebody_scrolls_to_it(page: Page) -> None:
+    def few(route: Route) -> None:
+        route.continue_(url=f"{route.request.url}&limit=2")
+
+    page.get_by_role("link", name="Browse").click()
+    expect(page.locator("#images li").first).to_be_visible()
+    everything = page.locator("#images li").count()
+    page.route("**/v1/images?*", few)
+    page.reload()
+    expect(page.locator("#images li")).to_have_count(everything)
+    assert (
+        len(set(page.locator("#images li").evaluate_all("items => items.map(item => item.dataset.image)")))
+        == everything
+    )
+
+
+def test_several_backbones_stand_side_by_side_with_one_form(page: Page, data: Path) -> None:
+    page.locator("#query-backbones input[value=clip]").check()
+    page.set_input_files("#file", data / CAT)
+    expect(page.locator(".compared tbody tr")).to_have_count(2)
+    rows = page.locator(".compared tbody th").all_inner_texts()
+    assert sorted(rows) == ["clip", "hog"]
+    verdicts = set(page.locator(".compared tbody td:nth-child(2)").all_inner_texts())
+    agreed = "All of them match things/cat." if verdicts == {"match: cat"} else "They do not agree."
+    expect(page.locator(".agreed")).to_have_text(agreed)
+    expect(page.locator(".feedback")).to_have_count(1)
+    expect(page.locator(".answer")).to_have_count(2)
+    audit = Axe().run(page)
+    assert audit.violations_count == 0, audit.generate_report()
+    page.locator(".answer .hits summary").first.click()
+    for role in ("shots", "queries"):
+        shown = page.locator(f".answer .{role}").first.locator("li")
+        assert shown.count() > 0
+        assert all(("/shot" in words) == (role == "shots") for words in shown.all_text_contents())
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1200])
 def test_axe_finds_no_fault_on_any_view_on_phone_and_desktop_light_and_dark(
