@@ -38,8 +38,8 @@ def main() -> None:
     arguments = parser.parse_args()
     print(machine())
     with milvus.serving() as server, tempfile.TemporaryDirectory(prefix="nearshot-") as directory:
-        place = Path(directory) / "store"
-        with Store(place, create=True) as store:
+        location = Path(directory) / "store"
+        with Store(location, create=True) as store:
             write(store, arguments.images, 4096, {"dinov2": 768})
             spent = taken(lambda: mirror(store, server.address))
             print(f"{arguments.images:,} x 768 mirrored: {arguments.images / spent:,.0f} images/s ({spent:.0f} s)")
@@ -51,7 +51,7 @@ def main() -> None:
                 times.append(taken(lambda: mirror(store, server.address)))
             print(f"one shot more: {statistics.median(times):.2f} s")
         for what, address in (("in this process", None), ("mirrored", server.address)):
-            with Store(place, mirror=address) as store:
+            with Store(location, mirror=address) as store:
                 ask(store, what)
 
 
@@ -72,11 +72,11 @@ def ask(store: Store, what: str) -> None:
     opened = time.perf_counter() - began
     first = taken(lambda: held.search_labels(normalise(np.ones((1, 768))), 10, 2))
     queries = normalise(np.random.default_rng(1).standard_normal((ROUNDS, 768)))
-    one = statistics.median(taken(partial(held.search_labels, query[None], 10, 2)) for query in queries)
+    single = statistics.median(taken(partial(held.search_labels, query[None], 10, 2)) for query in queries)
     many = statistics.median(taken(lambda: held.search_labels(np.tile(queries, (2, 1))[:64], 10, 2)) for _ in range(5))
     own = (process.memory_full_info().uss - before) >> 20
     print(
-        f"{what}: opened in {1000 * opened:.0f} ms, the first question {1000 * first:.0f} ms, then {1000 * one:.1f} ms; "
+        f"{what}: opened in {1000 * opened:.0f} ms, the first question {1000 * first:.0f} ms, then {1000 * single:.1f} ms; "
         f"64 at once {1000 * many:.0f} ms; {own} MiB"
     )
 

@@ -12,6 +12,7 @@ from nearshot.commands.common import (
     FiniteRange,
     device_option,
     json_option,
+    listed,
     mirror_option,
     near,
     one_of,
@@ -70,6 +71,7 @@ def search_command(
     In captions all words must occur; "quoted words" in that order; AND, OR, NOT and prefix* are understood. Words that begin
     with a dash go after --. With --json, one object per line.
     """
+    from nearshot.retriever.label_names import labels_called
     from nearshot.retriever.search import SearchOptions
     from nearshot.retriever.search import search as find
     from nearshot.schema.image_filter import ImageFilter
@@ -78,10 +80,16 @@ def search_command(
     wanted = ImageFilter(category=category, label=label, role=Role(role) if role else None)
     with Store(store_location, mirror=mirror) as store:
         results = find(store, " ".join(words), SearchOptions(mode=Mode(mode), wanted=wanted, **chosen), once=True)
+        with store.reading() as catalog:
+            named = [] if as_json else labels_called(catalog, " ".join(words), category)
     for hit in results.found:
         click.echo(json.dumps(hit.as_json(results.mode), ensure_ascii=False) if as_json else _in_words(hit, results))
     for reason in results.missing:
         click.echo(f"nearshot: searched without {reason}", err=True)
+    for line in listed(
+        "labels of that name", [f"{each.category}/{each.label}  {each.shots:,} shots" for each in named]
+    ):
+        click.echo(line)
     if not as_json:
         if results.stop is not None:
             click.echo(results.stop.in_words())

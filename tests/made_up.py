@@ -32,7 +32,7 @@ def add_images(
         ids = editor.add_contents(NewContent(f"{number:064x}", 7, 64, 64, "PNG") for number in numbers)
         editor.put_images(
             root_id,
-            [seen(number, place, ids[f"{number:064x}"]) for number, place in zip(numbers, places, strict=True)],
+            [seen(number, own, ids[f"{number:064x}"]) for number, own in zip(numbers, places, strict=True)],
         )
         editor.put_embeddings(
             Embedding(ids[f"{number:064x}"], row.id, vector) for number, vector in zip(numbers, vectors, strict=True)
@@ -40,9 +40,9 @@ def add_images(
     return row
 
 
-def seen(number: int, place: Place, content_id: int) -> SeenImage:
+def seen(number: int, name: Place, content_id: int) -> SeenImage:
     """A shot, or a query where there is no label, as an index run would have found it."""
-    category, label = place
+    category, label = name
     role = Role.QUERY if label is None else Role.SUPPORT
     path = (
         f"{category}/6.preprocessed/{number}.png"

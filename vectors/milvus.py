@@ -175,13 +175,13 @@ class Milvus:
 
     def put(self, name: str, ids: NDArray[np.int64], names: Sequence[LabelName], vectors: NDArray[np.float32]) -> None:
         """Keep images (n,) with their category and label and vectors (n, dimension), in the place of what there is of them."""
-        codes = {place: _codes(place) for place in set(names)}
+        codes = {each: _codes(each) for each in set(names)}
         at_once = max(1, SENT // vectors.itemsize // max(vectors.shape[1], 1))
         for start in range(0, len(ids), at_once):
             own = slice(start, start + at_once)
             rows = [
-                {"id": image_id, "vector": vector, **codes[place]}
-                for image_id, place, vector in zip(ids[own].tolist(), names[own], vectors[own], strict=True)
+                {"id": image_id, "vector": vector, **codes[label]}
+                for image_id, label, vector in zip(ids[own].tolist(), names[own], vectors[own], strict=True)
             ]
             with self._explaining():
                 self._client.upsert(name, rows, timeout=SECONDS)

@@ -76,15 +76,15 @@ def make_segments(path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float3
 
 def make_nominated(empty: Path, path: Path, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> VectorStore:
     """Over rows of a store that have these ids, by what names them carelessly: the last of them have changed since."""
-    place = Path(tempfile.mkdtemp(dir=path)) / "store"
-    with Store(shutil.copytree(empty, place)) as store:
+    location = Path(tempfile.mkdtemp(dir=path)) / "store"
+    with Store(shutil.copytree(empty, location)) as store:
         backbone = add_images(store, "made", vectors.reshape(-1, DIMENSION), [("things", "a")] * len(ids))
         with store.writing() as editor:
             for aside in (10**6, 0):
                 for number, image_id in enumerate(ids.tolist()):
                     own = tables.images.c.path.like(f"%/shot{number}.png")
                     editor.connection.execute(update(tables.images).where(own).values(id=image_id + aside))
-    opened = Store(place)
+    opened = Store(location)
     with opened.reading() as catalog:
         whole = read_rows(catalog, backbone, Role.SUPPORT)
         changed = ids[len(ids) * 2 // 3 :]

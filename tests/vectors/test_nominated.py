@@ -154,7 +154,7 @@ def made(store: Store, kinds: Sequence[tuple[int, Place]], distinct: NDArray[np.
     """A backbone of its own, with images that show one thing of a few each."""
     number = next(_numbers)
     vectors = distinct[[kind for kind, _ in kinds]]
-    return add_images(store, f"made{number}", vectors, [place for _, place in kinds], first=1000 * number)
+    return add_images(store, f"made{number}", vectors, [name for _, name in kinds], first=1000 * number)
 
 
 @pytest.mark.both_stores

@@ -89,7 +89,7 @@ def test_who_has_a_state_open_reads_only_what_is_newer(
         read.append(len(contents))
         return stored_vectors(catalog, row, contents)
 
-    monkeypatch.setattr(segments, "stored_vectors", counted)
+    monkeypatch.setattr("nearshot.vectors.stored.stored_vectors", counted)
     held = [opened(store)]
     for number in range(3, 6):
         write_data({f"things/2.support-set/cat/shot{number}.png": f"chelsea:{number}"})
