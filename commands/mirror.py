@@ -12,13 +12,16 @@ import click
 from nearshot.commands import completion
 from nearshot.commands.common import (
     INTERRUPTED,
+    flag,
     json_option,
     naming_store,
+    printable,
     reports_errors,
     stopping_politely,
     store_option,
 )
 from nearshot.progress import progress_bar
+from nearshot.schema.errors import StoreBusyError, UnreachableError
 from nearshot.schema.location import Location
 from nearshot.schema.vocabulary import Role
 
@@ -58,35 +61,46 @@ def mirror_command(
     """
     from nearshot.indexer.mirroring import MirrorRun
     from nearshot.schema.store import Store
+    from nearshot.vectors.milvus import shown_engine
 
-    known = -1
+    done: int | None = None
+    told = ""
     with Store(store_location) as store, stopping_politely() as should_stop:
         while True:
             with store.reading() as catalog:
                 revision = catalog.revision()
-            if revision != known:
-                run = MirrorRun(
-                    store,
-                    engine,
-                    backbones=backbones,
-                    roles=[Role(role)] if role else list(Role),
-                    anew=anew and known < 0,
-                    should_stop=should_stop,
-                )
-                with progress_bar("mirroring", "images") as advance:
-                    for done, total in run:
-                        advance(done, total, 0)
-                for report in run.reports:
-                    if known < 0 or report.put or report.gone:
-                        click.echo(json.dumps(report.as_json()) if as_json else report.in_words())
-                if run.interrupted:
-                    click.echo("nearshot: stopped; the same command goes on", err=True)
-                    sys.exit(INTERRUPTED)
-            known = revision
+            if revision != done:
+                try:
+                    run = MirrorRun(
+                        store,
+                        engine,
+                        backbones=backbones,
+                        roles=[Role(role)] if role else list(Role),
+                        anew=anew and done is None,
+                        should_stop=should_stop,
+                    )
+                    with progress_bar("mirroring", "images") as advance:
+                        for there, total in run:
+                            advance(there, total, 0)
+                except (UnreachableError, StoreBusyError) as error:
+                    if not follow:
+                        raise
+                    if str(error) != told:
+                        click.echo(f"nearshot: {printable(error.told(flag))}; trying again", err=True)
+                    told = str(error)
+                else:
+                    for report in run.reports:
+                        if done is None or report.put or report.gone:
+                            click.echo(json.dumps(report.as_json()) if as_json else report.in_words())
+                    if run.interrupted:
+                        click.echo("nearshot: stopped; the same command goes on", err=True)
+                        sys.exit(INTERRUPTED)
+                    done, told = revision, ""
             if not follow:
                 break
             time.sleep(EVERY)
             if should_stop():
                 sys.exit(INTERRUPTED)
     if not as_json:
-        click.echo(f"next: nearshot query IMAGE --mirror {shlex.quote(engine)}{naming_store(store_location)}")
+        address = shlex.quote(shown_engine(engine))
+        click.echo(f"next: nearshot query IMAGE --mirror {address}{naming_store(store_location)}")

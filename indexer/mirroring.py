@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from nearshot.backbones.spec import canonical_name
 from nearshot.schema.errors import UsageError
+from nearshot.schema.mirrors import forget_mirror, mirror_rows
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from nearshot.vectors.milvus import connected
@@ -41,7 +42,9 @@ class MirrorRun:
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Bring them up to date. Raises what `Mirroring` does, and StoreBusyError where another process is at it."""
-        with self._store.held(f"nearshot mirror {self._engine.address}", f"mirror {self._engine.address}"):
+        name = f"mirror {self._engine.address}"
+        with self._store.held(f"nearshot {name}", name, apart=True):
+            self._drop_retired()
             for backbone in self._backbones:
                 for role in self._roles:
                     mirroring = Mirroring(self._store, self._engine, backbone, role, anew=self._anew)
@@ -51,3 +54,14 @@ class MirrorRun:
                             self.interrupted = True
                             return
                     self.reports.append(mirroring.report)
+
+    def _drop_retired(self) -> None:
+        """Delete the mirrors of backbones that are no longer in use: other weights have taken their names."""
+        with self._store.reading() as catalog:
+            used = {row.id for row in catalog.backbones()}
+            retired = [row for row in mirror_rows(catalog) if row.backbone_id not in used]
+        for row in retired:
+            if row.engine == self._engine.address:
+                self._engine.drop(row.name)
+                with self._store.writing() as editor:
+                    forget_mirror(editor, row)

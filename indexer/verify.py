@@ -22,6 +22,7 @@ from nearshot.schema.disk import sha256_of
 from nearshot.schema.errors import StoreError
 from nearshot.schema.intents import Planned, planned
 from nearshot.schema.known_images import present_contents, present_ids
+from nearshot.schema.mirrors import forget_mirror
 from nearshot.schema.segment_cache import unreadable_files
 from nearshot.schema.segments import (
     broken_chains,
@@ -48,6 +49,7 @@ class Remedy(StrEnum):
     CALIBRATE = "nearshot calibrate"
     CROP = "nearshot crop"
     LINT = "nearshot lint"
+    MIRROR = "nearshot mirror"
     FORGET = "mount it again, nearshot move, or nearshot forget"
     NONE = "nothing here; restore the store or the file from a backup"
 
@@ -158,6 +160,7 @@ def _check_rows(store: Store, *, repair: bool) -> Iterator[Finding]:
                 if table is tables.images:
                     editor.retire_images([row["id"] for row in rows])
                     forget_segments(editor)  # whose they were cannot be told
+                    forget_mirror(editor)
                 elif table is tables.vector_storage:
                     choose_float16(editor)  # there is no other choice that has a row
                 elif remedy == Remedy.CROP:
@@ -176,6 +179,7 @@ MENDS = {
     **{"images": Remedy.INDEX, "calibrations": Remedy.CALIBRATE, "segments": Remedy.REPAIR},
     **dict.fromkeys(("detectors", "croppings", "crops"), Remedy.CROP),
     "picture_hashes": Remedy.LINT,
+    "mirrors": Remedy.MIRROR,
     "vector_storage": Remedy.REPAIR,
 }
 """What brings back what a damaged row of a table said; that of others was said by people, or is the ground of all."""

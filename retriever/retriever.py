@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -20,12 +20,13 @@ from nearshot.retriever.choose_backbone import choose_categories, choose_row, lo
 from nearshot.retriever.embedding import encode_words, mix, unit
 from nearshot.retriever.options import QueryOptions
 from nearshot.retriever.parts import Parts, PreparedPart
-from nearshot.retriever.rank import Hit
 from nearshot.retriever.searcher import ATTEMPTS, Searcher
 from nearshot.retriever.watching import Watching
 from nearshot.schema.errors import ImageError, OutdatedError, UsageError, WeightsError
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Role
+
+ATTEMPTS_ONCE = 3
+"""How often a store that changes is asked where it lies, before what one question needs is read from it after all."""
 
 Given = bytes | Image.Image | OSError | ImageError
 """An image as its encoded bytes, or as an upright RGB picture; or why there is none."""
@@ -116,26 +117,37 @@ class Retriever:
         with self._encoding:
             vectors = iter(self._backbone.encode(pictures) if pictures else ())
         units = [part.ready if isinstance(part.ready, str) else self._unit(next(vectors)[None]) for part in batch]
-        usable = [vector for vector in units if not isinstance(vector, str)]
-        hits = iter(self._search(np.concatenate(usable)) if usable else ())
+        asked = [(part.name, vector) for part, vector in zip(batch, units, strict=True) if not isinstance(vector, str)]
+        answers = iter(self._decided(asked) if asked else ())
         for (number, name, ready), vector in zip(batch, units, strict=True):
             if isinstance(ready, str) or isinstance(vector, str):
                 yield number, Unreadable(name, str(vector))
                 continue
-            answer = self.searcher.decide(name, vector, next(hits), self.options)
+            answer = next(answers)
             if self._watching is not None:
                 self._watching.note(self.searcher, answer, ready.digest)
             yield number, answer if ready.box is None else replace(answer, box=ready.box)
 
-    def _search(self, vectors: NDArray[np.float32]) -> list[Mapping[Role, list[Hit]]]:
-        """What is nearest to some unit vectors, by a newer searcher where the store changes while this one is asked."""
-        for _ in range(ATTEMPTS):
-            with suppress(OutdatedError):
-                return self.searcher.search(vectors, self.options)
-            old = self.searcher
-            with self._store.reading() as catalog:
-                self.searcher = Searcher(self._store, catalog, old.row, old.lacking, self.options, once=self._once)
-        return self.searcher.search(vectors, self.options)
+    def _decided(self, asked: Sequence[tuple[str, NDArray[np.float32]]]) -> list[Answer]:
+        """The answers about unit vectors (1, dimension) by name; by a newer searcher where the store changes meanwhile."""
+        attempt = 0
+        while True:
+            try:
+                if attempt:
+                    self._reopen(once=self._once and attempt < ATTEMPTS_ONCE)
+                searcher, options = self.searcher, self.options
+                hits = searcher.search(np.concatenate([vector for _, vector in asked]), options)
+                pairs = zip(asked, hits, strict=True)
+                return [searcher.decide(name, vector, each, options) for (name, vector), each in pairs]
+            except OutdatedError:
+                attempt += 1
+                if attempt == ATTEMPTS:
+                    raise
+
+    def _reopen(self, *, once: bool) -> None:
+        row, lacking = self.searcher.row, self.searcher.lacking
+        with self._store.reading() as catalog:
+            self.searcher = Searcher(self._store, catalog, row, lacking, self.options, once=once)
 
     def _unit(self, vector: NDArray[np.float32]) -> NDArray[np.float32] | str:
         """The unit vector (1, dimension) to ask with, or why there is none."""

@@ -188,7 +188,7 @@ def search(
         mode = Mode.CAPTIONS if words is None else Mode.HYBRID if captioned else Mode.IMAGE
     if not captioned and options.mode != Mode.IMAGE:
         missing.append("captions: there are none yet; `nearshot caption` writes them")
-    for _ in range(ATTEMPTS):
+    for _ in range(ATTEMPTS - 1):
         with suppress(OutdatedError):
             return _results(store, query, words, options, mode, tuple(missing), once=once)
     return _results(store, query, words, options, mode, tuple(missing), once=once)

@@ -63,6 +63,12 @@ def mirror_rows(catalog: Catalog) -> list[MirrorRow]:
     return sorted(starmap(MirrorRow, catalog.connection.execute(query)), key=lambda row: row[:3])
 
 
+def forget_mirror(editor: Editor, row: MirrorRow | None = None) -> None:
+    """Forget a mirror, or all; what the engine holds of it is not touched."""
+    own = [] if row is None else [mirrors.engine == row.engine, mirrors.name == row.name]
+    editor.connection.execute(delete(tables.mirrors).where(*own))
+
+
 def record_mirror(editor: Editor, row: MirrorRow) -> None:
     """Record a mirror in the place of what was recorded of it. No revision is drawn: answers do not change by it."""
     own = (mirrors.engine == row.engine, mirrors.backbone_id == row.backbone_id, mirrors.role == row.role)

@@ -182,16 +182,21 @@ def continue_ids(connection: Connection, of_tables: Sequence[Table]) -> None:
 class Hold:
     """A lock that a connection of its own has, until it ends; a killed process leaves none behind."""
 
-    def __init__(self, engine: Engine, record: Mapping[str, Any], part: str | None, *, where: str) -> None:
-        """Take the lock of a store (of a part of it, `part`); StoreBusyError, naming who has it, where one has."""
+    def __init__(
+        self, engine: Engine, record: Mapping[str, Any], part: str | None, *, where: str, apart: bool = False
+    ) -> None:
+        """Take the lock of a store (of a part of it, `part`; of that alone, `apart`); StoreBusyError, naming who has it, where
+        one has.
+        """
         self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
             own = text("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
             self.process, self.since = self._connection.execute(own).one()
             # Whoever holds a part shares the hold of all with those who hold other parts.
-            self.keys = [_key(self._connection, each) for each in ([None] if part is None else [None, part])]
+            parts = [part] if part is None or apart else [None, part]
+            self.keys = [_key(self._connection, each) for each in parts]
             for number, key in enumerate(self.keys):
-                if not self._take(key, record, shared=part is not None and number == 0):
+                if not self._take(key, record, shared=len(parts) > 1 and number == 0):
                     raise StoreBusyError(f"{where} is in use by {_holder(self._connection, key)}; wait for it to end")
         except BaseException:
             self.end()

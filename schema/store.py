@@ -109,19 +109,21 @@ class Store:
         self._database.maintain(shrunk=shrunk)
 
     @contextmanager
-    def held(self, purpose: str, part: str | None = None) -> Iterator[None]:
+    def held(self, purpose: str, part: str | None = None, *, apart: bool = False) -> Iterator[None]:
         """Hold the store for a long job; raises StoreBusyError, naming the holder, where another process does.
 
-        In PostgreSQL, jobs on different parts of it (a data directory, captions) go on at once. The lock is the operating
-        system's, or the database's, so a killed process never leaves one behind.
+        In PostgreSQL, jobs on different parts of it (a data directory, captions) go on at once. One that stands `apart`, and
+        changes no row that decides an answer, keeps only others of its part out. The lock is the operating system's, or the
+        database's, so a killed process never leaves one behind.
         """
         record = {"pid": os.getpid(), "host": platform.node(), "purpose": purpose, "since": utc_now()}
         if not self.has_segments:
-            with self._held_in_database(record, part):
+            with self._held_in_database(record, part, apart=apart):
                 yield
             return
-        holder = self.directory / "holder.json"
-        lock = FileLock(self.directory / "lock", timeout=0)
+        name = f"-{xxhash.xxh3_64_hexdigest(str(part).encode())}" if apart else ""
+        holder = self.directory / f"holder{name}.json"
+        lock = FileLock(self.directory / f"lock{name}", timeout=0)
         try:
             lock.acquire()
         except Timeout as error:
@@ -140,9 +142,9 @@ class Store:
             lock.release()
 
     @contextmanager
-    def _held_in_database(self, record: Mapping[str, object], part: str | None) -> Iterator[None]:
+    def _held_in_database(self, record: Mapping[str, object], part: str | None, *, apart: bool) -> Iterator[None]:
         with self._database.explaining():
-            hold = postgres.Hold(self._database.engine, record, part, where=self.shown_location)
+            hold = postgres.Hold(self._database.engine, record, part, where=self.shown_location, apart=apart)
         self._holds.append(hold)
         try:
             yield

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import numpy as np
 import xxhash
@@ -36,8 +36,8 @@ IDS = 4096
 SENT = 32 << 20
 """Bytes of vectors that are sent together; a message may have 64 MiB."""
 
-SECONDS = 60.0
-"""How long one answer may take."""
+SECONDS, ASKING_S = 60.0, 10.0
+"""How long it may take to write something, or to answer."""
 
 TOKEN = -1
 """The id of the row that has the token, as its category."""
@@ -54,16 +54,22 @@ def shown_engine(address: str) -> str:
     """An address as people are told it, and as mirrors are recorded: without its password and options."""
     parts = _parts(address)
     user = f"{parts.username}@" if parts.username else ""
-    return f"{SCHEME}{user}{parts.hostname}:{parts.port or PORT}{parts.path.rstrip('/')}"
+    return f"{SCHEME}{user}{_host(parts)}{parts.path.rstrip('/')}"
 
 
-def _parts(address: str) -> Any:
-    parts = urlsplit(address)
-    with suppress(ValueError):  # a port that is no number
+def _host(parts: SplitResult) -> str:
+    """Host and port; an address of IPv6 in brackets."""
+    name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{name}:{parts.port or PORT}"
+
+
+def _parts(address: str) -> SplitResult:
+    with suppress(ValueError):  # a port that is no number, brackets that are not closed
+        parts = urlsplit(address)
         if is_engine(address) and parts.hostname and (parts.port is None or parts.port) and parts.path.count("/") < 2:
             return parts
     raise UsageError(
-        f"{option('mirror')} is the address of a Milvus, milvus://[USER:PASSWORD@]HOST[:PORT][/DATABASE]; "
+        "a mirror's address is that of a Milvus, milvus://[USER:PASSWORD@]HOST[:PORT][/DATABASE]; "
         "?secure=true for TLS, ?shards=N for how many it is to be spread over"
     )
 
@@ -94,19 +100,20 @@ class Milvus:
         given = parse_qs(parts.query)
         if unknown := sorted(set(given) - {"secure", "shards"}):
             raise UsageError(f"{self.address}: there is no option {unknown[0]}; there are secure and shards")
-        try:
-            self._shards = int(given.get("shards", ["1"])[-1])
-        except ValueError:
-            raise UsageError(f"{self.address}: shards is a whole number") from None
+        secure, shards = given.get("secure", ["false"])[-1], given.get("shards", ["1"])[-1]
+        if secure not in ("true", "false"):
+            raise UsageError(f"{self.address}: secure is true or false")
+        if not (shards.isascii() and shards.isdigit() and int(shards)):
+            raise UsageError(f"{self.address}: shards is a whole number, 1 or more")
+        self._shards = int(shards)
         try:
             from pymilvus import MilvusClient
         except ImportError as error:
             raise UsageError(INSTALL) from error
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs what it raises, with its traceback
-        secure = given.get("secure", ["false"])[-1] == "true"
         with self._explaining():
             self._client = MilvusClient(
-                f"http{'s' if secure else ''}://{parts.hostname}:{parts.port or PORT}",
+                f"http{'s' if secure == 'true' else ''}://{_host(parts)}",
                 user=unquote(parts.username or ""),
                 password=unquote(parts.password or ""),
                 db_name=parts.path.strip("/"),
@@ -169,7 +176,7 @@ class Milvus:
         """The token that is kept, as of a time or later; None where there is none."""
         with self._explaining():
             rows = self._client.query(
-                name, filter=f"id == {TOKEN}", output_fields=["category"], timeout=SECONDS, **_as_of(ready)
+                name, filter=f"id == {TOKEN}", output_fields=["category"], timeout=ASKING_S, **_as_of(ready)
             )
         return int(rows[0]["category"]) if rows else None
 
@@ -201,12 +208,12 @@ class Milvus:
             return int(self._client._get_connection().alloc_timestamp(timeout=SECONDS))
 
     def count(self, name: str) -> int:
-        """How many images it holds, of all that was written before."""
+        """How many images it holds beside the token, of all that was written before."""
         with self._explaining():
             [row] = self._client.query(
-                name, filter="id >= 0", output_fields=["count(*)"], consistency_level="Strong", timeout=SECONDS
+                name, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=SECONDS
             )
-        return int(row["count(*)"])
+        return int(row["count(*)"]) - 1
 
     def held(self, name: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of some images that it holds, ascending, of all that was written before."""
@@ -234,13 +241,13 @@ class Milvus:
                     filter=_expression(wanted),
                     limit=k,
                     search_params={"metric_type": "IP"},
-                    timeout=SECONDS,
+                    timeout=ASKING_S,
                     **_as_of(ready),
                 )
             answers += [
                 Neighbours(
                     np.array([hit["id"] for hit in hits], dtype=np.int64),
-                    np.array([hit["distance"] for hit in hits], dtype=np.float32),
+                    np.clip(np.array([hit["distance"] for hit in hits], dtype=np.float32), -1, 1),
                 )
                 for hits in answered
             ]

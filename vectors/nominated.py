@@ -5,6 +5,7 @@ So what it holds need be neither the newest nor beyond doubt: a score, a label a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from nearshot.schema.errors import OutdatedError, StoreError
 from nearshot.schema.segments import NONE, UsableImages, count_labels, group_order, touched, usable_images
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
-from nearshot.vectors.nominator import LabelName, Nominator, Wanted
+from nearshot.vectors.nominator import LabelName, Nominator, Reading, Wanted
 from nearshot.vectors.protocol import ROUNDING, Neighbours, best, check_unit_vectors, exact_scores
 from nearshot.vectors.segmented import SegmentedStore
 from nearshot.vectors.stored import checked_vectors
@@ -57,7 +58,7 @@ class NominatedStore:
         self._store, self._backbone, self._role, self._nominator = store, backbone, role, nominator
         self._wanted = Wanted(category, label)
         self._tail, self._changed = tail, changed
-        self._revision = catalog.revision()
+        self._revision, self._opening = catalog.revision(), (threading.get_ident(), catalog)
         # Of queries, of which there may be any number, nobody asks how many there are.
         self._counted = count_labels(catalog, backbone, role, category, label) if role == Role.SUPPORT else None
 
@@ -100,13 +101,12 @@ class NominatedStore:
 
     def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors under some ids; KeyError for an id that it does not hold."""
-        with self._reading() as (catalog, newer):
-            known = _Known(catalog, self._backbone, self._role, newer)
-            known.read(ids)
-            missing = known.missing(ids)
-            if len(missing):
-                raise KeyError(int(missing.min()))
-            return known.vectors(ids)
+        known = _Known(self._reading, self._backbone, self._role)
+        known.read(ids)
+        missing = [image_id for image_id in ids.tolist() if image_id not in known.names]
+        if missing:
+            raise KeyError(min(missing))
+        return known.vectors(ids)
 
     def recall(self, *, words: bool = False) -> float | None:
         """None: all are compared."""
@@ -128,37 +128,34 @@ class NominatedStore:
         check_unit_vectors(queries, self.dimension)
         if not len(queries):
             return []
-        with self._reading() as (catalog, newer):
-            enough = k if labels == 0 else max(k, WIDE)
-            asked = min(enough + ROOM, self._nominator.most)
-            first = self._nominator.near(catalog, queries, asked, self._wanted)
-            known = _Known(catalog, self._backbone, self._role, newer)
-            pairs = zip(queries, first, strict=True)
-            near = [self._complete(catalog, query[None], each, enough, asked, self._wanted) for query, each in pairs]
-            known.read(np.concatenate([each.ids for each in near]))
-            answers = [
-                self._answer(catalog, known, query[None], each, k, labels)
-                for query, each in zip(queries, near, strict=True)
-            ]
-        with self._store.reading() as catalog:  # a later state: it was the same until now
-            self._nominator.require_same(catalog)
+        try:
+            answers = self._answers(queries, k, labels)
+        except OutdatedError:
+            raise
+        except StoreError:
+            self._nominator.require_same(self._store)  # where it is not, that is why
+            raise
+        self._nominator.require_same(self._store)
         return answers
 
+    def _answers(self, queries: NDArray[np.float32], k: int, labels: int | None) -> list[Neighbours]:
+        enough = k if labels == 0 else max(k, WIDE)
+        asked = min(enough + ROOM, self._nominator.most)
+        first = self._nominator.near(self._reading, queries, asked, self._wanted)
+        pairs = zip(queries, first, strict=True)
+        near = [self._complete(query[None], each, enough, asked, self._wanted) for query, each in pairs]
+        known = _Known(self._reading, self._backbone, self._role)
+        known.read(np.concatenate([each.ids for each in near]))
+        return [self._answer(known, query[None], each, k, labels) for query, each in zip(queries, near, strict=True)]
+
     def _answer(
-        self,
-        catalog: Catalog,
-        known: _Known,
-        query: NDArray[np.float32],
-        near: Neighbours,
-        k: int,
-        labels: int | None,
+        self, known: _Known, query: NDArray[np.float32], near: Neighbours, k: int, labels: int | None
     ) -> Neighbours:
-        named = self._scored(known, query, near)
+        named = _scored(known, query, near, self._wanted)
         # Of what is named beyond so many and their ties, there may be more that tie.
-        leads = self._leads(catalog, known, query, _first(named, max(k, WIDE)), labels) if labels != 0 else {}
+        leads = self._leads(known, query, _first(named, max(k, WIDE)), labels) if labels != 0 else {}
         parts = [named, *([] if self._tail is None else self._tail.search(query, k))]
-        every = _sorted(parts)
-        answer = _first(every, k)
+        answer = _first(_sorted(parts), k)
         if labels == 0:
             return answer
         if self._tail is not None:
@@ -170,7 +167,7 @@ class NominatedStore:
         return _sorted([answer, *(each for each in leads.values() if each.scores[0] >= least)])
 
     def _leads(
-        self, catalog: Catalog, known: _Known, query: NDArray[np.float32], named: Neighbours, labels: int | None
+        self, known: _Known, query: NDArray[np.float32], named: Neighbours, labels: int | None
     ) -> dict[LabelName, Neighbours]:
         """Of each of the nearest labels (None: of all) among what the nominator has, the nearest images."""
         leads = known.by_label(named)
@@ -179,36 +176,16 @@ class NominatedStore:
             wanted = replace(self._wanted, but=frozenset(leads) | without_label)
             k = 1 if labels is not None else LABELS
             asked = min(k + ROOM, self._nominator.most)
-            [more] = self._nominator.near(catalog, query, asked, wanted)
-            more = self._complete(catalog, query, more, k, asked, wanted)
+            [more] = self._nominator.near(self._reading, query, asked, wanted)
+            more = self._complete(query, more, k, asked, wanted)
             known.read(more.ids)
-            others = known.by_label(_first(self._scored(known, query, more), k))
+            others = known.by_label(_first(_scored(known, query, more, wanted), k))
             if not others:
                 break
             leads |= others
         return leads
 
-    def _scored(self, known: _Known, query: NDArray[np.float32], near: Neighbours) -> Neighbours:
-        """What was named with exact scores. StoreError where those differ from the nominator's: it has other vectors."""
-        missing = known.missing(near.ids)
-        scores = exact_scores(query[0], known.vectors(near.ids)) if not len(missing) else near.scores
-        if len(missing) or (np.abs(scores - near.scores) > ROUNDING).any():
-            wrong = missing[0] if len(missing) else near.ids[np.abs(scores - near.scores).argmax()]
-            raise StoreError(
-                f"the vectors that are searched elsewhere are not those of the store (image {wrong}); "
-                "`nearshot mirror ADDRESS --anew` makes a mirror again"
-            )
-        return _sorted([Neighbours(near.ids, scores)])
-
-    def _complete(
-        self,
-        catalog: Catalog,
-        query: NDArray[np.float32],
-        near: Neighbours,
-        k: int,
-        asked: int,
-        wanted: Wanted,
-    ) -> Neighbours:
+    def _complete(self, query: NDArray[np.float32], near: Neighbours, k: int, asked: int, wanted: Wanted) -> Neighbours:
         """All among which the k nearest and their ties are, whichever way float32 was rounded, of what has not changed.
 
         `near` is what was named when so many were `asked` for. Where it names no more at a time, its ids are asked by halves.
@@ -223,12 +200,12 @@ class NominatedStore:
             if asked == self._nominator.most:
                 break
             asked = min(4 * asked, self._nominator.most)
-            [near] = self._nominator.near(catalog, query, asked, wanted)
+            [near] = self._nominator.near(self._reading, query, asked, wanted)
         middle = int(np.median(near.ids)) + 1
         parts = []
         for half in (replace(wanted, last=middle), replace(wanted, first=middle)):
-            [near] = self._nominator.near(catalog, query, asked, half)
-            parts.append(self._complete(catalog, query, near, k, asked, half))
+            [near] = self._nominator.near(self._reading, query, asked, half)
+            parts.append(self._complete(query, near, k, asked, half))
         return Neighbours(*(np.concatenate(own) for own in zip(*parts, strict=True)))
 
     def _usable(self) -> UsableImages:
@@ -239,9 +216,13 @@ class NominatedStore:
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[Catalog, NDArray[np.int64]]]:
-        """The newest state, and the images that have changed since the one that this holds."""
+        """The newest state, and the images that have changed since the one that this holds: which it is while it is opened."""
+        opener, catalog = self._opening
+        if opener == threading.get_ident() and not catalog.connection.closed:
+            yield catalog, NONE
+            return
         with self._store.reading() as catalog:
-            yield catalog, touched(catalog, self._backbone, self._role, self._revision)
+            yield catalog, touched(catalog, self._backbone, self._role, self._revision, self._wanted.category)
 
     @staticmethod
     def _require_none(newer: NDArray[np.int64]) -> None:
@@ -251,12 +232,12 @@ class NominatedStore:
 
 class _Known:
     """What the rows say of images, by id: whether they count, their category and label, and their vectors. OutdatedError for
-    those that are `newer` than what is searched.
+    those that have changed since the state that is searched.
     """
 
-    def __init__(self, catalog: Catalog, backbone: BackboneRow, role: Role, newer: NDArray[np.int64]) -> None:
-        self._of, self._newer = (catalog, backbone, role), frozenset(newer.tolist())
-        self._names: dict[int, LabelName] = {}
+    def __init__(self, reading: Reading, backbone: BackboneRow, role: Role) -> None:
+        self._reading, self._backbone, self._role = reading, backbone, role
+        self.names: dict[int, LabelName] = {}
         self._vectors: dict[int, NDArray[np.float32]] = {}
         self._read: set[int] = set()
 
@@ -265,31 +246,30 @@ class _Known:
         unread = sorted(set(ids.tolist()) - self._read)
         if not unread:
             return
-        if not self._newer.isdisjoint(unread):
-            raise OutdatedError(CHANGED)
+        with self._reading() as (catalog, newer):
+            if not set(newer.tolist()).isdisjoint(unread):
+                raise OutdatedError(CHANGED)
+            usable = usable_images(catalog, self._backbone, self._role, among=np.array(unread, dtype=np.int64))
+            contents, places = np.unique(usable.contents, return_inverse=True)
+            parts = [self._none(), *checked_vectors(catalog, self._backbone, contents)]
         self._read.update(unread)
-        catalog, backbone, role = self._of
-        usable = usable_images(catalog, backbone, role, among=np.array(unread, dtype=np.int64))
         for category, label, first, last in usable.groups:
-            self._names |= dict.fromkeys(usable.ids[first:last].tolist(), (category, label))
-        contents, places = np.unique(usable.contents, return_inverse=True)
-        parts = [NO_VECTORS.reshape(0, backbone.dimension), *checked_vectors(catalog, backbone, contents)]
+            self.names |= dict.fromkeys(usable.ids[first:last].tolist(), (category, label))
         self._vectors |= zip(usable.ids.tolist(), np.concatenate(parts)[places], strict=True)
 
-    def missing(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of some images (they were read) that do not count."""
-        return np.array([image_id for image_id in ids.tolist() if image_id not in self._names], dtype=np.int64)
+    def _none(self) -> NDArray[np.float32]:
+        return np.empty((0, self._backbone.dimension), dtype=np.float32)
 
     def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors (n, dimension) of images that count."""
         own = [self._vectors[image_id] for image_id in ids.tolist()]
-        return np.stack(own) if own else NO_VECTORS.reshape(0, self._of[1].dimension)
+        return np.stack(own) if own else self._none()
 
     def by_label(self, near: Neighbours) -> dict[LabelName, Neighbours]:
         """Of each label that some neighbours (by descending score) have, the nearest, and what ties with it."""
         rows: dict[LabelName, list[int]] = {}
         for row, image_id in enumerate(near.ids.tolist()):
-            name = self._names[image_id]
+            name = self.names[image_id]
             if name[1] is not None:
                 own = rows.setdefault(name, [])
                 if not own or near.scores[own[0]] == near.scores[row]:
@@ -297,7 +277,19 @@ class _Known:
         return {name: Neighbours(near.ids[own], near.scores[own]) for name, own in rows.items()}
 
 
-NO_VECTORS = np.empty((0, 0), dtype=np.float32)
+def _scored(known: _Known, query: NDArray[np.float32], near: Neighbours, wanted: Wanted) -> Neighbours:
+    """What was named, with exact scores. StoreError where the nominator has other vectors, or images that are not wanted."""
+    ids = near.ids.tolist()
+    others = [image_id for image_id in ids if image_id not in known.names or not wanted.has(known.names[image_id])]
+    if not others:
+        scores = exact_scores(query[0], known.vectors(near.ids))
+        others = near.ids[np.abs(scores - near.scores) > ROUNDING].tolist()
+    if others:
+        raise StoreError(
+            f"what is searched elsewhere is not what the store has (image {others[0]}); "
+            "`nearshot mirror ADDRESS --anew` makes a mirror again"
+        )
+    return _sorted([Neighbours(near.ids, scores)])
 
 
 def _best_of_labels(parts: Iterable[dict[LabelName, Neighbours]]) -> dict[LabelName, Neighbours]:

@@ -7,30 +7,33 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.errors import OutdatedError
 from nearshot.schema.pgvector import nearest_images
-from nearshot.schema.segments import touched
+from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
-from nearshot.vectors.nominator import Wanted
+from nearshot.vectors.nominated import CHANGED
+from nearshot.vectors.nominator import Reading, Wanted
 from nearshot.vectors.protocol import Neighbours
 
 
 class Pgvector:
-    """The images of a backbone and role, as the catalog's state has them."""
+    """The images of a backbone and role, for as long as none of them has changed."""
 
     most = 1 << 31
 
-    def __init__(self, catalog: Catalog, backbone: BackboneRow, role: Role) -> None:
-        self._backbone, self._role, self._revision = backbone, role, catalog.revision()
+    def __init__(self, backbone: BackboneRow, role: Role) -> None:
+        self._backbone, self._role = backbone, role
 
-    def near(self, catalog: Catalog, queries: NDArray[np.float32], k: int, wanted: Wanted) -> list[Neighbours]:
-        """The k nearest of each query."""
+    def near(self, reading: Reading, queries: NDArray[np.float32], k: int, wanted: Wanted) -> list[Neighbours]:
+        """The k nearest of each query. OutdatedError where any image has changed: one that went away is no longer named."""
         limits = range(wanted.first, wanted.last)
-        ids = None if limits == range(Wanted().first, Wanted().last) else limits
-        return [
-            Neighbours(
-                *nearest_images(
+        answers = []
+        with reading() as (catalog, newer):
+            if len(newer):
+                raise OutdatedError(CHANGED)
+            for query in queries:
+                ids, scores = nearest_images(
                     catalog,
                     self._backbone,
                     self._role,
@@ -39,13 +42,10 @@ class Pgvector:
                     category=wanted.category,
                     label=wanted.label,
                     but=wanted.but,
-                    ids=ids,
+                    ids=None if limits == range(Wanted().first, Wanted().last) else limits,
                 )
-            )
-            for query in queries
-        ]
+                answers.append(Neighbours(ids, np.clip(scores, -1, 1)))
+        return answers
 
-    def require_same(self, catalog: Catalog) -> None:
-        """OutdatedError where any image of the role has changed: one that went away meanwhile is no longer named."""
-        if len(touched(catalog, self._backbone, self._role, self._revision)):
-            raise OutdatedError("the store has changed meanwhile; ask again")
+    def require_same(self, store: Store) -> None:
+        """What was named was looked at when it was."""

@@ -33,6 +33,6 @@ def open_searchable(
     if store.mirror is not None:
         return open_mirror(store, catalog, backbone, role, category=category, label=label)
     if once and not store.has_segments:
-        nominator = Pgvector(catalog, backbone, role)
+        nominator = Pgvector(backbone, role)
         return NominatedStore(store, catalog, backbone, role, nominator, category=category, label=label)
     return open_vectors(store, catalog, backbone, role, category=category, label=label, whole=whole)

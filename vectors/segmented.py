@@ -198,7 +198,7 @@ class SegmentedStore:
         near = []
         together = max(1, SCORES // (part.last - part.first))
         for first in range(0, len(queries), together):
-            few = part.scores(queries[first : first + together])
+            few = np.minimum(part.scores(queries[first : first + together]), 1)
             near += [start + _highest(scores, min(k, alive)) for scores in few]
         return near
 
@@ -215,6 +215,7 @@ class SegmentedStore:
         for start in range(0, len(queries), together):
             few = queries[start : start + together]
             scores = np.concatenate([part.scores(few) for part in self._parts], axis=1)
+            np.minimum(scores, 1, out=scores)  # of float16, lengths pass 1, and so would ties
             answers += [self._best(query, row, k, labels) for query, row in zip(few, scores, strict=True)]
         return answers
 

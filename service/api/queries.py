@@ -127,14 +127,18 @@ async def _answered(
     request: Request, asking: _Asking, uploads: Sequence[tuple[str, BinaryIO]]
 ) -> tuple[Searcher, list[list[Answer | Unreadable]]]:
     """The answers to all images of a request, and whose they are: of one state of the store, a newer one where it changes."""
-    for _ in range(ATTEMPTS):
+    attempt = 0
+    while True:
         try:
+            if attempt:
+                asking = asking._replace(searcher=await asking.work.do(asking.engine.newest_searcher, asking.options))
+                for _, file in uploads:
+                    file.seek(0)
             return asking.searcher, await while_connected(request, [_answer(asking, *upload) for upload in uploads])
         except OutdatedError:
-            asking = asking._replace(searcher=await asking.work.do(asking.engine.newest_searcher, asking.options))
-            for _, file in uploads:
-                file.seek(0)
-    return asking.searcher, await while_connected(request, [_answer(asking, *upload) for upload in uploads])
+            attempt += 1
+            if attempt == ATTEMPTS:
+                raise
 
 
 async def _answer(asking: _Asking, name: str, upload: BinaryIO) -> list[Answer | Unreadable]:

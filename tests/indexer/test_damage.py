@@ -20,9 +20,10 @@ from nearshot.retriever.search import SearchOptions, search
 from nearshot.retriever.sources import read_queries
 from nearshot.schema import digests
 from nearshot.schema.errors import StoreError
+from nearshot.schema.mirrors import MirrorRow, mirror_row, mirror_rows, record_mirror
 from nearshot.schema.store import DATABASE_FILE, Store
 from nearshot.schema.vectors import every_vector
-from nearshot.schema.vocabulary import Mode, Score
+from nearshot.schema.vocabulary import Mode, Role, Score
 from tests.conftest import SMALL, counts, run_index
 from tests.indexer.test_crops import crop, draw
 
@@ -275,3 +276,26 @@ def test_where_a_crop_came_from_is_not_told_by_a_damaged_row(statement: str, sto
     damage(store, statement)
     with store.reading() as catalog, pytest.raises(StoreError, match="damaged"):
         catalog.shown([1])
+
+
+def test_a_damaged_record_of_a_mirror_is_forgotten_and_so_are_all_where_images_are_retired(
+    store: Store, small: Path
+) -> None:
+    run_index(store, small)
+    row = MirrorRow("milvus://here:19530", 1, Role.SUPPORT, "nearshot_hog_support_1", 1, 5, 4, 6)
+    with store.writing() as editor:
+        record_mirror(editor, row)
+    damage(store, "UPDATE mirrors SET name = 'another'")
+    with Store(store.location) as damaged:
+        with damaged.reading() as catalog:
+            assert mirror_row(catalog, row.engine, 1, Role.SUPPORT) is None
+        [finding] = verify(damaged, repair=True)
+        assert (finding.remedy, finding.repaired) == (Remedy.MIRROR, True)
+        assert list(verify(damaged)) == []
+        with damaged.writing() as editor:
+            record_mirror(editor, row)
+    damage(store, "UPDATE images SET label = 'another' WHERE id = 1")
+    with Store(store.location) as damaged:
+        assert all(finding.repaired for finding in verify(damaged, repair=True) if finding.remedy == Remedy.INDEX)
+        with damaged.reading() as catalog:
+            assert mirror_rows(catalog) == []

@@ -31,14 +31,21 @@ from nearshot.indexer.commit import Committer
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.verify import verify
 from nearshot.retriever.options import QueryOptions
-from nearshot.retriever.retriever import Retriever
+from nearshot.retriever.retriever import ATTEMPTS_ONCE, Retriever
 from nearshot.retriever.sources import read_queries
 from nearshot.schema import tables
 from nearshot.schema.caption_search import full_text_problem, search_captions
 from nearshot.schema.captions import put_captions
 from nearshot.schema.catalog import ImageCount
 from nearshot.schema.database import Database
-from nearshot.schema.errors import NearshotError, StoreBusyError, StoreError, UnreachableError, UsageError
+from nearshot.schema.errors import (
+    NearshotError,
+    OutdatedError,
+    StoreBusyError,
+    StoreError,
+    UnreachableError,
+    UsageError,
+)
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.location import shown_location
 from nearshot.schema.postgres import Hold, still_hold
@@ -559,3 +566,21 @@ def test_after_much_was_written_the_planner_knows_it(shared: Store) -> None:
     )
     with psycopg.connect(str(shared.location)) as connection:
         assert connection.execute(rows.encode()).fetchall() == [(f"embeddings_{row.id}", 1500.0), ("images", 1500.0)]
+
+
+def test_one_question_of_a_store_that_never_rests_is_answered_from_what_is_read(
+    shared: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(shared, small)
+    queries = [*read_queries([small / "things/6.preprocessed/cat/a.png"])]
+    [quiet] = Retriever(shared, QueryOptions(backbone="hog"), once=True).answer(queries)
+    asked: list[int] = []
+
+    def changing(*_: object, **__: object) -> None:
+        asked.append(1)
+        raise OutdatedError("the store has changed meanwhile; ask again")
+
+    monkeypatch.setattr("nearshot.vectors.nominated.NominatedStore.search_labels", changing)
+    [busy] = Retriever(shared, QueryOptions(backbone="hog"), once=True).answer(queries)
+    assert busy == quiet
+    assert len(asked) == ATTEMPTS_ONCE

@@ -48,6 +48,17 @@ def test_the_second_to_hold_a_store_is_told_who_has_it(store: Store) -> None:
         pass
 
 
+def test_what_stands_apart_keeps_only_its_like_out(store: Store) -> None:
+    apart = ("nearshot mirror here", "mirror here")
+    with Store(store.location) as second, store.held(*apart, apart=True):
+        with second.held("nearshot index shots", "shots"), second.held("x", "mirror there", apart=True):
+            pass
+        with second.held("nearshot verify"):
+            pass
+        with pytest.raises(StoreBusyError, match="`nearshot mirror here`"), second.held(*apart, apart=True):
+            pass
+
+
 @pytest.mark.of_segments
 def test_an_empty_database_is_not_taken_for_a_new_one(store: Store) -> None:
     store.close()

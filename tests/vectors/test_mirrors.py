@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,9 +21,10 @@ from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.errors import OutdatedError, StoreError, UnreachableError, UsageError
 from nearshot.schema.mirrors import mirror_row, record_mirror
 from nearshot.schema.store import Store
+from nearshot.schema.vectors import choose_float16
 from nearshot.schema.vocabulary import Role
 from nearshot.vectors import mirrors
-from nearshot.vectors.milvus import Milvus, connected
+from nearshot.vectors.milvus import Milvus, connected, shown_engine
 from nearshot.vectors.mirrors import Mirrored
 from nearshot.vectors.nominated import NominatedStore
 from nearshot.vectors.normalise import normalise
@@ -39,6 +41,13 @@ pytestmark = pytest.mark.skipif(milvus.problem() is not None, reason=f"no Milvus
 
 DIMENSION = 8
 PLACES: list[Place] = [("a", "one"), ("a", "two"), ("b", "one"), ("b", "three"), ("a", "four")]
+
+
+# Milvus takes three seconds to make a mirror: `make soak` has them all, and cuts one off after every step.
+STEPS = ["create", "put_token", "delete", "put", "now", "count"]
+ALL = "NEARSHOT_CUTS" in os.environ
+CUTS = [(step, first) for first in (True, False) for step in STEPS if first or step != "create"]
+soak = pytest.mark.skipif(not ALL, reason="in `make soak` (NEARSHOT_CUTS)")
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +101,10 @@ def fill(store: Store, n: int = 300) -> BackboneRow:
     return add_images(store, "made", vectors, [PLACES[number % 5] for number in range(n)])
 
 
-@pytest.mark.both_stores
-def test_it_answers_as_the_rows_do_and_follows_them(store: Store, engine: Milvus) -> None:
+@pytest.mark.parametrize("store_kind", ["sqlite", "postgres"] if ALL else ["postgres"], indirect=True)
+def test_it_answers_as_the_rows_do_and_follows_them(
+    store: Store, engine: Milvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backbone = fill(store)
     with pytest.raises(UsageError, match="no mirror of made"):
         opened(store, backbone)
@@ -128,15 +139,27 @@ def test_it_answers_as_the_rows_do_and_follows_them(store: Store, engine: Milvus
     with pytest.raises(OutdatedError):
         held.search(queries, 3)
 
+    # And one that does so between two steps of an answer.
+    held = opened(store, backbone)
+    near = Milvus.near
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(Milvus, "near", near)
+        add_images(store, "made", queries[:1], [("a", "newest")], first=3000)
+        mirrored(store)
+        return near(*arguments, **options)
+
+    monkeypatch.setattr(Milvus, "near", late)
+    with pytest.raises(OutdatedError):
+        held.search(queries, 3)
+
 
 class CutError(Exception):
     pass
 
 
-# Milvus takes three seconds to make a mirror: `make soak` cuts it off after every step.
-STEPS = ["create", "put_token", "delete", "put", "now", "count"]
-ALL = "NEARSHOT_CUTS" in os.environ
-CUTS = [(step, first) for first in (True, False) for step in STEPS if first or step != "create"]
+def cut(*_: object) -> None:
+    raise CutError
 
 
 @pytest.mark.parametrize(("step", "first"), CUTS if ALL else [("put", False)])
@@ -153,11 +176,11 @@ def test_cut_off_anywhere_it_answers_rightly_and_goes_on(
     with monkeypatch.context() as patch:
         done = getattr(Milvus, step)
 
-        def cut(*arguments: object) -> None:
+        def cut_after(*arguments: object) -> None:
             done(*arguments)
             raise CutError
 
-        patch.setattr(Milvus, step, cut)
+        patch.setattr(Milvus, step, cut_after)
         with pytest.raises(CutError):
             mirrored(store)
     add_images(store, "made", unit_vectors(2, 5), [("b", "one")] * 2, first=2000)
@@ -168,6 +191,7 @@ def test_cut_off_anywhere_it_answers_rightly_and_goes_on(
     assert_answers_as_the_rows(store, backbone, queries)
 
 
+@soak
 def test_a_long_first_run_that_was_cut_off_goes_on_where_it_was(
     store: Store, engine: Milvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +206,10 @@ def test_a_long_first_run_that_was_cut_off_goes_on_where_it_was(
     with store.writing() as editor:
         editor.relabel_images({int(ids[0]): "two"})
         editor.remove_images([int(ids[1]), int(ids[53])])
+    with monkeypatch.context() as patch:  # again, before anything is written: what changed since the first counts
+        patch.setattr(Milvus, "count", cut)
+        with pytest.raises(CutError):
+            mirrored(store)
     [report] = mirrored(store)
     assert (report.put, report.gone, report.vectors) == (30, 1, 58)
     assert_answers_as_the_rows(store, backbone, unit_vectors(4))
@@ -194,6 +222,8 @@ def test_what_is_not_what_was_written_is_found_and_made_anew(store: Store, engin
         row = mirror_row(catalog, engine.address, backbone.id, Role.SUPPORT)
     assert row is not None
     engine.delete(row.name, rows(store, backbone).ids()[:2])
+    with pytest.raises(StoreError, match="holds 28 images of a mirror that had 30"):
+        opened(store, backbone)
     [report] = mirrored(store)
     assert (report.anew, report.put) == ("it did not hold what was written", 30)
     # A backup of the database, or a copy of it that went on by itself: the engine is of another state.
@@ -202,20 +232,22 @@ def test_what_is_not_what_was_written_is_found_and_made_anew(store: Store, engin
     assert newest is not None
     with store.writing() as editor:
         record_mirror(editor, newest._replace(token=4711))
-    with pytest.raises(StoreError, match="not the mirror that this store has recorded"):
+    with pytest.raises(StoreError, match="not the mirror that this database has recorded"):
         opened(store, backbone)
     [report] = mirrored(store)
     assert report.anew == mirrors.ANOTHER
     assert engine.exists(newest.name), "it may be another store's"
-    # Another vector than the store's is named, and not believed.
+    # Another vector than the store's is named, or another label, and not believed.
     with store.reading() as catalog:
         row = mirror_row(catalog, engine.address, backbone.id, Role.SUPPORT)
     assert row is not None
     truth = rows(store, backbone)
     engine.put(row.name, truth.ids()[:1], [("a", "one")], -truth.vectors(truth.ids()[:1]))
+    engine.put(row.name, truth.ids()[1:2], [("b", "three")], truth.vectors(truth.ids()[1:2]))
     engine.count(row.name)
-    with pytest.raises(StoreError, match="not those of the store"):
-        opened(store, backbone).search(-truth.vectors(truth.ids()[:1]), 1)
+    for category, query in ((None, -truth.vectors(truth.ids()[:1])), ("b", truth.vectors(truth.ids()[1:2]))):
+        with pytest.raises(StoreError, match="not what the store has"):
+            opened(store, backbone, category).search(query, 1)
 
 
 @pytest.fixture
@@ -256,16 +288,62 @@ def test_commands_and_a_service_answer_by_it_as_the_docs_show(
     assert (after["label"], round(after["score"], 6)) == ("gravel", 1.0), "which the mirror does not know yet"
 
 
+def test_of_a_store_and_its_copy_one_goes_on_with_the_mirror_and_the_other_is_told(
+    store: Store, engine: Milvus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, queries = fill(store, 30), unit_vectors(4)
+    mirrored(store)
+    with Store(shutil.copytree(store.location, tmp_path / "copy"), mirror=store.mirror) as copy:
+        held = opened(copy, backbone)
+        with store.writing() as editor:
+            editor.remove_images(rows(store, backbone).ids()[:9].tolist())
+        mirrored(store)
+        for asked in (held, opened(copy, backbone)):
+            with pytest.raises(StoreError, match="a copy of the store has gone on with it"):
+                asked.search(queries, 3)
+        now = Milvus.now
+
+        def beside(engine_: Milvus) -> int:  # both write to it at once
+            engine_.put_token(name, 4711, DIMENSION)
+            return now(engine_)
+
+        with store.writing() as editor:
+            editor.remove_images(rows(store, backbone).ids()[:1].tolist())
+        with store.reading() as catalog:
+            row = mirror_row(catalog, engine.address, backbone.id, Role.SUPPORT)
+        assert row is not None
+        name = row.name
+        with monkeypatch.context() as patch:
+            patch.setattr(Milvus, "now", beside)
+            with pytest.raises(StoreError, match="another process has written"):
+                mirrored(store)
+
+
+@soak
+def test_vectors_of_float16_whose_lengths_pass_1_are_found(store: Store, engine: Milvus) -> None:
+    with store.writing() as editor:
+        choose_float16(editor)
+    vectors = unit_vectors(200)
+    backbone = add_images(store, "made", vectors, [PLACES[number % 5] for number in range(200)])
+    mirrored(store)
+    truth = rows(store, backbone)
+    stored = normalise(truth.vectors(truth.ids()))
+    for query, near in zip(stored, opened(store, backbone).search_labels(stored, 1, 2), strict=True):
+        assert as_dict(near) == expected(truth, query, 1, 2)
+
+
 def test_an_engine_that_is_not_there_is_told_and_an_address_that_is_none(store: Store) -> None:
     fill(store, 30)
     store.mirror = "milvus://127.0.0.1:9"
     with pytest.raises(UnreachableError, match="is Milvus running"):
         mirrored(store)
-    for wrong in ("http://here", "milvus://", "milvus://here:port", "milvus://here/a/b"):
-        with pytest.raises(UsageError, match="address of a Milvus"):
+    for wrong in ("http://here", "milvus://", "milvus://here:port", "milvus://here/a/b", "milvus://[::1"):
+        with pytest.raises(UsageError, match="that of a Milvus"):
             Milvus(wrong)
-    with pytest.raises(UsageError, match="no option shard;"):
-        Milvus("milvus://here?shard=3")
+    for options, problem in (("shard=3", "no option shard;"), ("shards=0", "1 or more"), ("secure=1", "true or false")):
+        with pytest.raises(UsageError, match=problem):
+            Milvus(f"milvus://here?{options}")
+    assert shown_engine("milvus://me:secret@[::1]/shots") == "milvus://me@[::1]:19530/shots"
     with pytest.raises(UnreachableError) as raised:
         Milvus("milvus://me:secret@127.0.0.1:9")
     assert "secret" not in str(raised.value)

@@ -13,16 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.errors import OutdatedError, StoreError
 from nearshot.schema.segments import NONE, Group, UsableImages
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from nearshot.vectors.chain import Chain, Layer, Tail
 from nearshot.vectors.nominated import NominatedStore
-from nearshot.vectors.nominator import Wanted
+from nearshot.vectors.nominator import Reading, Wanted
 from nearshot.vectors.normalise import normalise
-from nearshot.vectors.pgvector import Pgvector
 from nearshot.vectors.protocol import ROUNDING, Neighbours, best, exact_scores
 from nearshot.vectors.searchable import open_searchable
 from nearshot.vectors.segmented import SegmentedStore
@@ -47,7 +46,7 @@ class Careless:
         names = {i: (category, label) for category, label, ids in held.labelled() for i in ids.tolist()}
         return cls(held, names, **more)
 
-    def near(self, catalog: Catalog, queries: NDArray[np.float32], k: int, wanted: Wanted) -> list[Neighbours]:
+    def near(self, reading: Reading, queries: NDArray[np.float32], k: int, wanted: Wanted) -> list[Neighbours]:
         self.asked += 1
         chance = np.random.default_rng(self.asked)
         ids = np.array([i for i in self.held.ids().tolist() if self._is_wanted(i, wanted)], dtype=np.int64)
@@ -68,7 +67,7 @@ class Careless:
             and wanted.first <= image_id < wanted.last
         )
 
-    def require_same(self, catalog: Catalog) -> None:
+    def require_same(self, store: Store) -> None:
         pass
 
 
@@ -126,9 +125,9 @@ class Stale(Careless):
 
     changed: frozenset[int] = frozenset()
 
-    def near(self, catalog: Catalog, queries: NDArray[np.float32], k: int, wanted: Wanted) -> list[Neighbours]:
+    def near(self, reading: Reading, queries: NDArray[np.float32], k: int, wanted: Wanted) -> list[Neighbours]:
         assert k <= self.most
-        every = super().near(catalog, queries, len(self.names), wanted)
+        every = super().near(reading, queries, len(self.names), wanted)
         return [self._otherwise(each, k) for each in every]
 
     def _otherwise(self, near: Neighbours, k: int) -> Neighbours:
@@ -218,18 +217,21 @@ def test_it_holds_what_the_rows_do_of_a_category_and_a_label(store: Store) -> No
         opened.search(np.ones((1, DIMENSION), dtype=np.float32), 1)
 
 
-@pytest.mark.parametrize("wrong", ["another vector", "an image that is gone"])
+@pytest.mark.parametrize("wrong", ["another vector", "another label", "an image that is gone"])
 def test_one_that_holds_something_else_is_no_answer(store: Store, wrong: str) -> None:
     distinct = unit_vectors(6)
     backbone = made(store, [(number, PLACES[number % 5]) for number in range(6)], distinct)
     whole = rows(store, backbone)
     if wrong == "another vector":
         stale: Careless = Stale.of(whole, changed=frozenset(whole.ids()[:1].tolist()))
+    elif wrong == "another label":
+        stale = Careless.of(whole)
+        stale.names |= dict.fromkeys(stale.names, ("b", "three"))
     else:
         stale = Careless.of(whole)
         with store.writing() as editor:
             editor.remove_images(whole.ids()[:1].tolist())
-    opened = nominated(store, backbone, stale)
+    opened = nominated(store, backbone, stale, "b" if wrong == "another label" else None)
     with pytest.raises(StoreError, match="--anew"):
         opened.search(distinct, 6)
 
@@ -241,7 +243,7 @@ def test_what_changes_while_it_is_asked_is_told_and_never_answered(store: Store)
     whole = rows(store, backbone)
     opened = nominated(store, backbone, Careless.of(whole))
     with store.reading() as catalog:
-        pgvector = Pgvector(catalog, backbone, Role.SUPPORT)
+        asked = open_searchable(store, catalog, backbone, Role.SUPPORT, once=True)
     with store.writing() as editor:
         editor.relabel_images({int(whole.ids()[0]): "two"})
     kept = opened.search(whole.vectors(whole.ids()[1:2]), 1)
@@ -253,5 +255,6 @@ def test_what_changes_while_it_is_asked_is_told_and_never_answered(store: Store)
     ):
         with pytest.raises(OutdatedError):
             ask()
-    with store.reading() as catalog, pytest.raises(OutdatedError):
-        pgvector.require_same(catalog)
+    if not store.has_segments:
+        with pytest.raises(OutdatedError):
+            asked.search(distinct, 1)
