@@ -62,6 +62,8 @@ def _print(taken: Status) -> None:
         console.print("vectors: once, as float16")
     for ann in taken.anns:
         console.print(ann.in_words(), markup=False)
+    for mirror in taken.mirrors:
+        console.print(mirror.in_words(), markup=False)
     for lapse in taken.lapses:
         console.print(
             f"{lapse.category}, {lapse.backbone}, {lapse.score}: the promise has lapsed: {lapse.reason}", markup=False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from nearshot.indexer.run import dry_run
 from nearshot.schema.ann import AnnState, ann_states
 from nearshot.schema.catalog import BackboneRow, Catalog, RunRow
 from nearshot.schema.errors import UsageError
-from nearshot.schema.segments import segment_rows, touched_by_category
+from nearshot.schema.mirrors import mirror_rows
+from nearshot.schema.segments import segment_rows, touched, touched_by_category
 from nearshot.schema.store import Store
 from nearshot.schema.vector_bytes import vector_kind
 from nearshot.schema.vocabulary import Role, VectorKind
@@ -64,6 +66,26 @@ class CategoryState:
 
 
 @dataclass(frozen=True, slots=True)
+class MirrorState:
+    """A mirror of a backbone's vectors of a role in an engine: how many it holds, and how many images changed since, which
+    queries take from the rows; None before it was finished.
+    """
+
+    engine: str
+    backbone: str
+    role: str
+    vectors: int
+    behind: int | None
+
+    def in_words(self) -> str:
+        """Say what it is of, and how far behind."""
+        behind = (
+            "not finished" if self.behind is None else f"{self.behind:,} images behind" if self.behind else "current"
+        )
+        return f"{self.backbone}: mirror of {self.vectors:,} {self.role} images in {self.engine}, {behind}"
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """All of it."""
 
@@ -74,6 +96,7 @@ class Status:
     categories: list[CategoryState]
     vectors: VectorKind
     anns: list[AnnState]
+    mirrors: list[MirrorState]
     failures: list[Failure]
     lapses: list[Lapse]
     last_run: RunRow | None
@@ -95,6 +118,7 @@ class Status:
             "categories": [asdict(category) for category in self.categories],
             "vectors": self.vectors,
             "ann": [ann._asdict() for ann in self.anns],
+            "mirrors": [asdict(mirror) for mirror in self.mirrors],
             "failures": [asdict(failure) for failure in self.failures],
             "lapses": [lapse._asdict() for lapse in self.lapses],
             "last_run": run,
@@ -123,7 +147,25 @@ def read_held(store: Store) -> Status:
         anns = [ann for row in backbones for ann in ann_states(catalog, row)]
         revision, last_run, lapsed = catalog.revision(), catalog.last_run(), lapses(catalog)
         kind = vector_kind(catalog)
-    return Status(store.shown_location, revision, roots, backbones, categories, kind, anns, failures, lapsed, last_run)
+        mirrors = _mirror_states(catalog, backbones)
+    return Status(
+        store.shown_location, revision, roots, backbones, categories, kind, anns, mirrors, failures, lapsed, last_run
+    )
+
+
+def _mirror_states(catalog: Catalog, backbones: Sequence[BackboneRow]) -> list[MirrorState]:
+    known = {row.id: row for row in backbones}
+    return [
+        MirrorState(
+            row.engine,
+            known[row.backbone_id].name,
+            row.role,
+            row.vectors,
+            None if row.is_unfinished else len(touched(catalog, known[row.backbone_id], Role(row.role), row.revision)),
+        )
+        for row in mirror_rows(catalog)
+        if row.backbone_id in known
+    ]
 
 
 def look_at_roots(store: Store) -> list[RootState]:

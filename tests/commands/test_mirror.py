@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from nearshot.schema.mirrors import MirrorRow, record_mirror
 from nearshot.schema.store import Store
-from tests.conftest import run_index
+from nearshot.schema.vocabulary import Role
+from tests.conftest import Outcome, run_index
 
 CLI = Path(__file__).parents[2] / "cli.py"
 NOWHERE = "milvus://me:secret@127.0.0.1:9"
@@ -34,3 +37,18 @@ def test_what_follows_goes_on_where_it_does_not_answer_and_says_so_once(store: S
     rest = following.communicate(timeout=20)[1]
     assert following.returncode == 130
     assert "trying again" not in rest
+
+
+def test_status_tells_of_mirrors_and_how_far_they_are_behind(
+    store: Store, small: Path, nearshot: Callable[..., Outcome]
+) -> None:
+    run_index(store, small)
+    with store.reading() as catalog:
+        revision, [row] = catalog.revision(), catalog.backbones()
+    with store.writing() as editor:
+        record_mirror(editor, MirrorRow("milvus://here:19530", row.id, Role.SUPPORT, "name", 1, revision, 4, 6))
+        record_mirror(editor, MirrorRow("milvus://here:19530", row.id, Role.QUERY, "other", 0, 0, 0, 0, 2, revision))
+        editor.relabel_images({1: "another"})
+    printed = nearshot("status", "--store", store.location).stdout
+    assert "hog: mirror of 4 support images in milvus://here:19530, 1 images behind" in printed
+    assert "hog: mirror of 0 query images in milvus://here:19530, not finished" in printed
