@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ import numpy as np
 from nearshot.evaluation.next_labels import Weighed, one_of_each, query_of, weigh
 from nearshot.evaluation.outcomes import verdict_of
 from nearshot.retriever.choose_backbone import choose_row, choose_supported
+from nearshot.schema.catalog import Catalog
 from nearshot.schema.errors import UsageError
+from nearshot.schema.feedback import undecided
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Verdict
 
@@ -80,7 +82,7 @@ def review(
         if not categories:
             raise UsageError("there are no shots that a backbone has seen; run `nearshot index DATA`")
         for name in categories:
-            keys[name] = dict(zip(KEYS, sorted(catalog.support_labels(name)), strict=False))  # the rest is typed
+            keys[name] = _keys(catalog, name)
             row, _ = choose_row(catalog, backbone, [name])
             weighed = weigh(catalog, row, name, every=every)
             if weighed is None:
@@ -101,6 +103,28 @@ def review(
                     )
                 )
     return Review(groups, images, keys)
+
+
+def still_open(catalog: Catalog, weighed: Review, limit: int) -> Review:
+    """What nobody has decided since it was weighed: so many groups, each without the images that somebody has."""
+    by_category: dict[str, set[int]] = {}
+    for group in weighed.groups:
+        by_category.setdefault(group.category, set()).update(group.ids)
+    open_ = {category: undecided(catalog, category, ids) for category, ids in by_category.items()}
+    groups, decided = [], 0
+    for group in weighed.groups:
+        kept = [member for member, image_id in enumerate(group.ids) if image_id in open_[group.category]]
+        decided += len(group.ids) - len(kept)
+        if kept:
+            ids, paths = [group.ids[member] for member in kept], [group.paths[member] for member in kept]
+            groups.append(replace(group, ids=ids, paths=paths))
+    keys = {category: _keys(catalog, category) for category in weighed.keys}
+    return Review(groups[:limit], weighed.images - decided, keys)
+
+
+def _keys(catalog: Catalog, category: str) -> dict[str, str]:
+    """The keys that stand for a category's first labels; the rest is typed."""
+    return dict(zip(KEYS, sorted(catalog.support_labels(category)), strict=False))
 
 
 def _guesses(weighed: Weighed, query: int) -> list[Guess]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import starmap
 from typing import NamedTuple
 
@@ -10,14 +11,16 @@ from numpy.typing import NDArray
 from sqlalchemy import and_, insert, select, update
 
 from nearshot.schema import tables
-from nearshot.schema.catalog import BackboneRow, Catalog
+from nearshot.schema.catalog import CHUNK, USABLE, BackboneRow, Catalog
 from nearshot.schema.editor import Editor
 from nearshot.schema.images import UNKNOWN
 from nearshot.schema.spill import gathered
 from nearshot.schema.vectors import stored_vectors
-from nearshot.schema.vocabulary import Action
+from nearshot.schema.vocabulary import Action, Role
 
-feedback, contents, embeddings = tables.feedback.c, tables.contents.c, tables.embeddings.c
+feedback, contents, embeddings, images = (
+    each.c for each in (tables.feedback, tables.contents, tables.embeddings, tables.images)
+)
 
 
 class FeedbackRow(NamedTuple):
@@ -84,6 +87,32 @@ def said_labels(catalog: Catalog, category: str) -> dict[str, str]:
         .order_by(feedback.id)
     )
     return {sha256: label or UNKNOWN for sha256, label in catalog.connection.execute(query)}
+
+
+def undecided(catalog: Catalog, category: str, ids: Collection[int]) -> set[int]:
+    """Those of some query images of a category that are there yet and that nobody has decided: no label, nothing that was said
+    of them, and no shot of the same content.
+    """
+    shots = tables.images.alias()
+    said = select(feedback.id).where(
+        feedback.content_id == images.content_id, feedback.category == category, feedback.undone.is_(None)
+    )
+    is_shot = select(shots.c.id).where(
+        shots.c.content_id == images.content_id,
+        shots.c.category == category,
+        shots.c.role == Role.SUPPORT,
+        shots.c.present,
+    )
+    open_ = select(images.id).where(
+        images.role == Role.QUERY, images.label.is_(None), USABLE, ~said.exists(), ~is_shot.exists()
+    )
+    wanted = sorted(ids)
+    chunks = [wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK)]
+    return {
+        image_id
+        for chunk in chunks
+        for image_id in catalog.connection.execute(open_.where(images.id.in_(chunk))).scalars()
+    }
 
 
 def add_feedback(

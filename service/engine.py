@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,9 @@ from nearshot.vectors.searchable import open_searchable
 from nearshot.vectors.segmented import SegmentedStore
 from nearshot.vectors.segments import open_vectors
 
+if TYPE_CHECKING:
+    from nearshot.evaluation.review import Review
+
 WATCH_SECONDS = 5.0
 """Interval at which the store is told what queries have scored."""
 
@@ -59,6 +62,9 @@ KEPT_SECONDS = 10.0
 BEHIND_SECONDS, PATIENCE_SECONDS = 60.0, 0.1
 """How far lists, counts and maps may be behind a store that changes, and how long they wait for the newest."""
 
+
+SPARE, WEIGHING_SECONDS = 100, 2.0
+"""Groups that a review has more than are asked for, and how long one waits for them to be weighed anew."""
 
 LARGE = 50_000
 """Contents of which more are counted before somebody asks: to count a million takes a second."""
@@ -120,6 +126,7 @@ class Engine:
         for_status = partial(behind, most=1, by_revision=False, patience=PATIENCE_SECONDS / 2)
         self._held: Renewed[Status] = for_status()
         self._roots: Renewed[list[RootState]] = for_status()
+        self._reviews: Renewed[Review] = Renewed(store, most=8, patience=WEIGHING_SECONDS)
         self._lacking = Lacking()
         self._warming: threading.Thread | None = None
         self._warmed: dict[int, SegmentedStore] = {}
@@ -213,6 +220,19 @@ class Engine:
 
         return self._reports.get(None, draw)
 
+    def review(self, category: str | None, backbone: str | None, *, limit: int, every: bool) -> Review:
+        """What is to be decided. Where weighing takes long, as it was weighed last, without what has been decided since."""
+        from nearshot.evaluation.review import review, still_open  # which takes SciPy a while
+
+        def weighed(_: Catalog) -> Review:
+            return review(self.store, category, backbone=backbone, limit=most, every=every)
+
+        most = limit - limit % -SPARE + SPARE
+        key = (category, backbone, every, most)
+        last = self._reviews.soon(key, weighed) or self._reviews.get(key, weighed)
+        with self.store.reading() as catalog:
+            return still_open(catalog, last, limit)
+
     def project(self, backbone: str | None, category: str, method: str) -> Projection:
         """A category in two dimensions. UsageError for what is not indexed, or a method that is not available."""
         row = self.searcher(QueryOptions(backbone=backbone, category=category)).row
@@ -233,7 +253,7 @@ class Engine:
         return held if roots is None else replace(held, roots=roots)
 
     def _all_renewed(self) -> tuple[Renewed[Any], ...]:
-        return self._searchers, self._reports, self._maps, self._counts, self._held, self._roots
+        return self._searchers, self._reports, self._maps, self._counts, self._held, self._roots, self._reviews
 
     def watch(self, searcher: Searcher, answer: Answer, digest: str) -> None:
         """Take an answer's score down; the store is told of what was taken down every few seconds."""

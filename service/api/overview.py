@@ -92,10 +92,7 @@ async def review_(engine: EngineHere, work: SlowWorkHere, asked: Annotated[model
     """The unlabelled queries that nobody has decided, as `nearshot review --json` gives them."""
 
     def waiting() -> Any:
-        from nearshot.evaluation.review import review  # which takes SciPy a while
-
-        review_ = review(engine.store, asked.category, backbone=asked.backbone, limit=asked.limit, every=asked.every)
-        return review_.as_json()
+        return engine.review(asked.category, asked.backbone, limit=asked.limit, every=asked.every).as_json()
 
     async with asyncio.timeout(engine.settings.seconds):
         return await work.do(waiting)

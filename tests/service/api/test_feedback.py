@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from nearshot.evaluation.next_labels import weigh
 from nearshot.indexer.verify import verify
 from nearshot.service.engine import Engine
 from tests.conftest import run_index, save_crop
@@ -157,3 +160,30 @@ def test_what_waits_is_told_by_groups_and_what_is_decided_is_no_longer(client: T
     last = client.get("/v1/review", params={"every": True}).json()
     assert image["id"] not in [number for group in last["groups"] for number in group["ids"]]
     assert last["keys"]["things"]["3"] == "rocket"
+
+
+def test_where_weighing_takes_long_the_last_review_is_given_without_what_has_been_decided(
+    client: TestClient, small: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        path = small / f"things/6.preprocessed/new{number}.png"
+        save_crop(path, f"{('rocket', 'coins')[number]}:1")
+        client.post("/v1/images", data={"category": "things"}, files={"image": path.read_bytes()})
+    first = client.get("/v1/review", params={"every": True}).json()
+    [image_id, *_] = first["groups"][0]["ids"]
+    going_on = threading.Event()
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        assert going_on.wait(20)
+        return weigh(*arguments, **options)
+
+    monkeypatch.setattr("nearshot.evaluation.review.weigh", slow)
+    monkeypatch.setattr(engine._reviews, "_patience", 0.05)
+    assert client.post("/v1/label", data={"image_id": image_id, "label": "new"}).status_code == 200
+    meanwhile = client.get("/v1/review", params={"every": True}).json()
+    assert meanwhile["images"] == first["images"] - 1
+    assert image_id not in [each for group in meanwhile["groups"] for each in group["ids"]]
+    assert meanwhile["keys"]["things"]["3"] == "new"
+    going_on.set()
+    monkeypatch.setattr(engine._reviews, "_patience", 20)
+    assert client.get("/v1/review", params={"every": True}).json()["images"] == meanwhile["images"]
