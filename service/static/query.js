@@ -92,7 +92,7 @@ async function answer({ file, image, note }, isLatest) {
   const url = URL.createObjectURL(asked);
   const known = asked === file ? image : null;
   const cards = answered.map((given) => card(given, asked, url, known));
-  at("#answers").replaceChildren(...(cards.length > 1 ? [compared(answered, cards, asked, known)] : []), ...cards);
+  at("#answers").replaceChildren(...(cards.length > 1 ? [compared(answered, cards)] : []), ...cards);
   status.textContent = note ?? "";
 }
 
@@ -135,13 +135,13 @@ function card({ answer, given }, file, url, image) {
   if (given.stale.length) notes.push(`the shots of ${given.stale.join(", ")} changed since they were calibrated`);
   at(".policy", shown).textContent = `By ${answer.score_by} (${given.score_reason}), threshold ${answer.threshold}, margin ${answer.margin_floor}: ${notes.filter(Boolean).join("; ")}.`;
   const category = image?.category ?? answer.category ?? answer.nearest_category;
+  const told = at(".said", shown);
   const mark = async (hit, said) => {
-    const status = at(".said", shown);
     let done = false;
-    await telling(status, async () => {
+    await telling(told, async () => {
       image ??= await askJson("/v1/images", form({ image: file, category }));
       await ask("/v1/mark", form({ image_id: image.id, hit_id: hit.id, ...said }));
-      status.textContent = said.undo ? "Taken back." : "Marked.";
+      told.textContent = said.undo ? "Taken back." : "Marked.";
       done = true;
     });
     return done;
@@ -161,7 +161,7 @@ function card({ answer, given }, file, url, image) {
 }
 
 /** Several backbones' answers side by side, what they agree on, and one form to say what the image shows. */
-function compared(answered, cards, file, image) {
+function compared(answered, cards) {
   const shown = at("#compared-template").content.cloneNode(true).firstElementChild;
   const answers = answered.map((given) => given.answer);
   at(".agreed", shown).textContent = agreed(answers);
@@ -174,9 +174,8 @@ function compared(answered, cards, file, image) {
       return make("tr", {}, make("th", { scope: "row" }, to), verdict, nearest, number(one.score), number(one.margin), number(one.threshold));
     }),
   );
-  for (const each of cards) at(".feedback", each).remove();
-  const [first] = answers;
-  feedback(shown, first, file, image, image?.category ?? first.category ?? first.nearest_category);
+  shown.append(at(".feedback", cards[0]), at(".said", cards[0]));
+  for (const each of cards.slice(1)) at(".feedback", each).remove();
   return shown;
 }
 

@@ -534,7 +534,7 @@ def test_what_comes_next_is_there_before_somebody_scrolls_to_it(page: Page) -> N
     )
 
 
-def test_several_backbones_stand_side_by_side_with_one_form(page: Page, data: Path) -> None:
+def test_several_backbones_stand_side_by_side_with_one_form(page: Page, data: Path, tmp_path: Path) -> None:
     page.locator("#query-backbones input[value=clip]").check()
     page.set_input_files("#file", data / CAT)
     expect(page.locator(".compared tbody tr")).to_have_count(2)
@@ -552,6 +552,14 @@ def test_several_backbones_stand_side_by_side_with_one_form(page: Page, data: Pa
         shown = page.locator(f".answer .{role}").first.locator("li")
         assert shown.count() > 0
         assert all(("/shot" in words) == (role == "shots") for words in shown.all_text_contents())
+    save_crop(tmp_path / "rocket.png", "rocket:3")
+    page.locator("#query-category").select_option("things")
+    page.set_input_files("#file", tmp_path / "rocket.png")
+    expect(page.locator(".compared tbody tr")).to_have_count(2)
+    page.get_by_role("button", name="This is none of these").click()
+    expect(page.locator(".compared .said")).to_contain_text("It is a negative of things now")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".compared .said")).to_have_text("Taken back.")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
