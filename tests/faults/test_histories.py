@@ -31,7 +31,7 @@ from nearshot.schema.vocabulary import Action, VectorKind
 from tests.conftest import HOG, run_index
 
 Done = TypeVar("Done")
-HISTORIES = int(os.environ.get("NEARSHOT_HISTORIES", "12"))
+HISTORIES = int(os.environ.get("NEARSHOT_HISTORIES", "8"))
 PATHS = [
     *(f"things/2.support-set/{label}/shot{number}.png" for label in ("cat", "cup") for number in (1, 2, 3)),
     *(f"{category}/6.preprocessed/{name}.png" for category in ("things", "more") for name in "abc"),

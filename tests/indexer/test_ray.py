@@ -129,7 +129,6 @@ def counted(report: Report) -> dict[str, Any]:
     return said | {"failures": sorted(each["path"] for each in said["failures"])}
 
 
-@pytest.mark.both_stores
 def test_vectors_and_counts_are_those_of_a_run_without_it_to_the_bit(
     nodes: Nodes, many: Path, store: Store, tmp_path: Path, weights: Path
 ) -> None:

@@ -43,11 +43,10 @@ DIMENSION = 8
 PLACES: list[Place] = [("a", "one"), ("a", "two"), ("b", "one"), ("b", "three"), ("a", "four")]
 
 
-# Milvus takes three seconds to make a mirror: `make soak` has them all, and cuts one off after every step.
+# Milvus takes three seconds to make a mirror: `make soak` cuts one off after every step.
 STEPS = ["create", "put_token", "delete", "put", "now", "count"]
 ALL = "NEARSHOT_CUTS" in os.environ
 CUTS = [(step, first) for first in (True, False) for step in STEPS if first or step != "create"]
-soak = pytest.mark.skipif(not ALL, reason="in `make soak` (NEARSHOT_CUTS)")
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +190,6 @@ def test_cut_off_anywhere_it_answers_rightly_and_goes_on(
     assert_answers_as_the_rows(store, backbone, queries)
 
 
-@soak
 def test_a_long_first_run_that_was_cut_off_goes_on_where_it_was(
     store: Store, engine: Milvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,7 +249,7 @@ def test_what_is_not_what_was_written_is_found_and_made_anew(store: Store, engin
 
 
 @pytest.fixture
-def environment(tmp_path: Path, compiled: None) -> dict[str, str]:
+def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "HF_HUB_CACHE": str(tmp_path / "empty"), "TORCH_HOME": str(tmp_path / "empty")}
 
 
@@ -319,7 +317,6 @@ def test_of_a_store_and_its_copy_one_goes_on_with_the_mirror_and_the_other_is_to
                 mirrored(store)
 
 
-@soak
 def test_vectors_of_float16_whose_lengths_pass_1_are_found(store: Store, engine: Milvus) -> None:
     with store.writing() as editor:
         choose_float16(editor)
