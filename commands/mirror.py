@@ -25,8 +25,8 @@ from nearshot.schema.errors import StoreBusyError, UnreachableError
 from nearshot.schema.location import Location
 from nearshot.schema.vocabulary import Role
 
-EVERY = 1.0
-"""Seconds between two looks at the store that is followed."""
+EVERY, LOOKING = 1.0, 30.0
+"""Seconds between two looks at the store that is followed, and at a mirror of which nothing should have changed."""
 
 
 @click.command("mirror")
@@ -40,7 +40,11 @@ EVERY = 1.0
 )
 @click.option("--role", type=click.Choice([role.value for role in Role]), help="Mirror these alone. Default: both.")
 @click.option("--anew", is_flag=True, help="Make the mirror anew, whatever is there.")
-@click.option("--follow", is_flag=True, help="Go on: bring it up to date whenever the store has changed.")
+@click.option(
+    "--follow",
+    is_flag=True,
+    help="Go on until Ctrl-C: bring it up to date whenever the store has changed, also after Milvus was away.",
+)
 @json_option
 @store_option
 @reports_errors
@@ -64,12 +68,13 @@ def mirror_command(
     from nearshot.vectors.milvus import shown_engine
 
     done: int | None = None
-    told = ""
+    told, looked_at = "", 0.0
     with Store(store_location) as store, stopping_politely() as should_stop:
         while True:
             with store.reading() as catalog:
                 revision = catalog.revision()
-            if revision != done:
+            if revision != done or time.monotonic() - looked_at > LOOKING:
+                looked_at = time.monotonic()
                 try:
                     run = MirrorRun(
                         store,
@@ -89,8 +94,10 @@ def mirror_command(
                         click.echo(f"nearshot: {printable(error.told(flag))}; trying again", err=True)
                     told = str(error)
                 else:
+                    if told:
+                        click.echo("nearshot: it goes on", err=True)
                     for report in run.reports:
-                        if done is None or report.put or report.gone:
+                        if done is None or report.put or report.gone or report.anew:
                             click.echo(json.dumps(report.as_json()) if as_json else report.in_words())
                     if run.interrupted:
                         click.echo("nearshot: stopped; the same command goes on", err=True)

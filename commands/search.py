@@ -81,13 +81,13 @@ def search_command(
     with Store(store_location, mirror=mirror) as store:
         results = find(store, " ".join(words), SearchOptions(mode=Mode(mode), wanted=wanted, **chosen), once=True)
         with store.reading() as catalog:
-            named = [] if as_json else labels_called(catalog, " ".join(words), category)
+            named = [] if as_json or label or role == Role.QUERY else labels_called(catalog, " ".join(words), category)
     for hit in results.found:
         click.echo(json.dumps(hit.as_json(results.mode), ensure_ascii=False) if as_json else _in_words(hit, results))
     for reason in results.missing:
         click.echo(f"nearshot: searched without {reason}", err=True)
     for line in listed(
-        "labels of that name", [f"{each.category}/{each.label}  {each.shots:,} shots" for each in named]
+        "labels that are called so", [f"{each.category}/{each.label}  {each.shots:,} shots" for each in named]
     ):
         click.echo(line)
     if not as_json:

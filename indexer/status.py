@@ -79,10 +79,9 @@ class MirrorState:
 
     def in_words(self) -> str:
         """Say what it is of, and how far behind."""
-        behind = (
-            "not finished" if self.behind is None else f"{self.behind:,} images behind" if self.behind else "current"
-        )
-        return f"{self.backbone}: mirror of {self.vectors:,} {self.role} images in {self.engine}, {behind}"
+        late = f"images changed since: {self.behind:,}" if self.behind else "nothing has changed since"
+        state = "not finished" if self.behind is None else late
+        return f"{self.backbone}: mirror of {self.vectors:,} {self.role} images in {self.engine}, as recorded; {state}"
 
 
 @dataclass(frozen=True, slots=True)

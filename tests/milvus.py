@@ -61,7 +61,11 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             self.port: int = listening.getsockname()[1]
             self._handing = self._run("--outside", str(listening.fileno()), passing=listening.fileno())
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def address(self) -> str:

@@ -118,6 +118,9 @@ class Milvus:
                 password=unquote(parts.password or ""),
                 db_name=parts.path.strip("/"),
                 timeout=SECONDS,
+                grpc_options={
+                    "grpc.max_reconnect_backoff_ms": 2000
+                },  # after a long outage, too: gRPC waits two minutes
             )
 
     @contextmanager

@@ -44,6 +44,7 @@ async function start() {
 
 document.addEventListener("store-changed", () => telling(at("#index-status"), async () => (await offer(), await browse.again())));
 document.addEventListener("key-wanted", () => {
+  at("#key-said").textContent = keyed() ? "That key is not known here, or may not do this." : "";
   at("#key-form").hidden = false;
   at("#key").focus();
 });

@@ -1,7 +1,7 @@
 // The browse view: what is indexed, what failed, and an index run.
 
 import { askJson, events } from "./api.js";
-import { asking, at, fill, make, placeOf, remember, restore, telling } from "./page.js";
+import { asking, at, fill, make, notHere, placeOf, remember, restore, telling } from "./page.js";
 import { queryLike } from "./query.js";
 import { tile } from "./tile.js";
 
@@ -9,6 +9,7 @@ const status = at("#index-status");
 const listing = asking(status);
 let facts = null;
 let next = 0;
+let lost = false; // an address named what there is not
 
 export function offer(given) {
   facts = given;
@@ -28,14 +29,24 @@ export function show(address) {
   if (facts === null) return; // the service has not said what there is
   restore(address, { category: chosenBy.category });
   offerLabels();
-  restore(address, chosenBy);
-  return again();
+  const unknown = restore(address, chosenBy);
+  if (!unknown.length) return again();
+  return listing(async () => {
+    at("#images").replaceChildren();
+    at("#more").hidden = true;
+    status.textContent = notHere(unknown);
+    lost = true;
+  });
 }
 
 /** What comes next is fetched before somebody has scrolled to it. */
 const nearing = new IntersectionObserver(([end]) => end.isIntersecting && list(next), { rootMargin: "600px" });
 
-export const again = () => Promise.all([chosen().show ? listNext() : list(0), telling(status, failures)]);
+export function again() {
+  if (lost) status.textContent = "";
+  lost = false;
+  return Promise.all([chosen().show ? listNext() : list(0), telling(status, failures)]);
+}
 
 /** What is most worth labelling, and what each label needs. */
 const listNext = () =>

@@ -5,6 +5,7 @@ import { at } from "./page.js";
 
 const dialog = at("#large");
 const picture = at("#large-picture");
+const NOTHING = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="; // one transparent pixel
 let shown = null; // the item of the gallery that is shown
 
 /** Show an item of a gallery: what is written under its picture is written beside it here. */
@@ -33,15 +34,19 @@ async function show() {
   at("#large-after").disabled = !item.nextElementSibling;
   if (document.activeElement === document.body || document.activeElement.disabled) at("#large-frame").focus(); // keys go on
   actual(false);
-  put(small.currentSrc || small.src, small.alt); // until the picture itself has come
+  put(small.src.startsWith("blob:") ? NOTHING : small.src, small.alt); // until the picture itself has come
   const file = await imageFile(item.dataset.image).catch(() => null);
   if (item !== shown || !dialog.open || file === null) return;
-  put(URL.createObjectURL(file), small.alt);
+  put(URL.createObjectURL(file), small.alt, true);
 }
 
-function put(url, alt) {
-  if (picture.src.startsWith("blob:")) URL.revokeObjectURL(picture.src);
+let held = ""; // the picture's own bytes
+
+function put(url, alt, own = false) {
+  const before = held;
+  held = own ? url : "";
   Object.assign(picture, { src: url, alt });
+  if (before) URL.revokeObjectURL(before);
 }
 
 /** In its own pixels, to be scrolled, or as large as the window. */
@@ -61,10 +66,11 @@ at("#large-like").addEventListener("click", () => {
   dialog.close();
   at(".like", shown).click();
 });
+window.addEventListener("hashchange", () => dialog.close()); // another view, or what was chosen before
 dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // beside it
 dialog.addEventListener("close", () => {
-  put("data:,", "");
-  at(".enlarge", shown)?.focus();
+  put(NOTHING, "");
+  if (shown.isConnected) at(".enlarge", shown).focus();
 });
 dialog.addEventListener("keydown", (event) => {
   const does = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), z: zoom }[event.key];

@@ -23,21 +23,26 @@ export function addressOf(view, chosen) {
   return `#${view}${fields.length ? `?${new URLSearchParams(fields)}` : ""}`;
 }
 
-/** Have the address say what is chosen; `back` leads to what was chosen before. */
-export function remember(view, chosen, { back = true } = {}) {
+/** Have the address say what is chosen; Back leads to what was chosen before. */
+export function remember(view, chosen) {
   const address = addressOf(view, chosen);
-  if (location.hash === address || !location.hash.startsWith(`#${view}`)) return;
-  history[back ? "pushState" : "replaceState"](null, "", address);
+  if (location.hash !== address && location.hash.startsWith(`#${view}`)) history.pushState(null, "", address);
 }
 
-/** Choose in some elements what an address says; what it does not say is as it was at first. */
+/** Choose in some elements what an address says; what it does not say is as it was at first. Tells what there is none of. */
 export function restore(chosen, elements) {
+  const unknown = [];
   for (const [name, element] of Object.entries(elements)) {
     const first = element.tagName === "SELECT" ? (element.options[0]?.value ?? "") : "";
     element.value = chosen.get(name) ?? first;
-    if (element.tagName === "SELECT" && element.selectedIndex < 0) element.value = first; // what is there no more
+    if (element.tagName !== "SELECT" || element.selectedIndex >= 0) continue;
+    element.value = first;
+    unknown.push(`${name} ${chosen.get(name)}`);
   }
+  return unknown;
 }
+
+export const notHere = (unknown) => `There is no ${unknown.join(", and no ")} here: the address is of something else, or of what was there once.`;
 
 /** Run something that may fail, and say so where people look. */
 export async function telling(status, action, matters = () => true) {

@@ -4,7 +4,7 @@ import { ask, askJson, form, imageFile, showThumbnail } from "./api.js";
 import { reasonOf, verdictOf } from "./decide.js";
 import { askMany, dropped, leaveMany } from "./many.js";
 import { onPart, part, partFile, showWhole } from "./part.js";
-import { addressOf, asking, at, fill, make, placeOf, remember, restore, stopped, telling } from "./page.js";
+import { addressOf, asking, at, fill, make, notHere, placeOf, remember, restore, stopped, telling } from "./page.js";
 import { tile } from "./tile.js";
 
 const WORDS = { match: "match", ambiguous: "ambiguous", unknown: "Unknown", no_support: "no shots" };
@@ -57,10 +57,15 @@ const chosen = () => ({
 /** An address with an indexed image is one of its answer. */
 export function show(address) {
   if (!address.has("image")) return;
-  restore(address, chosenBy);
-  const wanted = (address.get("backbones") ?? "").split(",");
+  const wanted = (address.get("backbones") ?? "").split(",").filter(Boolean);
   for (const box of boxes()) box.checked = wanted.includes(box.value);
-  return like(address.get("image"));
+  const unknown = [...restore(address, chosenBy), ...wanted.filter((name) => !backbones.includes(name)).map((name) => `backbone ${name}`)];
+  if (!/^\d+$/.test(address.get("image"))) unknown.push(`image ${address.get("image")}`);
+  if (!unknown.length) return like(address.get("image"));
+  return looking(async () => {
+    at("#answers").replaceChildren();
+    status.textContent = notHere(unknown);
+  });
 }
 
 /** Query with an indexed image, from another view. */
@@ -114,7 +119,7 @@ async function answerOf(file, backbone) {
 
 function askAgain() {
   if (!current) return;
-  if (current.image) remember("query", { image: current.image.id, ...chosen() }, { back: false });
+  if (current.image) remember("query", { image: current.image.id, ...chosen() });
   return query(current.file, current.image, current.note);
 }
 const again = () => (several ? askSeveral() : askAgain());
@@ -128,6 +133,7 @@ function card({ answer, given }, file, url, image) {
   picture(at(".nearest", shown), answer.nearest_hit, "nearest");
   picture(at(".runner-up", shown), answer.runner_up_hit, "best other label");
   const notes = [given.policies[answer.nearest_category] ?? ""];
+  if (image?.role === "support") notes.push("the image is one of the shots itself");
   if (answer.close.length > 1) notes.push(`too close to choose between ${answer.close.join(", ")}`);
   if (given.lacking) notes.push(`${given.lacking} support images have not been seen by ${answer.backbone} yet`);
   for (const [category, why] of Object.entries(given.lapsed)) notes.push(`the promise of ${category} has lapsed: ${why}`);

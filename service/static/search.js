@@ -1,7 +1,7 @@
 // The search view: words in, a gallery out.
 
 import { ask, askJson, form } from "./api.js";
-import { addressOf, asking, at, fill, make, placeOf, remember, restore, stopped, telling } from "./page.js";
+import { addressOf, asking, at, fill, make, notHere, placeOf, remember, restore, stopped, telling } from "./page.js";
 import { queryLike } from "./query.js";
 import { tile } from "./tile.js";
 
@@ -19,8 +19,12 @@ export function offer(facts) {
 
 export function show(address) {
   if (!address.get("q")) return;
-  restore(address, chosenBy);
-  look();
+  const unknown = restore(address, chosenBy);
+  if (!unknown.length) return look();
+  return searching(async () => {
+    at("#found").replaceChildren();
+    status.textContent = notHere(unknown);
+  });
 }
 
 at("#search-form").addEventListener("submit", (event) => {

@@ -63,7 +63,7 @@ def test_words_are_compared_with_images_where_clip_has_seen_them(nearshot: Run, 
 
 def test_auto_says_in_a_line_what_it_searched_without(nearshot: Run, indexed: Path) -> None:
     nothing = nearshot("search", "cat")
-    assert nothing.stdout == "labels of that name:\n  things/cat  2 shots\nnothing found; mode captions\n"
+    assert nothing.stdout == "labels that are called so:\n  things/cat  2 shots\nnothing found; mode captions\n"
     without_image, without_captions = nothing.stderr.splitlines()
     assert without_image.startswith("nearshot: searched without image: ")
     assert "--backbone clip" in without_image

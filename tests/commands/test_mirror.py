@@ -50,5 +50,5 @@ def test_status_tells_of_mirrors_and_how_far_they_are_behind(
         record_mirror(editor, MirrorRow("milvus://here:19530", row.id, Role.QUERY, "other", 0, 0, 0, 0, 2, revision))
         editor.relabel_images({1: "another"})
     printed = nearshot("status", "--store", store.location).stdout
-    assert "hog: mirror of 4 support images in milvus://here:19530, 1 images behind" in printed
-    assert "hog: mirror of 0 query images in milvus://here:19530, not finished" in printed
+    assert "hog: mirror of 4 support images in milvus://here:19530, as recorded; images changed since: 1" in printed
+    assert "hog: mirror of 0 query images in milvus://here:19530, as recorded; not finished" in printed

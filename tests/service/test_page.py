@@ -462,6 +462,11 @@ def test_a_picture_is_shown_large_and_its_neighbours_by_the_arrow_keys(page: Pag
     page.keyboard.press("Escape")
     expect(page.locator("#large")).to_be_hidden()
     expect(pictures.first).to_be_focused()
+    page.locator("#browse-category").select_option("things")
+    pictures.first.click()
+    expect(page.locator("#large")).to_be_visible()
+    page.go_back()
+    expect(page.locator("#large")).to_be_hidden()
     pictures.first.click()
     page.locator("#large-like").click()
     verdict(page).to_have_text("match: cat")
@@ -483,6 +488,10 @@ def test_what_is_chosen_stands_in_the_address_and_comes_back_with_it(page: Page,
     expect(page.locator("#browse-role")).to_have_value("")
     expect(page.locator("#browse-label")).to_have_value("coffee")
     page.goto(f"{served.url}/#browse?category=no-such&label=neither")
+    expect(page.locator("#index-status")).to_contain_text("There is no category no-such, and no label neither here")
+    expect(page.locator("#images li")).to_have_count(0)
+    page.locator("#browse-role").select_option("query")
+    page.locator("#browse-role").select_option("")
     expect(page.locator("#images li")).to_have_count(everything)
 
     page.goto(f"{served.url}/#search?q=ginger&mode=captions")
@@ -506,6 +515,10 @@ def test_an_address_with_an_image_is_one_of_its_answer(page: Page, served: Serve
     assert page.url.endswith(f"#query?image={image['id']}&category=things&score=prototype&backbones=hog")
     page.reload()
     expect(page.locator(".policy")).to_contain_text("By prototype")
+    page.go_back()
+    expect(page.locator("#query-score")).to_have_value("")
+    page.goto(f"{served.url}/#query?image=x&backbones=no-such")
+    expect(page.locator("#query-status")).to_contain_text("There is no backbone no-such, and no image x here")
 
 
 def test_labels_are_found_by_their_name(page: Page) -> None:
@@ -587,6 +600,9 @@ def test_a_service_with_keys_asks_for_one(
     service = Served(tmp_path / "store", "--api-keys", str(tmp_path / "keys.json"))
     page = browser.new_page()
     page.goto(service.url)
+    page.get_by_label("API key").fill("wrong")
+    page.get_by_role("button", name="Use it").click()
+    expect(page.locator("#key-said")).to_have_text("That key is not known here, or may not do this.")
     page.get_by_label("API key").fill(secret)
     page.get_by_role("button", name="Use it").click()
     page.get_by_role("link", name="Browse").click()
