@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.scenarios import SCENARIOS
 
-EVERY = 41
+EVERY = 53
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

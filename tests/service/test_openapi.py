@@ -52,7 +52,7 @@ def test_whatever_is_asked_the_answer_is_as_described(described: BaseSchema) -> 
         strategy = operation.as_strategy(generation_mode=mode)
 
         @settings(
-            max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+            max_examples=18, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
         )
         @given(case=strategy)
         def ask(case: Case[Any]) -> None:
