@@ -1,6 +1,6 @@
 """Milvus: an engine that shards, as what holds mirrors and compares vectors. pymilvus does the talking.
 
-A mirror is a collection: a row an image, by the image's id, with numbers that stand for its category, its label and both, and
+A mirror is a collection: a row per image, by the image's id, with numbers that stand for its category, its label and both, and
 its vector in a FLAT index, which compares all of them. One row more, of an id below all, has the mirror's token.
 """
 

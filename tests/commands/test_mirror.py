@@ -9,12 +9,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from nearshot import open as open_index
+from nearshot.indexer.options import IndexOptions
+from nearshot.schema.errors import UnreachableError
 from nearshot.schema.mirrors import MirrorRow, record_mirror
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from tests.conftest import Outcome, run_index
 
 CLI = Path(__file__).parents[2] / "cli.py"
+CAT = "things/6.preprocessed/cat/a.png"
 NOWHERE = "milvus://me:secret@127.0.0.1:9"
 
 
@@ -52,3 +58,20 @@ def test_status_tells_of_mirrors_and_how_far_they_are_behind(
     printed = nearshot("status", "--store", store.location).stdout
     assert "hog: mirror of 4 support images in milvus://here:19530, as recorded; images changed since: 1" in printed
     assert "hog: mirror of 0 query images in milvus://here:19530, as recorded; not finished" in printed
+
+
+@pytest.mark.parametrize(
+    "words", [("query", CAT), ("search", "cat", "--mode", "image"), ("serve", "--port", "0")], ids=" ".join
+)
+def test_whoever_is_told_of_a_mirror_asks_it(
+    store: Store, small: Path, weights: Path, nearshot: Callable[..., Outcome], words: tuple[str, ...]
+) -> None:
+    """Answers by a mirror are those of the store: that it is asked at all shows where there is none."""
+    run_index(store, small, IndexOptions(backbones=("clip",), weights=weights, device="cpu"))
+    command = [small / word if word == CAT else word for word in words]
+    options = ("--store", store.location, "--weights", weights, "--device", "cpu")
+    failed = nearshot(*command, *options, "--mirror", NOWHERE)
+    assert failed.status == 1
+    assert "is Milvus running, and is the address right (--mirror)?" in failed.stderr
+    with pytest.raises(UnreachableError), open_index(store.location, mirror=NOWHERE, weights=weights) as index:
+        index.query(small / CAT)
