@@ -17,7 +17,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from nearshot.schema.errors import UnreachableError, UsageError, option
+from nearshot.schema.errors import UnreachableError, UsageError
 from nearshot.vectors.nominator import LabelName, Wanted
 from nearshot.vectors.protocol import Neighbours
 
@@ -132,9 +132,7 @@ class Milvus:
             yield
         except (MilvusException, RpcError) as error:
             reason = " ".join(str(getattr(error, "message", "") or error).split())[:200]
-            raise UnreachableError(
-                f"{self.address}: {reason}; is Milvus running, and is the address right ({option('mirror')})?"
-            ) from error
+            raise UnreachableError(f"{self.address}: {reason}; is Milvus running, and is the address right?") from error
 
     def create(self, name: str, dimension: int) -> None:
         """Make an empty mirror, in the place of what there is under its name."""

@@ -72,6 +72,6 @@ def test_whoever_is_told_of_a_mirror_asks_it(
     options = ("--store", store.location, "--weights", weights, "--device", "cpu")
     failed = nearshot(*command, *options, "--mirror", NOWHERE)
     assert failed.status == 1
-    assert "is Milvus running, and is the address right (--mirror)?" in failed.stderr
+    assert "is Milvus running, and is the address right?" in failed.stderr
     with pytest.raises(UnreachableError), open_index(store.location, mirror=NOWHERE, weights=weights) as index:
         index.query(small / CAT)
