@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nearshot.indexer.discover import DANGLING_LINK, LINK_LOOP, LINK_OUTSIDE, NOT_A_FILE, Discovery
+from nearshot.indexer.discover import Discovery
+from nearshot.indexer.walk import DANGLING_LINK, LINK_LOOP, LINK_OUTSIDE, NOT_A_FILE
 from nearshot.schema.errors import UsageError
 from nearshot.schema.vocabulary import Role
 
