@@ -13,6 +13,7 @@ import click
 from nearshot.commands import completion
 from nearshot.commands.common import (
     INTERRUPTED,
+    FilePath,
     device_option,
     json_option,
     max_pixels_option,
@@ -26,6 +27,7 @@ from nearshot.commands.common import (
 from nearshot.progress import progress_bar
 from nearshot.schema.errors import UsageError
 from nearshot.schema.location import Location
+from nearshot.schema.paths import AnyPath
 from nearshot.schema.vocabulary import CaptionTask, Precision, Role
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ SHOWN = 10
 
 
 @click.command("caption")
-@click.argument("image", required=False, type=click.Path(path_type=Path))
+@click.argument("image", required=False, type=FilePath())
 @click.option("--set", "words", help="Write this caption of IMAGE by hand; it wins over generated ones.")
 @click.option(
     "--task",
@@ -64,7 +66,7 @@ SHOWN = 10
 @store_option
 @reports_errors
 def caption_command(
-    image: Path | None, store_location: Location, *, words: str | None, as_json: bool, **chosen: Any
+    image: AnyPath | None, store_location: Location, *, words: str | None, as_json: bool, **chosen: Any
 ) -> None:
     """Caption what is indexed and lacks a caption, or set IMAGE's caption by hand with --set.
 

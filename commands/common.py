@@ -19,9 +19,10 @@ import click
 from click.core import ParameterSource
 
 from nearshot.backbones.limits import MAX_PIXELS
-from nearshot.schema.errors import NearshotError
+from nearshot.schema.errors import NearshotError, UsageError
 from nearshot.schema.location import Location, is_address, shown_location
 from nearshot.schema.numbers import QUERY_NUMBERS
+from nearshot.schema.paths import is_object, is_url, path_of
 from nearshot.schema.vocabulary import Score
 
 if TYPE_CHECKING:
@@ -58,6 +59,26 @@ class StoreLocation(click.Path):
         if not str(value):
             self.fail("it is empty", param, ctx)
         return value if is_address(value) else super().convert(value, param, ctx)
+
+
+class FilePath(click.Path):
+    """A path on a disk, or, but for `on_disk`, the URL of an object (s3://BUCKET/..., gs://BUCKET/...) or of many below it."""
+
+    def __init__(self, *, on_disk: bool = False, **more: Any) -> None:
+        super().__init__(path_type=Path, **more)
+        self._on_disk = on_disk
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; a usage error for a URL that names none, or one that is on no disk."""
+        if not is_url(value):
+            return super().convert(value, param, ctx)
+        try:
+            path = path_of(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+        if self._on_disk and is_object(path):
+            self.fail(f"{value} is on no disk, where this command works: copy it here, or mount it", param, ctx)
+        return path
 
 
 def number_option(name: str, flag: str | None = None, **more: Any) -> Callable[[Function], Function]:

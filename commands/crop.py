@@ -12,6 +12,7 @@ import click
 from nearshot.commands import completion
 from nearshot.commands.common import (
     INTERRUPTED,
+    FilePath,
     FiniteRange,
     device_option,
     json_option,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @click.command("crop")
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=FilePath(on_disk=True))
 @click.option("--source", default="1.raw", show_default=True, help="The directory of each category with raw pictures.")
 @click.option(
     "--category",

@@ -16,6 +16,7 @@ from nearshot.commands.common import flag, json_option, near, printable, reports
 from nearshot.schema.errors import NearshotError, UsageError
 from nearshot.schema.images import UNKNOWN
 from nearshot.schema.location import Location
+from nearshot.schema.paths import AnyPath, is_there, path_of
 
 CATEGORY = click.option(
     "--category", shell_complete=completion.categories, help="Of this category, where an image lies in several."
@@ -61,14 +62,14 @@ def label_command(
         raise UsageError("give images and then their label, or --from FILE.csv, or images and --undo")
     if listed is None and not take_back and len(images) < 2:
         raise UsageError("give images and then their LABEL, or --undo to take back what was said")
-    if take_back and not Path(images[-1]).exists():
+    if take_back and not is_there(path_of(images[-1])):
         raise UsageError(f"--undo takes images alone, and {images[-1]} is none")
     named = images if take_back else images[:-1]
-    pairs = _rows(listed) if listed else [(Path(image), None if take_back else images[-1]) for image in named]
+    pairs = _rows(listed) if listed else [(path_of(image), None if take_back else images[-1]) for image in named]
 
     with Store(store_location) as store:
 
-        def say(image: Path, label: str | None) -> Said:
+        def say(image: AnyPath, label: str | None) -> Said:
             if label is None:
                 said = undo(store, image, Action.LABEL, category)
                 words = f"no longer a shot of {said.category}/{said.label}: {near(said.shot_path or '')}"
@@ -99,16 +100,16 @@ def reject_command(
 
     with Store(store_location) as store:
 
-        def say(image: Path, _: str | None) -> Said:
+        def say(image: AnyPath, _: str | None) -> Said:
             own = undo(store, image, Action.REJECT, category).category if take_back else reject(store, image, category)
             words = f"{'no longer' if take_back else 'now'} a negative of {own}: {printable(str(image))}"
             return {"category": own, "rejected": not take_back}, words
 
-        _say_all([(Path(image), None) for image in images], say, as_json=as_json)
+        _say_all([(path_of(image), None) for image in images], say, as_json=as_json)
 
 
 def _say_all(
-    pairs: Iterable[tuple[Path, str | None]], say: Callable[[Path, str | None], Said], *, as_json: bool
+    pairs: Iterable[tuple[AnyPath, str | None]], say: Callable[[AnyPath, str | None], Said], *, as_json: bool
 ) -> None:
     """Say something of each image; of one alone, an error is the command's; of several, it is told and the others go on."""
     every = list(pairs)
@@ -128,7 +129,7 @@ def _say_all(
         sys.exit(1)
 
 
-def _rows(file: Path) -> Iterator[tuple[Path, str]]:
+def _rows(file: Path) -> Iterator[tuple[AnyPath, str]]:
     """The images and labels that a CSV file lists, paths relative to where the command is run; UsageError for another."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
@@ -142,4 +143,4 @@ def _rows(file: Path) -> Iterator[tuple[Path, str]]:
             raise UsageError(f"{file}, image {number}: a row is path,label")
     if not rows:
         raise UsageError(f"{file} lists no images")
-    return ((Path(path.strip()), label.strip()) for path, label in rows)
+    return ((path_of(path.strip()), label.strip()) for path, label in rows)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from nearshot.commands.common import json_option, naming_store, reports_errors, store_option
+from nearshot.commands.common import FilePath, json_option, naming_store, reports_errors, store_option
 from nearshot.schema.errors import UsageError
 from nearshot.schema.location import Location
 from nearshot.schema.vocabulary import AnnotationFormat
@@ -18,8 +18,8 @@ ANNOTATED = tuple(form.value for form in AnnotationFormat)
 
 @click.command("import")
 @click.argument("kind", type=click.Choice(["folder", "cifar10", "stl10", *ANNOTATED]))
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("data", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("source", type=FilePath(on_disk=True))
+@click.argument("data", type=FilePath(on_disk=True, file_okay=False))
 @click.option("--category", help="Name of the category to write. Default: the kind, or the folder's name.")
 @click.option("--shots", type=click.IntRange(min=1), default=5, show_default=True, help="Shots per class.")
 @click.option(

@@ -16,6 +16,7 @@ from nearshot.commands.background import compile_in_background
 from nearshot.commands.caption import watch as watch_captions
 from nearshot.commands.common import (
     INTERRUPTED,
+    FilePath,
     device_option,
     json_option,
     listed,
@@ -30,6 +31,7 @@ from nearshot.commands.common import (
 from nearshot.progress import progress_bar
 from nearshot.schema.contract import has_image_suffix, meant, nothing_in
 from nearshot.schema.location import Location
+from nearshot.schema.paths import AnyPath, resolved
 from nearshot.schema.vocabulary import Ann, Loading, Precision, VectorKind
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ COMPILING = (
 
 
 @click.command("index")
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=FilePath())
 @click.option(
     "--backbone",
     "backbones",
@@ -112,7 +114,7 @@ COMPILING = (
 @store_option
 @reports_errors
 def index_command(
-    data: Path,
+    data: AnyPath,
     store_location: Location,
     *,
     dry_run: bool,
@@ -169,22 +171,22 @@ def index_command(
         sys.exit(1)
 
 
-def _require_sense(data: Path, options: IndexOptions) -> None:
+def _require_sense(data: AnyPath, options: IndexOptions) -> None:
     """Refuse a wrong path or name before a store is made for it."""
     from nearshot.backbones.spec import parts_of
     from nearshot.schema.errors import UsageError
 
-    if not data.is_dir():
+    if isinstance(data, Path) and not data.is_dir():  # of objects, discovery tells
         raise UsageError(f"{data} is not a directory; give the data directory that holds <category>/2.support-set/")
     for name in options.backbones:
         parts_of(name)
 
 
-def _has_something(data: Path, options: IndexOptions) -> bool:
+def _has_something(data: AnyPath, options: IndexOptions) -> bool:
     """Tell whether there is anything to index: no store is made for nothing."""
     from nearshot.indexer.discover import Discovery
 
-    return any(True for _ in Discovery(data.resolve(), options.categories, follow_links=options.follow_links))
+    return any(True for _ in Discovery(resolved(data), options.categories, follow_links=options.follow_links))
 
 
 def _warn(report: Report) -> None:
@@ -236,7 +238,7 @@ def _caption(store: Store, options: IndexOptions, should_stop: Callable[[], bool
     return run.report
 
 
-def _class_per_folder(data: Path, report: Report) -> Path | None:
+def _class_per_folder(data: AnyPath, report: Report) -> AnyPath | None:
     """The directory, if any, that holds one directory of images per class: the commonest layout of all."""
     strays = [breach.path.rstrip("/").split("/") for breach in report.breaches]
     if any(len(parts) == 2 and has_image_suffix(parts[1]) for parts in strays):
@@ -248,7 +250,7 @@ def _class_per_folder(data: Path, report: Report) -> Path | None:
 def _in_words(
     report: Report,
     captions: CaptionReport | str | None,
-    data: Path,
+    data: AnyPath,
     store: Location,
     *,
     dry_run: bool,
@@ -293,11 +295,11 @@ def _in_words(
     if report.interrupted:
         lines.append("run the same command to go on from here")
     elif not report.indexed and not report.failures:
-        lines.append(nothing_in(data))
+        lines.append(nothing_in(str(data)))
         if (folder := _class_per_folder(data, report)) is not None:
             lines.append(
                 f"{folder} looks like a folder with one directory per class: "
-                f"`{shlex.join(['nearshot', 'import', 'folder', str(folder), f'{folder.resolve().name}-data'])}` "
+                f"`{shlex.join(['nearshot', 'import', 'folder', str(folder), f'{resolved(folder).name}-data'])}` "
                 "makes a data directory of it"
             )
     elif not dry_run and report.added:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from nearshot.commands import completion
 from nearshot.commands.common import (
+    FilePath,
     json_option,
     printable,
     reports_errors,
@@ -19,6 +19,7 @@ from nearshot.commands.common import (
 )
 from nearshot.progress import progress_bar
 from nearshot.schema.location import Location
+from nearshot.schema.paths import AnyPath
 
 if TYPE_CHECKING:
     from nearshot.evaluation.lint import LintFinding
@@ -28,7 +29,7 @@ COLOURS = {"error": "red", "warning": "yellow"}
 
 
 @click.command("lint")
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=FilePath())
 @click.option(
     "--backbone",
     shell_complete=completion.backbones,
@@ -37,7 +38,7 @@ COLOURS = {"error": "red", "warning": "yellow"}
 @json_option
 @store_option
 @reports_errors
-def lint_command(data: Path, store_location: Location, *, backbone: str | None, as_json: bool) -> None:
+def lint_command(data: AnyPath, store_location: Location, *, backbone: str | None, as_json: bool) -> None:
     """Find faults in the support sets of DATA, which must be indexed: copies, misplaced shots, leaks, odd counts and sizes.
 
     Copies are found though they were scaled or encoded anew; each picture is looked at once for that, and remembered.

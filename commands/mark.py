@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from nearshot.commands.common import (
+    FilePath,
     device_option,
     json_option,
     near,
@@ -18,11 +19,12 @@ from nearshot.commands.common import (
 )
 from nearshot.schema.errors import UsageError
 from nearshot.schema.location import Location
+from nearshot.schema.paths import AnyPath
 from nearshot.schema.vocabulary import Mode
 
 
 @click.command("mark")
-@click.argument("hits", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("hits", nargs=-1, required=True, type=FilePath())
 @click.option("--words", help="Hits of a search for these words.")
 @click.option(
     "--mode",
@@ -31,7 +33,7 @@ from nearshot.schema.vocabulary import Mode
     show_default=True,
     help="The search's, with --words.",
 )
-@click.option("--query", "image", type=click.Path(path_type=Path), help="Hits of this indexed image.")
+@click.option("--query", "image", type=FilePath(), help="Hits of this indexed image.")
 @click.option("--right/--not", "right", default=None, help="They are right, or they are not.")
 @click.option("--undo", is_flag=True, help="Take back what was said of them.")
 @device_option
@@ -40,12 +42,12 @@ from nearshot.schema.vocabulary import Mode
 @store_option
 @reports_errors
 def mark_command(
-    hits: tuple[Path, ...],
+    hits: tuple[AnyPath, ...],
     store_location: Location,
     *,
     words: str | None,
     mode: str,
-    image: Path | None,
+    image: AnyPath | None,
     right: bool | None,
     undo: bool,
     device: str,

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
-from nearshot.commands.common import json_option, printable, reports_errors, store_option
+from nearshot.commands.common import FilePath, json_option, printable, reports_errors, store_option
 from nearshot.schema.location import Location
+from nearshot.schema.paths import AnyPath
 
 
 @click.command("move")
-@click.argument("old", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
+@click.argument("old", type=FilePath())
+@click.argument("new", type=FilePath())
 @json_option
 @store_option
 @reports_errors
-def move_command(old: Path, new: Path, store_location: Location, *, as_json: bool) -> None:
+def move_command(old: AnyPath, new: AnyPath, store_location: Location, *, as_json: bool) -> None:
     """Take the data directory OLD for NEW, where its files lie now.
 
     No file is touched: move or copy the directory first. Nothing is embedded again, and what was said of images, and can be

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import click
 
 from nearshot.commands import completion
 from nearshot.commands.common import (
+    FilePath,
     decodable,
     device_option,
     json_option,
@@ -70,7 +70,7 @@ CSV_COLUMNS = (
 
 
 @click.command("query")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("images", nargs=-1, required=True, type=FilePath(allow_dash=True))
 @click.option(
     "--backbone",
     shell_complete=completion.backbones,
@@ -148,7 +148,7 @@ def query_command(
     the threshold) or no_support. With --json, one object per line. Exit status 1 if an image could not be read.
     """
     from nearshot.retriever.options import QueryOptions
-    from nearshot.retriever.sources import STANDARD_INPUT, read_queries
+    from nearshot.retriever.sources import STANDARD_INPUT, is_folder, read_queries
     from nearshot.schema.vocabulary import Against, Score
 
     if as_json and as_csv:
@@ -159,7 +159,7 @@ def query_command(
     if explains and (
         server is not None
         or len(images) != 1
-        or images[0].is_dir()
+        or is_folder(images[0])
         or options[0].objects
         or len(options[0].box) > 1
         or len(backbones) > 1
@@ -169,7 +169,7 @@ def query_command(
         _require_indexed(store_location, backbones)
     standard_input = sys.stdin.buffer.read() if any(str(path) == STANDARD_INPUT for path in images) else None
     explaining = _Explaining(output) if explains else None
-    single = len(images) == 1 and not os.path.isdir(images[0])  # noqa: PTH112 (Path.is_dir may raise)
+    single = len(images) == 1 and not is_folder(images[0])
     show = _csv_printer() if as_csv else _print_json if as_json else None
     labels: list[list[str | None]] = []  # of several backbones: nothing is kept of what one alone answers
     unread = 0

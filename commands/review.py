@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +15,7 @@ from nearshot.commands import completion
 from nearshot.commands.common import flag, json_option, near, printable, reports_errors, store_option
 from nearshot.schema.errors import DecidedError, NearshotError, UsageError
 from nearshot.schema.location import Location
+from nearshot.schema.paths import path_of, read_file
 
 if TYPE_CHECKING:
     from nearshot.evaluation.review import Group, Review
@@ -189,7 +189,7 @@ class _Session:
         from nearshot.commands.terminal_picture import drawn
 
         try:
-            picture = decode(Path(path).read_bytes()).picture
+            picture = decode(read_file(path_of(path))).picture
         except (OSError, NearshotError) as error:
             click.echo(f"(it cannot be shown: {printable(str(error))})")
             return
@@ -203,9 +203,9 @@ class _Session:
         for path in group.paths:
             try:
                 if label is None:
-                    reject(self._store, Path(path), group.category)
+                    reject(self._store, path_of(path), group.category)
                 else:
-                    add_shot(self._store, Path(path), label, group.category)
+                    add_shot(self._store, path_of(path), label, group.category)
                 done.append(path)
             except DecidedError:
                 click.echo(f"{near(path)} had been decided elsewhere")
@@ -231,7 +231,7 @@ class _Session:
         back, kept = [], []
         for path in said.paths:
             try:
-                undo(self._store, Path(path), action, said.group.category)
+                undo(self._store, path_of(path), action, said.group.category)
                 back.append(path)
             except NearshotError as error:
                 click.echo(printable(error.told(flag)))

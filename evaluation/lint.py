@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.contract import SUPPORT_DIRECTORY, nothing_in
 from nearshot.schema.errors import UsageError
 from nearshot.schema.labelled import LabelledVectors, labelled_vectors, small_images
+from nearshot.schema.paths import AnyPath
 from nearshot.schema.picture_hashes import picture_hashes
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
@@ -81,7 +81,7 @@ class LintFinding:
 
 def lint(
     store: Store,
-    root: Path,
+    root: AnyPath,
     backbone: str | None = None,
     *,
     told: Callable[[int, int], None] = lambda _done, _total: None,
@@ -99,7 +99,7 @@ def lint(
         root_id = catalog.root_id(resolved)
         if root_id is None or not catalog.has_images(root_id):
             if not images:
-                raise UsageError(nothing_in(root))
+                raise UsageError(nothing_in(str(root)))
             raise UsageError(f"{root} is not indexed; run `nearshot index {root}`")
         row, _ = choose_row(catalog, backbone, discovery.categories)
         hog = next((backbone_row for backbone_row in catalog.backbones() if backbone_row.name == "hog"), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from nearshot.backbones.decode import decode
@@ -15,11 +15,20 @@ from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.contract import ADDED, QUERY_DIRECTORY
-from nearshot.schema.disk import delete_file, make_directories, written_whole
 from nearshot.schema.errors import NearshotError, UsageError
 from nearshot.schema.feedback import feedback_in_force
 from nearshot.schema.gallery import pictured
 from nearshot.schema.intents import Intent, Planned, drop_intent, is_planned, plan
+from nearshot.schema.paths import (
+    AnyPath,
+    delete_file,
+    is_directory,
+    is_there,
+    make_directories,
+    named,
+    path_of,
+    write_file,
+)
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Action, Role
 
@@ -51,7 +60,7 @@ def add_query(
         if (known := _query_of(catalog, sha256, category)) is not None:
             return Added(known, is_new=False)
         root = _root_of(catalog, category)
-    if not (root / category).is_dir():
+    if not is_directory(root / category):
         raise UsageError(f"{root / category} is not there; nothing can be added to it")
     directory = root / category / QUERY_DIRECTORY / ADDED
     file = directory / f"{sha256[:32]}{suffix}"
@@ -73,7 +82,7 @@ def add_query(
     return Added(added, is_new=True)
 
 
-def remove_query(store: Store, image_id: int) -> Path:
+def remove_query(store: Store, image_id: int) -> str:
     """Take an image that was added out of its data directory and out of the index; the path that it had.
 
     Raises UsageError where it was not added, where it was made a shot or a negative, and where it cannot be deleted.
@@ -81,7 +90,7 @@ def remove_query(store: Store, image_id: int) -> Path:
     finish_intents(store)
     with store.writing() as editor:
         known = pictured(editor, image_id)
-        if known is None or known.image.role != Role.QUERY or Path(known.image.path).parent.name != ADDED:
+        if known is None or known.image.role != Role.QUERY or PurePosixPath(known.image.path).parent.name != ADDED:
             raise UsageError("only an image that was added can be removed; delete others from their data directory")
         image, content = known.image, editor.content(known.sha256)
         assert content is not None, "an image that is usable has a content"
@@ -106,13 +115,13 @@ def remove_query(store: Store, image_id: int) -> Path:
         raise UsageError(
             f"cannot delete {image.path}: {error.strerror or error}; the next command tries again"
         ) from error
-    return Path(image.path)
+    return image.path
 
 
-def _write(store: Store, data: bytes, file: Path, *, sha256: str, root: Path, category: str) -> Intent | None:
+def _write(store: Store, data: bytes, file: AnyPath, *, sha256: str, root: AnyPath, category: str) -> Intent | None:
     """Write an image into a data directory, which an intent tells of until it is indexed; None where the intent was dropped."""
     with store.writing() as editor:
-        root_id = editor.add_root(str(root))
+        root_id = editor.add_root(named(root))
         details = {"path": str(file), "sha256": sha256, "root_id": root_id, "category": category, "created": utc_now()}
         intent = plan(editor, Planned.ADD, **details)
     try:
@@ -120,12 +129,11 @@ def _write(store: Store, data: bytes, file: Path, *, sha256: str, root: Path, ca
             if not is_planned(editor, intent):
                 return None
             make_directories(file.parent.parent, file.parent)
-            with written_whole(file) as aside:
-                aside.write_bytes(data)
+            write_file(file, data)
     except OSError as error:
         with suppress(NearshotError), store.writing() as editor:
             drop_intent(editor, intent)
-        raise UsageError(f"cannot write into {file.parent}: {error.strerror}") from error
+        raise UsageError(f"cannot write into {file.parent}: {error.strerror or error}") from error
     return intent
 
 
@@ -134,13 +142,15 @@ def _query_of(catalog: Catalog, sha256: str, category: str) -> int | None:
     content = catalog.content(sha256)
     placed = catalog.images_of(content.id) if content else []
     shown = catalog.shown([image.id for image in placed if image.category == category])
-    queries = [image_id for image_id, image in shown.items() if image.role == Role.QUERY and Path(image.path).is_file()]
+    queries = [
+        image_id for image_id, image in shown.items() if image.role == Role.QUERY and is_there(path_of(image.path))
+    ]
     return min(queries, default=None)
 
 
-def _root_of(catalog: Catalog, category: str) -> Path:
+def _root_of(catalog: Catalog, category: str) -> AnyPath:
     """The data directory that holds a category: of several, the one that was indexed first."""
     for root_id, path in sorted(catalog.roots().items()):
         if catalog.has_images(root_id, category):
-            return Path(path)
+            return path_of(path)
     raise UsageError(f"no category '{category}' is indexed; make it a directory, and run `nearshot index`")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from nearshot.backbones.captioner import Captioner
@@ -17,10 +16,10 @@ from nearshot.backbones.protocol import Prepared
 from nearshot.indexer.load import Skipped
 from nearshot.indexer.report import Failure
 from nearshot.schema.captions import Uncaptioned, put_captions, require_some, uncaptioned
-from nearshot.schema.disk import read_regular, sha256_of
 from nearshot.schema.errors import ImageError, UsageError
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.images import NO_FILE
+from nearshot.schema.paths import AnyPath, path_of, read_file, sha256_of
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import BY_HAND, CaptionTask
 
@@ -135,7 +134,7 @@ class CaptionRun:
 
 def _prepare(item: Uncaptioned, captioner: Captioner, max_pixels: int) -> Prepared | Skipped:
     try:
-        data = read_regular(Path(item.path), most=MAX_BYTES)
+        data = read_file(path_of(item.path), most=MAX_BYTES)
         if hashlib.sha256(data).hexdigest() != item.sha256:
             return Skipped(NO_FILE, "it changed since it was indexed; run `nearshot index`")
         return captioner.prepare(decode(data, max_pixels=max_pixels).picture)
@@ -145,7 +144,7 @@ def _prepare(item: Uncaptioned, captioner: Captioner, max_pixels: int) -> Prepar
         return Skipped(NO_FILE, str(error))
 
 
-def set_caption(store: Store, image: Path, words: str) -> None:
+def set_caption(store: Store, image: AnyPath, words: str) -> None:
     """Write a caption by hand; it belongs to the image's content. UsageError where that content is not indexed."""
     caption = " ".join(words.split())
     if not caption:

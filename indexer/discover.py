@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nearshot.indexer.remarks import Remarks
 from nearshot.indexer.walk import Walk
 from nearshot.schema.contract import QUERY_DIRECTORY, SUPPORT_DIRECTORY, Breach
 from nearshot.schema.errors import UsageError
 from nearshot.schema.images import FoundImage, Sidecar
+from nearshot.schema.paths import AnyPath, is_object, resolved
+
+if TYPE_CHECKING:
+    from nearshot.indexer.listing import Listing
 
 
 class Discovery:
@@ -21,21 +26,27 @@ class Discovery:
     """
 
     def __init__(
-        self, root: Path, categories: Collection[str] = (), *, follow_links: bool = False, raw: str | None = None
+        self, root: AnyPath, categories: Collection[str] = (), *, follow_links: bool = False, raw: str | None = None
     ) -> None:
         """Raise UsageError where it is no data directory, or has no such category.
 
         With `raw`, the name of a directory in the categories, what is walked over are the raw pictures in those.
         """
-        if not root.is_dir():
-            raise UsageError(
-                f"{root} is not a directory; give the data directory that holds <category>/{SUPPORT_DIRECTORY}/"
-            )
-        if (root / SUPPORT_DIRECTORY).is_dir() or (root / QUERY_DIRECTORY).is_dir():
-            raise UsageError(f"{root} is a category, not the data directory; give {root.resolve().parent}")
         self._remarks = Remarks()
-        self._walk = Walk(str(root), self._remarks, follow_links=follow_links, raw=raw)
+        self._walk: Walk | Listing
+        if isinstance(root, Path):
+            if not root.is_dir():
+                raise UsageError(_no_directory(root))
+            self._walk = Walk(str(root), self._remarks, follow_links=follow_links, raw=raw)
+        else:
+            from nearshot.indexer.listing import Listing
+
+            self._walk = Listing(root, self._remarks)
         names = self._walk.top()
+        if is_object(root) and not (names or self._remarks.breaches):
+            raise UsageError(_no_directory(root))
+        if SUPPORT_DIRECTORY in names or QUERY_DIRECTORY in names:
+            raise UsageError(f"{root} is a category, not the data directory; give {resolved(root).parent}")
         if missing := sorted(set(categories) - set(names)):
             raise UsageError(f"no category '{missing[0]}' in {root}; there are {', '.join(names) or 'none'}")
         self.categories = [name for name in names if not categories or name in categories]
@@ -63,3 +74,7 @@ class Discovery:
     def hides(self, path: str) -> bool:
         """Tell whether a path lies in a directory that could not be read, so that its absence proves nothing."""
         return any(path.startswith(f"{directory}/") for directory in self.unread)
+
+
+def _no_directory(root: AnyPath) -> str:
+    return f"{root} is not a directory; give the data directory that holds <category>/{SUPPORT_DIRECTORY}/"

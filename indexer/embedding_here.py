@@ -6,17 +6,17 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 from nearshot.backbones.in_order import batches, in_order
 from nearshot.backbones.preparation import prepare_safely
 from nearshot.indexer.embed import Batch, Embedded, embed
-from nearshot.indexer.load import Loaded, Loader, Skipped, lacking
+from nearshot.indexer.load import Loaded, Loader, Skipped, Source, lacking, source_of
 from nearshot.indexer.load_processes import LoadProcesses
 from nearshot.indexer.load_worker import Setup
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run_backbones import RunBackbones
 from nearshot.indexer.tasks import Task
+from nearshot.schema.paths import AnyPath, is_object
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Loading
 
@@ -26,11 +26,14 @@ MANY = 500
 AT_A_TIME = 8
 """Files that a process is asked for at a time: each question is a change of threads."""
 
+OBJECTS_AT_A_TIME = 32
+"""Objects that a process is asked for at a time: it waits for the first of them, and the next come while it decodes."""
+
 
 class EmbeddingHere:
     """Embeds the files of a data directory."""
 
-    def __init__(self, store: Store, root: Path, options: IndexOptions, selection: RunBackbones) -> None:
+    def __init__(self, store: Store, root: AnyPath, options: IndexOptions, selection: RunBackbones) -> None:
         self._store, self._root, self._options, self._selection = store, root, options, selection
 
     def embedded(self, tasks: Iterable[Task], files: int) -> Iterator[tuple[Batch, Embedded]]:
@@ -39,7 +42,7 @@ class EmbeddingHere:
         threads = self._options.threads
         with self._loading(files) as (load, together):
             loaded = in_order(
-                lambda few: load([self._root / task.image.path for task in few]),
+                lambda few: load([source_of(self._root, task.image) for task in few]),
                 batches(tasks, together),
                 workers=threads,
                 ahead=(3 if self._selection.encodes_on_a_gpu else 1) * size // together + threads,
@@ -72,7 +75,7 @@ class EmbeddingHere:
                 yield before[0], before[1].result()
 
     @contextmanager
-    def _loading(self, files: int) -> Iterator[tuple[Callable[[Sequence[Path]], list[Loaded | Skipped]], int]]:
+    def _loading(self, files: int) -> Iterator[tuple[Callable[[Sequence[Source]], list[Loaded | Skipped]], int]]:
         """The function that loads files, on the thread that calls it or in a process, and how many it is given at a time."""
         options, selection = self._options, self._selection
         backbone_ids = {name: row.id for name, row in selection.rows.items()}
@@ -85,8 +88,8 @@ class EmbeddingHere:
                 lacking(self._store, backbone_ids),
                 options.max_pixels,
             )
-            yield lambda paths: [loader.load(path) for path in paths], 1
+            yield loader.load_all, AT_A_TIME if is_object(self._root) else 1
             return
         setup = Setup(preparers, backbone_ids, self._store.location, options.max_pixels)
         with LoadProcesses(setup, options.threads) as processes:
-            yield processes.load, AT_A_TIME
+            yield processes.load, OBJECTS_AT_A_TIME if is_object(self._root) else AT_A_TIME

@@ -5,16 +5,14 @@ Committing stays here, so that whatever is done twice is committed once.
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from nearshot.backbones.in_order import batches
 from nearshot.indexer.embed import Batch, Embedded
-from nearshot.indexer.load import Loaded
+from nearshot.indexer.load import Loaded, source_of
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.ray_cluster import RayCluster
 from nearshot.indexer.ray_worker import Answer, Refused, Setup, key_of, software
@@ -23,6 +21,7 @@ from nearshot.indexer.tasks import Task
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.errors import IndexingError, option
 from nearshot.schema.known_images import hashes_dealt_with
+from nearshot.schema.paths import AnyPath
 from nearshot.schema.store import Store
 
 ON_GPU = 128
@@ -57,12 +56,12 @@ def in_turn(answers: Iterable[tuple[int, bytes]], most: int = WAITING) -> Iterat
 
 
 class EmbeddingOnRay:
-    """Embeds the files of a data directory, which all nodes see at the same path."""
+    """Embeds the files of a data directory, which all nodes see at the same path, or in a store of objects."""
 
     def __init__(
         self,
         store: Store,
-        root: Path,
+        root: AnyPath,
         options: IndexOptions,
         selection: RunBackbones,
         should_stop: Callable[[], bool],
@@ -82,7 +81,7 @@ class EmbeddingOnRay:
             size = self._options.batch_size or (ON_GPU if gpus else self._selection.batch_size)
             parts = list(batches(tasks, size))
             rows = [
-                {"number": number, "paths": [os.fsencode(self._root / task.image.path) for task in part]}
+                {"number": number, "files": pickle.dumps([source_of(self._root, task.image) for task in part])}
                 for number, part in enumerate(parts)
             ]
             setup = self._setup(gpus)

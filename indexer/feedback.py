@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from nearshot.indexer.intents import finish_intents, make_shot, take_back
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.contract import ADDED, SUPPORT_DIRECTORY, is_label
-from nearshot.schema.disk import delete_file, make_directories
 from nearshot.schema.editor import Editor
 from nearshot.schema.errors import DecidedError, NearshotError, UsageError, option
 from nearshot.schema.feedback import FeedbackRow, add_feedback, feedback_in_force, undo_feedback
 from nearshot.schema.files import read_indexed
 from nearshot.schema.intents import Intent, Planned, drop_intent, is_planned, plan, planned
+from nearshot.schema.paths import AnyPath, delete_file, is_directory, is_there, make_directories, names_in, path_of
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Action, Role
 
@@ -27,16 +26,16 @@ _SHOT = re.compile(r"shot([0-9]+)", re.IGNORECASE)
 class _Named:
     """The query that a user named: its absolute path, bytes, content, data directory and category."""
 
-    path: Path
+    path: AnyPath
     data: bytes
     sha256: str
     content_id: int
     root_id: int
-    root: Path
+    root: AnyPath
     category: str
 
 
-def add_shot(store: Store, image: Path, label: str, category: str | None = None) -> Path:
+def add_shot(store: Store, image: AnyPath, label: str, category: str | None = None) -> AnyPath:
     """Copy an indexed query to the place of a new shot of a label, and record both; the path of the shot.
 
     The vectors are those of its content. Raises UsageError where the image is no indexed query, or where the label is none.
@@ -65,18 +64,18 @@ def add_shot(store: Store, image: Path, label: str, category: str | None = None)
                 created=utc_now(),
             )
         if _carry_out(store, intent, named.data):
-            return Path(intent.path)
+            return path_of(intent.path)
 
 
 def _carry_out(store: Store, intent: Intent, data: bytes) -> bool:
     """Make a shot; False where somebody dropped the intent, or took its place. UsageError where it cannot be written."""
-    shot = Path(intent.path)
+    shot = path_of(intent.path)
     written = False
     try:
         with store.writing() as editor:
             if not is_planned(editor, intent):
                 return False
-            if os.path.lexists(shot):
+            if is_there(shot):
                 drop_intent(editor, intent)
                 return False
             written = True
@@ -95,7 +94,7 @@ def _carry_out(store: Store, intent: Intent, data: bytes) -> bool:
     return True
 
 
-def reject(store: Store, image: Path, category: str | None = None) -> str:
+def reject(store: Store, image: AnyPath, category: str | None = None) -> str:
     """Keep an indexed image as a negative of its category; the category. UsageError where it is not indexed."""
     finish_intents(store)
     with store.writing() as editor:
@@ -114,7 +113,7 @@ def reject(store: Store, image: Path, category: str | None = None) -> str:
     return named.category
 
 
-def undo(store: Store, image: Path, action: Action, category: str | None = None) -> FeedbackRow:
+def undo(store: Store, image: AnyPath, action: Action, category: str | None = None) -> FeedbackRow:
     """Take a piece of feedback back; of a label, the shot's file as well, unless it has changed since. The feedback undone."""
     finish_intents(store)
     with store.writing() as editor:
@@ -128,7 +127,7 @@ def undo(store: Store, image: Path, action: Action, category: str | None = None)
         intent = plan(
             editor,
             Planned.UNDO,
-            path=str(_where_it_lies_now(editor, Path(said.shot_path), named.content_id)),
+            path=_where_it_lies_now(editor, said.shot_path, named.content_id),
             sha256=named.sha256,
             root_id=named.root_id,
             category=named.category,
@@ -147,7 +146,7 @@ def undo(store: Store, image: Path, action: Action, category: str | None = None)
     return said
 
 
-def _refuse_decided(editor: Editor, named: _Named, image: Path) -> None:
+def _refuse_decided(editor: Editor, named: _Named, image: AnyPath) -> None:
     """DecidedError where the image was made a shot (or is being made one by somebody else), or rejected: what is said of it
     twice would contradict itself.
     """
@@ -160,15 +159,15 @@ def _refuse_decided(editor: Editor, named: _Named, image: Path) -> None:
             raise DecidedError(f"{image} was {done} already; take that back with {option('undo')}")
 
 
-def _where_it_lies_now(editor: Editor, shot: Path, content_id: int) -> Path:
+def _where_it_lies_now(editor: Editor, shot: str, content_id: int) -> str:
     """The path of a shot, which its data directory may have taken along since."""
-    if shot.exists():
+    if is_there(path_of(shot)):
         return shot
-    placed = (image for image in editor.images_of(content_id) if str(shot).endswith(f"/{image.path}"))
-    return next((Path(image.root, image.path) for image in placed), shot)
+    placed = (image for image in editor.images_of(content_id) if shot.endswith(f"/{image.path}"))
+    return next((f"{image.root}/{image.path}" for image in placed), shot)
 
 
-def _find(catalog: Catalog, image: Path, category: str | None) -> _Named:
+def _find(catalog: Catalog, image: AnyPath, category: str | None) -> _Named:
     """Find what the store knows of an image: by its path, else by its content."""
     path, data, sha256, content_id = read_indexed(catalog, image)
     placed = catalog.images_of(content_id) if content_id is not None else []
@@ -179,7 +178,7 @@ def _find(catalog: Catalog, image: Path, category: str | None) -> _Named:
     shown = [placed_image for placed_image in placed if roles[placed_image.id] == Role.QUERY]
     if placed and not shown:
         raise UsageError(f"{image} is a shot already; only queries can be labelled or rejected")
-    own = [query for query in shown if Path(query.root, query.path) == path] or shown
+    own = [query for query in shown if f"{query.root}/{query.path}" == str(path)] or shown
     wanted = [query for query in own if category in (None, query.category)]
     if content_id is None or not wanted:
         where = f" in category '{category}'" if own else ""
@@ -192,25 +191,26 @@ def _find(catalog: Catalog, image: Path, category: str | None) -> _Named:
             f"{image} lies in several categories: {', '.join(categories)}; name one with {option('category')}"
         )
     first = wanted[0]
-    return _Named(path, data, sha256, content_id, first.root_id, Path(first.root), first.category)
+    return _Named(path, data, sha256, content_id, first.root_id, path_of(first.root), first.category)
 
 
 def _lies_straight(named: _Named, label: str) -> bool:
     """Tell whether the shots of a label lie straight under the support set, without a directory of the label's name."""
-    return label == named.category and not (named.root / named.category / SUPPORT_DIRECTORY / label).is_dir()
+    return label == named.category and not is_directory(named.root / named.category / SUPPORT_DIRECTORY / label)
 
 
-def _next_shot(editor: Editor, named: _Named, directory: Path) -> Path:
+def _next_shot(editor: Editor, named: _Named, directory: AnyPath) -> AnyPath:
     """The next shot of a directory that is neither there nor about to be; UsageError where the directory cannot be made."""
-    if not (named.root / named.category).is_dir():
+    if not is_directory(named.root / named.category):
         raise UsageError(
             f"{named.root / named.category} is not there; mount it again, or say where it lies now (`nearshot move OLD NEW`)"
         )
     try:
         make_directories(directory.parent, directory)
-        names = [path.stem for path in directory.iterdir()]
+        names = [PurePosixPath(name).stem for name in names_in(directory)]
     except OSError as error:
         raise UsageError(f"cannot write into {directory}: {error.strerror or error}") from error
-    names += [Path(intent.path).stem for intent in planned(editor) if Path(intent.path).parent == directory]
+    about_to_be = (PurePosixPath(intent.path) for intent in planned(editor))
+    names += [path.stem for path in about_to_be if path.parent == PurePosixPath(str(directory))]
     numbers = [int(match[1]) for name in names if (match := _SHOT.fullmatch(name))]
     return directory / f"shot{max(numbers, default=0) + 1}{named.path.suffix}"

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nearshot.indexer.crop_files import uncrop
-from nearshot.schema.disk import delete_file, sha256_of, sweep_aside, written_whole
+from nearshot.schema.disk import sweep_aside
 from nearshot.schema.editor import Editor, SeenImage
 from nearshot.schema.feedback import add_feedback, undo_feedback
-from nearshot.schema.images import FileState, FoundImage
+from nearshot.schema.images import FoundImage
 from nearshot.schema.intents import Intent, Planned, drop_intent, planned
+from nearshot.schema.paths import AnyPath, delete_file, is_there, path_of, sha256_of, state_of, write_file
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Action, Role
 
@@ -51,10 +52,11 @@ def finish_intents(store: Store, *, indexing: bool = False) -> list[Finished]:
 
 def _finish(editor: Editor, intent: Intent, *, indexing: bool) -> str | None:
     """Finish or drop an intent; what was finished, in words. OSError where its file cannot be dealt with now."""
-    path = Path(intent.path)
+    path = path_of(intent.path)
     if intent.action == Planned.CROP:
         return None  # a cropping run holds the store, and not the write lock, while it writes: it is its own to finish
-    sweep_aside(path.parent)
+    if isinstance(path, Path):
+        sweep_aside(path.parent)
     if intent.action == Planned.UNCROP:
         uncrop(editor, intent)
         return None
@@ -76,24 +78,22 @@ def _finish(editor: Editor, intent: Intent, *, indexing: bool) -> str | None:
 
 def make_shot(editor: Editor, intent: Intent, data: bytes) -> None:
     """Write the shot of a label, and record it; OSError where it cannot be written."""
-    with written_whole(Path(intent.path)) as aside:
-        aside.write_bytes(data)
+    write_file(path_of(intent.path), data)
     record_shot(editor, intent)
 
 
 def record_shot(editor: Editor, intent: Intent) -> None:
     """Record a shot that is on the disk, and the label that it was made by."""
-    path = Path(intent.path)
+    path = path_of(intent.path)
     [root] = [root for root_id, root in editor.roots().items() if root_id == intent.root_id]
     assert intent.content_id is not None, "a label is of an indexed content"
-    status = path.stat()
     shot = FoundImage(
-        path.relative_to(root).as_posix(),
+        intent.path.removeprefix(f"{root}/"),
         intent.category,
         Role.SUPPORT,
         intent.label,
         path.stem,
-        FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns),
+        state_of(path),
     )
     editor.put_images(intent.root_id, [SeenImage(shot, intent.content_id)])
     add_feedback(
@@ -114,17 +114,19 @@ def take_back(editor: Editor, intent: Intent) -> None:
     assert intent.feedback_id is not None
     undo_feedback(editor, intent.feedback_id, utc_now())
     if take_away(editor, intent):
+        path = path_of(intent.path)
         with suppress(OSError):  # it holds other shots
-            Path(intent.path).parent.rmdir()
+            if isinstance(path, Path):
+                path.parent.rmdir()
 
 
 def take_away(editor: Editor, intent: Intent) -> bool:
     """Take an image out of the index, and delete its file, unless it has changed since; True where it was deleted. OSError."""
-    path = Path(intent.path)
+    path = path_of(intent.path)
     assert intent.content_id is not None
-    placed = [image.id for image in editor.images_of(intent.content_id) if Path(image.root, image.path) == path]
+    placed = [image.id for image in editor.images_of(intent.content_id) if f"{image.root}/{image.path}" == intent.path]
     whole = _is_whole(path, intent.sha256)
-    if whole or not path.exists():
+    if whole or not is_there(path):
         editor.remove_images(placed)
     if whole:
         delete_file(path)
@@ -132,7 +134,7 @@ def take_away(editor: Editor, intent: Intent) -> bool:
     return whole
 
 
-def _is_whole(path: Path, sha256: str) -> bool:
+def _is_whole(path: AnyPath, sha256: str) -> bool:
     try:
         return sha256_of(path) == sha256
     except OSError:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from nearshot.schema.contract import LABELS_FILE, QUERY_DIRECTORY, Breach, true_label
 from nearshot.schema.images import UNKNOWN, FoundImage
@@ -17,14 +17,14 @@ NOT_A_ROW = "a row is path,label, the path that of a query, relative to the file
 class ListedLabels:
     """True labels from labels.csv beside or in 6.preprocessed/; a row that names no query or no label is a breach."""
 
-    def __init__(self, root: str, category: str) -> None:
+    def __init__(self, read: Callable[[str], bytes], category: str) -> None:
+        """Take what reads a file of the data directory by its path in it; OSError where it cannot."""
         self._rows: dict[str, list[tuple[str, int, str]]] = {}
         self._breaches: list[tuple[str, int, str]] = []
         for directory in (category, f"{category}/{QUERY_DIRECTORY}"):
             relative = f"{directory}/{LABELS_FILE}"
             try:
-                with Path(root, relative).open(encoding="utf-8-sig", newline="") as file:
-                    rows = list(csv.reader(file))
+                rows = list(csv.reader(io.StringIO(read(relative).decode("utf-8-sig"), newline="")))
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, csv.Error) as error:

@@ -16,7 +16,7 @@ from types import TracebackType
 
 from nearshot import schema
 from nearshot.backbones.memory_budget import DECODING
-from nearshot.indexer.load import Loaded, Skipped
+from nearshot.indexer.load import Loaded, Skipped, Source
 from nearshot.indexer.load_worker import READY, Setup, Wanted
 from nearshot.schema.errors import ImageError, IndexingError, option
 from nearshot.schema.images import NO_FILE
@@ -42,20 +42,20 @@ class LoadProcesses:
         for process in self._every:
             self._idle.put(process)
 
-    def load(self, paths: Sequence[Path]) -> list[Loaded | Skipped]:
+    def load(self, files: Sequence[Source]) -> list[Loaded | Skipped]:
         """Load files as `Loader.load` does, waiting for a process that is idle."""
         process = self._idle.get()
         try:
-            results = process.load(paths)
+            results = process.load(files)
             if results is not None:
                 return results
             process.restart()
-            return [result for path in paths for result in self._alone(process, path)]
+            return [result for file in files for result in self._alone(process, file)]
         finally:
             self._idle.put(process)
 
-    def _alone(self, process: _Process, path: Path) -> list[Loaded | Skipped]:
-        results = process.load([path])
+    def _alone(self, process: _Process, file: Source) -> list[Loaded | Skipped]:
+        results = process.load([file])
         if results is None:
             process.restart()
             return [Skipped(NO_FILE, ENDED)]
@@ -85,7 +85,7 @@ class _Process:
         with suppress(OSError):  # one that has died already is told of by the first question
             self._connection.send_bytes(self._setup)
 
-    def load(self, paths: Sequence[Path]) -> list[Loaded | Skipped] | None:
+    def load(self, files: Sequence[Source]) -> list[Loaded | Skipped] | None:
         """Ask it for some files; None where it dies of it. IndexingError where it has not even started."""
         if not self._is_ready:
             try:
@@ -95,7 +95,7 @@ class _Process:
                     f"processes that read and decode cannot be started here; run again with {option('loading')} threads"
                 ) from error
         try:
-            self._connection.send(list(paths))
+            self._connection.send(list(files))
             while isinstance(answer := self._connection.recv(), Wanted):
                 self._lend(answer.size)
         except (EOFError, OSError):

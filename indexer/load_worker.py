@@ -1,4 +1,4 @@
-"""A process that loads files for another one: paths in, what was read of them out. Started by `indexer.load_processes`."""
+"""A process that loads files for another one: files in, what was read of them out. Started by `indexer.load_processes`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 from nearshot.backbones.memory_budget import DECODING, allow
 from nearshot.backbones.preparation import prepare_with
 from nearshot.backbones.protocol import Preparer
-from nearshot.indexer.load import Loader, lacking
+from nearshot.indexer.load import Loader, Source, lacking
 from nearshot.schema.errors import ImageError
 from nearshot.schema.location import Location
 from nearshot.schema.store import Store
@@ -55,7 +54,7 @@ def main() -> None:
 
 
 def serve(connection: Connection, setup: Setup) -> None:
-    """Answer lists of paths by what `Loader.load` makes of them."""
+    """Answer lists of files by what `Loader.load_all` makes of them."""
     _keep_to_one_core()
     allow(setup.max_pixels)
 
@@ -78,8 +77,8 @@ def serve(connection: Connection, setup: Setup) -> None:
             setup.max_pixels,
         )
         while True:
-            paths: list[Path] = connection.recv()
-            connection.send([loader.load(path) for path in paths])
+            files: list[Source] = connection.recv()
+            connection.send(loader.load_all(files))
 
 
 def _keep_to_one_core() -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from nearshot.backbones.in_order import in_order
 from nearshot.schema.errors import UsageError
+from nearshot.schema.paths import AnyPath, is_gone, named, resolved, state_of
 from nearshot.schema.store import Store
 
 LOOKED_AT = 1000
 """Images at most, evenly among all, that are looked for at the new place: enough to tell another directory."""
+
+
+LOOKED_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +32,20 @@ class Moved:
         return asdict(self)
 
 
-def move_root(store: Store, old: Path, new: Path) -> Moved:
+def move_root(store: Store, old: AnyPath, new: AnyPath) -> Moved:
     """Have a store take a data directory for the one where its files lie now.
 
     What a command left half done is finished by the next one, at the new place. UsageError where the store knows no such
     directory or has no image of it, where there is none at the new place or the store has images of that one, or where more
     than half of the images that are looked for are not there as they were.
     """
-    target = os.path.realpath(new)
-    if not Path(target).is_dir():
+    place = resolved(new)
+    target = named(place)
+    if is_gone(target):
         raise UsageError(f"{new} is no directory; move or copy the data directory first")
     with store.held(f"nearshot move {old} {new}"), store.writing() as editor:
         roots = {path: root_id for root_id, path in editor.roots().items()}
-        known = next((path for path in (str(old), str(old.absolute()), os.path.realpath(old)) if path in roots), None)
+        known = next((path for path in (named(old), str(old.absolute()), named(resolved(old))) if path in roots), None)
         if known is None:
             raise UsageError(f"{old} is not indexed; there are {', '.join(roots) or 'none'}")
         if known == target:
@@ -54,7 +58,7 @@ def move_root(store: Store, old: Path, new: Path) -> Moved:
         sample = editor.sample_images(roots[known], LOOKED_AT)
         if not sample:
             raise UsageError(f"no image of {known} is indexed; run `nearshot index {target}`")
-        missing = sum(_size(f"{target}/{path}") != size for path, size in sample)
+        missing = _count_missing(place, sample)
         if 2 * missing > len(sample):
             raise UsageError(
                 f"{target} is not what {known} was: of {len(sample)} images that were looked for, {missing} are not "
@@ -64,8 +68,15 @@ def move_root(store: Store, old: Path, new: Path) -> Moved:
     return Moved(known, target, images, len(sample), missing)
 
 
-def _size(path: str) -> int | None:
-    try:
-        return Path(path).stat().st_size
-    except OSError:
-        return None
+def _count_missing(place: AnyPath, sample: list[tuple[str, int]]) -> int:
+    """How many of some images, by path and size, are not there or have another size."""
+
+    def is_as_it_was(image: tuple[str, int]) -> bool:
+        path, size = image
+        try:
+            return state_of(place / path).size == size
+        except OSError:
+            return False
+
+    looked_at = in_order(is_as_it_was, sample, workers=LOOKED_AT_ONCE, ahead=LOOKED_AT_ONCE)
+    return sum(not same for _, same in looked_at)

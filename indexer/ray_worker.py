@@ -5,7 +5,6 @@ Ray starts it on any node; it opens no store, so that no node needs to reach one
 
 from __future__ import annotations
 
-import os
 import pickle
 import platform
 from collections.abc import Callable, Mapping
@@ -25,7 +24,7 @@ from nearshot.backbones.protocol import Backbone
 from nearshot.backbones.resolve import resolve
 from nearshot.backbones.spec import parse_spec
 from nearshot.indexer.embed import Embedded, encode
-from nearshot.indexer.load import Loaded, Loader, Skipped
+from nearshot.indexer.load import FETCHED_AT_ONCE, Listed, Loaded, Loader, Skipped, Source
 from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.errors import NearshotError, WeightsError
 from nearshot.schema.vocabulary import Precision
@@ -76,27 +75,30 @@ class RayWorker:
         self._backbones: dict[str, Backbone] | None = None
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """A row with a batch's number and its paths becomes one with the pickled answer: an `Answer`, or `Refused`."""
-        number, paths = int(row["number"]), [os.fsdecode(path) for path in row["paths"]]
+        """A row with a batch's number and its pickled files becomes one with the pickled answer: an `Answer`, or `Refused`."""
+        number = int(row["number"])
+        files: list[Source] = pickle.loads(row["files"])
         answer: Answer | Refused
         try:
             if self._tries(number) > MOST_TRIES:
-                some = ", ".join(paths[:3])
-                raise NearshotError(f"the process that reads {len(paths)} files ({some}, ...) ended {MOST_TRIES} times")
-            answer = self._answer(list(map(Path, paths)))
+                some = ", ".join(str(each.path if isinstance(each, Listed) else each) for each in files[:3])
+                raise NearshotError(f"the process that reads {len(files)} files ({some}, ...) ended {MOST_TRIES} times")
+            answer = self._answer(files)
         except NearshotError as error:
             answer = Refused(f"{platform.node()}: {error}")
         except Exception as error:  # Ray would try it again and again, and lose the words
             answer = Refused(f"{platform.node()}: {type(error).__name__}: {error}")
         return {"number": number, "answer": pickle.dumps(answer)}
 
-    def _answer(self, paths: list[Path]) -> Answer:
+    def _answer(self, files: list[Source]) -> Answer:
         setup = self._setup
         if self._backbones is None:
             self._backbones = self._load()
         backbones = self._backbones
         loader = Loader(lambda name, image: prepare_safely(backbones[name], image), self._lacking, setup.max_pixels)
-        loaded = in_order(loader.load, paths, workers=setup.loading_threads, ahead=len(paths))
+        fetches = any(isinstance(file, Listed) for file in files)
+        workers = max(setup.loading_threads, FETCHED_AT_ONCE if fetches else 1)
+        loaded = in_order(loader.load, files, workers=workers, ahead=len(files))
         results = [result for _, result in loaded]
         pictures = {each.sha256: each.picture for each in results if isinstance(each, Loaded) and each.picture}
         prepared = {

@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain
-from pathlib import Path
 from types import MappingProxyType
 
 from nearshot.backbones.memory_budget import allow
@@ -24,6 +23,7 @@ from nearshot.indexer.embedding_here import EmbeddingHere
 from nearshot.indexer.embedding_on_ray import EmbeddingOnRay
 from nearshot.indexer.find_changes import all_new, find_changes
 from nearshot.indexer.intents import finish_intents
+from nearshot.indexer.load import CANNOT_BE_READ, Skipped
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.report import BackboneCount, Failure, Report
 from nearshot.indexer.run_backbones import RunBackbones, select_backbones
@@ -32,10 +32,10 @@ from nearshot.indexer.sidecars import take_up
 from nearshot.indexer.tasks import Task, changed_tasks, lacking_tasks
 from nearshot.schema.ann import ann_states, choose_ann
 from nearshot.schema.catalog import BackboneRow, Catalog
-from nearshot.schema.disk import sha256_of
-from nearshot.schema.errors import StoreError, UsageError, option
+from nearshot.schema.errors import IndexingError, StoreError, UsageError, option
 from nearshot.schema.images import FoundImage, KnownImage
 from nearshot.schema.known_images import known_images, sizes_and_hashes
+from nearshot.schema.paths import AnyPath, is_gone, is_object, named, resolved, sha256_of
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vector_bytes import vector_kind
 from nearshot.schema.vectors import choose_float16
@@ -46,6 +46,10 @@ from nearshot.vectors.segments import write_segments
 
 log = logging.getLogger(__name__)
 
+
+SILENT = 100
+"""Files in a store of objects that cannot be read one after the other, before a run takes it that none can: each may have cost
+seconds."""
 
 Content = tuple[int, str]
 """A file's bytes by their number and SHA-256."""
@@ -71,7 +75,7 @@ class IndexRun:
     def __init__(
         self,
         store: Store,
-        root: Path,
+        root: AnyPath,
         options: IndexOptions,
         *,
         should_stop: Callable[[], bool] = lambda: False,
@@ -79,7 +83,7 @@ class IndexRun:
     ) -> None:
         self.report = Report()
         self._store = store
-        self._root = root.resolve()
+        self._root = resolved(root)
         self._options = options
         self._should_stop = should_stop
         self._ready = ready
@@ -88,7 +92,7 @@ class IndexRun:
         """Run, yielding after every batch. Raises UsageError, WeightsError, StoreBusyError and StoreError."""
         started = time.monotonic()
         allow(self._options.max_pixels)
-        with self._store.held(f"nearshot index {self._root}", str(self._root)):
+        with self._store.held(f"nearshot index {self._root}", named(self._root)):
             finish_intents(self._store, indexing=True)
             with self._store.reading() as catalog:
                 as_of = catalog.revision()
@@ -98,7 +102,7 @@ class IndexRun:
             self._choose_vectors()
             run_facts = {"started": utc_now(), "version": version("nearshot")}
             with self._store.writing() as editor:
-                root_id = editor.add_root(str(self._root))
+                root_id = editor.add_root(named(self._root))
                 run_id = editor.begin_run(root_id, arguments=self._options.as_json(), **run_facts)
             outcome = "failed"
             try:
@@ -205,10 +209,16 @@ class IndexRun:
         self.report.left_behind = self._left_behind(selection)
         yield Progress(0, len(tasks), self.report.failed)
         backbone_ids = {name: row.id for name, row in selection.rows.items()}
-        done = unsaved = 0
+        done = unsaved = silent = 0
         with closing(self._embedded(tasks, selection, must_load=must_load)) as batches:
             for batch, embedded in batches:
                 committer.commit_batch(batch, embedded, backbone_ids)
+                silent = _silent_after(batch, silent)
+                if is_object(self._root) and silent >= SILENT:
+                    raise IndexingError(
+                        f"{self._root} does not answer: {silent} files could not be read, one after the other; "
+                        "run the same command again when it does"
+                    )
                 done += len(batch)
                 unsaved += len(batch)
                 if unsaved >= self._options.segment_interval:
@@ -267,17 +277,17 @@ class IndexRun:
         return fused
 
 
-def dry_run(store: Store | None, root: Path, options: IndexOptions) -> Report:
+def dry_run(store: Store | None, root: AnyPath, options: IndexOptions) -> Report:
     """Report what a run would do; nothing is loaded or written. Only files that may have moved are read, to compare bytes.
 
     A touched file counts as changed, and a new one as added, though reading may show that it is the same or broken.
     """
-    resolved = root.resolve()
-    discovery = Discovery(resolved, options.categories, follow_links=options.follow_links)
+    absolute = resolved(root)
+    discovery = Discovery(absolute, options.categories, follow_links=options.follow_links)
     if store is None:
         return _foreseen(discovery, all_new(discovery, decoder=options.decoder))
     with store.reading() as catalog:
-        root_id, as_of = catalog.root_id(str(resolved)), catalog.revision()
+        root_id, as_of = catalog.root_id(named(absolute)), catalog.revision()
         if root_id is None:
             changes = all_new(discovery, decoder=options.decoder)
         else:
@@ -289,12 +299,19 @@ def dry_run(store: Store | None, root: Path, options: IndexOptions) -> Report:
         contents = sizes_and_hashes(catalog, wanted) if changes.new else {}
     here = Counter(contents[known.content_id] for known in changes.gone if known.content_id in contents)
     elsewhere = {image.path: contents[image.content_id] for image in away if image.content_id is not None}
-    moved_here, moved_in = _count_moved(resolved, changes.new, here, elsewhere)
+    moved_here, moved_in = _count_moved(absolute, changes.new, here, elsewhere)
     return _foreseen(discovery, changes, moved_here=moved_here, moved_in=moved_in)
 
 
+def _silent_after(batch: Batch, before: int) -> int:
+    """How many files, of a batch and before it, could not be read since one was."""
+    for _, result in batch:
+        before = before + 1 if isinstance(result, Skipped) and result.reason.startswith(CANNOT_BE_READ) else 0
+    return before
+
+
 def _count_moved(
-    root: Path, new: Iterable[FoundImage], here: Counter[Content], elsewhere: Mapping[str, Content]
+    root: AnyPath, new: Iterable[FoundImage], here: Counter[Content], elsewhere: Mapping[str, Content]
 ) -> tuple[int, int]:
     """Count new files that have the bytes of one that is gone from here, or of the same path in a root that is not there."""
     sizes = {size for size, _ in here}
@@ -332,6 +349,6 @@ def _foreseen(discovery: Discovery, changes: Changes, *, moved_here: int = 0, mo
 
 def _moved_away(catalog: Catalog, root_id: int | None) -> list[KnownImage]:
     """The images of data directories that are not there any more: renamed, perhaps, to the one that is indexed now."""
-    lost = [other for other, path in catalog.roots().items() if other != root_id and not Path(path).is_dir()]
+    lost = [other for other, path in catalog.roots().items() if other != root_id and is_gone(path)]
     images = chain.from_iterable(known_images(catalog, root) for root in lost)
     return [image for image in images if image.present]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from nearshot.indexer.discover import Discovery
 from nearshot.schema.contract import Breach
-from nearshot.schema.disk import open_regular
 from nearshot.schema.images import FileState, Sidecar
+from nearshot.schema.paths import AnyPath, read_file
 from nearshot.schema.sidecars import (
     Captioned,
     TakenSidecar,
@@ -33,7 +32,7 @@ class _Unusable:
     reason: str
 
 
-def take_up(store: Store, root: Path, root_id: int, discovery: Discovery) -> tuple[int, list[Breach]]:
+def take_up(store: Store, root: AnyPath, root_id: int, discovery: Discovery) -> tuple[int, list[Breach]]:
     """Take the words of new and changed sidecars as captions by hand, and drop those of sidecars that are gone.
 
     Returns how many were taken, and the files that hold no usable caption, which count as not there. Only files that
@@ -94,7 +93,7 @@ def _as_written(state: FileState) -> tuple[int, int]:
 
 
 def _take(
-    store: Store, root: Path, due: Mapping[str, Sidecar], usable: Mapping[str, UsableImage]
+    store: Store, root: AnyPath, due: Mapping[str, Sidecar], usable: Mapping[str, UsableImage]
 ) -> tuple[int, list[Breach]]:
     breaches: dict[str, Breach] = {}
     paths = sorted(due)
@@ -103,7 +102,7 @@ def _take(
         captioned = []
         for path in paths[start : start + BATCH]:
             sidecar = due[path]
-            words = _read(root / sidecar.path)
+            words = _read(root / sidecar.path, sidecar.state)
             if isinstance(words, _Unusable):
                 breaches[sidecar.path] = Breach(sidecar.path, words.reason)
             else:
@@ -115,11 +114,12 @@ def _take(
     return count, list(breaches.values())
 
 
-def _read(path: Path) -> str | _Unusable:
+def _read(path: AnyPath, state: FileState) -> str | _Unusable:
     """The words of a text file, on one line."""
+    if state.size > MAX_BYTES:
+        return _Unusable(f"a caption file of more than {MAX_BYTES:,} bytes")
     try:
-        with open_regular(path) as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_file(path)
         words = " ".join(data.decode("utf-8-sig").split())
     except OSError as error:
         return _Unusable(f"a caption file that cannot be read: {error.strerror or error}")
@@ -127,6 +127,4 @@ def _read(path: Path) -> str | _Unusable:
         return _Unusable("a caption file that is not UTF-8 text")
     if "\0" in words:
         return _Unusable("a caption file with a NUL character")
-    if len(data) > MAX_BYTES:
-        return _Unusable(f"a caption file of more than {MAX_BYTES:,} bytes")
     return words or _Unusable("a caption file without words")

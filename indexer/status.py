@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from nearshot.backbones.limits import MAX_PIXELS
@@ -16,6 +15,7 @@ from nearshot.schema.ann import AnnState, ann_states
 from nearshot.schema.catalog import BackboneRow, Catalog, RunRow
 from nearshot.schema.errors import UsageError
 from nearshot.schema.mirrors import mirror_rows
+from nearshot.schema.paths import path_of
 from nearshot.schema.segments import segment_rows, touched, touched_by_category
 from nearshot.schema.store import Store
 from nearshot.schema.vector_bytes import vector_kind
@@ -200,7 +200,7 @@ def _backbone_states(catalog: Catalog, row: BackboneRow, *, has_segments: bool) 
 
 def _root_state(store: Store, root: str, options: IndexOptions) -> RootState:
     try:
-        report = dry_run(store, Path(root), options)
+        report = dry_run(store, path_of(root), options)
     except UsageError:
         return RootState(root, False, 0, 0, 0, 0)
     return RootState(root, True, report.added, report.changed, report.moved, report.removed)

@@ -27,6 +27,7 @@ from nearshot.schema.contract import (
     place_file,
     place_raw,
 )
+from nearshot.schema.disk import read_regular
 from nearshot.schema.errors import UsageError
 from nearshot.schema.images import NO_FILE, FileState, FoundImage
 from nearshot.schema.vocabulary import Role
@@ -72,7 +73,7 @@ class Walk:
                 yield from self._directory((name, self._raw), frozenset())
             return
         self._elsewhere.clear()
-        listed = ListedLabels(self._root, name)
+        listed = ListedLabels(lambda path: read_regular(Path(self._root, path)), name)
         yield from listed.given_to(self._directory((name,), frozenset()))
         self._remarks.breaches.extend(
             Breach(f"{path}/", NOT_A_SECTION, files) for path, files in sorted(self._elsewhere.items())

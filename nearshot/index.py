@@ -53,6 +53,7 @@ from nearshot.schema.errors import ImageError, UsageError, option
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.images import Shown
 from nearshot.schema.location import location_of
+from nearshot.schema.paths import AnyPath, path_of
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import (
     Action,
@@ -230,9 +231,7 @@ class Index:
             StoreBusyError: another process is writing.
             StoreError: the store cannot be written; what was committed is whole, and the next call goes on from there.
         """
-        root = Path(data)
-        if not root.is_dir():
-            raise UsageError(f"{root} is not a directory; give the data directory that holds <category>/2.support-set/")
+        root = path_of(data)
         options = IndexOptions(
             backbones=tuple(_names(backbones)),
             categories=tuple(_names(categories)),
@@ -599,7 +598,7 @@ class Index:
         )
         return evaluate(self._store, options)
 
-    def label(self, image: str | os.PathLike[str], label: str, *, category: str | None = None) -> Path:
+    def label(self, image: str | os.PathLike[str], label: str, *, category: str | None = None) -> AnyPath:
         """Say what an indexed query shows: a copy of it becomes a shot, which counts from the next query on.
 
         Args:
@@ -613,7 +612,7 @@ class Index:
         Raises:
             UsageError: the image is no indexed query, was made a shot already, or the label is none.
         """
-        return add_shot(self._store, Path(image), label, category)
+        return add_shot(self._store, path_of(image), label, category)
 
     def reject(self, image: str | os.PathLike[str], *, category: str | None = None) -> None:
         """Say that an indexed query shows no label: what is nearer to it than to any shot is unknown.
@@ -625,7 +624,7 @@ class Index:
         Raises:
             UsageError: the image is not indexed, or was rejected already.
         """
-        reject(self._store, Path(image), category)
+        reject(self._store, path_of(image), category)
 
     def mark(
         self,
@@ -648,11 +647,11 @@ class Index:
         Raises:
             UsageError: not one of `image` and `words` is given, or a hit is not indexed, or not among the results.
         """
-        paths = [Path(hits)] if isinstance(hits, str | os.PathLike) else [Path(hit) for hit in hits]
+        paths = [path_of(hits)] if isinstance(hits, str | os.PathLike) else [path_of(hit) for hit in hits]
         if (image is None) == (words is None):
             raise UsageError(f"give {option('image')} or {option('words')}: what they are hits of")
         if image is not None:
-            mark_files(self._store, Path(image), paths, right)
+            mark_files(self._store, path_of(image), paths, right)
             return
         searched = SearchOptions(mode=_required(Mode, mode, "mode"), limit=LISTED)
         mark_found(self._store, str(words), searched, paths, right, self._encode_words)
@@ -668,7 +667,7 @@ class Index:
         Raises:
             UsageError: nothing of that kind was said of it.
         """
-        undo(self._store, Path(image), _required(Action, action, "action"), category)
+        undo(self._store, path_of(image), _required(Action, action, "action"), category)
 
     def next(self, category: str | None = None, *, backbone: str | None = None, limit: int = 20) -> Advice:
         """Advise which unlabelled queries to label next, and how many more shots each label is likely to need.
@@ -715,7 +714,7 @@ class Index:
         Raises:
             UsageError: it is not indexed as it is now, or there are no words.
         """
-        set_caption(self._store, Path(image), words)
+        set_caption(self._store, path_of(image), words)
 
     def describe(self, *, limit: int | None = None, progress: bool = False) -> CaptionReport:
         """Caption what has no caption yet, by Florence-2.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from nearshot.backbones.decode import upright
-from nearshot.retriever.sources import read_queries
+from nearshot.retriever.sources import is_folder, read_queries
 from nearshot.schema.errors import ImageError, UsageError
+from nearshot.schema.paths import path_of
 
 Picture = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
 """An image: a path, its encoded bytes, a PIL image, or an array (height, width, 3) uint8, RGB."""
@@ -46,8 +46,8 @@ def read_picture(
         return f"image {number}", Image.fromarray(np.ascontiguousarray(picture))
     if not isinstance(picture, str | os.PathLike):
         raise UsageError(f"{type(picture).__name__} is no image; give a path, bytes, a PIL image or an array")
-    path = Path(picture)
-    if path.is_dir():
+    path = path_of(picture)
+    if is_folder(path):
         raise UsageError(f"{path} is a directory; give its images, such as sorted(Path({str(path)!r}).iterdir())")
     [(name, data)] = read_queries([path])
     return name, data

@@ -25,8 +25,8 @@ from nearshot.backbones.spec import parse_spec
 from nearshot.retriever.answer import Answer
 from nearshot.retriever.choose_backbone import require_indexed
 from nearshot.schema.catalog import BackboneRow
-from nearshot.schema.disk import read_regular
 from nearshot.schema.errors import UsageError
+from nearshot.schema.paths import path_of, read_file
 
 PAIRS = 5
 PANEL = 480
@@ -114,7 +114,7 @@ def explain(backbone: Backbone, answer: Answer, asked: bytes | Image.Image, *, m
     query = upright(part)
     path = nearest.best.image.path
     try:
-        shot = decode(read_regular(Path(path), most=MAX_BYTES), max_pixels=max_pixels).picture
+        shot = decode(read_file(path_of(path), most=MAX_BYTES), max_pixels=max_pixels).picture
     except OSError as error:
         raise UsageError(f"the shot {path} cannot be read: {error.strerror or error}") from error
     patches = backbone.patches([backbone.prepare(query), backbone.prepare(shot)])

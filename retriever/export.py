@@ -22,6 +22,7 @@ from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.disk import sha256_of, written_whole
 from nearshot.schema.errors import UsageError, option
 from nearshot.schema.image_filter import ImageFilter
+from nearshot.schema.paths import path_of, read_file
 from nearshot.schema.records import ImageRecord, image_records
 from nearshot.schema.spreadsheet import cell
 from nearshot.schema.store import Store
@@ -235,7 +236,11 @@ def _empty(column: str) -> str | list[float]:
 def _copy(record: ImageRecord, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        shutil.copyfile(record.path, path)
+        source = path_of(record.path)
+        if isinstance(source, Path):
+            shutil.copyfile(source, path)
+        else:
+            path.write_bytes(read_file(source))
     except FileNotFoundError as error:
         raise UsageError(f"{record.path} is not there; `nearshot index` brings the store up to date") from error
     if sha256_of(path) != record.sha256:

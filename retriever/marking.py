@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from nearshot.retriever.search import Results, SearchOptions, WordEncoder, search
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.errors import UsageError
 from nearshot.schema.files import find_image_id
 from nearshot.schema.marks import WordMark, mark_image, mark_words
+from nearshot.schema.paths import AnyPath
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Mode
 
@@ -17,7 +17,7 @@ LISTED = 1000
 """Results of words that can be marked by their paths: the first of them."""
 
 
-def mark_files(store: Store, query: Path, hits: Sequence[Path], right: bool | None) -> None:
+def mark_files(store: Store, query: AnyPath, hits: Sequence[AnyPath], right: bool | None) -> None:
     """Record whether files are right hits of an indexed query; all or none. None takes back what was said.
 
     Raises UsageError for a file that is not indexed as it is now, and for a query among its own hits.
@@ -45,7 +45,7 @@ def mark_found(
     store: Store,
     words: str,
     options: SearchOptions,
-    hits: Sequence[Path],
+    hits: Sequence[AnyPath],
     right: bool | None,
     encode: WordEncoder | None = None,
 ) -> Results:

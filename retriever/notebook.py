@@ -6,7 +6,6 @@ import base64
 import io
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from PIL import Image
 
 from nearshot.backbones.decode import upright
 from nearshot.backbones.thumbnail import thumbnail
-from nearshot.schema.disk import read_regular
 from nearshot.schema.errors import ImageError
+from nearshot.schema.paths import path_of, read_file
 
 if TYPE_CHECKING:
     from nearshot.retriever.answer import Answer
@@ -94,7 +93,7 @@ def _bytes(picture: Any) -> bytes | None:
         return picture
     try:
         if isinstance(picture, str | os.PathLike):
-            return read_regular(Path(picture))
+            return read_file(path_of(picture))
         if isinstance(picture, np.ndarray):
             picture = Image.fromarray(picture)
         if isinstance(picture, Image.Image):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath, PurePosixPath
+from pathlib import PurePosixPath
 
 from nearshot.schema.images import UNKNOWN
 from nearshot.schema.vocabulary import Role
@@ -101,7 +101,7 @@ def meant(path: str) -> str | None:
     return None
 
 
-def nothing_in(root: PurePath) -> str:
+def nothing_in(root: str) -> str:
     """What to say of a data directory without images."""
     return f"nothing to index in {root}: put shots in <category>/{SUPPORT_DIRECTORY}/<label>/shot1.jpg, shot2.jpg, ..."
 

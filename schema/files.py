@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Collection
 from contextlib import suppress
-from pathlib import Path
 
 from sqlalchemy import select
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import CHUNK, Catalog
-from nearshot.schema.disk import read_regular
 from nearshot.schema.errors import UsageError
+from nearshot.schema.paths import AnyPath, path_of, read_file, resolved
 
 
-def files_of(catalog: Catalog, hashes: Collection[str]) -> dict[str, list[Path]]:
+def files_of(catalog: Catalog, hashes: Collection[str]) -> dict[str, list[AnyPath]]:
     """The present files that show some contents, by SHA-256, in the order of their paths."""
     images, contents, roots = tables.images.c, tables.contents.c, tables.roots.c
     joined = (
@@ -26,20 +24,20 @@ def files_of(catalog: Catalog, hashes: Collection[str]) -> dict[str, list[Path]]
         .where(images.present)
         .order_by(images.path, roots.path)
     )
-    paths_by_hash: dict[str, list[Path]] = {}
+    paths_by_hash: dict[str, list[AnyPath]] = {}
     wanted = sorted(set(hashes))
     for start in range(0, len(wanted), CHUNK):
         chunk = wanted[start : start + CHUNK]
         for sha256, root, path in catalog.connection.execute(joined.where(contents.sha256.in_(chunk))):
-            paths_by_hash.setdefault(sha256, []).append(Path(root) / path)
+            paths_by_hash.setdefault(sha256, []).append(path_of(root) / path)
     return paths_by_hash
 
 
-def read_indexed(catalog: Catalog, file: Path) -> tuple[Path, bytes, str, int | None]:
+def read_indexed(catalog: Catalog, file: AnyPath) -> tuple[AnyPath, bytes, str, int | None]:
     """A file's absolute path, bytes, SHA-256 and content id (None where it is not indexed); UsageError where there are none."""
-    path = Path(os.path.realpath(file))
+    path = resolved(file)
     try:
-        data = read_regular(path)
+        data = read_file(path)
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror or error}") from error
     sha256 = hashlib.sha256(data).hexdigest()
@@ -47,20 +45,20 @@ def read_indexed(catalog: Catalog, file: Path) -> tuple[Path, bytes, str, int | 
     return path, data, sha256, content.id if content else None
 
 
-def find_image_id(catalog: Catalog, file: Path) -> int:
+def find_image_id(catalog: Catalog, file: AnyPath) -> int:
     """The id of an indexed file, by its path, else by its content; UsageError where it is not indexed as it is now."""
     path, _, _, content_id = read_indexed(catalog, file)
     placed = catalog.images_of(content_id) if content_id is not None else []
     if not placed:
         raise UsageError(f"{file} is not indexed as it is now; run `nearshot index`")
-    return next((image.id for image in placed if Path(image.root, image.path) == path), placed[0].id)
+    return next((image.id for image in placed if f"{image.root}/{image.path}" == str(path)), placed[0].id)
 
 
-def read_content(files: Collection[Path], sha256: str) -> bytes | None:
+def read_content(files: Collection[AnyPath], sha256: str) -> bytes | None:
     """The bytes of a content from the first of its files that still holds them; None where none does."""
     for path in files:
         with suppress(OSError):
-            data = read_regular(path)
+            data = read_file(path)
             if hashlib.sha256(data).hexdigest() == sha256:
                 return data
     return None

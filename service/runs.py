@@ -6,13 +6,13 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from nearshot.backbones.protocol import Backbone
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun
 from nearshot.schema.errors import NearshotError, StoreBusyError
+from nearshot.schema.paths import AnyPath
 from nearshot.schema.store import Store
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Runs:
         """A run, as it is now."""
         return self._runs.get(run_id)
 
-    def start(self, roots: Sequence[Path], options: IndexOptions, ready: Mapping[str, Backbone]) -> RunState:
+    def start(self, roots: Sequence[AnyPath], options: IndexOptions, ready: Mapping[str, Backbone]) -> RunState:
         """Index data directories one after another. StoreBusyError where a run is on already."""
         with self._lock:
             if self._runs and self._runs[max(self._runs)].state == "running":
@@ -77,7 +77,9 @@ class Runs:
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self, run: RunState, roots: Sequence[Path], options: IndexOptions, ready: Mapping[str, Backbone]) -> None:
+    def _run(
+        self, run: RunState, roots: Sequence[AnyPath], options: IndexOptions, ready: Mapping[str, Backbone]
+    ) -> None:
         for root in roots:
             if self.stopping:
                 break
@@ -91,7 +93,7 @@ class Runs:
         self._ended()
         run.state = "interrupted" if self.stopping else "failed" if run.errors else "finished"
 
-    def _index(self, run: RunState, root: Path, options: IndexOptions, ready: Mapping[str, Backbone]) -> None:
+    def _index(self, run: RunState, root: AnyPath, options: IndexOptions, ready: Mapping[str, Backbone]) -> None:
         index = IndexRun(self._store, root, options, should_stop=self._stopping.is_set, ready=ready)
         done, total, failed = run.done, run.total, run.failed
         for progress in index:

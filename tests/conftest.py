@@ -22,7 +22,9 @@ from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.report import Report
 from nearshot.indexer.run import IndexRun
 from nearshot.schema.location import Location
+from nearshot.schema.paths import AnyPath
 from nearshot.schema.store import Store
+from tests.objects import Environment, serving_s3
 from tests.photographs import photograph
 from tests.postgres import Server, serving
 
@@ -126,6 +128,13 @@ def store(store_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> It
         yield opened
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Environment]:
+    """The environment in which S3 is a server of this worker's own."""
+    with serving_s3() as environment:
+        yield environment
+
+
 @pytest.fixture
 def write_data(tmp_path: Path) -> Writer:
     """Write a data directory: path to the name of a photograph, `NAME:N` for the N-th crop of it."""
@@ -178,7 +187,7 @@ def small(tmp_path: Path, small_data: Path) -> Path:
     return Path(shutil.copytree(small_data, tmp_path / "data"))
 
 
-def run_index(store: Store, root: Path, options: IndexOptions = HOG, **more: Any) -> Report:
+def run_index(store: Store, root: AnyPath, options: IndexOptions = HOG, **more: Any) -> Report:
     """Index to the end; the report."""
     run = IndexRun(store, root, options, **more)
     for _ in run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form
@@ -10,6 +9,7 @@ from fastapi import APIRouter, Form
 from nearshot.indexer.feedback import add_shot, reject, undo
 from nearshot.retriever.marking import mark_hits, mark_result
 from nearshot.schema.errors import UsageError
+from nearshot.schema.paths import path_of
 from nearshot.schema.vocabulary import Action
 from nearshot.service import models
 from nearshot.service.api.dependencies import EngineHere, SlowWorkHere
@@ -34,9 +34,9 @@ async def label(
     def say() -> dict[str, Any]:
         image = find_image(engine, image_id).image
         if label is None:
-            said = undo(engine.store, Path(image.path), Action.LABEL, image.category)
+            said = undo(engine.store, path_of(image.path), Action.LABEL, image.category)
             return _feedback(image_id, Action.LABEL, image.category, said.label, said.shot_path, undone=True)
-        shot = add_shot(engine.store, Path(image.path), label, image.category)
+        shot = add_shot(engine.store, path_of(image.path), label, image.category)
         return _feedback(image_id, Action.LABEL, image.category, label, str(shot))
 
     said = await work.do(say)
@@ -56,9 +56,9 @@ async def reject_image(
     def say() -> dict[str, Any]:
         image = find_image(engine, image_id).image
         if undo_it:
-            undo(engine.store, Path(image.path), Action.REJECT, image.category)
+            undo(engine.store, path_of(image.path), Action.REJECT, image.category)
         else:
-            reject(engine.store, Path(image.path), image.category)
+            reject(engine.store, path_of(image.path), image.category)
         return _feedback(image_id, Action.REJECT, image.category, None, None, undone=undo_it)
 
     said = await work.do(say)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
@@ -16,6 +15,7 @@ from nearshot.backbones.thumbnail import thumbnail
 from nearshot.schema.files import read_content
 from nearshot.schema.gallery import Pictured, list_pictured, pictured
 from nearshot.schema.image_filter import ImageFilter
+from nearshot.schema.paths import path_of
 from nearshot.service import models
 from nearshot.service.api.dependencies import EngineHere, SlowWorkHere, WorkHere
 from nearshot.service.engine import Engine
@@ -127,7 +127,7 @@ def _image(indexed_image: Pictured) -> dict[str, Any]:
 
 
 def _bytes(engine: Engine, indexed_image: Pictured) -> bytes:
-    data = read_content([Path(indexed_image.image.path)], indexed_image.sha256)
+    data = read_content([path_of(indexed_image.image.path)], indexed_image.sha256)
     if data is None:
         raise HTTPException(HTTPStatus.GONE, "the file is gone, or has changed since it was indexed")
     return data

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
+from nearshot.schema.paths import AnyPath, path_of
 from nearshot.service import models
 from nearshot.service.api.dependencies import EngineHere, RunsHere, WorkHere
 from nearshot.service.problems import described
@@ -25,9 +25,9 @@ router = APIRouter(prefix="/v1")
 async def index(engine: EngineHere, work: WorkHere, runs: RunsHere) -> Any:
     """Bring the index up to date with all data directories, in the background, with the backbones that are served."""
 
-    def roots() -> list[Path]:
+    def roots() -> list[AnyPath]:
         with engine.store.reading() as catalog:
-            return [Path(path) for root_id, path in sorted(catalog.roots().items()) if catalog.has_images(root_id)]
+            return [path_of(path) for root_id, path in sorted(catalog.roots().items()) if catalog.has_images(root_id)]
 
     return asdict(runs.start(await work.do(roots), engine.index_options(), engine.shared()))
 

@@ -139,6 +139,7 @@ class Histories(RuleBasedStateMachine):
             return
         assert (content, category) not in self.labelled
         assert (content, category) not in self.rejected
+        assert isinstance(shot, Path)
         inside = shot.relative_to(self.root.resolve()).as_posix()
         assert inside not in self.files
         self.files[inside] = self.seen[inside] = content

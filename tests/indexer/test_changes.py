@@ -122,7 +122,7 @@ def test_a_directory_that_cannot_be_listed_hides_nothing(
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    monkeypatch.setattr("nearshot.indexer.discover.os.scandir", scandir)
+    monkeypatch.setattr("nearshot.indexer.walk.os.scandir", scandir)
     report = run_index(store, small)
     assert counts(report) == {"unchanged": 6, "failed": 2}
     assert {failure.reason for failure in report.failures} == {"the directory cannot be read: Permission denied"}

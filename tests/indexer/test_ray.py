@@ -27,9 +27,11 @@ from nearshot.indexer.run import IndexRun
 from nearshot.indexer.verify import verify
 from nearshot.schema import tables
 from nearshot.schema.errors import IndexingError, UsageError
+from nearshot.schema.paths import path_of
 from nearshot.schema.store import Store
 from nearshot.schema.vectors import vectors_of
 from tests.conftest import HOG, Outcome, run_index, save_crop
+from tests.objects import BUCKET, Environment, put
 
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 32}  # which Ray reads when it is imported
 ray_cluster = pytest.importorskip("ray.cluster_utils", reason="Ray has no wheel for this machine")
@@ -65,11 +67,14 @@ class Nodes:
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    """A cluster that tests share, none of which harms it."""
-    shared = Nodes()
-    yield shared
-    shared.end()
+def nodes(s3: Environment) -> Iterator[Nodes]:
+    """A cluster that tests share, none of which harms it; its nodes may read what is in S3."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3.items():
+            patch.setenv(name, value)
+        shared = Nodes()
+        yield shared
+        shared.end()
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +148,18 @@ def test_vectors_and_counts_are_those_of_a_run_without_it_to_the_bit(
         assert rows(store) == rows(plain)
     assert list(verify(store)) == []
     assert run_index(store, many, replace(options, ray="127.0.0.1:1")).unchanged == 43, "nothing to do asks no cluster"
+
+
+def test_what_lies_in_a_store_of_objects_is_fetched_by_the_nodes(
+    nodes: Nodes, many: Path, store: Store, tmp_path: Path
+) -> None:
+    put(many, f"s3://{BUCKET}/many")
+    with Store(tmp_path / "plain", create=True) as plain:
+        expected = run_index(plain, many)
+        report = run_index(store, path_of(f"s3://{BUCKET}/many"), on(nodes))
+        assert counted(report) == counted(expected)
+        assert contents(store) == contents(plain)
+    assert list(verify(store)) == []
 
 
 def test_python_takes_a_cluster_as_well(nodes: Nodes, many: Path, tmp_path: Path) -> None:
@@ -321,9 +338,7 @@ def setup(many: Path, store: Store) -> Setup:
 
 def answer(setup: Setup, tries: int, *paths: Path) -> Any:
     """What an actor answers about some files."""
-    return pickle.loads(
-        RayWorker(setup, lambda _: tries)({"number": 3, "paths": [os.fsencode(p) for p in paths]})["answer"]
-    )
+    return pickle.loads(RayWorker(setup, lambda _: tries)({"number": 3, "files": pickle.dumps(paths)})["answer"])
 
 
 def test_an_actor_says_why_it_cannot_do_its_part(setup: Setup, many: Path) -> None:

@@ -10,9 +10,16 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from nearshot.schema.paths import path_of
+from nearshot.schema.store import Store
+from nearshot.service.app import create_app
 from nearshot.service.engine import Engine
-from tests.conftest import save_crop
+from nearshot.service.metrics import Metrics
+from nearshot.service.settings import Settings
+from tests.conftest import run_index, save_crop
+from tests.objects import BUCKET, Environment, put
 from tests.service.asking import QUERIES, problem
+from tests.service.conftest import HERE
 
 pytestmark = pytest.mark.both_stores
 
@@ -78,3 +85,28 @@ def test_an_upload_that_cannot_be_indexed_now_is_not_left_behind(
         refused = client.post("/v1/images", data={"category": "things"}, files=upload)
     assert "is in use by `something long`" in problem(refused, 409)
     assert list((small / QUERIES / "added").iterdir()) == []
+
+
+def test_pictures_in_a_store_of_objects_are_shown_labelled_and_added(
+    s3: Environment, store: Store, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://{BUCKET}/served/{store.has_segments}"
+    put(small, url)
+    run_index(store, path_of(url))
+    engine = Engine(store, Settings(), Metrics())
+    engine.load()
+    with TestClient(create_app(engine), base_url=HERE) as client:
+        [image] = client.get("/v1/images", params={"role": "query", "label": "Unknown"}).json()["images"]
+        assert image["path"] == f"{url}/things/6.preprocessed/Unknown/b.png"
+        original = client.get(f"/v1/images/{image['id']}/original").content
+        assert original == (small / "things/6.preprocessed/Unknown/b.png").read_bytes()
+        assert client.get(f"/v1/images/{image['id']}/thumbnail").status_code == 200
+        said = client.post("/v1/label", data={"image_id": image["id"], "label": "stars"}).json()
+        assert said["shot"] == f"{url}/things/2.support-set/stars/shot1.png"
+        assert client.post("/v1/label", data={"image_id": image["id"], "undo": "true"}).status_code == 200
+        run = client.post("/v1/index").json()
+        while (state := client.get(f"/v1/runs/{run['id']}").json())["state"] == "running":
+            pass
+        assert (state["state"], [report["unchanged"] for report in state["reports"].values()]) == ("finished", [6])
