@@ -39,8 +39,8 @@ def move_root(store: Store, old: AnyPath, new: AnyPath) -> Moved:
     directory or has no image of it, where there is none at the new place or the store has images of that one, or where more
     than half of the images that are looked for are not there as they were.
     """
-    place = resolved(new)
-    target = named(place)
+    there = resolved(new)
+    target = named(there)
     if is_gone(target):
         raise UsageError(f"{new} is no directory; move or copy the data directory first")
     with store.held(f"nearshot move {old} {new}"), store.writing() as editor:
@@ -58,7 +58,7 @@ def move_root(store: Store, old: AnyPath, new: AnyPath) -> Moved:
         sample = editor.sample_images(roots[known], LOOKED_AT)
         if not sample:
             raise UsageError(f"no image of {known} is indexed; run `nearshot index {target}`")
-        missing = _count_missing(place, sample)
+        missing = _count_missing(there, sample)
         if 2 * missing > len(sample):
             raise UsageError(
                 f"{target} is not what {known} was: of {len(sample)} images that were looked for, {missing} are not "
@@ -68,13 +68,13 @@ def move_root(store: Store, old: AnyPath, new: AnyPath) -> Moved:
     return Moved(known, target, images, len(sample), missing)
 
 
-def _count_missing(place: AnyPath, sample: list[tuple[str, int]]) -> int:
+def _count_missing(there: AnyPath, sample: list[tuple[str, int]]) -> int:
     """How many of some images, by path and size, are not there or have another size."""
 
     def is_as_it_was(image: tuple[str, int]) -> bool:
         path, size = image
         try:
-            return state_of(place / path).size == size
+            return state_of(there / path).size == size
         except OSError:
             return False
 

@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -36,6 +38,7 @@ from nearshot.schema.vectors import vectors_of
 from nearshot.schema.vocabulary import Action, Loading
 from tests.conftest import HOG, SMALL, Outcome, counts, run_index
 from tests.objects import BUCKET, Environment, put, serving_gs
+from tests.test_readme import ROOT, session, tidy
 
 NUMBERS = count()
 
@@ -344,6 +347,17 @@ def test_a_directory_moves_into_a_store_of_objects_and_back(
     assert nearshot("move", url, small).status == 0
     shutil.rmtree(small)
     assert json.loads(nearshot("index", url, "--backbone", "hog", "--no-captions", "--json").stdout)["moved"] == 6
+
+
+def test_the_session_in_the_docs_is_what_is_printed(url: str, nearshot: Callable[..., Outcome], tmp_path: Path) -> None:
+    subprocess.run([sys.executable, str(ROOT / "examples/make_demo.py"), "demo-data"], cwd=tmp_path, check=True)
+    shown, printed = f"s3://{BUCKET}/demo-data", []
+    put(tmp_path / "demo-data", url)
+    for line in session("objects").splitlines():
+        if line.startswith("$ nearshot "):
+            outcome = nearshot(*line.removeprefix("$ nearshot ").replace(shown, url).split())
+            printed += [line, *outcome.stdout.replace(url, shown).splitlines()]
+    assert tidy("\n".join(printed)) == session("objects")
 
 
 @pytest.mark.parametrize(
