@@ -18,6 +18,7 @@ from nearshot.commands.common import (
     json_option,
     one_of,
     print_table,
+    printable,
     reports_errors,
     store_option,
     weights_option,
@@ -28,6 +29,7 @@ from nearshot.schema.vocabulary import Guard, Score
 if TYPE_CHECKING:
     from nearshot.retriever.conformal import Rate
     from nearshot.retriever.find_policy import Calibration, FusionTried
+    from nearshot.schema.store import Store
 
 RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 
@@ -117,6 +119,7 @@ def calibrate_command(
         **chosen,
     )
     with Store(store_location) as store:
+        by_hand = _by_hand(store)
         calibrations, tried = [], []
         for outcome in calibrate_all(store, options):
             if isinstance(outcome, FusionTried):
@@ -125,11 +128,28 @@ def calibrate_command(
                 calibrations.append(outcome)
             if as_json:
                 click.echo(json.dumps(outcome.as_json()))
+    for each in calibrations:
+        if each.policy.calibrated and (each.backbone, each.category, each.score.value) in by_hand:
+            click.echo(
+                f"nearshot: {printable(each.category)}, {each.backbone} by {each.score}: the policy by hand is replaced",
+                err=True,
+            )
     if not as_json:
         _print(calibrations, tried)
     asked = {(each.category, each.backbone) for each in calibrations}
     if asked != {(each.category, each.backbone) for each in calibrations if each.policy.calibrated}:
         sys.exit(1)
+
+
+def _by_hand(store: Store) -> set[tuple[str, str, str]]:
+    """The policies that somebody has set: backbone, category and score of each."""
+    from nearshot.schema.calibrations import all_calibrations
+
+    with store.reading() as catalog:
+        rows = [
+            (backbone.name, row) for backbone in catalog.backbones() for row in all_calibrations(catalog, backbone.id)
+        ]
+    return {(name, row.category, row.score) for name, row in rows if row.is_by_hand}
 
 
 def _print(calibrations: Sequence[Calibration], tried: Sequence[FusionTried]) -> None:

@@ -102,6 +102,9 @@ def _print(evaluation: Evaluation, written: list[Path]) -> None:
         click.echo(f"{evaluation.seen} queries were left out: the calibration has seen them")
     if evaluation.strangers:
         click.echo(f"{evaluation.strangers} known strangers were left out: the model knows them")
+    if evaluation.by_hand:
+        names = ", ".join(map(printable, evaluation.by_hand))
+        click.echo(f"policies by hand in {names}: whoever set them may have seen these queries, which flatters them")
     for path in written:
         click.echo(f"wrote {path}")
     click.echo(f"inputs {evaluation.inputs[:16]}, tables {digest(tables)[:16]}")

@@ -24,6 +24,7 @@ from nearshot.commands.mark import mark_command
 from nearshot.commands.mirror import mirror_command
 from nearshot.commands.move import move_command
 from nearshot.commands.next import next_command
+from nearshot.commands.policy import policy_command
 from nearshot.commands.query import query_command
 from nearshot.commands.replay import replay_command
 from nearshot.commands.review import review_command
@@ -58,6 +59,7 @@ for command in (
     watch_command,
     calibrate_command,
     evaluate_command,
+    policy_command,
     replay_command,
     lint_command,
     label_command,

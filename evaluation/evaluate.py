@@ -88,6 +88,12 @@ class Evaluation:
     inputs: str
 
     @property
+    def by_hand(self) -> list[str]:
+        """The categories of which somebody set a policy that is judged here, and may have seen these queries."""
+        rows = (row for row in self.outcomes if row.category and row.policy and row.policy.by_hand)
+        return sorted({str(row.category) for row in rows})
+
+    @property
     def table7(self) -> Any:
         """Outcomes by category and backbone, as a pandas DataFrame where pandas is installed, else as a `tables.Table`."""
         return self._table("table7")

@@ -18,6 +18,7 @@ from nearshot.evaluation.evaluate import ShotsRow
 from nearshot.evaluation.judged import Judged
 from nearshot.evaluation.metrics import risk_coverage
 from nearshot.evaluation.outcomes import AMBIGUOUS, REFUSED
+from nearshot.retriever.policy import Policy
 
 KNOWN, STRANGE, THRESHOLD = "#0072b2", "#d55e00", "#000000"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
@@ -28,6 +29,10 @@ COUNTED = 12
 """Up to so many labels, a confusion matrix has its counts written in."""
 NAMED = 60
 """Up to so many labels, it has their names."""
+
+
+def _kind(policy: Policy) -> str:
+    return " (by hand)" if policy.by_hand else "" if policy.calibrated else " (prior)"
 
 
 def score_histograms(judged: Sequence[Judged]) -> str:
@@ -43,7 +48,7 @@ def score_histograms(judged: Sequence[Judged]) -> str:
             axes.hist(
                 judgement.scores[~known], bins=bins, color=STRANGE, alpha=0.65, label=f"unknown ({(~known).sum()})"
             )
-        title = f"threshold {judgement.policy.threshold:.3f}{'' if judgement.policy.calibrated else ' (prior)'}"
+        title = f"threshold {judgement.policy.threshold:.3f}{_kind(judgement.policy)}"
         axes.axvline(judgement.policy.threshold, color=THRESHOLD, linestyle="--", linewidth=1.2, label=title)
         axes.yaxis.get_major_locator().set_params(integer=True)
         _finish(axes, judgement.backbone, "best score", "queries")

@@ -15,6 +15,7 @@ from nearshot.evaluation.evaluate import Evaluation
 from nearshot.evaluation.outcomes import REFUSED, count_outcomes
 from nearshot.evaluation.scores import SCORE_METRICS
 from nearshot.evaluation.shots import METRICS
+from nearshot.retriever.policy import Policy
 from nearshot.schema.disk import written_whole
 from nearshot.schema.spreadsheet import cell
 
@@ -71,7 +72,7 @@ def outcomes_table(evaluation: Evaluation) -> Table:
         outcomes, policy = row.outcomes, row.policy
         applied: list[Cell] = [None] * 3
         if policy:
-            applied = [_rounded(policy.threshold), _rounded(policy.margin_floor), "yes" if policy.calibrated else "no"]
+            applied = [_rounded(policy.threshold), _rounded(policy.margin_floor), _yes_or_no(policy)]
         counts = [getattr(outcomes, name) for name in OUTCOMES]
         score = row.score.value if row.score else None
         rows.append(
@@ -86,6 +87,10 @@ def outcomes_table(evaluation: Evaluation) -> Table:
             ]
         )
     return Table("table7", "Table 7: labelled queries by outcome", columns, rows)
+
+
+def _yes_or_no(policy: Policy) -> str:
+    return "by hand" if policy.by_hand else "yes" if policy.calibrated else "no"
 
 
 def shots_table(evaluation: Evaluation) -> Table:

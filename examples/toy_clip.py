@@ -74,7 +74,7 @@ def train(model: open_clip.CLIP, labels: list[Label]) -> None:
     augmentation = {"scale": (0.4, 1.0)}
     crop = open_clip.image_transform(64, is_train=True, aug_cfg=augmentation, **PREPROCESSING)
     tokenize = open_clip.SimpleTokenizer(context_length=32)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     truth = torch.arange(len(labels))
     for _ in range(STEPS):
         images = torch.stack([crop(chance.choice(label.pictures)) for label in labels])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import platform
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -116,15 +117,14 @@ class RayWorker:
         if setup.software != software():
             raise NearshotError(f"this node has {software()}, and the run {setup.software}; install the same on all")
         allow(setup.max_pixels)
-        import torch
-
-        torch.set_num_threads(setup.threads)
         backbones = {}
         for row in setup.rows:
             choice = resolve(parse_spec(row.name), row=row, weights=setup.weights, precision=setup.precision)
             backbones[row.name] = backbone = choice.load(setup.device)
             if backbone.description.fingerprint != row.fingerprint:
                 raise WeightsError(f"{row.name}: the weights on this node are others than the run's")
+        if "torch" in sys.modules:  # which takes seconds to import, and not every backbone needs it
+            sys.modules["torch"].set_num_threads(setup.threads)
         return backbones
 
 

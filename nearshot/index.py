@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from operator import index
 from pathlib import Path
@@ -23,6 +24,7 @@ from nearshot.detectors.selection import Selection
 from nearshot.evaluation.evaluate import Evaluation, EvaluationOptions, evaluate
 from nearshot.evaluation.next_labels import Advice, advise
 from nearshot.evaluation.review import Review, review
+from nearshot.evaluation.what_if import WhatIf, what_if
 from nearshot.indexer.captions import CaptionOptions, CaptionReport, CaptionRun, set_caption
 from nearshot.indexer.crop_options import CropOptions
 from nearshot.indexer.crop_report import CropReport
@@ -36,6 +38,7 @@ from nearshot.indexer.verify import Finding, verify
 from nearshot.picture import Picture, is_picture, read_picture
 from nearshot.progress import progress_bar
 from nearshot.retriever.answer import Answer, Unreadable
+from nearshot.retriever.by_hand import set_policy, undo_policy
 from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
 from nearshot.retriever.choose_backbone import choose_categories, choose_row, load_indexed
 from nearshot.retriever.conformal import Aim, Aims
@@ -564,6 +567,64 @@ class Index:
             weights=self._weights,
         )
         return [each for each in calibrate_all(self._store, options) if isinstance(each, Calibration)]
+
+    def policy(self, category: str, *, backbone: str | None = None, score: str | None = None) -> WhatIf:
+        """The threshold and margin of a category, and its labelled queries, which they decide about.
+
+        Args:
+            category: it.
+            backbone: by this one; by default by the one that `query` would take.
+            score: by this score; by default by the one that `query` would take.
+
+        Returns:
+            The policy in force, and each labelled query with its score and lead; `outcomes(policy)` counts what another policy
+            would make of them.
+
+        Raises:
+            UsageError: the category has no shots, or nothing is indexed with the backbone.
+        """
+        with self._store.reading() as catalog:
+            return what_if(catalog, category, backbone=backbone, score=_chosen(Score, score, "score"))
+
+    def set_policy(
+        self,
+        category: str,
+        *,
+        threshold: float | None = None,
+        margin_floor: float | None = None,
+        undo: bool = False,
+        backbone: str | None = None,
+        score: str | None = None,
+    ) -> WhatIf:
+        """Set the threshold and margin of a category by hand, until that is taken back or `calibrate` finds others.
+
+        Args:
+            category: it.
+            threshold: the least score of a match, from -1 to 1; None: as it is.
+            margin_floor: its least lead over the best other label, from 0 to 2; None: as it is.
+            undo: take back what was set last.
+            backbone: for this one; by default for the one that `query` would take.
+            score: for this score; by default for the one that `query` would take.
+
+        Returns:
+            What `policy` returns, from now on.
+
+        Raises:
+            UsageError: as `policy`; a number is out of its range, there is none, or nothing was set that could be taken back.
+        """
+        if undo == (threshold is not None or margin_floor is not None):
+            raise UsageError("give threshold or margin_floor, or undo")
+        shown = self.policy(category, backbone=backbone, score=score)
+        if undo:
+            undo_policy(self._store, shown.row, category, shown.score_by)
+        else:
+            policy = replace(
+                shown.policy,
+                threshold=shown.policy.threshold if threshold is None else threshold,
+                margin_floor=shown.policy.margin_floor if margin_floor is None else margin_floor,
+            )
+            set_policy(self._store, shown.row, category, shown.score_by, policy)
+        return self.policy(category, backbone=shown.row.name, score=shown.score_by.value)
 
     def evaluate(
         self,

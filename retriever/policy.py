@@ -13,11 +13,15 @@ from nearshot.schema.vocabulary import Score
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The least score of a match (`threshold`) and its least lead over the best other label (`margin_floor`)."""
+    """The least score of a match (`threshold`) and its least lead over the best other label (`margin_floor`).
+
+    It was found by calibration, or set by somebody (`by_hand`), or is a prior.
+    """
 
     threshold: float
     margin_floor: float
     calibrated: bool = False
+    by_hand: bool = False
 
 
 PRIORS = {
@@ -54,10 +58,11 @@ def prior_policy(backbone: str, score: Score) -> Policy:
 
 
 def policy_in_force(backbone: BackboneRow, score: Score, calibration: CalibrationRow | None) -> Policy:
-    """The calibrated policy, where there is one, or the uncalibrated prior."""
+    """The policy that calibration found or somebody set, where there is one, or the uncalibrated prior."""
     if calibration is None:
         return prior_policy(backbone.name, score)
-    return Policy(calibration.threshold, calibration.margin_floor, calibrated=True)
+    by_hand = calibration.is_by_hand
+    return Policy(calibration.threshold, calibration.margin_floor, calibrated=not by_hand, by_hand=by_hand)
 
 
 def origin_of(backbone: str, calibration: CalibrationRow | None) -> str:
@@ -65,6 +70,8 @@ def origin_of(backbone: str, calibration: CalibrationRow | None) -> str:
     if calibration is None:
         kind = "measured on other images" if backbone in MEASURED else "a guess"
         return f"uncalibrated prior, {kind}: run `nearshot calibrate`"
+    if calibration.is_by_hand:
+        return f"by hand, {calibration.created[:10]}: nothing is promised"
     return f"calibrated: {promise_of(calibration.about())}"
 
 

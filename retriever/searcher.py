@@ -124,9 +124,9 @@ class Searcher:
         """Return what the user set; for the rest what was calibrated, else the backbone's prior."""
         policy = policy_in_force(self.row, self._score, self._calibrations.get(category))
         if options.threshold is not None:
-            policy = replace(policy, threshold=options.threshold, calibrated=False)
+            policy = replace(policy, threshold=options.threshold, calibrated=False, by_hand=False)
         if options.margin_floor is not None:
-            policy = replace(policy, margin_floor=options.margin_floor, calibrated=False)
+            policy = replace(policy, margin_floor=options.margin_floor, calibrated=False, by_hand=False)
         return policy
 
     def origin(self, category: str, options: QueryOptions) -> str:

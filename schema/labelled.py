@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import CHUNK, USABLE, BackboneRow, Catalog
@@ -79,6 +79,16 @@ def labelled_vectors(
         contents_in_order = np.array(content_ids, dtype=np.int64)
         vectors = gathered(stored_vectors(catalog, backbone, contents_in_order), len(paths), backbone.dimension)
     return LabelledVectors(paths, labels, shots, hashes, vectors)
+
+
+def image_ids(catalog: Catalog, category: str, role: Role) -> dict[str, int]:
+    """The ids of a category's usable images of a role by their paths; of several at one path, the first."""
+    query = (
+        select(images.path, func.min(images.id))
+        .where(USABLE, images.category == category, images.role == role)
+        .group_by(images.path)
+    )
+    return dict(map(tuple, catalog.connection.execute(query)))
 
 
 def small_images(catalog: Catalog, category: str, least: int) -> list[tuple[str, int, int]]:

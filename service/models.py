@@ -354,6 +354,50 @@ class Feedback(BaseModel):
     undone: bool
 
 
+class PolicyParameters(BaseModel):
+    """A category, and what its queries are compared and scored by."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    category: Name
+    backbone: Name | None = Field(None, description="Default: the one that a query of the category takes.")
+    score_by: Score | None = Field(None, description="Default: the one that a query of the category takes.")
+
+
+class NewPolicy(PolicyParameters):
+    """A threshold and a margin to set by hand, or `undo`."""
+
+    threshold: Annotated[float | None, _number("threshold")] = None
+    margin_floor: Annotated[float | None, _number("margin_floor")] = None
+    undo: bool = Field(False, description="Take back what was set last.")
+
+
+class AskedQuery(BaseModel):
+    """A labelled query: what it shows, and which label comes nearest, with its score and its lead over the next."""
+
+    image_id: int
+    path: str
+    truth: str
+    nearest: str
+    score: float
+    margin: float | None
+    rejected: bool
+
+
+class Policy(BaseModel):
+    """The policy of a category, where it comes from, and the labelled queries that it decides about, as in `policy --json`."""
+
+    category: str
+    backbone: str
+    score_by: Score
+    threshold: float
+    margin_floor: float
+    calibrated: bool
+    by_hand: bool
+    origin: str
+    queries: list[AskedQuery]
+
+
 class MarkParameters(BaseModel):
     """Hit to mark, its query, and the mark; for a result of a search by words, also where it stood."""
 

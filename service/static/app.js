@@ -4,6 +4,7 @@ import { ask, askJson, keyed, useKey } from "./api.js";
 import * as browse from "./browse.js";
 import * as map from "./map.js";
 import { at, telling } from "./page.js";
+import * as policy from "./policy.js";
 import * as query from "./query.js";
 import * as review from "./review.js";
 import * as search from "./search.js";
@@ -14,8 +15,8 @@ function addressed() {
   return [VIEWS.includes(view) ? view : "query", new URLSearchParams(chosen ?? "")];
 }
 
-const VIEWS = ["query", "search", "review", "browse", "map", "report"];
-const SHOW = { query: query.show, search: search.show, review: review.show, browse: browse.show, map: map.show };
+const VIEWS = ["query", "search", "review", "browse", "map", "policy", "report"];
+const SHOW = { query: query.show, search: search.show, review: review.show, browse: browse.show, map: map.show, policy: policy.show };
 
 function route() {
   const [view, chosen] = addressed();
@@ -30,7 +31,7 @@ function route() {
 
 async function offer() {
   const facts = await askJson("/v1/categories");
-  for (const view of [query, search, review, browse, map]) view.offer(facts);
+  for (const view of [query, search, review, browse, map, policy]) view.offer(facts);
 }
 
 async function start() {

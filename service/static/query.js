@@ -139,7 +139,11 @@ function card({ answer, given }, file, url, image) {
   for (const [category, why] of Object.entries(given.lapsed)) notes.push(`the promise of ${category} has lapsed: ${why}`);
   if (given.recall !== null) notes.push(`images that are no shots are found approximately (recall@10 ${given.recall.toFixed(3)})`);
   if (given.stale.length) notes.push(`the shots of ${given.stale.join(", ")} changed since they were calibrated`);
-  at(".policy", shown).textContent = `By ${answer.score_by} (${given.score_reason}), threshold ${answer.threshold}, margin ${answer.margin_floor}: ${notes.filter(Boolean).join("; ")}.`;
+  at(".policy", shown).textContent = `By ${answer.score_by} (${given.score_reason}), threshold ${answer.threshold}, margin ${answer.margin_floor}: ${notes.filter(Boolean).join("; ")}. `;
+  if (answer.nearest_category !== null) {
+    const href = addressOf("policy", { category: answer.nearest_category, backbone: answer.backbone, score: answer.score_by });
+    at(".policy", shown).append(make("a", { href, textContent: "What another threshold does to all labelled queries" }));
+  }
   const category = image?.category ?? answer.category ?? answer.nearest_category;
   const told = at(".said", shown);
   const mark = async (hit, said) => {

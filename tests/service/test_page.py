@@ -380,6 +380,38 @@ def test_browse_shows_what_to_label_next(page: Page) -> None:
     expect(page.locator("#images li").first).to_be_visible()
 
 
+def test_a_policy_is_tried_on_all_labelled_queries_kept_by_hand_and_taken_back(page: Page, data: Path) -> None:
+    ask(page, data / CAT)
+    page.get_by_role("link", name="What another threshold does").click()
+    outcomes = page.locator("#policy-outcomes")
+    expect(page.locator("#policy-status")).to_contain_text("2 labelled queries by hog and ")
+    expect(page.locator("#policy-category")).to_have_value("things")
+    expect(outcomes.locator("tr", has_text="known: right")).to_contain_text("11")  # in force, and as tried
+    keep, undo = page.locator("#policy-keep"), page.locator("#policy-undo")
+    expect(keep).to_be_disabled()
+    expect(undo).to_be_hidden()
+    slide(page, "#policy-threshold", 1)
+    expect(outcomes.locator("tr", has_text="known: right").locator("td")).to_have_text(["1", "0", "\N{MINUS SIGN}1"])
+    lost = page.locator("#policy-flips section", has_text="Known images lost: 1")
+    expect(lost.locator("li")).to_contain_text("unknown: cat ")
+    lost.locator(".enlarge").click()
+    expect(page.locator("#large-place")).to_contain_text("cat")
+    page.keyboard.press("Escape")
+    keep.click()
+    expect(page.locator("#policy-said")).to_have_text("Kept: it answers from now on.")
+    expect(page.locator("#policy-status")).to_contain_text("threshold 1.000, margin")
+    expect(page.locator("#policy-status")).to_contain_text("by hand")
+    page.reload()
+    expect(page.locator("#policy-status")).to_contain_text("by hand")
+    undo.click()
+    expect(page.locator("#policy-said")).to_have_text("Taken back.")
+    expect(undo).to_be_hidden()
+    assert page.locator("#policy-plot").evaluate("""plot => {
+        const pixels = plot.getContext("2d").getImageData(0, 0, plot.width, plot.height).data;
+        return new Set(Array.from({ length: pixels.length / 4 }, (_, at) => pixels.slice(4 * at, 4 * at + 3).join())).size > 10;
+    }"""), "something is drawn"
+
+
 def test_the_report_opens(page: Page, served: Served) -> None:
     page.get_by_role("link", name="Report").click()
     with page.expect_popup() as opened:
@@ -583,7 +615,7 @@ def test_axe_finds_no_fault_on_any_view_on_phone_and_desktop_light_and_dark(
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 800})
     ask(page, data / CAT)
-    for view in ("Query", "Search", "Browse", "Map", "Report"):
+    for view in ("Query", "Search", "Browse", "Map", "Policy", "Report"):
         page.get_by_role("link", name=view, exact=True).click()
         page.wait_for_timeout(200)
         audit = Axe().run(page)
