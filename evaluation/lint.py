@@ -22,7 +22,7 @@ from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.contract import SUPPORT_DIRECTORY, nothing_in
 from nearshot.schema.errors import UsageError
 from nearshot.schema.labelled import LabelledVectors, labelled_vectors, small_images
-from nearshot.schema.paths import AnyPath
+from nearshot.schema.paths import AnyPath, named, resolved
 from nearshot.schema.picture_hashes import picture_hashes
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
@@ -94,9 +94,9 @@ def lint(
     discovery = Discovery(root, follow_links=True)
     images = sum(1 for _ in discovery)  # walk, for what lies outside the contract, too
     findings = [LintFinding(None, Rule.OUTSIDE, (breach.path,), breach.rule) for breach in discovery.breaches]
-    resolved = str(root.resolve())
+    directory = named(resolved(root))
     with store.reading() as catalog:
-        root_id = catalog.root_id(resolved)
+        root_id = catalog.root_id(directory)
         if root_id is None or not catalog.has_images(root_id):
             if not images:
                 raise UsageError(nothing_in(str(root)))
@@ -104,8 +104,8 @@ def lint(
         row, _ = choose_row(catalog, backbone, discovery.categories)
         hog = next((backbone_row for backbone_row in catalog.backbones() if backbone_row.name == "hog"), None)
         for path, reason in catalog.failures():
-            if path.startswith(f"{resolved}/") and f"/{SUPPORT_DIRECTORY}/" in path:
-                inside = path.removeprefix(f"{resolved}/")
+            if path.startswith(f"{directory}/") and f"/{SUPPORT_DIRECTORY}/" in path:
+                inside = path.removeprefix(f"{directory}/")
                 findings.append(LintFinding(inside.split("/")[0], Rule.UNUSABLE, (inside,), reason))
     for done, total in hash_pictures(store, discovery.categories):
         told(done, total)

@@ -298,17 +298,41 @@ class Review(BaseModel):
 
 
 class Run(BaseModel):
-    """An index run of this service. `reports` are the objects that `nearshot index --json` ends with, by data directory;
-    `errors` say why others could not be indexed.
+    """A run of this service. `reports` are the objects that `nearshot index --json` (or `calibrate`, or `lint`) ends with, by
+    data directory (or by category, backbone and score); `errors` say why others could not be done.
     """
 
     id: int
+    kind: Literal["index", "calibrate", "lint"]
     state: Literal["running", "finished", "interrupted", "failed"]
     done: int
     total: int
     failed: int
     errors: dict[str, str]
     reports: dict[str, dict[str, Any]]
+
+
+class CalibrationParameters(BaseModel):
+    """What is calibrated, and what for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    category: Name | None = Field(None, description="This category only. Default: all.")
+    backbone: Name | None = Field(None, description="This backbone only. Default: all that are served.")
+    false_accept: float = Field(
+        0.05, gt=0, lt=1, allow_inf_nan=False, description="Let at most this share of strangers match."
+    )
+
+
+class ExportParameters(BaseModel):
+    """Choice of what is exported, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["jsonl", "csv", "labelstudio"] = "jsonl"
+    category: Name | None = None
+    label: Name | None = None
+    role: Role | None = None
 
 
 class MapParameters(BaseModel):

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, Response
+from starlette.background import BackgroundTask
 
 from nearshot.backbones.protocol import TextEncoder
 from nearshot.evaluation.projection import methods
+from nearshot.retriever.export import export
+from nearshot.schema.image_filter import ImageFilter
+from nearshot.schema.vocabulary import ExportFormat
 from nearshot.service import models
 from nearshot.service.api.dependencies import DrawingsHere, EngineHere, SlowWorkHere, WorkHere
 
@@ -18,6 +24,8 @@ if TYPE_CHECKING:
     from nearshot.service.engine import Engine
 
 REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+
+SUFFIXES = {ExportFormat.JSONL: "jsonl", ExportFormat.CSV: "csv", ExportFormat.LABELSTUDIO: "json"}
 
 router = APIRouter(prefix="/v1")
 
@@ -103,6 +111,24 @@ async def report(engine: EngineHere, drawings: DrawingsHere) -> Response:
     """Return the page that `nearshot evaluate --output` writes as report.html, for all that is served."""
     page = await drawings.get("report", engine.report)
     return HTMLResponse(page, headers={"Content-Security-Policy": REPORT_POLICY})
+
+
+@router.get("/export", response_class=FileResponse, summary="What is known of every image, as a file")
+async def export_(
+    engine: EngineHere, work: SlowWorkHere, asked: Annotated[models.ExportParameters, Query()]
+) -> Response:
+    """The file that `nearshot export` writes, but for vectors and pictures."""
+    wanted = ImageFilter(category=asked.category, label=asked.label, role=asked.role)
+    form = ExportFormat(asked.format)
+    directory = tempfile.TemporaryDirectory(prefix="nearshot-export-")
+    file = Path(directory.name, f"nearshot.{SUFFIXES[form]}")
+    try:
+        async with asyncio.timeout(engine.settings.seconds):
+            await work.do(lambda: export(engine.store, file, form, wanted=wanted))
+    except BaseException:
+        directory.cleanup()
+        raise
+    return FileResponse(file, filename=file.name, background=BackgroundTask(directory.cleanup))
 
 
 @router.get("/status", response_model=dict[str, Any], summary="What is indexed, lacking, stale or failed")

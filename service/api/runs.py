@@ -1,20 +1,27 @@
-"""Index runs: started, looked at and followed."""
+"""Runs: started, looked at and followed."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import asdict
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Form
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
+from nearshot.retriever.calibrate import CalibrationOptions
+from nearshot.retriever.choose_backbone import choose_supported
+from nearshot.retriever.conformal import Aim, Aims
+from nearshot.schema.errors import UsageError
 from nearshot.schema.paths import AnyPath, path_of
 from nearshot.service import models
 from nearshot.service.api.dependencies import EngineHere, RunsHere, WorkHere
+from nearshot.service.engine import Engine
+from nearshot.service.jobs import calibrating, indexing, linting
 from nearshot.service.problems import described
 from nearshot.service.runs import RunState
 
@@ -25,14 +32,46 @@ router = APIRouter(prefix="/v1")
 async def index(engine: EngineHere, work: WorkHere, runs: RunsHere) -> Any:
     """Bring the index up to date with all data directories, in the background, with the backbones that are served."""
 
-    def roots() -> list[AnyPath]:
-        with engine.store.reading() as catalog:
-            return [path_of(path) for root_id, path in sorted(catalog.roots().items()) if catalog.has_images(root_id)]
-
-    return asdict(runs.start(await work.do(roots), engine.index_options(), engine.shared()))
+    roots = await work.do(lambda: _roots(engine))
+    return asdict(runs.start("index", indexing(engine.store, roots, engine.index_options(), engine.shared())))
 
 
-@router.get("/runs/{run_id}", response_model=models.Run, summary="An index run", responses=described(404))
+@router.post("/calibrate", response_model=models.Run, status_code=202, responses=described(409))
+async def calibrate(
+    engine: EngineHere, work: WorkHere, runs: RunsHere, asked: Annotated[models.CalibrationParameters, Form()]
+) -> Any:
+    """Find threshold and margin from shots and labelled queries, in the background, for the backbones that are served."""
+    if asked.category is not None:
+
+        def check(category: str) -> None:
+            with engine.store.reading() as catalog:
+                choose_supported(catalog, [category])
+
+        await work.do(partial(check, asked.category))
+    if asked.backbone is not None and asked.backbone not in engine.served:
+        raise UsageError(f"{asked.backbone} is not served; take {' or '.join(engine.served)}")
+    options = CalibrationOptions(
+        aims=Aims({Aim.FALSE_ACCEPT: asked.false_accept}),
+        backbones=tuple(engine.served) if asked.backbone is None else (asked.backbone,),
+        categories=() if asked.category is None else (asked.category,),
+    )
+    return asdict(runs.start("calibrate", calibrating(engine.store, options)))
+
+
+@router.post("/lint", response_model=models.Run, status_code=202, responses=described(409))
+async def lint(engine: EngineHere, work: WorkHere, runs: RunsHere) -> Any:
+    """Find faults in the support sets of all data directories, in the background."""
+    roots = await work.do(lambda: _roots(engine))
+    return asdict(runs.start("lint", linting(engine.store, roots, None)))
+
+
+def _roots(engine: Engine) -> list[AnyPath]:
+    """The data directories that have images."""
+    with engine.store.reading() as catalog:
+        return [path_of(path) for root_id, path in sorted(catalog.roots().items()) if catalog.has_images(root_id)]
+
+
+@router.get("/runs/{run_id}", response_model=models.Run, summary="A run", responses=described(404))
 async def run(runs: RunsHere, run_id: int) -> Any:
     """Tell how far the run has come."""
     return asdict(_run(runs, run_id))

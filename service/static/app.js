@@ -1,11 +1,12 @@
 // The page: views by the address's fragment, and what the service offers.
 
-import { ask, askJson, keyed, useKey } from "./api.js";
+import { askJson, keyed, useKey } from "./api.js";
 import * as browse from "./browse.js";
 import * as map from "./map.js";
 import { at, telling } from "./page.js";
 import * as policy from "./policy.js";
 import * as query from "./query.js";
+import "./report.js";
 import * as review from "./review.js";
 import * as search from "./search.js";
 
@@ -53,14 +54,6 @@ at("#key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   useKey(at("#key").value.trim());
   start();
-});
-at("#report-link").addEventListener("click", (event) => {
-  if (!keyed()) return; // a link cannot send a key: fetch the page, and save it
-  event.preventDefault();
-  telling(at("#report-status"), async () => {
-    const url = URL.createObjectURL(await (await ask("/v1/report")).blob());
-    Object.assign(document.createElement("a"), { href: url, download: "report.html" }).click();
-  });
 });
 window.addEventListener("hashchange", route);
 start();

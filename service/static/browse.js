@@ -1,6 +1,7 @@
 // The browse view: what is indexed, what failed, and an index run.
 
-import { askJson, events } from "./api.js";
+import { ask, askJson } from "./api.js";
+import { follow } from "./job.js";
 import { asking, at, fill, make, notHere, placeOf, remember, restore, telling } from "./page.js";
 import { queryLike } from "./query.js";
 import { tile } from "./tile.js";
@@ -82,7 +83,9 @@ const list = (after) =>
     const tiles = page.images.map((image) => {
       const lines = [make("div", { textContent: `${placeOf(image)} (${image.role})` })];
       if (image.caption) lines.push(make("div", { textContent: image.caption }));
-      return tile(image, lines, () => queryLike(image.id));
+      const item = tile(image, lines, () => queryLike(image.id));
+      if (image.path.split("/").at(-2) === ADDED && image.role === "query") at(".buttons", item).append(removing(image, item));
+      return item;
     });
     if (after === 0) at("#images").replaceChildren();
     at("#images").append(...tiles);
@@ -91,6 +94,23 @@ const list = (after) =>
     nearing.unobserve(at("#more")); // so that it is told anew whether it is near
     nearing.observe(at("#more"));
   });
+
+const ADDED = "added"; // the directory of what came over HTTP
+
+/** A button that takes away an image that somebody added. */
+function removing(image, item) {
+  const button = make("button", { type: "button", textContent: "Remove" });
+  button.setAttribute("aria-label", `Remove image ${image.id}, which was added`);
+  button.addEventListener("click", () => {
+    button.disabled = true;
+    return telling(status, async () => {
+      await ask(`/v1/images/${image.id}`, { method: "DELETE" });
+      item.remove();
+      status.textContent = "Removed.";
+    }).finally(() => (button.disabled = false));
+  });
+  return button;
+}
 
 async function failures() {
   const { failures: failed } = await askJson("/v1/status");
@@ -106,26 +126,20 @@ at("#browse-form").addEventListener("change", () => {
   again();
 });
 at("#more").addEventListener("click", () => list(next));
-at("#index-now").addEventListener("click", async () => {
-  const [button, bar] = [at("#index-now"), at("#index-progress")];
-  button.disabled = true;
-  bar.hidden = false;
-  bar.removeAttribute("value");
-  status.textContent = "Looking for what is new ...";
-  await telling(status, async () => {
-    const { id } = await askJson("/v1/index", { method: "POST" });
-    for await (const run of events(`/v1/runs/${id}/events`)) {
-      if (run.total) Object.assign(bar, { max: run.total, value: run.done });
+at("#index-now").addEventListener("click", () =>
+  follow("/v1/index", {}, {
+    button: at("#index-now"),
+    bar: at("#index-progress"),
+    status,
+    running: (run) => (run.total ? `${run.done} of ${run.total} files read ...` : "Looking for what is new ..."),
+    ended(run) {
       status.textContent = inWords(run);
-    }
-    document.dispatchEvent(new Event("store-changed"));
-  });
-  bar.hidden = true;
-  button.disabled = false;
-});
+      document.dispatchEvent(new Event("store-changed"));
+    },
+  }),
+);
 
 function inWords(run) {
-  if (run.state === "running") return run.total ? `${run.done} of ${run.total} files read ...` : "Looking for what is new ...";
   const reports = Object.values(run.reports);
   const counts = ["added", "changed", "moved", "removed", "failed"].map((name) => [name, reports.reduce((sum, report) => sum + report[name], 0)]);
   const changed = counts.filter(([, count]) => count).map(([name, count]) => `${count} ${name}`).join(", ");

@@ -1,6 +1,7 @@
 // The policy view: what threshold and margin do to every labelled query of a category, and keeping others by hand.
 
 import { askJson, form } from "./api.js";
+import { follow } from "./job.js";
 import { asking, at, fill, make, notHere, remember, restore } from "./page.js";
 import { queryLike } from "./query.js";
 import { tile } from "./tile.js";
@@ -176,12 +177,27 @@ matchMedia("(prefers-color-scheme: dark)").matches;
 const say = (fields, done) =>
   loading(async (isLatest) => {
     const told = await askJson("/v1/policy", form({ category: policy.category, backbone: policy.backbone, score_by: policy.score_by, ...fields }));
-    document.dispatchEvent(new Event("policy-changed"));
     if (!isLatest()) return;
     take(told);
     at("#policy-said").textContent = done;
   });
 
+at("#policy-calibrate").addEventListener("click", () => {
+  const { category, backbone } = policy;
+  follow("/v1/calibrate", form({ category, backbone, false_accept: at("#policy-accept").value }), {
+    button: at("#policy-calibrate"),
+    bar: at("#policy-progress"),
+    status: at("#policy-said"),
+    running: (run) => `Calibrating ${category} by ${backbone}: ${run.done} of ${run.total || "some"} scores ...`,
+    async ended(run) {
+      const found = Object.values(run.reports).filter((one) => one.score);
+      const missing = [...new Set(found.filter((one) => !one.calibrated).map((one) => one.missing))];
+      const done = found.filter((one) => one.calibrated).length;
+      await show(new URLSearchParams(Object.entries(FIELDS).map(([name, one]) => [name, one.value])));
+      at("#policy-said").textContent = [done ? `${done} of ${found.length} scores are calibrated.` : "Nothing was changed.", ...missing, ...Object.values(run.errors)].join(" ");
+    },
+  });
+});
 for (const slider of [threshold, margin]) {
   slider.addEventListener("input", () => {
     slider.step = "0.001";

@@ -412,6 +412,45 @@ def test_a_policy_is_tried_on_all_labelled_queries_kept_by_hand_and_taken_back(p
     }"""), "something is drawn"
 
 
+def test_faults_are_looked_for_and_what_is_known_is_saved(page: Page) -> None:
+    page.get_by_role("link", name="Report").click()
+    page.locator("#lint-now").click()
+    expect(page.locator("#lint-status")).to_contain_text("warning")
+    expect(page.locator("#faults section").first).to_contain_text("warning: ")
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="As CSV").click()
+    assert coming.value.suggested_filename == "nearshot.csv"
+    assert coming.value.path().read_text().startswith("path,category,role,label")
+    expect(page.locator("#export-status")).to_have_text("Written.")
+
+
+def test_calibration_is_begun_on_the_page_and_says_why_it_cannot_be_done(page: Page) -> None:
+    page.get_by_role("link", name="Policy").click()
+    page.locator("#policy-calibrate").click()
+    expect(page.locator("#policy-said")).to_contain_text("Nothing was changed. false-accept 0.05 needs 19 samples")
+    expect(page.locator("#policy-calibrate")).to_be_enabled()
+
+
+def test_what_was_added_is_removed_where_it_is_browsed(page: Page, served: Served, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), (3, 200, 5)).save(tmp_path / "added.png")
+    with (tmp_path / "added.png").open("rb") as file:
+        added = page.request.post(
+            f"{served.url}/v1/images",
+            multipart={
+                "category": "things",
+                "image": {"name": "a.png", "mimeType": "image/png", "buffer": file.read()},
+            },
+        )
+    assert added.ok, added.text()
+    page.get_by_role("link", name="Browse").click()
+    page.locator("#browse-role").select_option("query")
+    remove = page.get_by_role("button", name=f"Remove image {added.json()['id']}, which was added")
+    remove.click()
+    expect(page.locator("#index-status")).to_have_text("Removed.")
+    expect(remove).to_have_count(0)
+    assert page.request.get(f"{served.url}/v1/images/{added.json()['id']}").status == 404
+
+
 def test_the_report_opens(page: Page, served: Served) -> None:
     page.get_by_role("link", name="Report").click()
     with page.expect_popup() as opened:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from fastapi.testclient import TestClient
 from nearshot.evaluation.next_labels import advise
 from nearshot.service.app import create_app
 from nearshot.service.engine import Engine
+from tests.conftest import Outcome
 from tests.service.asking import QUERIES, ask, problem, wait_for
 from tests.service.conftest import HERE
 
@@ -110,3 +113,24 @@ def test_what_to_label_next_is_what_the_command_says(client: TestClient, engine:
     assert told["next"] == [candidate.as_json() for candidate in advice.worth]
     assert {need["label"] for need in told["labels"]} == {"cat", "coffee"}
     assert client.get("/v1/next", params={"category": "nothing"}).status_code == 422
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "labelstudio"])
+def test_what_is_known_is_exported_as_the_command_writes_it(
+    client: TestClient,
+    engine: Engine,
+    tmp_path: Path,
+    form: str,
+    nearshot: Callable[..., Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "own").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "own"))
+    response = client.get("/v1/export", params={"format": form, "role": "query"})
+    file = tmp_path / "written"
+    options = ("--format", form, "--role", "query", "--output", file, "--store", engine.store.location)
+    assert nearshot("export", *options).status == 0
+    assert response.content == file.read_bytes()
+    assert "attachment" in response.headers["content-disposition"]
+    assert list((tmp_path / "own").iterdir()) == []
+    problem(client.get("/v1/export", params={"format": "parquet"}), 422)
