@@ -24,7 +24,7 @@ EXPOSE 8077
 HEALTHCHECK --start-period=120s --interval=30s --timeout=5s \
     CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8077/readyz', timeout=4)"]
 ENTRYPOINT ["nearshot"]
-CMD ["serve", "--host", "0.0.0.0", "--api-keys", "/store/keys.json"]
+CMD ["serve", "--host", "0.0.0.0", "--api-keys", "store"]
 
 FROM cpu AS cuda
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility

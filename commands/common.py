@@ -113,6 +113,11 @@ def store_option(function: Function) -> Function:
     )(function)
 
 
+def own_file(location: Location) -> Path | None:
+    """The file of API keys in a store's directory; None for a store that keeps them itself."""
+    return location / "keys.json" if isinstance(location, Path) else None
+
+
 def naming_store(location: Location) -> str:
     """The option that names a store in a command that is to be typed next; nothing where it is the one without that."""
     if str(location) in (STORE, os.environ.get("NEARSHOT_STORE")):

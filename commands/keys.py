@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nearshot.commands.common import json_option, reports_errors, store_option
-from nearshot.schema.errors import UsageError, option
+from nearshot.commands.common import json_option, own_file, reports_errors, store_option
 from nearshot.schema.location import Location
 
+if TYPE_CHECKING:
+    from nearshot.schema.store import Store
+
 Function = TypeVar("Function", bound=Callable[..., Any])
-KEYS_FILE = "keys.json"
 
 
 def _file_option(function: Function) -> Function:
@@ -22,25 +23,25 @@ def _file_option(function: Function) -> Function:
         "--file",
         "file",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="The file of keys. Default: STORE/keys.json.",
+        help="A file of keys. Default: STORE/keys.json; a store in PostgreSQL has a table of its own.",
     )
     return option(function)
 
 
-def _own_file(location: Location) -> Path:
-    """The file in a store's directory; UsageError where it has none."""
-    if not isinstance(location, Path):
-        raise UsageError(f"a store in PostgreSQL has no file of keys of its own; name one with {option('file')}")
-    return location / KEYS_FILE
+def _opened(location: Location) -> Store:
+    """The store whose own keys are meant: one without a directory to keep a file in."""
+    from nearshot.schema.store import Store
+
+    return Store(location)
 
 
 @click.group()
 @store_option
 @click.pass_context
 def keys(context: click.Context, store_location: Location) -> None:
-    """Make, list and revoke the API keys that `nearshot serve --api-keys FILE` asks for.
+    """Make, list and revoke the API keys that `nearshot serve --api-keys store` (or FILE) asks for.
 
-    The file holds hashes only. A service that runs follows it.
+    What is kept are hashes only. A service that runs follows it; of a store in PostgreSQL, all services over it do.
     """
     context.default_map = {name: {"store_location": str(store_location)} for name in ("add", "list", "revoke")}
 
@@ -53,10 +54,14 @@ def keys(context: click.Context, store_location: Location) -> None:
 @reports_errors
 def add(name: str, file: Path | None, store_location: Location, *, write: bool) -> None:
     """Make a key, and print its secret: this once, for it is kept nowhere."""
-    from nearshot.service.keys import Access, add_key
+    from nearshot.service.keys import Access, add_key, add_stored_key
 
     scopes = [Access.READ, *([Access.WRITE] if write else [])]
-    click.echo(add_key(file or _own_file(store_location), name, scopes))
+    if (kept := file or own_file(store_location)) is not None:
+        click.echo(add_key(kept, name, scopes))
+        return
+    with _opened(store_location) as store:
+        click.echo(add_stored_key(store, name, scopes))
 
 
 @keys.command("list")
@@ -66,9 +71,14 @@ def add(name: str, file: Path | None, store_location: Location, *, write: bool) 
 @reports_errors
 def list_(file: Path | None, store_location: Location, *, as_json: bool) -> None:
     """List the keys: names, what they may do, and when they were made."""
-    from nearshot.service.keys import read_keys
+    from nearshot.service.keys import read_keys, stored_keys
 
-    for key in read_keys(file or _own_file(store_location)):
+    if (kept := file or own_file(store_location)) is not None:
+        every = read_keys(kept)
+    else:
+        with _opened(store_location) as store:
+            every = stored_keys(store)
+    for key in every:
         key_fields = {"name": key.name, "scopes": list(key.scopes), "created": key.created}
         click.echo(json.dumps(key_fields) if as_json else f"{key.name}  {' '.join(key.scopes)}  {key.created}")
 
@@ -80,7 +90,11 @@ def list_(file: Path | None, store_location: Location, *, as_json: bool) -> None
 @reports_errors
 def revoke(name: str, file: Path | None, store_location: Location) -> None:
     """Take a key back: it is refused from now on."""
-    from nearshot.service.keys import revoke_key
+    from nearshot.service.keys import revoke_key, revoke_stored_key
 
-    revoke_key(file or _own_file(store_location), name)
+    if (kept := file or own_file(store_location)) is not None:
+        revoke_key(kept, name)
+    else:
+        with _opened(store_location) as store:
+            revoke_stored_key(store, name)
     click.echo(f"revoked {name}")

@@ -8,7 +8,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from nearshot.commands.common import (
     max_pixels_option,
     mirror_option,
     near,
+    own_file,
     reports_errors,
     store_option,
     weights_option,
@@ -31,7 +33,12 @@ from nearshot.schema.location import Location
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from nearshot.service.keys import Key
+
 GRACE_S = 30
+
+KEYS_OF_THE_STORE = Path("store")
+"""What --api-keys says for those that the store has; a file of that name is ./store."""
 
 
 @click.command("serve")
@@ -48,7 +55,8 @@ GRACE_S = 30
     "--api-keys",
     "keys_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Ask for the keys of this file (`nearshot keys add`); needed for an address that others can reach.",
+    help="Ask for the keys of the store (store), or of this file (`nearshot keys add`); needed for an address that others can "
+    "reach.",
 )
 @click.option(
     "--max-upload", type=click.IntRange(1, 4096), default=64, show_default=True, help="MiB that a request may have."
@@ -94,15 +102,16 @@ def serve_command(
         raise UsageError(f"the service needs {error.name}: pip install 'nearshot[service]'") from error
     from nearshot.schema.store import Store
     from nearshot.service.engine import Engine
-    from nearshot.service.keys import KeyFile
+    from nearshot.service.keys import KeyFile, StoredKeys
     from nearshot.service.metrics import Metrics
     from nearshot.service.settings import Settings
 
     if keys_file is None and not is_loopback(host):
         raise UsageError(
-            f"{host} can be reached by others: make keys with `nearshot keys add NAME`, and give --api-keys FILE"
+            f"{host} can be reached by others: make keys with `nearshot keys add NAME`, and give --api-keys store"
         )
-    keys = KeyFile(keys_file) if keys_file else None
+    file = own_file(store_location) if keys_file == KEYS_OF_THE_STORE else keys_file
+    keys: Callable[[], Sequence[Key]] | None = KeyFile(file) if file else None
     settings = Settings(
         backbones=backbones,
         device=device,
@@ -113,7 +122,10 @@ def serve_command(
         waiting=queue,
         follow_links=follow_links,
     )
-    with Store(store_location, mirror=mirror) as store, _listen(host, port) as listening:
+    with Store(store_location, mirror=mirror) as store, _listen(host, port) as listening, ExitStack() as closing:
+        if keys is None and keys_file is not None:
+            keys = stored = StoredKeys(store)
+            closing.callback(stored.close)
         engine = Engine(store, settings, Metrics(), own_thread=False)
         engine.load()
         for name, reason in engine.skipped.items():

@@ -17,7 +17,7 @@ from nearshot.schema import postgres, sqlite
 from nearshot.schema.errors import NearshotError, StoreBusyError, StoreError
 from nearshot.schema.location import is_address
 
-HEAD = "0017"
+HEAD = "0018"
 """The newest migration; a test holds it to the scripts in migrations/, so that opening a store need not import Alembic."""
 
 COPYING = f"copying {HEAD} "

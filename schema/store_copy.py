@@ -43,11 +43,12 @@ ROWS = 10_000
 
 _WITH_VECTORS = (tables.contents, tables.backbones, tables.embeddings, tables.pending_vectors)
 _DERIVED = (tables.segments, tables.ann_indexes, tables.mirrors)
+_OF_SERVICES = (tables.api_keys, tables.jobs)
 _OF_SEGMENTS = (tables.vector_storage, tables.ann_choices)
 _OTHERS = [
     table
     for table in tables.metadata.sorted_tables
-    if table not in (*_WITH_VECTORS, *_DERIVED, tables.revision, tables.vector_storage)
+    if table not in (*_WITH_VECTORS, *_DERIVED, *_OF_SERVICES, tables.revision, tables.vector_storage)
 ]
 _NUMBERED = [tables.contents, tables.backbones, *(table for table in _OTHERS if "id" in table.columns)]
 

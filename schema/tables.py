@@ -326,6 +326,27 @@ mirrors = Table(
     comment="Copies of vectors in an engine, as of a revision; its token is kept there, too. Next: what is written to it.",
 )
 
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("name", TEXT, primary_key=True),
+    Column("sha256", SHA256, nullable=False),
+    Column("scopes", TEXT, nullable=False),
+    Column("created", TEXT, nullable=False),
+    comment="Who may ask services, by the SHA-256 of each secret; scopes: read, or read write. No revision.",
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", WHOLE, primary_key=True),
+    Column("kind", TEXT, nullable=False),
+    Column("told", TEXT, nullable=False),
+    Column("ended", Boolean, nullable=False),
+    Column("told_at", TEXT, nullable=False),
+    comment="Runs of services: what was told last of each, as JSON, and when; no revision: no answer rests on it.",
+)
+
 picture_hashes = Table(
     "picture_hashes",
     metadata,

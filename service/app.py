@@ -46,7 +46,7 @@ def create_app(engine: Engine, keys: Callable[[], Sequence[Key]] | None = None) 
         redoc_url=None,
         form_limits={"max_files": settings.upload_images + 1, "max_fields": 16, "max_part_size": 1 << 16},
     )
-    app.state.engine, app.state.runs = engine, Runs(engine.outdate)
+    app.state.engine, app.state.runs = engine, Runs(engine.store, engine.outdate)
     app.state.work = ThreadPool(settings.threads, "query", seconds=settings.seconds)
     app.state.slow = ThreadPool(SLOW_THREADS, "slow")
     app.state.drawings = SingleFlight(

@@ -1,4 +1,4 @@
-"""API keys: a file of hashes, so that who reads it cannot use them; and what each key may do."""
+"""API keys: hashes in a file or in the store, so that who reads them cannot use them; and what each key may do."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import hashlib
 import hmac
 import json
 import secrets
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from nearshot.schema.api_keys import api_key_rows, drop_api_key, put_api_key
 from nearshot.schema.disk import written_whole
-from nearshot.schema.errors import UsageError
-from nearshot.schema.store import utc_now
+from nearshot.schema.errors import NearshotError, UsageError
+from nearshot.schema.store import Store, utc_now
 
 
 class Access(StrEnum):
@@ -28,7 +30,7 @@ class Access(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as the file has it: its name, the SHA-256 of its secret, its scopes, and when it was made.
+    """A key as it is kept: its name, the SHA-256 of its secret, its scopes, and when it was made.
 
     The secret has 256 random bits: a fast hash of it cannot be searched through, as that of a password can.
     """
@@ -88,7 +90,7 @@ class KeyFile:
 
 def add_key(file: Path, name: str, scopes: Sequence[Access]) -> str:
     """Make a key, and return its secret, which is kept nowhere. UsageError for a name that is taken."""
-    secret = f"nearshot_{secrets.token_urlsafe(32)}"
+    secret = _new_secret()
     with _alone(file):
         keys = read_keys(file) if file.exists() else []
         if any(key.name == name for key in keys):
@@ -106,6 +108,64 @@ def revoke_key(file: Path, name: str) -> None:
         _write(file, [key for key in keys if key.name != name])
 
 
+FOLLOWING_SECONDS = 0.5
+"""How often services look which keys the store has."""
+
+
+class StoredKeys:
+    """The keys that a store has, for all services over it: followed, so that one that is revoked is refused within a second.
+
+    While the store does not answer, those that it had are in force; nothing that rests on it is answered then.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """Read them, and follow them; raises StoreError."""
+        self._store = store
+        self._keys = stored_keys(store)
+        self._closing = threading.Event()
+        self._following = threading.Thread(target=self._follow, name="keys", daemon=True)
+        self._following.start()
+
+    def __call__(self) -> Sequence[Key]:
+        """The keys as they were a moment ago."""
+        return self._keys
+
+    def close(self) -> None:
+        """Follow them no more."""
+        self._closing.set()
+        self._following.join()
+
+    def _follow(self) -> None:
+        while not self._closing.wait(FOLLOWING_SECONDS):
+            with suppress(NearshotError):
+                self._keys = stored_keys(self._store)
+
+
+def stored_keys(store: Store) -> list[Key]:
+    """The keys that a store has, in the order of their names."""
+    with store.reading() as catalog:
+        rows = api_key_rows(catalog)
+    return [Key(name, sha256, tuple(map(Access, scopes.split())), created) for name, sha256, scopes, created in rows]
+
+
+def add_stored_key(store: Store, name: str, scopes: Sequence[Access]) -> str:
+    """Make a key in a store, and return its secret, which is kept nowhere. UsageError for a name that is taken."""
+    secret = _new_secret()
+    with store.writing() as editor:
+        if any(row[0] == name for row in api_key_rows(editor)):
+            raise UsageError(f"there is a key '{name}' already; revoke it, or take another name")
+        put_api_key(editor, (name, _hash(secret), " ".join(scopes), utc_now()))
+    return secret
+
+
+def revoke_stored_key(store: Store, name: str) -> None:
+    """Take a key out of a store. UsageError where it has none of the name."""
+    with store.writing() as editor:
+        names = [row[0] for row in api_key_rows(editor)]
+        if not drop_api_key(editor, name):
+            raise UsageError(f"there is no key '{name}'; there are {', '.join(names) or 'none'}")
+
+
 def access_of(keys: Sequence[Key], secret: str) -> frozenset[Access]:
     """Return what a secret may do: nothing if it is no key's. Takes equally long for any secret."""
     given = _hash(secret)
@@ -114,6 +174,10 @@ def access_of(keys: Sequence[Key], secret: str) -> frozenset[Access]:
         if hmac.compare_digest(key.sha256, given):
             scopes = frozenset(key.scopes)
     return scopes
+
+
+def _new_secret() -> str:
+    return f"nearshot_{secrets.token_urlsafe(32)}"
 
 
 def _hash(secret: str) -> str:

@@ -1,20 +1,29 @@
-"""Runs: jobs of the service, in the background, one at a time."""
+"""Runs: jobs of the services over a store, in the background, one at a time. Each of these services tells of all of them."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
-from nearshot.schema.errors import NearshotError, StoreBusyError
+from nearshot.schema.errors import NearshotError, StoreBusyError, StoreError
+from nearshot.schema.jobs import JobRow, add_job, job_at_work, tell_job
+from nearshot.schema.jobs import job as job_of
+from nearshot.schema.store import Store
 
 log = logging.getLogger(__name__)
 
 KEPT = 100
 """Number of runs that are remembered."""
+
+TELLING_SECONDS = 1.0
+"""How often the store is told how far a run is, for other services."""
+
+TRIES = 10
+"""How often the store is told that a run has ended, where it cannot be written."""
 
 State = Literal["running", "finished", "interrupted", "failed"]
 Kind = Literal["index", "calibrate", "lint"]
@@ -33,6 +42,22 @@ class RunState:
     errors: dict[str, str] = field(default_factory=dict)
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    def as_told(self) -> dict[str, Any]:
+        """What the store is told of it."""
+        told = {name: getattr(self, name) for name in ("state", "done", "total", "failed")}
+        return told | {
+            "errors": dict(self.errors),
+            "reports": dict(self.reports),
+        }  # which go on while these are written
+
+    @classmethod
+    def of(cls, row: JobRow) -> RunState:
+        """The run as the store was told of it; one whose service is gone was interrupted."""
+        run = cls(row.id, cast(Kind, row.kind), **row.told)
+        if row.silent:
+            run.state = "interrupted"
+        return run
+
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Do a part: what goes wrong is its error, and the next one is done all the same."""
@@ -50,10 +75,10 @@ Job: TypeAlias = Callable[[RunState, Callable[[], bool]], None]
 
 
 class Runs:
-    """Starts runs, and remembers them. Safe from any thread."""
+    """Starts runs, and knows those of other services, too. Safe from any thread."""
 
-    def __init__(self, ended: Callable[[], None] = lambda: None) -> None:
-        self._ended = ended
+    def __init__(self, store: Store, ended: Callable[[], None] = lambda: None) -> None:
+        self._store, self._ended = store, ended
         self._runs: dict[int, RunState] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -64,18 +89,29 @@ class Runs:
         """Flag that tells whether the service is about to end."""
         return self._stopping.is_set()
 
-    def get(self, run_id: int) -> RunState | None:
-        """A run, as it is now."""
+    def own(self, run_id: int) -> RunState | None:
+        """A run of this service, as it is now."""
         return self._runs.get(run_id)
 
+    def get(self, run_id: int) -> RunState | None:
+        """A run: of this service as it is now, of another as it told last. Asks the store."""
+        if (run := self.own(run_id)) is not None:
+            return run
+        with self._store.reading() as catalog:
+            row = job_of(catalog, run_id)
+        return None if row is None else RunState.of(row)
+
     def start(self, kind: Kind, job: Job) -> RunState:
-        """Begin a job. StoreBusyError where a run is on already."""
+        """Begin a job. StoreBusyError where a run is on already, of this service or of another."""
         with self._lock:
-            if self._runs and self._runs[max(self._runs)].state == "running":
-                raise StoreBusyError(f"run {max(self._runs)} is on; wait for it to end")
-            run = RunState(max(self._runs, default=0) + 1, kind)
+            run = RunState(0, kind)
+            with self._store.writing() as editor:
+                if (other := job_at_work(editor)) is not None:
+                    raise StoreBusyError(f"run {other.id} is on; wait for it to end")
+                run.id = add_job(editor, kind, run.as_told(), most=KEPT)
             self._runs[run.id] = run
-            self._runs.pop(run.id - KEPT, None)
+            for known in [known for known in self._runs if known <= run.id - KEPT]:
+                del self._runs[known]
             self._thread = threading.Thread(target=self._run, args=(run, job), name=f"{kind} run")
             self._thread.start()
         return run
@@ -91,7 +127,29 @@ class Runs:
             self._thread.join()
 
     def _run(self, run: RunState, job: Job) -> None:
+        done = threading.Event()
+        telling = threading.Thread(target=self._tell, args=(run, done), name="telling", daemon=True)
+        telling.start()
         with run.part(run.kind):
             job(run, self._stopping.is_set)
         self._ended()
-        run.state = "interrupted" if self.stopping else "failed" if run.errors else "finished"
+        done.set()
+        telling.join()
+        state: State = "interrupted" if self.stopping else "failed" if run.errors else "finished"
+        told = run.as_told() | {"state": state}
+        for _ in range(TRIES):
+            try:
+                with self._store.writing() as editor:
+                    tell_job(editor, run.id, told, ended=True)
+                break
+            except StoreError as error:  # other services take it for interrupted in a while
+                log.warning("the store cannot be told that run %s has ended: %s", run.id, error)
+                if self._stopping.wait(TELLING_SECONDS):
+                    break
+        run.state = state
+
+    def _tell(self, run: RunState, done: threading.Event) -> None:
+        """Tell the store how far a run is, again and again, until it is done."""
+        while not done.wait(TELLING_SECONDS):
+            with suppress(StoreError), self._store.writing() as editor:  # it may be busy: the next time tells it
+                tell_job(editor, run.id, run.as_told(), ended=False)

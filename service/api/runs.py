@@ -9,7 +9,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form
+from fastapi import APIRouter, Depends, Form, Path
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
@@ -23,17 +23,23 @@ from nearshot.service.api.dependencies import EngineHere, RunsHere, WorkHere
 from nearshot.service.engine import Engine
 from nearshot.service.jobs import calibrating, indexing, linting
 from nearshot.service.problems import described
-from nearshot.service.runs import RunState
+from nearshot.service.runs import Runs, RunState
+from nearshot.service.thread_pool import ThreadPool
 
 router = APIRouter(prefix="/v1")
+
+RunId = Annotated[int, Path(ge=1, le=2**53)]
 
 
 @router.post("/index", response_model=models.Run, status_code=202, responses=described(409))
 async def index(engine: EngineHere, work: WorkHere, runs: RunsHere) -> Any:
     """Bring the index up to date with all data directories, in the background, with the backbones that are served."""
 
-    roots = await work.do(lambda: _roots(engine))
-    return asdict(runs.start("index", indexing(engine.store, roots, engine.index_options(), engine.shared())))
+    def begin() -> RunState:
+        job = indexing(engine.store, _roots(engine), engine.index_options(), engine.shared())
+        return runs.start("index", job)
+
+    return asdict(await work.do(begin))
 
 
 @router.post("/calibrate", response_model=models.Run, status_code=202, responses=described(409))
@@ -55,14 +61,13 @@ async def calibrate(
         backbones=tuple(engine.served) if asked.backbone is None else (asked.backbone,),
         categories=() if asked.category is None else (asked.category,),
     )
-    return asdict(runs.start("calibrate", calibrating(engine.store, options)))
+    return asdict(await work.do(lambda: runs.start("calibrate", calibrating(engine.store, options))))
 
 
 @router.post("/lint", response_model=models.Run, status_code=202, responses=described(409))
 async def lint(engine: EngineHere, work: WorkHere, runs: RunsHere) -> Any:
     """Find faults in the support sets of all data directories, in the background."""
-    roots = await work.do(lambda: _roots(engine))
-    return asdict(runs.start("lint", linting(engine.store, roots, None)))
+    return asdict(await work.do(lambda: runs.start("lint", linting(engine.store, _roots(engine), None))))
 
 
 def _roots(engine: Engine) -> list[AnyPath]:
@@ -72,32 +77,34 @@ def _roots(engine: Engine) -> list[AnyPath]:
 
 
 @router.get("/runs/{run_id}", response_model=models.Run, summary="A run", responses=described(404))
-async def run(runs: RunsHere, run_id: int) -> Any:
-    """Tell how far the run has come."""
-    return asdict(_run(runs, run_id))
+async def run(runs: RunsHere, work: WorkHere, run_id: RunId) -> Any:
+    """Tell how far the run has come; of another service's, as it told a second ago."""
+    return asdict(await _state(runs, work, run_id))
 
 
-def _known_run(runs: RunsHere, run_id: int) -> int:
-    _run(runs, run_id)
+async def _known_run(runs: RunsHere, work: WorkHere, run_id: RunId) -> int:
+    await _state(runs, work, run_id)
     return run_id
 
 
 @router.get("/runs/{run_id}/events", response_class=EventSourceResponse, responses=described(404))
-async def run_events(runs: RunsHere, run_id: Annotated[int, Depends(_known_run)]) -> AsyncIterator[ServerSentEvent]:
+async def run_events(
+    runs: RunsHere, work: WorkHere, run_id: Annotated[int, Depends(_known_run)]
+) -> AsyncIterator[ServerSentEvent]:
     """Its progress as server-sent events, until it ends."""
     before: dict[str, Any] = {}
     while not runs.stopping:
-        now = asdict(_run(runs, run_id))
+        now = asdict(await _state(runs, work, run_id))
         if now != before:
             yield ServerSentEvent(event="progress", data=now)
             before = now
         if now["state"] != "running":
             return
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1 if runs.own(run_id) is not None else 0.5)
 
 
-def _run(runs: RunsHere, run_id: int) -> RunState:
-    state = runs.get(run_id)
+async def _state(runs: Runs, work: ThreadPool, run_id: int) -> RunState:
+    state = runs.own(run_id) or await work.do(lambda: runs.get(run_id))
     if state is None:
         raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no run {run_id}")
     return state

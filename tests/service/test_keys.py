@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from nearshot.schema.errors import UsageError
-from nearshot.service.keys import Access, KeyFile, access_of, add_key, read_keys, revoke_key
+from nearshot.schema.errors import StoreError, UsageError
+from nearshot.schema.store import Store
+from nearshot.service.keys import (
+    Access,
+    KeyFile,
+    StoredKeys,
+    access_of,
+    add_key,
+    read_keys,
+    revoke_key,
+    stored_keys,
+)
 from tests.conftest import Outcome
 
 
@@ -48,3 +59,35 @@ def test_keys_are_made_listed_and_revoked(nearshot: Callable[..., Outcome], tmp_
     assert [key.name for key in read_keys(tmp_path / "keys.json")] == ["door"]
     missing = nearshot("keys", "list", "--file", tmp_path / "none.json")
     assert (missing.status, "make it with `nearshot keys add NAME`" in missing.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("store_kind", ["postgres"], indirect=True)
+def test_a_store_in_postgresql_has_keys_of_its_own_which_all_services_follow(
+    store: Store, nearshot: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ("--store", store.location)
+    secret = nearshot("keys", "add", "camera", *where).stdout.strip()
+    writing = nearshot("keys", "add", "desk", "--write", *where).stdout.strip()
+    listed = nearshot("keys", "list", "--json", *where).objects
+    assert [(key["name"], key["scopes"]) for key in listed] == [("camera", ["read"]), ("desk", ["read", "write"])]
+    assert "there is a key 'desk' already" in nearshot("keys", "add", "desk", *where).stderr
+    assert secret not in str(stored_keys(store))
+    services = [StoredKeys(store), StoredKeys(store)]
+    assert [access_of(keys(), writing) for keys in services] == [set(Access), set(Access)]
+    assert nearshot("keys", "revoke", "camera", *where).stdout == "revoked camera\n"
+    wait_until(lambda: not any(access_of(keys(), secret) for keys in services))
+    assert "there is no key 'camera'; there are desk" in nearshot("keys", "revoke", "camera", *where).stderr
+    with monkeypatch.context() as patch:  # while the database is away
+        patch.setattr("nearshot.service.keys.stored_keys", lambda _: (_ for _ in ()).throw(StoreError("away")))
+        time.sleep(1.2)
+        assert access_of(services[0](), writing) == set(Access)
+    for keys in services:
+        keys.close()
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 5) -> None:
+    """Wait for something; AssertionError where it does not come."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
