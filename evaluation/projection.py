@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -17,8 +17,13 @@ from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Role
 from nearshot.vectors.segments import open_vectors
 
-MOST = 3000
-"""Largest number of images that are projected; of more, every n-th."""
+FITTED = 3000
+"""Largest number of images that a projection is fitted to; of more, every n-th. UMAP places these alone."""
+
+MOST = 100_000
+"""Largest number of images that are placed; of more, every n-th."""
+
+AT_ONCE = 8192
 
 SEED = 0
 LEAST_FOR_UMAP = 8
@@ -54,28 +59,54 @@ def project(store: Store, catalog: Catalog, row: BackboneRow, category: str, met
         raise UsageError(
             f"{row.name} has seen nothing of '{category}'; run `nearshot index DATA --backbone {row.name}`"
         )
-    step = -(-total // MOST)
-    taken = [ids[0][::step], ids[1][-len(ids[0]) % step :: step]]  # counted through both
-    vectors = np.concatenate([each.vectors(own) for each, own in zip(opened, taken, strict=True)]).astype(np.float64)
-    places, explained = _umap(vectors) if method == "umap" else _pca(vectors)
+    most = FITTED if method == "umap" else MOST
+    taken = _evenly(ids, -(-total // most))
+    count = sum(map(len, taken))
+
+    def read(wanted: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+        parts = [each.vectors(own) for each, own in zip(opened, wanted, strict=True)]
+        return np.concatenate(parts).astype(np.float64)
+
+    fitted = read(_evenly(taken, -(-count // FITTED)))
+    if method == "umap":
+        places, explained = _umap(fitted)
+    else:
+        direct, explained = _pca(fitted)
+        places = np.concatenate(
+            [direct(each.vectors(few)) for each, own in zip(opened, taken, strict=True) for few in _in_parts(own)]
+        )
     chosen = np.concatenate(taken).tolist()
     shown = catalog.shown(chosen)
     return Projection([shown[image_id] for image_id in chosen], _in_unit_square(places), total, explained)
 
 
-def _pca(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], float | None]:
-    """The two directions of most variance; fewer where there are fewer images."""
+def _evenly(ids: Sequence[NDArray[np.int64]], step: int) -> list[NDArray[np.int64]]:
+    """Every n-th of shots and queries, counted through both."""
+    return [ids[0][::step], ids[1][-len(ids[0]) % step :: step]]
+
+
+def _in_parts(ids: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(ids), AT_ONCE):
+        yield ids[start : start + AT_ONCE]
+
+
+def _pca(vectors: NDArray[np.float64]) -> tuple[Callable[[NDArray[np.float32]], NDArray[np.float64]], float | None]:
+    """A function that places vectors by the two directions of most variance; fewer where there are fewer images."""
     kept = min(2, *vectors.shape)
     if len(vectors) < 2:
-        return np.zeros((len(vectors), 2)), None
+        return lambda others: np.zeros((len(others), 2)), None
     solver = "full" if vectors.shape[0] <= vectors.shape[1] else "covariance_eigh"  # both exact, each fast in its place
     from sklearn.decomposition import PCA  # a second, which a service would spend when it starts
 
-    pca = PCA(n_components=kept, svd_solver=solver)
-    places = np.zeros((len(vectors), 2))
-    places[:, :kept] = pca.fit_transform(vectors)
+    pca = PCA(n_components=kept, svd_solver=solver).fit(vectors)
     share = float(pca.explained_variance_ratio_.sum())
-    return places, share if np.isfinite(share) else None
+
+    def place(others: NDArray[np.float32]) -> NDArray[np.float64]:
+        places = np.zeros((len(others), 2))
+        places[:, :kept] = pca.transform(others.astype(np.float64))
+        return places
+
+    return place, share if np.isfinite(share) else None
 
 
 def _umap(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], None]:

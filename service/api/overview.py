@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from fastapi.responses import FileResponse, HTMLResponse, Response
 from starlette.background import BackgroundTask
 
 from nearshot.backbones.protocol import TextEncoder
-from nearshot.evaluation.projection import methods
+from nearshot.evaluation.projection import Projection, methods
 from nearshot.retriever.export import export
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.vocabulary import ExportFormat
@@ -57,10 +58,15 @@ async def categories(engine: EngineHere, work: WorkHere) -> Any:
 
 
 @router.get("/map", response_model=models.Map, summary="A category in two dimensions")
-async def map_(engine: EngineHere, drawings: DrawingsHere, asked: Annotated[models.MapParameters, Query()]) -> Any:
-    """Its images as a backbone sees them, projected by PCA, or by UMAP where it is installed."""
+async def map_(engine: EngineHere, drawings: DrawingsHere, asked: Annotated[models.MapParameters, Query()]) -> Response:
+    """Its images as a backbone sees them, projected by PCA, or by UMAP where it is installed; 100,000 of them at most."""
     wanted = (asked.backbone, asked.category, asked.method)
-    projection = await drawings.get(wanted, lambda: engine.project(*wanted))
+    written = await drawings.get(wanted, lambda: _written(engine.project(*wanted), asked.method))
+    return Response(written, media_type="application/json")
+
+
+def _written(projection: Projection, method: str) -> bytes:
+    """A map as JSON: of many points this takes a second, which whoever else is answered meanwhile must not wait for."""
     points = [
         {
             **{name: getattr(image, name) for name in ("id", "category", "label", "shot", "role")},
@@ -69,12 +75,12 @@ async def map_(engine: EngineHere, drawings: DrawingsHere, asked: Annotated[mode
         for image, (x, y) in zip(projection.images, projection.places, strict=True)
     ]
     summary = {
-        "method": asked.method,
+        "method": method,
         "methods": methods(),
         "total": projection.total,
         "explained": projection.explained,
     }
-    return summary | {"points": points}
+    return json.dumps(summary | {"points": points}, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _advise(engine: Engine, asked: models.NextParameters) -> Advice:

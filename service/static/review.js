@@ -32,6 +32,16 @@ export function offer(facts) {
   labels = new Map(queried.map((one) => [one.category, one.labels.map((label) => label.label)]));
 }
 
+let only = null; // the ids of what was chosen elsewhere: nothing else is asked
+
+/** Review these alone, until the category is chosen anew. */
+export function reviewOnly(category, ids) {
+  only = new Set(ids);
+  at("#review-category").value = category;
+  at("#review-every").checked = true; // what was chosen is wanted, doubtful or not
+  location.hash = "#review";
+}
+
 export const show = () =>
   latest(async (isLatest) => {
     at("#review-frame").hidden = coming = true; // what is pressed before the queue has come would be said of another picture
@@ -51,17 +61,21 @@ async function fetchQueue(isLatest, keepFirst = false) {
     return false;
   }
   if (!keepFirst) status.textContent = "Looking for what is doubtful ...";
-  const parameters = { category, every: at("#review-every").checked, limit: Math.min(1000, 100 + skipped.size) };
+  const parameters = { category, every: at("#review-every").checked, limit: only === null ? Math.min(1000, 100 + skipped.size) : 1000 };
   const given = await askJson("/v1/review", { parameters });
   if (!isLatest()) return false;
   keys = given.keys;
   const keep = keepFirst ? groups.slice(0, 1) : []; // the one that is shown now, and not when it was asked
   const kept = new Set(keep.flatMap((group) => group.ids));
   const open = given.groups
-    .map((group) => ({ ...group, ids: group.ids.filter((id) => !decided.has(id) && !kept.has(id)) }))
+    .map((group) => ({ ...group, ids: group.ids.filter((id) => !decided.has(id) && !kept.has(id) && (only === null || only.has(id))) }))
     .filter((group) => group.ids.length);
   const isSkipped = (group) => group.ids.every((id) => skipped.has(id));
   groups = [...keep, ...open.filter((group) => !isSkipped(group)), ...open.filter(isSkipped)];
+  if (only !== null) {
+    waiting = groups.reduce((sum, group) => sum + group.ids.length, 0);
+    return true;
+  }
   waiting = given.images - given.groups.flatMap((group) => group.ids).filter((id) => decided.has(id)).length;
   return true;
 }
@@ -72,7 +86,7 @@ function showFirst() {
   at("#review-frame").hidden = !group;
   tellProgress();
   if (!group) {
-    status.textContent = here().length ? "Done: nothing is left to decide." : "Nothing is left to decide: every query is known, or clear.";
+    status.textContent = only !== null ? "Nothing of what was chosen is left to decide. Choose the category anew for the rest." : here().length ? "Done: nothing is left to decide." : "Nothing is left to decide: every query is known, or clear.";
     return;
   }
   status.textContent = "";
@@ -376,6 +390,7 @@ tabs.onmessage = ({ data }) => {
 
 at("#review-form").addEventListener("submit", (event) => event.preventDefault());
 at("#review-form").addEventListener("change", () => {
+  only = null;
   at("#review-category").blur(); // the next key is for the picture
   show();
 });

@@ -57,6 +57,23 @@ def test_of_very_many_images_every_so_many_is_shown_of_both_roles(
     assert set(Counter(image.role for image in some.images)) == {Role.SUPPORT, Role.QUERY}
 
 
+def test_more_images_are_placed_than_it_is_fitted_to(indexed: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with indexed.reading() as catalog:
+        [row] = catalog.backbones()
+        everything = project(indexed, catalog, row, "things")
+        monkeypatch.setattr(projection, "FITTED", 8)
+        monkeypatch.setattr(projection, "AT_ONCE", 3)
+        placed = project(indexed, catalog, row, "things")
+        held = [read_rows(catalog, row, role) for role in Role]
+    assert placed.images == everything.images
+    vectors = np.concatenate([each.vectors(each.ids()) for each in held]).astype(np.float64)
+    fitted = PCA(n_components=2, svd_solver="full").fit(vectors[:: -(-len(vectors) // 8)])
+    assert placed.explained == pytest.approx(fitted.explained_variance_ratio_.sum())
+    places = fitted.transform(vectors)
+    between = [np.linalg.norm(here[:, None] - here[None], axis=2) for here in (places, placed.places)]
+    assert np.allclose(between[1] * between[0].max() / between[1].max(), between[0])
+
+
 def test_a_method_that_is_not_here_and_a_category_that_nobody_saw_are_told(indexed: Store) -> None:
     with indexed.reading() as catalog:
         [row] = catalog.backbones()

@@ -363,13 +363,100 @@ def test_an_index_run_is_watched_to_its_end(page: Page, data: Path) -> None:
     expect(page.locator("#failures li")).to_contain_text("broken.png: not an image in any known format")
 
 
-def test_the_map_shows_every_image_and_a_click_asks_about_it(page: Page) -> None:
+def mapped(page: Page, served: Served) -> dict[str, tuple[float, float]]:
+    """Open the map of the whole category: where each image is on the screen, by its category, label and shot, or its id."""
     page.get_by_role("link", name="Map").click()
     expect(page.locator("#map-status")).to_contain_text("of their variance")
-    page.get_by_role("link", name="things/cat/shot1").hover()
+    page.locator("#map-canvas").scroll_into_view_if_needed()
+    box = page.locator("#map-canvas").bounding_box()
+    assert box is not None
+    inner = {"width": box["width"] - 2, "height": box["height"] - 2}  # within its border
+    side = min(inner.values()) - 40
+    backbone = page.locator("#map-backbone").input_value()
+    points = page.request.get(f"{served.url}/v1/map?category=things&backbone={backbone}").json()["points"]
+    return {
+        f"{one['label']}/{one['shot']}" if one["shot"] else str(one["id"]): (
+            box["x"] + 1 + (inner["width"] - side) / 2 + one["x"] * side,
+            box["y"] + 1 + (inner["height"] - side) / 2 + (1 - one["y"]) * side,
+        )
+        for one in points
+    }
+
+
+def test_the_map_shows_every_image_and_a_click_asks_about_it(page: Page, served: Served) -> None:
+    places = mapped(page, served)
+    assert len(places) == len(SMALL)
+    page.mouse.move(*places["cat/shot1"])
     expect(page.locator("#preview figcaption")).to_have_text("things/cat/shot1 (support)")
-    page.get_by_role("link", name="things/cat/shot1").click()
+    page.mouse.click(*places["cat/shot1"])
     verdict(page).to_have_text("match: cat")
+
+
+def test_the_map_is_moved_zoomed_and_filtered(page: Page, served: Served) -> None:
+    x, y = mapped(page, served)["cat/shot1"]
+    caption = page.locator("#preview figcaption")
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, -600)  # what is under the pointer stays there
+    page.mouse.move(x + 2, y)
+    expect(caption).to_have_text("things/cat/shot1 (support)")
+    page.mouse.down()
+    page.mouse.move(x + 60, y + 40, steps=4)
+    page.mouse.up()
+    expect(page.locator("#map-title")).to_be_visible()  # dragging asks nothing
+    page.mouse.move(x - 200, y)
+    page.mouse.move(x + 58, y + 40)
+    expect(page.locator("#map-canvas")).to_have_css("cursor", "pointer")
+    page.get_by_role("button", name="cat", exact=True).click()
+    page.mouse.move(x + 57, y + 40)
+    expect(page.locator("#map-canvas")).to_have_css("cursor", "grab")  # of a label that is hidden nothing is there
+    page.get_by_role("button", name="Whole map").click()
+    page.get_by_role("button", name="cat", exact=True).click()
+    page.mouse.move(x, y + 1)
+    expect(caption).to_have_text("things/cat/shot1 (support)")
+
+
+def test_what_is_drawn_around_is_chosen_and_reviewed(page: Page, data: Path, served: Served) -> None:
+    save_crop(data / "things/6.preprocessed/drawn.png", "chelsea:3")
+    try:
+        page.request.post(f"{served.url}/v1/index")
+        while "drawn.png" not in page.request.get(f"{served.url}/v1/images?role=query").text():
+            page.wait_for_timeout(50)
+        page.reload()
+        places = mapped(page, served)
+        page.get_by_role("button", name="Choose by drawing").click()
+        (left, right), (top, bottom) = ((min(each) - 9, max(each) + 9) for each in zip(*places.values(), strict=True))
+        page.mouse.move(left, top)
+        page.mouse.down()
+        for corner in ((right, top), (right, bottom), (left, bottom)):
+            page.mouse.move(*corner, steps=3)
+        page.mouse.up()
+        expect(page.locator("#chosen-said")).to_have_text(f"{len(places)} images are chosen.")
+        expect(page.locator("#chosen-images li")).to_have_count(len(places))
+        page.get_by_role("button", name="Review 1 without a label").click()
+        expect(page.locator("#review-labels")).to_contain_text("cat")
+        expect(page.locator("#review-count")).to_contain_text("of 1")
+        page.locator("#review-none").click()
+        expect(page.locator("#review-status")).to_contain_text("Nothing of what was chosen is left to decide")
+        page.locator("#review-undo").click()
+        expect(page.locator("#review-said")).to_contain_text("back")
+    finally:
+        (data / "things/6.preprocessed/drawn.png").unlink()
+        page.request.post(f"{served.url}/v1/index")
+
+
+def test_by_keyboard_the_map_chooses_what_is_in_sight(page: Page, served: Served) -> None:
+    count = len(mapped(page, served))
+    page.locator("#map-canvas").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#chosen-said")).to_have_text(f"{count} images are chosen.")
+    for _ in range(30):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.locator("#chosen")).to_be_hidden()
+    page.keyboard.press("0")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="None", exact=True).click()
+    expect(page.locator("#chosen")).to_be_hidden()
 
 
 def test_browse_shows_what_to_label_next(page: Page) -> None:
