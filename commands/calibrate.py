@@ -6,13 +6,13 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nearshot.commands import completion
 from nearshot.commands.common import (
+    FilePath,
     FiniteRange,
     device_option,
     json_option,
@@ -77,7 +77,7 @@ RATE = FiniteRange(0, 1, min_open=True, max_open=True)
 @click.option("--force", is_flag=True, help="Keep a policy that answers no known image right, too.")
 @click.option(
     "--negatives",
-    type=click.Path(path_type=Path, exists=True),
+    type=FilePath(exists=True),
     help="More strangers: images that show no label (needs the backbones' weights).",
 )
 @device_option

@@ -58,7 +58,11 @@ class StoreLocation(click.Path):
         """The directory, or the address."""
         if not str(value):
             self.fail("it is empty", param, ctx)
-        return value if is_address(value) else super().convert(value, param, ctx)
+        if is_address(value):
+            return value
+        if is_url(value):
+            self.fail(f"{value} is neither a directory nor the address of a PostgreSQL database", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class FilePath(click.Path):

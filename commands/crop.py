@@ -80,9 +80,7 @@ if TYPE_CHECKING:
 @click.option("--square", is_flag=True, help="Cut squares.")
 @click.option("--mask", type=one_of(Masked), help="Lay white over what was not detected, or blur it.")
 @click.option("--tiles", type=click.IntRange(min=64), help="Look at larger pictures in parts of so many pixels, too.")
-@click.option(
-    "--preview", type=click.Path(path_type=Path, file_okay=False), help="Draw the boxes on contact sheets here."
-)
+@click.option("--preview", type=FilePath(on_disk=True, file_okay=False), help="Draw the boxes on contact sheets here.")
 @click.option("--dry-run", is_flag=True, help="Detect, draw and count, and write no crops.")
 @click.option(
     "--precision", type=one_of(Precision), default="fp32", show_default=True, help="Number format of the weights."

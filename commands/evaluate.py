@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nearshot.commands import completion
-from nearshot.commands.common import json_option, print_table, printable, reports_errors, score_option, store_option
+from nearshot.commands.common import (
+    FilePath,
+    json_option,
+    print_table,
+    printable,
+    reports_errors,
+    score_option,
+    store_option,
+)
 from nearshot.schema.location import Location
 
 if TYPE_CHECKING:
@@ -43,7 +51,7 @@ POLICY = ("threshold", "margin_floor", "calibrated")
 @click.option(
     "--output",
     "directory",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(on_disk=True, file_okay=False),
     help="Write CSV, Markdown and JSON here, and report.html.",
 )
 @json_option

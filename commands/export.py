@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from nearshot.commands import completion
-from nearshot.commands.common import one_of, reports_errors, store_option
+from nearshot.commands.common import FilePath, one_of, reports_errors, store_option
 from nearshot.schema.errors import UsageError
 from nearshot.schema.location import Location
 from nearshot.schema.vocabulary import ExportFormat, Role
@@ -18,7 +18,7 @@ FORMATS = tuple(form.value for form in ExportFormat)
 
 @click.command("export")
 @click.option("--format", "form", type=one_of(ExportFormat), help="Default: by the name of --output, else jsonl.")
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here; default: standard output.")
+@click.option("--output", type=FilePath(on_disk=True, dir_okay=False), help="Write here; default: standard output.")
 @click.option("--vectors", "with_vectors", is_flag=True, help="Write the vectors too.")
 @click.option(
     "--backbone",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +12,7 @@ from nearshot.commands import completion
 from nearshot.commands.common import (
     FiniteRange,
     json_option,
+    naming_store,
     print_table,
     printable,
     reports_errors,
@@ -27,10 +29,10 @@ if TYPE_CHECKING:
 OUTCOMES = {
     "known: right": "correct",
     "known: wrong": "wrong",
-    "known: unknown": "falsely_unknown",
-    "strangers: unknown": "correctly_unknown",
+    "known: refused": "falsely_unknown",
+    "strangers: refused": "correctly_unknown",
     "strangers: let in": "falsely_accepted",
-    "ambiguous": "ambiguous",
+    "ambiguous, of both": "ambiguous",
 }
 """What became of a labelled query, in words, by `Outcomes`' names."""
 
@@ -67,7 +69,7 @@ def policy_command(
     What is set answers from then on, until it is taken back or `nearshot calibrate` finds another; nothing is promised of it.
     Labelled queries that are copies of shots do not count. With --json, the queries with their scores and leads, too.
     """
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
     from nearshot.evaluation.what_if import what_if
     from nearshot.retriever.by_hand import set_policy, undo_policy
@@ -90,24 +92,28 @@ def policy_command(
         if take_back:
             policy = undo_policy(store, before.row, category, before.score_by)
         elif asked and not dry_run:
-            set_policy(store, before.row, category, before.score_by, policy)
+            chosen = {"threshold": threshold, "margin_floor": margin_floor}
+            policy = set_policy(store, before.row, category, before.score_by, **chosen)
         with store.reading() as catalog:
             after = what_if(catalog, category, backbone=before.row.name, score=before.score_by)
             alone = what_if(catalog, category).score_by if score else before.score_by
+    outcomes = {"before": before.outcomes(before.policy), "after": before.outcomes(policy)}
     if as_json:
-        click.echo(json.dumps(after.as_json()))
+        tried = {"threshold": policy.threshold, "margin_floor": policy.margin_floor, "tried": dry_run}
+        counted = {name: asdict(each) for name, each in outcomes.items()}
+        click.echo(json.dumps({**after.as_json(), **tried, "outcomes": counted}))
         return
     click.echo(
         f"{printable(category)}, {before.row.name} by {before.score_by}: threshold {policy.threshold:g}, margin "
         f"{policy.margin_floor:g} ({'tried: nothing is set' if dry_run else after.origin})"
     )
     changes = asked or take_back
-    _print(before.outcomes(before.policy), before.outcomes(policy), changes=changes)
+    _print(outcomes["before"], outcomes["after"], changes=changes)
     if changes and not dry_run and alone != before.score_by:
         click.echo(f"`query` takes {alone} by itself: give it --score {before.score_by}")
     if asked and not dry_run:
-        command = f"nearshot policy {printable(category)} --undo"
-        click.echo(f"to take it back: {command}{_named(before, backbone, score)}")
+        command = f"nearshot policy {shlex.quote(category)} --undo{_named(before, backbone, score)}"
+        click.echo(f"to take it back: {printable(command)}{naming_store(store_location)}")
 
 
 def _named(shown: WhatIf, backbone: str | None, score: str | None) -> str:

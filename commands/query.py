@@ -116,7 +116,7 @@ CSV_COLUMNS = (
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(on_disk=True, dir_okay=False),
     default="explanation.png",
     show_default=True,
     help="With --explain: the PNG to draw into.",

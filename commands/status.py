@@ -77,6 +77,8 @@ def _print(taken: Status) -> None:
 
 
 def _root_in_words(root: RootState) -> str:
+    if root.reason is not None:
+        return f"cannot be reached: {printable(root.reason)}"
     if not root.there:
         return f"not there; if it lies elsewhere now, run `nearshot move {printable(root.path)} NEW`"
     counts = {"new": root.new, "changed": root.changed, "moved": root.moved, "removed": root.removed}

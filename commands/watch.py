@@ -12,6 +12,7 @@ import click
 from nearshot.commands import completion
 from nearshot.commands.common import (
     INTERRUPTED,
+    FilePath,
     FiniteRange,
     decodable,
     device_option,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="The share of strangers' tracks that may match, however long they are watched.",
 )
-@click.option("--save", type=click.Path(path_type=Path, file_okay=False), help="Save the best look of each track here.")
+@click.option("--save", type=FilePath(on_disk=True, file_okay=False), help="Save the best look of each track here.")
 @click.option("--at-once", is_flag=True, help="Print a match when it is decided, not when its track ends.")
 @click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Wait at a directory for images that come later."

@@ -14,7 +14,7 @@ from nearshot.evaluation.samples import find_leaks, labelled_queries, load_sampl
 from nearshot.evaluation.standing import Standings, standings
 from nearshot.retriever.choose_backbone import choose_row, choose_supported
 from nearshot.retriever.policy import Policy, origin_of
-from nearshot.retriever.scores import DECIMALS, fit
+from nearshot.retriever.scores import DECIMALS, fit, nearer_to_rejected
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.images import UNKNOWN
 from nearshot.schema.labelled import image_ids
@@ -86,7 +86,8 @@ def what_if(catalog: Catalog, category: str, *, backbone: str | None = None, sco
     samples = load_samples(catalog, row, category, wanted)
     scorer = fit(rules.score, samples.labelled(rules.strangers.vectors))
     standing = standings(scorer, samples.queries.vectors, samples.truth, len(samples.names))
-    rejected = samples.rejected()
+    # As a query is answered: where it was rejected itself, it is nearest to that.
+    rejected = nearer_to_rejected(samples.queries.vectors, samples.support.vectors, samples.negatives.vectors)
     ids = image_ids(catalog, category, Role.QUERY)
     leads = np.round(standing.top - standing.second, DECIMALS)
     queries = [

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from nearshot.backbones.decode import decode
 from nearshot.backbones.protocol import Backbone
-from nearshot.indexer.intents import finish_intents, take_away
+from nearshot.indexer.intents import finish_intents, is_whole, take_away
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.contract import ADDED, QUERY_DIRECTORY
-from nearshot.schema.errors import NearshotError, UsageError
+from nearshot.schema.errors import AwayError, NearshotError, UsageError
 from nearshot.schema.feedback import feedback_in_force
 from nearshot.schema.gallery import pictured
 from nearshot.schema.intents import Intent, Planned, drop_intent, is_planned, plan
@@ -111,6 +111,8 @@ def remove_query(store: Store, image_id: int) -> str:
         with store.writing() as editor:
             if is_planned(editor, intent):  # else another command has finished it
                 take_away(editor, intent)
+    except AwayError:
+        raise
     except OSError as error:
         raise UsageError(
             f"cannot delete {image.path}: {error.strerror or error}; the next command tries again"
@@ -130,9 +132,17 @@ def _write(store: Store, data: bytes, file: AnyPath, *, sha256: str, root: AnyPa
                 return None
             make_directories(file.parent.parent, file.parent)
             write_file(file, data)
+    except FileExistsError:  # as a cut-off upload left it, or another store over the same data wrote it
+        if is_whole(file, sha256):
+            return intent
+        with suppress(NearshotError), store.writing() as editor:
+            drop_intent(editor, intent)
+        raise UsageError(f"{file} is there, and is another image") from None
     except OSError as error:
         with suppress(NearshotError), store.writing() as editor:
             drop_intent(editor, intent)
+        if isinstance(error, AwayError):
+            raise
         raise UsageError(f"cannot write into {file.parent}: {error.strerror or error}") from error
     return intent
 

@@ -11,7 +11,7 @@ from nearshot.indexer.walk import Walk
 from nearshot.schema.contract import QUERY_DIRECTORY, SUPPORT_DIRECTORY, Breach
 from nearshot.schema.errors import UsageError
 from nearshot.schema.images import FoundImage, Sidecar
-from nearshot.schema.paths import AnyPath, is_object, resolved
+from nearshot.schema.paths import AnyPath, is_object, named, resolved
 
 if TYPE_CHECKING:
     from nearshot.indexer.listing import Listing
@@ -46,7 +46,7 @@ class Discovery:
         if is_object(root) and not (names or self._remarks.breaches):
             raise UsageError(_no_directory(root))
         if SUPPORT_DIRECTORY in names or QUERY_DIRECTORY in names:
-            raise UsageError(f"{root} is a category, not the data directory; give {resolved(root).parent}")
+            raise UsageError(f"{root} is a category, not the data directory; give {named(resolved(root).parent)}")
         if missing := sorted(set(categories) - set(names)):
             raise UsageError(f"no category '{missing[0]}' in {root}; there are {', '.join(names) or 'none'}")
         self.categories = [name for name in names if not categories or name in categories]

@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from nearshot.indexer.intents import finish_intents, make_shot, take_back
+from nearshot.indexer.intents import finish_intents, is_whole, make_shot, take_back
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.contract import ADDED, SUPPORT_DIRECTORY, is_label
 from nearshot.schema.editor import Editor
-from nearshot.schema.errors import DecidedError, NearshotError, UsageError, option
+from nearshot.schema.errors import AwayError, DecidedError, NearshotError, UsageError, option
 from nearshot.schema.feedback import FeedbackRow, add_feedback, feedback_in_force, undo_feedback
 from nearshot.schema.files import read_indexed
 from nearshot.schema.intents import Intent, Planned, drop_intent, is_planned, plan, planned
@@ -70,7 +70,6 @@ def add_shot(store: Store, image: AnyPath, label: str, category: str | None = No
 def _carry_out(store: Store, intent: Intent, data: bytes) -> bool:
     """Make a shot; False where somebody dropped the intent, or took its place. UsageError where it cannot be written."""
     shot = path_of(intent.path)
-    written = False
     try:
         with store.writing() as editor:
             if not is_planned(editor, intent):
@@ -78,17 +77,21 @@ def _carry_out(store: Store, intent: Intent, data: bytes) -> bool:
             if is_there(shot):
                 drop_intent(editor, intent)
                 return False
-            written = True
             make_shot(editor, intent, data)
+    except FileExistsError:  # somebody else took its place, who knows nothing of this store
+        with store.writing() as editor:
+            if is_planned(editor, intent):
+                drop_intent(editor, intent)
+        return False
     except BaseException as error:
         # What the store does not know of must not become a shot with the next index run. Where it cannot be taken back now, or
         # another command has finished it already, the intent says so to the next one.
         with suppress(NearshotError, OSError), store.writing() as editor:
             if is_planned(editor, intent):
-                if written:
+                if is_whole(shot, intent.sha256):  # what is there otherwise is not ours
                     delete_file(shot)
                 drop_intent(editor, intent)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, AwayError):
             raise UsageError(f"cannot write into {shot.parent}: {error.strerror or error}") from error
         raise
     return True
@@ -139,6 +142,8 @@ def undo(store: Store, image: AnyPath, action: Action, category: str | None = No
         with store.writing() as editor:
             if is_planned(editor, intent):  # else another command has finished it
                 take_back(editor, intent)
+    except AwayError:
+        raise
     except OSError as error:
         raise UsageError(
             f"cannot delete {said.shot_path}: {error.strerror or error}; the next command tries again"
@@ -208,6 +213,8 @@ def _next_shot(editor: Editor, named: _Named, directory: AnyPath) -> AnyPath:
     try:
         make_directories(directory.parent, directory)
         names = [PurePosixPath(name).stem for name in names_in(directory)]
+    except AwayError:
+        raise
     except OSError as error:
         raise UsageError(f"cannot write into {directory}: {error.strerror or error}") from error
     about_to_be = (PurePosixPath(intent.path) for intent in planned(editor))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from nearshot.indexer.crop_files import uncrop
 from nearshot.schema.disk import sweep_aside
 from nearshot.schema.editor import Editor, SeenImage
+from nearshot.schema.errors import AwayError
 from nearshot.schema.feedback import add_feedback, undo_feedback
 from nearshot.schema.images import FoundImage
 from nearshot.schema.intents import Intent, Planned, drop_intent, planned
@@ -66,7 +67,7 @@ def _finish(editor: Editor, intent: Intent, *, indexing: bool) -> str | None:
     if intent.action == Planned.REMOVE:
         take_away(editor, intent)
         return "removing it was cut off, and is finished"
-    if not _is_whole(path, intent.sha256):
+    if not is_whole(path, intent.sha256):
         drop_intent(editor, intent)
     elif intent.action == Planned.LABEL:
         record_shot(editor, intent)
@@ -125,7 +126,7 @@ def take_away(editor: Editor, intent: Intent) -> bool:
     path = path_of(intent.path)
     assert intent.content_id is not None
     placed = [image.id for image in editor.images_of(intent.content_id) if f"{image.root}/{image.path}" == intent.path]
-    whole = _is_whole(path, intent.sha256)
+    whole = is_whole(path, intent.sha256)
     if whole or not is_there(path):
         editor.remove_images(placed)
     if whole:
@@ -134,8 +135,11 @@ def take_away(editor: Editor, intent: Intent) -> bool:
     return whole
 
 
-def _is_whole(path: AnyPath, sha256: str) -> bool:
+def is_whole(path: AnyPath, sha256: str) -> bool:
+    """Tell whether a file is there as it was to be written; AwayError where nobody can tell."""
     try:
         return sha256_of(path) == sha256
+    except AwayError:
+        raise
     except OSError:
         return False

@@ -26,12 +26,14 @@ from nearshot.schema.contract import (
 from nearshot.schema.errors import UsageError
 from nearshot.schema.images import NO_FILE, FileState, FoundImage
 from nearshot.schema.objects import listing, read, straight_in
+from nearshot.schema.paths import named
 from nearshot.schema.vocabulary import Role
 
 if TYPE_CHECKING:
     from upath import UPath
 
-NO_PATH = "a name that can be no path: a part of it is empty, . or .."
+NO_PATH = "a name that can be no path: a part of it is empty, . or .., or names a version"
+INSIDE_AN_IMAGE = "below an image, as on no disk; rename one of them"
 
 Parts = tuple[str, ...]
 
@@ -39,7 +41,7 @@ Parts = tuple[str, ...]
 class Listing:
     """One listing of a data directory, category by category, in the order in which a walk over the same files goes.
 
-    What cannot be listed is a UsageError: nothing is known of it, and nothing may count as gone.
+    Where it does not answer (AwayError) nothing is known of it, and nothing may count as gone.
     """
 
     def __init__(self, root: UPath, remarks: Remarks) -> None:
@@ -49,18 +51,15 @@ class Listing:
         """The names of the categories; files beside them are outside the contract."""
         try:
             inside = straight_in(self._root)
-        except OSError as error:
-            raise UsageError(f"{self._root} cannot be listed: {error.strerror}") from error
+        except FileNotFoundError as error:
+            raise UsageError(f"{named(self._root)} cannot be listed: {error.strerror}") from error
         files = [name for name in inside.files if not is_ignored(name)]
         self._remarks.breaches.extend(Breach(name, NOT_IN_A_CATEGORY) for name in files)
         return [name for name in inside.directories if not is_ignored(name)]
 
     def category(self, name: str) -> Iterator[FoundImage]:
         """Everything in one category, shots before queries, which are given their true labels."""
-        try:
-            states = listing(self._root / name)
-        except OSError as error:
-            raise UsageError(f"{self._root / name} cannot be listed: {error.strerror}") from error
+        states = listing(self._root / name)
         listed = ListedLabels(lambda path: self._read_listed(path, name, states), name)
         yield from listed.given_to(self._images(name, states))
         self._remarks.breaches.extend(listed.breaches())
@@ -79,12 +78,14 @@ class Listing:
             path, state = "/".join(parts), states["/".join(parts[1:])]
             is_section = parts[1] in (SUPPORT_DIRECTORY, QUERY_DIRECTORY)
             placement = place_file(parts)
-            if any(part in ("", ".", "..") or "\0" in part for part in parts):
+            if any(part in ("", ".", "..") or "\0" in part or "?versionId=" in part for part in parts):
                 self._remarks.breaches.append(Breach(path, NO_PATH))
             elif any(map(is_ignored, parts[1:])) or _is_passed_over(parts):
                 continue
             elif is_section and (directory := _named_as_an_image(parts)):
-                if directory not in failed:
+                if "/".join(directory[1:]) in states:
+                    self._remarks.breaches.append(Breach(path, INSIDE_AN_IMAGE))
+                elif directory not in failed:
                     failed.add(directory)
                     yield _failed(directory)
             elif is_section and is_sidecar_name(parts[-1]):

@@ -47,7 +47,7 @@ from nearshot.vectors.segments import write_segments
 log = logging.getLogger(__name__)
 
 
-SILENT = 100
+SILENT = 20
 """Files in a store of objects that cannot be read one after the other, before a run takes it that none can: each may have cost
 seconds."""
 
@@ -212,13 +212,13 @@ class IndexRun:
         done = unsaved = silent = 0
         with closing(self._embedded(tasks, selection, must_load=must_load)) as batches:
             for batch, embedded in batches:
-                committer.commit_batch(batch, embedded, backbone_ids)
                 silent = _silent_after(batch, silent)
                 if is_object(self._root) and silent >= SILENT:
                     raise IndexingError(
                         f"{self._root} does not answer: {silent} files could not be read, one after the other; "
                         "run the same command again when it does"
                     )
+                committer.commit_batch(batch, embedded, backbone_ids)
                 done += len(batch)
                 unsaved += len(batch)
                 if unsaved >= self._options.segment_interval:

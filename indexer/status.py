@@ -13,7 +13,7 @@ from nearshot.indexer.report import Failure
 from nearshot.indexer.run import dry_run
 from nearshot.schema.ann import AnnState, ann_states
 from nearshot.schema.catalog import BackboneRow, Catalog, RunRow
-from nearshot.schema.errors import UsageError
+from nearshot.schema.errors import AwayError, UsageError
 from nearshot.schema.mirrors import mirror_rows
 from nearshot.schema.paths import path_of
 from nearshot.schema.segments import segment_rows, touched, touched_by_category
@@ -27,7 +27,7 @@ from nearshot.schema.watches import Lapse, lapses
 class RootState:
     """A data directory against the disk: what `index` would find; None for what was not looked at.
 
-    `there` is False where the directory is not.
+    `there` is False where the directory is not, and None with a `reason` where nobody can tell.
     """
 
     path: str
@@ -36,6 +36,7 @@ class RootState:
     changed: int | None = None
     moved: int | None = None
     removed: int | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,8 @@ def _backbone_states(catalog: Catalog, row: BackboneRow, *, has_segments: bool) 
 def _root_state(store: Store, root: str, options: IndexOptions) -> RootState:
     try:
         report = dry_run(store, path_of(root), options)
+    except AwayError as error:
+        return RootState(root, reason=str(error.strerror))
     except UsageError:
         return RootState(root, False, 0, 0, 0, 0)
     return RootState(root, True, report.added, report.changed, report.moved, report.removed)

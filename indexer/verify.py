@@ -18,11 +18,11 @@ from nearshot.schema.caption_search import full_text_problem, rebuild_full_text
 from nearshot.schema.catalog import CHUNK, BackboneRow, Catalog
 from nearshot.schema.crops import cropped_pictures, forget_croppings
 from nearshot.schema.digests import COVERED, damaged_rows, digest_of
-from nearshot.schema.errors import StoreError
+from nearshot.schema.errors import AwayError, StoreError
 from nearshot.schema.intents import Planned, planned
 from nearshot.schema.known_images import present_contents, present_ids
 from nearshot.schema.mirrors import forget_mirror
-from nearshot.schema.paths import AnyPath, is_gone, is_object, path_of, sha256_of
+from nearshot.schema.paths import AnyPath, is_directory, is_gone, is_object, path_of, sha256_of
 from nearshot.schema.segment_cache import unreadable_files
 from nearshot.schema.segments import (
     broken_chains,
@@ -125,6 +125,9 @@ def _check_files(catalog: Catalog, root_id: int, root: AnyPath, intact: set[int]
     if number and is_gone(str(root)):
         yield Finding(str(root), f"the data directory is not there, with {number} images", Remedy.FORGET)
         return
+    if number and (reason := _why_away(root)):
+        yield Finding(str(root), f"cannot be reached ({reason}), with {number} images", Remedy.NONE)
+        return
     contents = present_contents(catalog, root_id)
     workers = OBJECTS_AT_ONCE if is_object(root) else 1
     checked = in_order(lambda each: _file_problem(root / each[0], each[2]), contents, workers=workers, ahead=workers)
@@ -133,6 +136,17 @@ def _check_files(catalog: Catalog, root_id: int, root: AnyPath, intact: set[int]
             yield Finding(str(root / path), problem, Remedy.INDEX)
         else:
             intact.add(content_id)
+
+
+def _why_away(root: AnyPath) -> str | None:
+    """Why a store of objects does not answer; None where it does, and for a disk."""
+    try:
+        is_directory(root)
+    except AwayError as error:
+        return str(error.strerror)
+    except OSError:
+        return None
+    return None
 
 
 def _check_pictures(catalog: Catalog, root_id: int, root: AnyPath) -> Iterator[Finding]:

@@ -7,7 +7,6 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from enum import StrEnum
 from operator import index
 from pathlib import Path
@@ -562,7 +561,7 @@ class Index:
             backbones=tuple(_names(backbones)),
             categories=tuple(_names(categories)),
             scores=tuple(_required(Score, score, "score") for score in _names(scores)) or tuple(Score),
-            negatives=Path(negatives) if negatives else None,
+            negatives=path_of(negatives) if negatives else None,
             device=self._device,
             weights=self._weights,
         )
@@ -618,12 +617,8 @@ class Index:
         if undo:
             undo_policy(self._store, shown.row, category, shown.score_by)
         else:
-            policy = replace(
-                shown.policy,
-                threshold=shown.policy.threshold if threshold is None else threshold,
-                margin_floor=shown.policy.margin_floor if margin_floor is None else margin_floor,
-            )
-            set_policy(self._store, shown.row, category, shown.score_by, policy)
+            chosen = {"threshold": threshold, "margin_floor": margin_floor}
+            set_policy(self._store, shown.row, category, shown.score_by, **chosen)
         return self.policy(category, backbone=shown.row.name, score=shown.score_by.value)
 
     def evaluate(

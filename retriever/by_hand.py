@@ -15,13 +15,22 @@ from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Score
 
 
-def set_policy(store: Store, backbone: BackboneRow, category: str, score: Score, policy: Policy) -> None:
-    """Record a policy that somebody chose. It answers from now on, until it is taken back or calibration finds another.
+def set_policy(
+    store: Store,
+    backbone: BackboneRow,
+    category: str,
+    score: Score,
+    *,
+    threshold: float | None = None,
+    margin_floor: float | None = None,
+) -> Policy:
+    """Record a threshold and a margin that somebody chose, or one of them: None is as it is now. The policy that answers from
+    now on, until it is taken back or calibration finds another.
 
     UsageError where the category has no shots, and for numbers that are out of their ranges.
     """
-    for name in ("threshold", "margin_floor"):
-        QUERY_NUMBERS[name].check(name, getattr(policy, name))
+    for name, value in (("threshold", threshold), ("margin_floor", margin_floor)):
+        QUERY_NUMBERS[name].check(name, value)
     with store.writing() as editor:
         if (shots := _shots(editor, category)) == 0:
             raise UsageError(f"no category '{category}' has shots; run `nearshot index DATA`")
@@ -33,17 +42,19 @@ def set_policy(store: Store, backbone: BackboneRow, category: str, score: Score,
         before = stored_calibrations(editor, backbone.id, score).get(category)
         if before is not None:  # the model knows the strangers that it knew
             about["strangers"] = before.about().get("strangers", [])
+        now = policy_in_force(backbone, score, before)
         row = CalibrationRow(
             backbone.id,
             category,
             score.value,
-            policy.threshold,
-            policy.margin_floor,
+            now.threshold if threshold is None else threshold,
+            now.margin_floor if margin_floor is None else margin_floor,
             json.dumps(about),
             support_digest(editor, backbone, category),
             utc_now(),
         )
         put_by_hand(editor, row)
+    return Policy(row.threshold, row.margin_floor, by_hand=True)
 
 
 def undo_policy(store: Store, backbone: BackboneRow, category: str, score: Score) -> Policy:

@@ -36,6 +36,7 @@ from nearshot.schema.calibrations import CalibrationRow, put_calibration
 from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.errors import ImageError, UsageError, option
 from nearshot.schema.labelled import digest_of_support
+from nearshot.schema.paths import AnyPath
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Guard, Score
 from nearshot.vectors.fused import find_parts, fuse
@@ -57,7 +58,7 @@ class CalibrationOptions:
     backbones: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     scores: tuple[Score, ...] = tuple(Score)
-    negatives: Path | None = None
+    negatives: AnyPath | None = None
     device: str = "auto"
     weights: Path | None = None
 

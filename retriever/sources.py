@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nearshot.backbones.limits import MAX_BYTES
 from nearshot.schema.contract import is_ignored, is_image_name
-from nearshot.schema.paths import AnyPath, is_directory, read_file
+from nearshot.schema.paths import AnyPath, is_directory, is_there, read_file
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -33,7 +33,9 @@ def read_queries(
 def is_folder(path: AnyPath) -> bool:
     """Tell whether a path is a directory; where that cannot be told, it is none."""
     try:
-        return os.path.isdir(path) if isinstance(path, Path) else is_directory(path)  # noqa: PTH112 (Path.is_dir may raise)
+        if isinstance(path, Path):
+            return os.path.isdir(path)  # noqa: PTH112 (Path.is_dir may raise)
+        return not is_there(path) and is_directory(path)  # a name may be both an object's and a directory's
     except OSError:
         return False
 

@@ -2,6 +2,7 @@
 
     NearshotError
       ImageError         an image that cannot be read or decoded
+      AwayError          a store of objects does not answer, or lets nobody in
       StoreError         the store cannot be opened, read or written
         StoreBusyError   another process is writing to it
         UnreachableError its database does not answer, for now
@@ -46,6 +47,17 @@ class NearshotError(Exception):
 
 class ImageError(NearshotError):
     """An image that cannot be read or decoded; its message is the reason alone."""
+
+
+class AwayError(NearshotError, OSError):
+    """A store of objects does not answer, for now, or does not let us in: nothing is known of what it has.
+
+    It is an OSError, too: what cannot be read for it is passed over as any file is that cannot.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} cannot be reached: {reason}")
+        self.strerror = reason
 
 
 class StoreError(NearshotError):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from contextlib import suppress
 
 from sqlalchemy import select
 
 from nearshot.schema import tables
 from nearshot.schema.catalog import CHUNK, Catalog
-from nearshot.schema.errors import UsageError
+from nearshot.schema.errors import AwayError, UsageError
 from nearshot.schema.paths import AnyPath, path_of, read_file, resolved
 
 
@@ -38,6 +37,8 @@ def read_indexed(catalog: Catalog, file: AnyPath) -> tuple[AnyPath, bytes, str, 
     path = resolved(file)
     try:
         data = read_file(path)
+    except AwayError:
+        raise
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror or error}") from error
     sha256 = hashlib.sha256(data).hexdigest()
@@ -54,11 +55,22 @@ def find_image_id(catalog: Catalog, file: AnyPath) -> int:
     return next((image.id for image in placed if f"{image.root}/{image.path}" == str(path)), placed[0].id)
 
 
-def read_content(files: Collection[AnyPath], sha256: str) -> bytes | None:
-    """The bytes of a content from the first of its files that still holds them; None where none does."""
+def read_content(files: Collection[AnyPath], sha256: str, *, tells: bool = False) -> bytes | None:
+    """The bytes of a content from the first of its files that still holds them; None where none does.
+
+    AwayError, where it is to tell, for one in a store of objects that does not answer.
+    """
+    away: AwayError | None = None
     for path in files:
-        with suppress(OSError):
+        try:
             data = read_file(path)
+        except AwayError as error:
+            away = error
+        except OSError:
+            continue
+        else:
             if hashlib.sha256(data).hexdigest() == sha256:
                 return data
+    if tells and away is not None:
+        raise away
     return None

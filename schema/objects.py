@@ -1,13 +1,14 @@
 """Objects: files in a store of objects (Amazon S3, Google Cloud Storage and what speaks like them), by fsspec.
 
 Who may read them is told by where the libraries below look for it: the environment, configuration files, the machine itself.
-Whatever fails is an OSError, as it is on a disk.
+Whatever fails is an OSError, as it is on a disk: AwayError but for an object that is not there, or is already.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xxhash
 
-from nearshot.schema.errors import UsageError
+from nearshot.schema.errors import AwayError, UsageError
 from nearshot.schema.images import FileState
 
 if TYPE_CHECKING:
@@ -24,7 +25,18 @@ if TYPE_CHECKING:
 for library in ("aiobotocore", "botocore", "fsspec", "gcsfs", "s3fs"):
     logging.getLogger(library).addHandler(logging.NullHandler())  # else what they raise is printed, too
 
-ERRNOS = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES, FileExistsError: errno.EEXIST}
+ERRNOS = {FileNotFoundError: errno.ENOENT, FileExistsError: errno.EEXIST}
+WORDS = {errno.ENOENT: "there is no such object or bucket", errno.EEXIST: "there is one already"}
+QUERY = re.compile(r"\?[^\s\"']*")
+"""What a URL says behind its path, which no user has named."""
+
+
+PATIENCE: dict[str, dict[str, Any]] = {
+    "s3": {
+        "config_kwargs": {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 2, "mode": "standard"}}
+    }
+}
+"""How long the libraries wait for a store, and how often they ask again."""
 
 
 class Straight(NamedTuple):
@@ -43,7 +55,8 @@ def path_of(scheme: str, rest: str) -> UPath:
         get_filesystem_class(scheme)
     except ImportError as error:
         raise UsageError(f"{scheme}://{rest} needs a package: pip install 'nearshot[{scheme}]'") from error
-    return UPath(f"{scheme}://{rest}", use_listings_cache=False)
+    path: UPath = UPath(f"{scheme}://{rest}", use_listings_cache=False, **PATIENCE.get(scheme, {}))
+    return path
 
 
 def listing(directory: UPath) -> dict[str, FileState]:
@@ -156,7 +169,8 @@ def _telling(path: UPath) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        number = next((number for kind, number in ERRNOS.items() if isinstance(error, kind)), errno.EIO)
+        number = next((number for kind, number in ERRNOS.items() if isinstance(error, kind)), None)
+        if number is not None:
+            raise OSError(number, WORDS[number], str(path)) from error
         told = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        words = "there is no such object or bucket" if number == errno.ENOENT else told
-        raise OSError(number, words, str(path)) from error
+        raise AwayError(str(path).rstrip("/"), QUERY.sub("", told)) from error

@@ -36,6 +36,7 @@ def path_of(text: str | os.PathLike[str]) -> AnyPath:
     if not is_url(text):
         return Path(text)
     scheme, _, rest = str(text).partition("://")
+    scheme = scheme.lower()
     if scheme == "file":
         url = urlsplit(str(text))
         if url.netloc not in ("", "localhost"):

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from nearshot.schema.errors import (
+    AwayError,
     DecidedError,
     FullError,
     ImageError,
@@ -32,6 +33,7 @@ STATUS: Mapping[type[NearshotError], HTTPStatus] = {
     OutdatedError: HTTPStatus.SERVICE_UNAVAILABLE,
     StoreBusyError: HTTPStatus.CONFLICT,
     UnreachableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    AwayError: HTTPStatus.SERVICE_UNAVAILABLE,
     UsageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     WeightsError: HTTPStatus.CONFLICT,
 }

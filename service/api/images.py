@@ -127,7 +127,7 @@ def _image(indexed_image: Pictured) -> dict[str, Any]:
 
 
 def _bytes(engine: Engine, indexed_image: Pictured) -> bytes:
-    data = read_content([path_of(indexed_image.image.path)], indexed_image.sha256)
+    data = read_content([path_of(indexed_image.image.path)], indexed_image.sha256, tells=True)
     if data is None:
         raise HTTPException(HTTPStatus.GONE, "the file is gone, or has changed since it was indexed")
     return data

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Form, Query
@@ -30,18 +29,16 @@ async def policy(engine: EngineHere, work: SlowWorkHere, asked: Annotated[models
 @router.post("/policy", response_model=models.Policy, summary="Set a policy by hand")
 async def new_policy(engine: EngineHere, work: SlowWorkHere, said: Annotated[models.NewPolicy, Form()]) -> Any:
     """Set the threshold and margin of a category by hand, or take back what was set last; the policy that there is now."""
-    if said.undo == (said.threshold is not None and said.margin_floor is not None) or (
-        said.undo and (said.threshold, said.margin_floor) != (None, None)
-    ):
-        raise UsageError("give threshold and margin_floor, or undo to take back what was set")
+    if said.undo == ((said.threshold, said.margin_floor) != (None, None)):
+        raise UsageError("give threshold or margin_floor, or undo to take back what was set")
 
     def say() -> dict[str, Any]:
         shown = _what_if(engine, said)
-        if said.threshold is None or said.margin_floor is None:
+        if said.undo:
             undo_policy(engine.store, shown.row, said.category, shown.score_by)
         else:
-            chosen = replace(shown.policy, threshold=said.threshold, margin_floor=said.margin_floor)
-            set_policy(engine.store, shown.row, said.category, shown.score_by, chosen)
+            chosen = {"threshold": said.threshold, "margin_floor": said.margin_floor}
+            set_policy(engine.store, shown.row, said.category, shown.score_by, **chosen)
         kept = said.model_copy(update={"backbone": shown.row.name, "score_by": shown.score_by})
         return _what_if(engine, kept).as_json()
 

@@ -35,10 +35,12 @@ const asked = () => ({ category: FIELDS.category.value, backbone: FIELDS.backbon
 function take(told) {
   policy = told;
   const many = policy.queries.length;
+  const force = `In force: threshold ${policy.threshold.toFixed(3)}, margin ${policy.margin_floor.toFixed(3)} (${policy.origin}).`;
   status.textContent = many
-    ? `${many} labelled quer${many === 1 ? "y" : "ies"} by ${policy.backbone} and ${policy.score_by}. In force: threshold ${policy.threshold.toFixed(3)}, margin ${policy.margin_floor.toFixed(3)} (${policy.origin}).`
-    : `There are no labelled queries in ${policy.category}: put some into 6.preprocessed/<label>/ (or Unknown/), and index them.`;
-  at("#policy-frame").hidden = many === 0;
+    ? `${many} labelled quer${many === 1 ? "y" : "ies"} by ${policy.backbone} and ${policy.score_by}. ${force}`
+    : `${force} There are no labelled queries to try another on: put some into 6.preprocessed/<label>/ (or Unknown/), and index them.`;
+  at("#policy-frame").hidden = false;
+  at("#policy-plot").parentElement.hidden = at("#policy-outcomes").parentElement.hidden = many === 0;
   at("#policy-undo").hidden = !policy.by_hand;
   const scores = policy.queries.map((query) => query.score);
   const low = Math.floor(Math.min(...scores, policy.threshold) * 20 - 0.5) / 20;
@@ -56,13 +58,13 @@ function reset() {
 /** What becomes of a query: the words of the table. */
 function outcomeOf(query, least, lead) {
   const known = query.truth !== "Unknown";
-  if (query.rejected || query.score < least) return known ? "known: unknown" : "strangers: unknown";
-  if (query.margin !== null && query.margin < lead) return "ambiguous";
+  if (query.rejected || query.score < least) return known ? "known: refused" : "strangers: refused";
+  if (query.margin !== null && query.margin < lead) return "ambiguous, of both";
   if (!known) return "strangers: let in";
   return query.nearest === query.truth ? "known: right" : "known: wrong";
 }
 
-const OUTCOMES = ["known: right", "known: wrong", "known: unknown", "strangers: unknown", "strangers: let in", "ambiguous"];
+const OUTCOMES = ["known: right", "known: wrong", "known: refused", "strangers: refused", "strangers: let in", "ambiguous, of both"];
 const BAD = new Set(["known: wrong", "strangers: let in"]);
 
 function decide() {
@@ -98,7 +100,7 @@ function flipped(title, some) {
   for (const { query, is } of some.slice(0, SHOWN)) {
     const lead = query.margin === null ? "" : `, lead ${query.margin.toFixed(3)}`;
     const line = (textContent) => make("div", { textContent });
-    const lines = [line(query.truth), line(`${is.split(": ").pop()}: ${query.nearest} ${query.score.toFixed(3)}${lead}`)];
+    const lines = [line(query.truth), line(`${is.split(/: |,/).at(is.startsWith("ambiguous") ? 0 : 1)}: ${query.nearest} ${query.score.toFixed(3)}${lead}`)];
     const image = { id: query.image_id, category: policy.category, label: query.truth, shot: null };
     list.append(tile(image, lines, () => queryLike(query.image_id)));
   }
@@ -137,7 +139,7 @@ function plot(least, lead, outcomes) {
   pen.restore();
   policy.queries.forEach((query, place) => {
     const [x, y] = [across(query.score), up(query.margin ?? margin.max)];
-    pen.strokeStyle = colour({ "known: right": "match", "strangers: unknown": "match", ambiguous: "ambiguous" }[outcomes[place]] ?? "unknown");
+    pen.strokeStyle = colour({ "known: right": "match", "strangers: refused": "match", "ambiguous, of both": "ambiguous" }[outcomes[place]] ?? "unknown");
     pen.lineWidth = 2;
     pen.beginPath();
     if (query.truth === "Unknown") {
@@ -162,8 +164,7 @@ const colours = new Map();
 
 /** A colour of the style sheet as a canvas takes it: light-dark() is not known to it. */
 function resolved(canvas, name) {
-  const scheme = window.addEventListener("resize", () => policy && !at("#policy").hidden && decide());
-matchMedia("(prefers-color-scheme: dark)").matches;
+  const scheme = matchMedia("(prefers-color-scheme: dark)").matches;
   const key = `${name} ${scheme}`;
   if (!colours.has(key)) {
     const probe = make("span", { style: `color: var(--${name})`, hidden: true });

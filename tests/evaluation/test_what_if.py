@@ -12,6 +12,7 @@ import nearshot as door
 from nearshot.evaluation.evaluate import EvaluationOptions, evaluate
 from nearshot.evaluation.replay import ReplayOptions, replay
 from nearshot.evaluation.what_if import WhatIf, what_if
+from nearshot.indexer.feedback import reject
 from nearshot.indexer.verify import verify
 from nearshot.retriever.by_hand import set_policy, undo_policy
 from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
@@ -82,7 +83,7 @@ def test_the_labelled_queries_stand_as_query_answers_them_under_any_policy(
     assert len(shown.queries) == 12, "neither the copy of a shot nor the one without a label"
     middle = sorted(query.score for query in shown.queries)[6]
     for policy in (shown.policy, Policy(middle, 0.0), Policy(-1, 0.1), Policy(middle, 0.05)):
-        set_policy(indexed, shown.row, "things", score, policy)
+        set_policy(indexed, shown.row, "things", score, threshold=policy.threshold, margin_floor=policy.margin_floor)
         told = verdicts(indexed, labelled, score)
         outcomes = shown.outcomes(policy)
         mine = {query.path: told[query.path] for query in shown.queries}
@@ -99,7 +100,9 @@ def test_a_policy_by_hand_answers_everywhere_says_so_and_is_taken_back(indexed: 
     shown = seen(indexed, Score.MAX_SIM)
     assert shown.policy.calibrated
     chosen = Policy(0.123, 0.045)
-    set_policy(indexed, shown.row, "things", Score.MAX_SIM, chosen)
+    set_policy(
+        indexed, shown.row, "things", Score.MAX_SIM, threshold=chosen.threshold, margin_floor=chosen.margin_floor
+    )
     now = seen(indexed, Score.MAX_SIM)
     assert now.policy == replace(chosen, by_hand=True)
     assert now.origin.startswith("by hand, 20")
@@ -111,7 +114,7 @@ def test_a_policy_by_hand_answers_everywhere_says_so_and_is_taken_back(indexed: 
     assert Retriever(indexed, QueryOptions(category="things")).searcher.chosen.score == seen(indexed).score_by, (
         "what is known of scores stays known"
     )
-    set_policy(indexed, shown.row, "things", Score.MAX_SIM, Policy(0.2, 0.1))
+    set_policy(indexed, shown.row, "things", Score.MAX_SIM, threshold=0.2, margin_floor=0.1)
     assert undo_policy(indexed, shown.row, "things", Score.MAX_SIM) == replace(chosen, by_hand=True)
     assert undo_policy(indexed, shown.row, "things", Score.MAX_SIM) == shown.policy
     assert rows(indexed) == before, "as it was, to the last word"
@@ -120,9 +123,31 @@ def test_a_policy_by_hand_answers_everywhere_says_so_and_is_taken_back(indexed: 
     assert list(verify(indexed)) == []
 
 
+def test_who_names_one_number_leaves_the_other_as_somebody_else_set_it(indexed: Store) -> None:
+    shown = seen(indexed)
+    assert set_policy(indexed, shown.row, "things", shown.score_by, threshold=0.7) == Policy(
+        0.7, shown.policy.margin_floor, by_hand=True
+    )
+    assert set_policy(indexed, shown.row, "things", shown.score_by, margin_floor=0.2) == Policy(0.7, 0.2, by_hand=True)
+    assert seen(indexed).policy == Policy(0.7, 0.2, by_hand=True)
+
+
+def test_what_was_rejected_counts_as_query_answers_it(indexed: Store, labelled: Path) -> None:
+    path = "things/6.preprocessed/cat/1.png"
+    reject(indexed, labelled / path)
+    shown = seen(indexed, Score.MAX_SIM)
+    [query] = [query for query in shown.queries if query.path == path]
+    assert query.rejected
+    told = verdicts(indexed, labelled, Score.MAX_SIM)
+    assert told[path] == Verdict.UNKNOWN
+    refused = [query for query in shown.queries if told[query.path] == Verdict.UNKNOWN]
+    outcomes = shown.outcomes(shown.policy)
+    assert outcomes.falsely_unknown + outcomes.correctly_unknown == len(refused)
+
+
 def test_without_a_calibration_there_is_the_prior_again_afterwards(indexed: Store) -> None:
     shown = seen(indexed)
-    set_policy(indexed, shown.row, "things", shown.score_by, Policy(0.5, 0.5))
+    set_policy(indexed, shown.row, "things", shown.score_by, threshold=0.5, margin_floor=0.5)
     assert evaluate(indexed, EvaluationOptions()).by_hand == ["things"]
     assert undo_policy(indexed, shown.row, "things", shown.score_by) == shown.policy
     assert rows(indexed) == []
@@ -132,7 +157,7 @@ def test_without_a_calibration_there_is_the_prior_again_afterwards(indexed: Stor
 def test_so_many_are_taken_back_and_no_more_are_kept(indexed: Store) -> None:
     shown = seen(indexed)
     for number in range(UNDONE_AT_MOST + 5):
-        set_policy(indexed, shown.row, "things", shown.score_by, Policy(number / 100, 0.0))
+        set_policy(indexed, shown.row, "things", shown.score_by, threshold=number / 100, margin_floor=0.0)
     [row] = rows(indexed)
     assert len(row.facts) < 20_000
     for number in reversed(range(4, UNDONE_AT_MOST + 4)):
@@ -156,12 +181,15 @@ def test_the_command_tells_what_it_does_and_how_to_take_it_back(
     where = ("--store", indexed.location)
     tried = nearshot("policy", "things", "--threshold", "1", "--dry-run", *where)
     assert "tried: nothing is set" in tried.stdout
+    [told] = nearshot("policy", "things", "--threshold", "1", "--dry-run", "--json", *where).objects
+    assert (told["threshold"], told["tried"], told["by_hand"]) == (1, True, False)
+    assert told["outcomes"]["before"]["correct"] > told["outcomes"]["after"]["correct"] == 0
     assert rows(indexed) == []
     done = nearshot("policy", "things", "--threshold", "1", *where)
     lines = [line.split() for line in done.stdout.splitlines()]
     [right] = [line[-2:] for line in lines if line[:2] == ["known:", "right"]]
     assert (int(right[0]) > 0, right[1]) == (True, "0")
-    assert "to take it back: nearshot policy things --undo" in done.stdout
+    assert f"to take it back: nearshot policy things --undo --store {indexed.location}" in done.stdout
     [shown] = nearshot("policy", "things", "--json", *where).objects
     assert (shown["threshold"], shown["by_hand"], len(shown["queries"])) == (1, True, 12)
     assert "by hand" in nearshot("evaluate", *where).stdout

@@ -27,13 +27,14 @@ from nearshot.indexer.intents import finish_intents
 from nearshot.indexer.listing import NO_PATH
 from nearshot.indexer.load import Listed, Loader, Skipped
 from nearshot.indexer.options import IndexOptions
+from nearshot.indexer.status import read_status
 from nearshot.indexer.verify import verify
 from nearshot.schema import objects, tables
-from nearshot.schema.errors import IndexingError, UsageError
+from nearshot.schema.errors import AwayError, IndexingError, UsageError
 from nearshot.schema.images import FileState
-from nearshot.schema.intents import planned
-from nearshot.schema.paths import AnyPath, is_directory, path_of, read_file, write_file
-from nearshot.schema.store import Store
+from nearshot.schema.intents import Planned, plan, planned
+from nearshot.schema.paths import AnyPath, is_directory, is_there, path_of, read_file, write_file
+from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vectors import vectors_of
 from nearshot.schema.vocabulary import Action, Loading
 from tests.conftest import HOG, SMALL, Outcome, counts, run_index
@@ -198,14 +199,21 @@ def test_what_cannot_be_listed_is_not_gone(there: AnyPath, store: Store, monkeyp
 
     assert not isinstance(there, Path)
     monkeypatch.setattr(there.fs, "find", refuse)
-    with pytest.raises(UsageError, match=r"s3://.*things cannot be listed: the network is away$"):
+    with pytest.raises(AwayError, match=r"s3://.*things cannot be reached: the network is away$"):
         run_index(store, there)
     monkeypatch.setattr(there.fs, "ls", refuse)
-    with pytest.raises(UsageError, match=r"s3://.*data cannot be listed: the network is away$"):
+    with pytest.raises(AwayError, match=r"s3://.*data cannot be reached: the network is away$"):
         run_index(store, there)
     with pytest.raises(OSError, match="the network is away"):
         is_directory(there)
     assert described(store) == before
+    [root] = read_status(store).roots
+    assert (root.there, root.reason) == (None, "the network is away")
+    [finding] = verify(store)
+    assert (finding.subject, finding.problem) == (
+        str(there),
+        f"cannot be reached (the network is away), with {len(SMALL)} images",
+    )
 
 
 def test_a_store_that_falls_silent_ends_the_run_and_the_next_one_goes_on(
@@ -265,10 +273,10 @@ def test_labels_negatives_and_what_is_added_are_written_there_and_taken_back(
     assert [finding.problem for finding in verify(store)] == []
 
 
-def png() -> bytes:
+def png(blue: int = 5) -> bytes:
     """An image that is not there yet."""
     written = io.BytesIO()
-    Image.new("RGB", (40, 30), (3, 200, 5)).save(written, "PNG")
+    Image.new("RGB", (40, 30), (3, 200, blue)).save(written, "PNG")
     return written.getvalue()
 
 
@@ -298,6 +306,76 @@ def test_a_label_that_was_cut_off_is_finished_by_the_next_command(
     with store.reading() as catalog:
         assert planned(catalog) == []
     assert counts(run_index(store, there)) == {"unchanged": len(SMALL) + 1}
+
+
+def test_what_somebody_else_wrote_meanwhile_stays_and_the_label_takes_the_next_place(
+    url: str, there: AnyPath, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, there)
+    others = f"{url}/things/2.support-set/cat/shot3.png"
+
+    def look(path: AnyPath) -> bool:
+        was_there = is_there(path)
+        if str(path) == others and not files_of(url).exists(others):
+            files_of(url).pipe_file(others, b"another's")  # just after somebody looked
+        return was_there
+
+    monkeypatch.setattr("nearshot.indexer.feedback.is_there", look)
+    shot = add_shot(store, there / "things/6.preprocessed/Unknown/b.png", "cat")
+    assert str(shot) == f"{url}/things/2.support-set/cat/shot4.png"
+    assert files_of(url).cat_file(others) == b"another's"
+
+
+def test_a_label_that_was_cut_off_waits_until_somebody_can_look(
+    url: str, there: AnyPath, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_index(store, there)
+    with store.writing() as editor:
+        intent = plan(
+            editor,
+            Planned.LABEL,
+            path=f"{url}/things/2.support-set/stars/shot1.png",
+            sha256="0" * 64,
+            root_id=1,
+            category="things",
+            content_id=1,
+            label="stars",
+            query="a query",
+            created=utc_now(),
+        )
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "nearshot.indexer.intents.sha256_of", lambda path: (_ for _ in ()).throw(AwayError(str(path), "away"))
+        )
+        assert finish_intents(store) == []
+    with store.reading() as catalog:
+        assert planned(catalog) == [intent]
+    finish_intents(store)
+    with store.reading() as catalog:
+        assert planned(catalog) == [], "it is not there: nothing was begun"
+
+
+def test_an_upload_that_is_there_already_is_taken_up(url: str, there: AnyPath, store: Store) -> None:
+    run_index(store, there)
+    key = f"{url}/things/6.preprocessed/added/{hashlib.sha256(png()).hexdigest()[:32]}.png"
+    files_of(url).pipe_file(key, png())
+    assert add_query(store, png(), "things", HOG, ready={}).is_new
+    other = f"{url}/things/6.preprocessed/added/{hashlib.sha256(png(9)).hexdigest()[:32]}.png"
+    files_of(url).pipe_file(other, b"something else")
+    with pytest.raises(UsageError, match="is there, and is another image"):
+        add_query(store, png(9), "things", HOG, ready={})
+    assert files_of(url).cat_file(other) == b"something else"
+
+
+def test_an_object_that_others_lie_below_is_an_image_and_they_are_none(
+    url: str, there: AnyPath, store: Store, nearshot: Callable[..., Outcome]
+) -> None:
+    inside = f"{url}/things/6.preprocessed/cat/a.png/inner.png"
+    files_of(url).pipe_file(inside, png())
+    assert counts(run_index(store, there)) == {"added": len(SMALL), "outside_contract": 1}
+    assert counts(run_index(store, there)) == {"unchanged": len(SMALL), "outside_contract": 1}
+    [answer] = nearshot("query", f"{url}/things/6.preprocessed/cat/a.png", "--json", "--store", store.location).objects
+    assert answer["path"] == f"{url}/things/6.preprocessed/cat/a.png"
 
 
 def test_what_is_there_is_never_written_over(there: AnyPath) -> None:
@@ -372,6 +450,12 @@ def test_the_session_in_the_docs_is_what_is_printed(url: str, nearshot: Callable
         (("crop", f"s3://{BUCKET}/data"), "is on no disk, where this command works: copy it here, or mount it"),
         (("import", "folder", "here", f"s3://{BUCKET}/data"), "is on no disk, where this command works"),
         (("query", f"s3://{BUCKET}/nothing.png"), "there is no such object or bucket"),
+        (("evaluate", "--output", f"s3://{BUCKET}/report"), "is on no disk, where this command works"),
+        (("export", "--output", f"s3://{BUCKET}/all.csv"), "is on no disk, where this command works"),
+        (
+            ("index", "here", "--store", f"s3://{BUCKET}/store"),
+            "is neither a directory nor the address of a PostgreSQL",
+        ),
     ],
 )
 def test_a_url_that_leads_nowhere_is_told(
@@ -387,6 +471,7 @@ def test_a_url_that_leads_nowhere_is_told(
 def test_a_file_url_is_the_path_that_it_names(small: Path, store: Store) -> None:
     assert path_of(f"file://{str(small).replace('data', 'd%61ta')}") == small
     assert path_of(f"file://localhost{small}") == small
+    assert path_of(f"FILE://{small}") == small
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

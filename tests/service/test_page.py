@@ -375,17 +375,17 @@ def mapped(page: Page, served: Served) -> dict[str, tuple[float, float]]:
     backbone = page.locator("#map-backbone").input_value()
     points = page.request.get(f"{served.url}/v1/map?category=things&backbone={backbone}").json()["points"]
     return {
-        f"{one['label']}/{one['shot']}" if one["shot"] else str(one["id"]): (
-            box["x"] + 1 + (inner["width"] - side) / 2 + one["x"] * side,
-            box["y"] + 1 + (inner["height"] - side) / 2 + (1 - one["y"]) * side,
+        f"{point['label']}/{point['shot']}" if point["shot"] else str(point["id"]): (
+            box["x"] + 1 + (inner["width"] - side) / 2 + point["x"] * side,
+            box["y"] + 1 + (inner["height"] - side) / 2 + (1 - point["y"]) * side,
         )
-        for one in points
+        for point in points
     }
 
 
 def test_the_map_shows_every_image_and_a_click_asks_about_it(page: Page, served: Served) -> None:
     places = mapped(page, served)
-    assert len(places) == len(SMALL)
+    assert len(places) >= len(SMALL)
     page.mouse.move(*places["cat/shot1"])
     expect(page.locator("#preview figcaption")).to_have_text("things/cat/shot1 (support)")
     page.mouse.click(*places["cat/shot1"])
@@ -416,7 +416,7 @@ def test_the_map_is_moved_zoomed_and_filtered(page: Page, served: Served) -> Non
 
 
 def test_what_is_drawn_around_is_chosen_and_reviewed(page: Page, data: Path, served: Served) -> None:
-    save_crop(data / "things/6.preprocessed/drawn.png", "chelsea:3")
+    save_crop(data / "things/6.preprocessed/drawn.png", "rocket:3")
     try:
         page.request.post(f"{served.url}/v1/index")
         while "drawn.png" not in page.request.get(f"{served.url}/v1/images?role=query").text():
@@ -424,14 +424,16 @@ def test_what_is_drawn_around_is_chosen_and_reviewed(page: Page, data: Path, ser
         page.reload()
         places = mapped(page, served)
         page.get_by_role("button", name="Choose by drawing").click()
-        (left, right), (top, bottom) = ((min(each) - 9, max(each) + 9) for each in zip(*places.values(), strict=True))
-        page.mouse.move(left, top)
+        images = page.request.get(f"{served.url}/v1/images?role=query&limit=1000").json()["images"]
+        [drawn] = [str(image["id"]) for image in images if image["path"].endswith("drawn.png")]
+        x, y = places[drawn]
+        page.mouse.move(x - 9, y - 9)
         page.mouse.down()
-        for corner in ((right, top), (right, bottom), (left, bottom)):
+        for corner in ((x + 9, y - 9), (x + 9, y + 9), (x - 9, y + 9)):
             page.mouse.move(*corner, steps=3)
         page.mouse.up()
-        expect(page.locator("#chosen-said")).to_have_text(f"{len(places)} images are chosen.")
-        expect(page.locator("#chosen-images li")).to_have_count(len(places))
+        expect(page.locator("#chosen-said")).to_have_text("1 image is chosen.")
+        expect(page.locator("#chosen-images li")).to_have_attribute("data-image", drawn)
         page.get_by_role("button", name="Review 1 without a label").click()
         expect(page.locator("#review-labels")).to_contain_text("cat")
         expect(page.locator("#review-count")).to_contain_text("of 1")
@@ -480,7 +482,7 @@ def test_a_policy_is_tried_on_all_labelled_queries_kept_by_hand_and_taken_back(p
     slide(page, "#policy-threshold", 1)
     expect(outcomes.locator("tr", has_text="known: right").locator("td")).to_have_text(["1", "0", "\N{MINUS SIGN}1"])
     lost = page.locator("#policy-flips section", has_text="Known images lost: 1")
-    expect(lost.locator("li")).to_contain_text("unknown: cat ")
+    expect(lost.locator("li")).to_contain_text("refused: cat ")
     lost.locator(".enlarge").click()
     expect(page.locator("#large-place")).to_contain_text("cat")
     page.keyboard.press("Escape")
@@ -497,6 +499,15 @@ def test_a_policy_is_tried_on_all_labelled_queries_kept_by_hand_and_taken_back(p
         const pixels = plot.getContext("2d").getImageData(0, 0, plot.width, plot.height).data;
         return new Set(Array.from({ length: pixels.length / 4 }, (_, at) => pixels.slice(4 * at, 4 * at + 3).join())).size > 10;
     }"""), "something is drawn"
+    # Another size, or a switch to the dark, costs one more drawing, and not more with each.
+    page.evaluate(
+        "() => { window.drawn = 0; const frame = HTMLCanvasElement.prototype.getContext;"
+        "HTMLCanvasElement.prototype.getContext = function (...given) { window.drawn += 1; return frame.apply(this, given); } }"
+    )
+    slide(page, "#policy-threshold", 0.5)
+    page.set_viewport_size({"width": 1100, "height": 900})
+    page.wait_for_timeout(300)
+    assert 2 <= page.evaluate("window.drawn") <= 4
 
 
 def test_faults_are_looked_for_and_what_is_known_is_saved(page: Page) -> None:

@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from nearshot.schema.errors import AwayError
 from nearshot.schema.paths import path_of
 from nearshot.schema.store import Store
 from nearshot.service.app import create_app
@@ -106,6 +107,12 @@ def test_pictures_in_a_store_of_objects_are_shown_labelled_and_added(
         said = client.post("/v1/label", data={"image_id": image["id"], "label": "stars"}).json()
         assert said["shot"] == f"{url}/things/2.support-set/stars/shot1.png"
         assert client.post("/v1/label", data={"image_id": image["id"], "undo": "true"}).status_code == 200
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                "nearshot.schema.objects.read", lambda path, **_: (_ for _ in ()).throw(AwayError(str(path), "away"))
+            )
+            told = problem(client.get(f"/v1/images/{image['id']}/original"), 503)
+            assert told == f"{image['path']} cannot be reached: away"
         run = client.post("/v1/index").json()
         while (state := client.get(f"/v1/runs/{run['id']}").json())["state"] == "running":
             pass
