@@ -133,6 +133,10 @@ class CompiledCache:
         with written_whole(self._identities / signature) as path:
             path.write_text(fingerprint, encoding="ascii")
 
+    def forget(self, signature: str) -> None:
+        """Remember no more which fingerprint weights of a signature have."""
+        (self._identities / signature).unlink(missing_ok=True)
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the cache while compiling, so that two processes do not compile the same."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,6 +134,45 @@ def compile_command(names: tuple[str, ...], store_location: Location, weights: P
         click.echo(f"{name}: {done}, {compiled.size / 1e6:.0f} MB; cosine to torch at least {cosine:.8f}")
     if failed:
         raise WeightsError("; ".join(failed))
+
+
+@backbones.command("verify")
+@click.argument("names", nargs=-1)
+@weights_option
+@json_option
+@store_option
+@reports_errors
+def verify_command(names: tuple[str, ...], store_location: Location, weights: Path | None, *, as_json: bool) -> None:
+    """Read the weights of backbones whole: NAMES, or all that the store was indexed with.
+
+    Other commands go by the names, sizes and times of the files, and by what they found before. Exit status 1 where the weights
+    are not those that the store was indexed with, or the cache had something wrong, which is deleted.
+    """
+    from nearshot.backbones.checking import check_weights
+    from nearshot.backbones.compiled import compiled_cache
+    from nearshot.backbones.resolve import resolve
+    from nearshot.backbones.spec import NAMED, parse_spec, parts_of
+    from nearshot.schema.errors import UsageError, WeightsError
+
+    indexed = _indexed(store_location)
+    wanted = list(dict.fromkeys(part for name in names or indexed for part in parts_of(name)))
+    if not wanted:
+        raise UsageError(f"nothing is indexed in {store_location}; name the backbones: {', '.join(NAMED)}")
+    wrong = False
+    for name in wanted:
+        row = indexed.get(name)
+        try:
+            problems = check_weights(resolve(parse_spec(name), row=row, weights=weights), row, compiled_cache())
+        except WeightsError as error:
+            problems = [error.told(flag)]
+        wrong |= bool(problems)
+        if as_json:
+            click.echo(json.dumps({"name": name, "problems": problems}))
+        else:
+            whole = "as the store was indexed with it" if row else "read whole"
+            click.echo(f"{name}: {'; '.join(problems) or whole}")
+    if wrong:
+        sys.exit(1)
 
 
 def _indexed(store_location: Location) -> dict[str, BackboneRow]:

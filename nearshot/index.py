@@ -29,6 +29,7 @@ from nearshot.indexer.crop_options import CropOptions
 from nearshot.indexer.crop_report import CropReport
 from nearshot.indexer.crops import CropRun
 from nearshot.indexer.feedback import add_shot, reject, undo
+from nearshot.indexer.mirroring import MirrorRun
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.report import Report
 from nearshot.indexer.run import IndexRun
@@ -70,6 +71,7 @@ from nearshot.schema.vocabulary import (
     Score,
     VectorKind,
 )
+from nearshot.vectors.mirrors import Mirrored
 from nearshot.vectors.segments import open_vectors
 
 if TYPE_CHECKING:
@@ -841,6 +843,32 @@ class Index:
     def status(self) -> Status:
         """Report what is indexed, what is lacking, and how far the index lags behind the disk."""
         return read_status(self._store)
+
+    def mirror(
+        self, engine: str, *, backbones: Sequence[str] = (), anew: bool = False, progress: bool = False
+    ) -> list[Mirrored]:
+        """Bring the copy of the vectors in a Milvus up to date, or make it; `open(mirror=...)` asks it.
+
+        Args:
+            engine: its address, milvus://[USER:PASSWORD@]HOST[:PORT][/DATABASE].
+            backbones: the vectors of these only.
+            anew: make it anew, whatever is there.
+            progress: show a bar, in terminals and notebooks.
+
+        Returns:
+            What was done, by backbone and role.
+
+        Raises:
+            UsageError: it is no such address, or nothing is indexed with a backbone.
+            UnreachableError: it does not answer.
+            StoreBusyError: another process is at it.
+            StoreError: it does not hold what was written.
+        """
+        run = MirrorRun(self._store, engine, backbones=_names(backbones), anew=anew)
+        with progress_bar("mirroring", "images", shown=progress) as advance:
+            for there, total in run:
+                advance(there, total, 0)
+        return run.reports
 
     def verify(self, *, repair: bool = False) -> list[Finding]:
         """Compare files, rows, vectors and segments; an empty list where all agree.
