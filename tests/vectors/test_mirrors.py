@@ -274,8 +274,8 @@ def test_commands_and_a_service_answer_by_it_as_the_docs_show(
     with open_index(tmp_path / ".nearshot") as here, open_index(tmp_path / ".nearshot", mirror=server.address) as there:
         for options in choices:
             assert there.query(stranger, **options).as_json() == here.query(stranger, **options).as_json()
-        done = here.mirror(server.address, backbones="hog")
-        assert [(each.role, each.put, each.vectors) for each in done] == [(Role.SUPPORT, 0, 44), (Role.QUERY, 0, 37)]
+        brought = here.mirror(server.address, backbones="hog")
+        assert [(each.role, each.put, each.vectors) for each in brought] == [(Role.SUPPORT, 0, 44), (Role.QUERY, 0, 37)]
 
     service = Served(tmp_path / ".nearshot", "--mirror", server.address)
     before = service.ask(stranger, category="textures")
