@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from nearshot.schema.contract import LABELS_FILE, QUERY_DIRECTORY, Breach, true_label
+from nearshot.schema.errors import AwayError
 from nearshot.schema.images import UNKNOWN, FoundImage
 from nearshot.schema.vocabulary import Role
 
@@ -27,6 +28,8 @@ class ListedLabels:
                 rows = list(csv.reader(io.StringIO(read(relative).decode("utf-8-sig"), newline="")))
             except FileNotFoundError:
                 continue
+            except AwayError:  # else every label that it lists would be taken back
+                raise
             except (OSError, ValueError, csv.Error) as error:
                 self._breaches.append((relative, 0, f"cannot be read: {error}"))
                 continue

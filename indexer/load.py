@@ -29,8 +29,8 @@ Read: TypeAlias = tuple[FileState, bytes]
 FETCHED_AT_ONCE = 16
 """Objects that are on their way at once: each takes tens of milliseconds, and next to no work."""
 
-WAITING_BYTES = 16 << 20
-"""An object of more is not fetched before it is its turn."""
+WAITING_BYTES = 4 << 20
+"""An object of more is not fetched before it is its turn: sixteen wait for each thread or process that decodes."""
 
 CANNOT_BE_READ = "cannot be read"
 VANISHED = "it vanished before it could be read"

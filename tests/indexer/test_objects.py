@@ -216,6 +216,19 @@ def test_what_cannot_be_listed_is_not_gone(there: AnyPath, store: Store, monkeyp
     )
 
 
+def test_labels_that_cannot_be_read_for_a_moment_are_not_taken_back(
+    url: str, there: AnyPath, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files_of(url).pipe_file(f"{url}/things/6.preprocessed/labels.csv", b"Unknown/b.png,cat\n")
+    run_index(store, there)
+    before = described(store)
+    with monkeypatch.context() as patch:
+        patch.setattr("nearshot.indexer.listing.read", lambda path: (_ for _ in ()).throw(AwayError(str(path), "away")))
+        with pytest.raises(AwayError, match=r"labels\.csv cannot be reached: away"):
+            run_index(store, there)
+    assert described(store) == before
+
+
 def test_a_store_that_falls_silent_ends_the_run_and_the_next_one_goes_on(
     there: AnyPath, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
