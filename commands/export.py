@@ -45,7 +45,8 @@ def export_command(
 ) -> None:
     """Write what the store knows of every usable image: place, label, content, caption, and which backbones have seen it.
 
-    `imagefolder` is a new directory with copies of the images, as Hugging Face's datasets read it; `labelstudio` are tasks.
+    `imagefolder` is a new directory with copies of the images, as Hugging Face's datasets read it; `labelstudio` are tasks;
+    `fiftyone` is the labels.json of a dataset of images that stay where they are.
 
     The same store gives the same file, whatever the order of indexing. A file is replaced only when the new one is whole.
     """

@@ -22,7 +22,7 @@ from nearshot.schema.catalog import BackboneRow, Catalog
 from nearshot.schema.disk import sha256_of, written_whole
 from nearshot.schema.errors import UsageError, option
 from nearshot.schema.image_filter import ImageFilter
-from nearshot.schema.paths import path_of, read_file
+from nearshot.schema.paths import is_url, path_of, read_file
 from nearshot.schema.records import ImageRecord, image_records
 from nearshot.schema.spreadsheet import cell
 from nearshot.schema.store import Store
@@ -132,21 +132,38 @@ class Export:
 
     def write_tasks(self, stream: TextIO) -> int:
         """Write an array of Label Studio's tasks, labels as choices; returns how many. Paths are relative to the data
-        directory, or to what several that have images have in common.
+        directory, or to what several that have images have in common; objects go by their URLs.
         """
-        base = os.path.commonpath(
-            [path for root, path in self._catalog.roots().items() if self._catalog.has_images(root)]
-        )
+        roots = [path for root, path in self._catalog.roots().items() if self._catalog.has_images(root)]
+        on_disk = [path for path in roots if not is_url(path)]
+        base = os.path.commonpath(on_disk) if on_disk else ""
         count = 0
         for record in self._records():
             about = {name: value for name, value in _facts(record).items() if name not in ("path", "label")}
-            path = quote(os.path.relpath(record.path, base))
+            where = record.path
+            if not is_url(where):
+                where = f"/data/local-files/?d={quote(os.path.relpath(where, base))}"
             said = {"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": [record.label]}}
             annotations = [] if record.label is None else [{"result": [said]}]
-            task = {"data": {"image": f"/data/local-files/?d={path}", **about}, "annotations": annotations}
+            task = {"data": {"image": where, **about}, "annotations": annotations}
             stream.write(("[\n" if not count else ",\n") + json.dumps(task, ensure_ascii=False))
             count += 1
         stream.write("\n]\n")
+        return count
+
+    def write_labels(self, stream: TextIO) -> int:
+        """Write the labels.json of a dataset of FiftyOne (`FiftyOneImageClassificationDataset`), images by their absolute
+        paths; returns how many. Of several categories a label is called CATEGORY/LABEL.
+        """
+        several = len({category for role in Role for category in self._catalog.categories(role)}) > 1
+        count = 0
+        stream.write('{"classes": null, "labels": {')
+        for record in self._records():
+            label = f"{record.category}/{record.label}" if several and record.label is not None else record.label
+            line = f"{json.dumps(record.path, ensure_ascii=False)}: {json.dumps(label, ensure_ascii=False)}"
+            stream.write(f"{',' if count else ''}\n{line}")
+            count += 1
+        stream.write("\n}}\n")
         return count
 
     def _records(self) -> Iterator[ImageRecord]:
@@ -194,6 +211,7 @@ def export(
             ExportFormat.JSONL: exporter.write_jsonl,
             ExportFormat.CSV: exporter.write_csv,
             ExportFormat.LABELSTUDIO: exporter.write_tasks,
+            ExportFormat.FIFTYONE: exporter.write_labels,
         }
         if not isinstance(target, Path):
             if form not in texts:

@@ -139,7 +139,7 @@ class ExportFormat(StrEnum):
     """JSON Lines (one object per image), CSV or Parquet (one row per image; in Parquet vectors are lists of float32).
 
     `imagefolder`: a directory that Hugging Face's `datasets` loads as one, with copies of the images. `labelstudio`: tasks for
-    Label Studio, as JSON.
+    Label Studio, as JSON. `fiftyone`: the labels.json of a dataset of FiftyOne, with the images where they lie.
     """
 
     JSONL = "jsonl"
@@ -147,6 +147,7 @@ class ExportFormat(StrEnum):
     PARQUET = "parquet"
     IMAGEFOLDER = "imagefolder"
     LABELSTUDIO = "labelstudio"
+    FIFTYONE = "fiftyone"
 
 
 class AnnotationFormat(StrEnum):

@@ -329,7 +329,7 @@ class ExportParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    format: Literal["jsonl", "csv", "labelstudio"] = "jsonl"
+    format: Literal["jsonl", "csv", "labelstudio", "fiftyone"] = "jsonl"
     category: Name | None = None
     label: Name | None = None
     role: Role | None = None

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 
-SUFFIXES = {ExportFormat.JSONL: "jsonl", ExportFormat.CSV: "csv", ExportFormat.LABELSTUDIO: "json"}
+SUFFIXES = {
+    ExportFormat.JSONL: "jsonl",
+    ExportFormat.CSV: "csv",
+    **dict.fromkeys((ExportFormat.LABELSTUDIO, ExportFormat.FIFTYONE), "json"),
+}
 
 router = APIRouter(prefix="/v1")
 

@@ -19,7 +19,7 @@ at("#report-link").addEventListener("click", (event) => {
   telling(at("#report-status"), () => save("/v1/report", {}, "report.html"));
 });
 
-const SUFFIXES = { jsonl: "jsonl", csv: "csv", labelstudio: "json" };
+const SUFFIXES = { jsonl: "jsonl", csv: "csv", labelstudio: "json", fiftyone: "json" };
 for (const button of document.querySelectorAll("#report .export")) {
   button.addEventListener("click", async () => {
     const { format } = button.dataset;

@@ -45,7 +45,7 @@ def test_a_pipe_is_written_to_and_never_replaced(nearshot: Run, indexed: Path, t
     [
         (
             ["--output", "all.xlsx"],
-            "all.xlsx names no format; give --format jsonl, csv, parquet, imagefolder or labelstudio",
+            "all.xlsx names no format; give --format jsonl, csv, parquet, imagefolder, labelstudio or fiftyone",
         ),
         (["--format", "parquet"], "parquet does not go to a stream; give --output"),
         (["--format", "imagefolder"], "imagefolder does not go to a stream; give --output"),

@@ -423,6 +423,8 @@ def test_commands_take_urls_and_show_them(
     written = sorted(path for path in (tmp_path / "folder").rglob("*.png"))
     held = {hashlib.sha256(path.read_bytes()).hexdigest() for path in small.rglob("*.png")}
     assert {hashlib.sha256(path.read_bytes()).hexdigest() for path in written} == held
+    tasks = json.loads(nearshot("export", "--format", "labelstudio").stdout)
+    assert {task["data"]["image"] for task in tasks} == {f"{url}/{name}" for name in SMALL}
     assert nearshot("forget", url).status == 0
 
 

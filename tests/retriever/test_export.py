@@ -203,3 +203,20 @@ def test_a_column_of_vectors_is_of_one_type_where_some_are_lacking_and_names_are
     tasks = tmp_path / "tasks.json"
     export(store, tasks, ExportFormat.LABELSTUDIO, wanted=ALL)
     assert json.loads(tasks.read_text())[0]["data"]["image"] == f"/data/local-files/?d={CAT}"
+
+
+def test_fiftyone_is_told_each_images_label_where_it_lies(store: Store, small: Path, tmp_path: Path) -> None:
+    save_crop(small / "things/6.preprocessed/plain \u00e9.png", "rocket:1")
+    run_index(store, small)
+    assert export(store, tmp_path / "labels.json", ExportFormat.FIFTYONE, wanted=ALL) == 7
+    told = json.loads((tmp_path / "labels.json").read_text())
+    root = small.resolve()
+    assert told["classes"] is None
+    assert told["labels"][f"{root}/things/6.preprocessed/plain \u00e9.png"] is None
+    assert told["labels"][f"{root}/things/2.support-set/cat/shot1.png"] == "cat"
+    assert all(Path(path).is_file() for path in told["labels"])
+    save_crop(small / "more/2.support-set/shot1.png", "retina:1")
+    run_index(store, small)
+    export(store, tmp_path / "labels.json", ExportFormat.FIFTYONE, wanted=ALL)
+    labels = json.loads((tmp_path / "labels.json").read_text())["labels"]
+    assert set(labels.values()) == {"more/more", "things/cat", "things/coffee", "things/Unknown", None}

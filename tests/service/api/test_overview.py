@@ -115,7 +115,7 @@ def test_what_to_label_next_is_what_the_command_says(client: TestClient, engine:
     assert client.get("/v1/next", params={"category": "nothing"}).status_code == 422
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv", "labelstudio"])
+@pytest.mark.parametrize("form", ["jsonl", "csv", "labelstudio", "fiftyone"])
 def test_what_is_known_is_exported_as_the_command_writes_it(
     client: TestClient,
     engine: Engine,
