@@ -7,9 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from nearshot.backbones.protocol import Backbone
 from nearshot.indexer.options import IndexOptions
 from nearshot.indexer.run import IndexRun
-from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
-from nearshot.retriever.choose_backbone import choose_rows, choose_supported
-from nearshot.retriever.find_policy import FusionTried
 from nearshot.schema.paths import AnyPath
 from nearshot.schema.store import Store
 from nearshot.service.runs import Job, RunState
@@ -33,14 +30,21 @@ def indexing(store: Store, roots: Sequence[AnyPath], options: IndexOptions, read
     return index
 
 
-def calibrating(store: Store, options: CalibrationOptions) -> Job:
+def calibrating(store: Store, *, backbones: Sequence[str], categories: Sequence[str], false_accept: float) -> Job:
     """Calibrate; the reports are those of `nearshot calibrate --json`, by category, backbone and score."""
 
     def calibrate(run: RunState, should_stop: Callable[[], bool]) -> None:
+        from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all  # which takes SciPy a while
+        from nearshot.retriever.choose_backbone import choose_rows, choose_supported
+        from nearshot.retriever.conformal import Aim, Aims
+        from nearshot.retriever.find_policy import FusionTried
+
+        aims = Aims({Aim.FALSE_ACCEPT: false_accept})
+        options = CalibrationOptions(aims=aims, backbones=tuple(backbones), categories=tuple(categories))
         with store.reading() as catalog:
             rows = choose_rows(catalog, options.backbones)
-            categories = choose_supported(catalog, options.categories)
-        run.total = len(rows) * len(categories) * len(options.scores)
+            wanted = choose_supported(catalog, options.categories)
+        run.total = len(rows) * len(wanted) * len(options.scores)
         for outcome in calibrate_all(store, options):
             tried = outcome.fused if isinstance(outcome, FusionTried) else outcome
             name = f"{tried.category}, {tried.backbone} by {tried.score}"

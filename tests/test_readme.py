@@ -8,14 +8,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from scipy.stats import binomtest
 
 from nearshot.commands.index import COMPILING
-from tests.indexer.test_ray import Nodes
 from tests.postgres import Server
 from tests.service.test_serve import Served
 
@@ -59,24 +57,10 @@ def environment(tmp_path: Path, compiled: None) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def ray_address(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of a cluster of two nodes, where a session has one."""
-    if "ray" not in request.node.name:
-        yield ""
-        return
-    nodes = Nodes()
-    yield nodes.address
-    nodes.end()
-
-
-@pytest.mark.parametrize("name", ["postgres", "copy", "ray"])
-def test_a_store_in_postgresql_is_made_and_asked_as_the_docs_show(
-    tmp_path: Path, environment: dict[str, str], postgres_server: Server, ray_address: str, name: str
-) -> None:
-    subprocess.run([sys.executable, str(ROOT / "examples/make_demo.py"), "demo-data"], cwd=tmp_path, check=True)
+def printed_in_postgresql(name: str, where: Path, environment: dict[str, str], address: str, **told: str) -> str:
+    """What the commands of a session print whose store is in PostgreSQL; words of theirs are replaced by what is `told`."""
+    subprocess.run([sys.executable, str(ROOT / "examples/make_demo.py"), "demo-data"], cwd=where, check=True)
     [shown] = set(re.findall(r"postgresql://\S+", session(name)))
-    address = postgres_server.new_database()
     printed, env = [], dict(environment)
     for line in session(name).splitlines():
         if line.startswith("$ export "):
@@ -84,10 +68,17 @@ def test_a_store_in_postgresql_is_made_and_asked_as_the_docs_show(
             env["NEARSHOT_STORE"] = address
         elif line.startswith("$ nearshot "):
             command = [str(BIN / "nearshot"), *line.removeprefix("$ nearshot ").replace(shown, address).split()]
-            command = [ray_address if word == "127.0.0.1:6379" else word for word in command]
-            done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+            command = [told.get(word, word) for word in command]
+            done = subprocess.run(command, cwd=where, env=env, capture_output=True, text=True, check=True)
             printed += [line, *done.stdout.replace(shlex.quote(address), shown).replace(address, shown).splitlines()]
-    assert tidy("\n".join(printed)) == session(name)
+    return tidy("\n".join(printed))
+
+
+@pytest.mark.parametrize("name", ["postgres", "copy"])
+def test_a_store_in_postgresql_is_made_and_asked_as_the_docs_show(
+    tmp_path: Path, environment: dict[str, str], postgres_server: Server, name: str
+) -> None:
+    assert printed_in_postgresql(name, tmp_path, environment, postgres_server.new_database()) == session(name)
 
 
 def test_the_demo_prints_the_session_in_the_readme(tmp_path: Path, environment: dict[str, str]) -> None:

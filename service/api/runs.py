@@ -13,9 +13,7 @@ from fastapi import APIRouter, Depends, Form, Path
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
-from nearshot.retriever.calibrate import CalibrationOptions
 from nearshot.retriever.choose_backbone import choose_supported
-from nearshot.retriever.conformal import Aim, Aims
 from nearshot.schema.errors import UsageError
 from nearshot.schema.paths import AnyPath, path_of
 from nearshot.service import models
@@ -56,12 +54,13 @@ async def calibrate(
         await work.do(partial(check, asked.category))
     if asked.backbone is not None and asked.backbone not in engine.served:
         raise UsageError(f"{asked.backbone} is not served; take {' or '.join(engine.served)}")
-    options = CalibrationOptions(
-        aims=Aims({Aim.FALSE_ACCEPT: asked.false_accept}),
-        backbones=tuple(engine.served) if asked.backbone is None else (asked.backbone,),
-        categories=() if asked.category is None else (asked.category,),
+    job = calibrating(
+        engine.store,
+        backbones=list(engine.served) if asked.backbone is None else [asked.backbone],
+        categories=[] if asked.category is None else [asked.category],
+        false_accept=asked.false_accept,
     )
-    return asdict(await work.do(lambda: runs.start("calibrate", calibrating(engine.store, options))))
+    return asdict(await work.do(lambda: runs.start("calibrate", job)))
 
 
 @router.post("/lint", response_model=models.Run, status_code=202, responses=described(409))

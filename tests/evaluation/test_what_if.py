@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from nearshot.retriever.policy import Policy
 from nearshot.retriever.retriever import Retriever
 from nearshot.schema.calibrations import UNDONE_AT_MOST, CalibrationRow, all_calibrations
 from nearshot.schema.errors import UsageError
+from nearshot.schema.location import shown_location
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import Score, Verdict
 from tests.conftest import Outcome, run_index, save_crop
@@ -189,7 +191,8 @@ def test_the_command_tells_what_it_does_and_how_to_take_it_back(
     lines = [line.split() for line in done.stdout.splitlines()]
     [right] = [line[-2:] for line in lines if line[:2] == ["known:", "right"]]
     assert (int(right[0]) > 0, right[1]) == (True, "0")
-    assert f"to take it back: nearshot policy things --undo --store {indexed.location}" in done.stdout
+    named = shlex.quote(shown_location(indexed.location))
+    assert f"to take it back: nearshot policy things --undo --store {named}" in done.stdout
     [shown] = nearshot("policy", "things", "--json", *where).objects
     assert (shown["threshold"], shown["by_hand"], len(shown["queries"])) == (1, True, 12)
     assert "by hand" in nearshot("evaluate", *where).stdout

@@ -32,6 +32,8 @@ from nearshot.schema.store import Store
 from nearshot.schema.vectors import vectors_of
 from tests.conftest import HOG, Outcome, run_index, save_crop
 from tests.objects import BUCKET, Environment, put
+from tests.postgres import Server
+from tests.test_readme import printed_in_postgresql, session
 
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 32}  # which Ray reads when it is imported
 ray_cluster = pytest.importorskip("ray.cluster_utils", reason="Ray has no wheel for this machine")
@@ -148,6 +150,13 @@ def test_vectors_and_counts_are_those_of_a_run_without_it_to_the_bit(
         assert rows(store) == rows(plain)
     assert list(verify(store)) == []
     assert run_index(store, many, replace(options, ray="127.0.0.1:1")).unchanged == 43, "nothing to do asks no cluster"
+
+
+def test_its_session_in_the_docs_is_what_is_printed(nodes: Nodes, tmp_path: Path, postgres_server: Server) -> None:
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "empty"), "TORCH_HOME": str(tmp_path / "empty")}
+    told = {"127.0.0.1:6379": nodes.address}
+    printed = printed_in_postgresql("ray", tmp_path, environment, postgres_server.new_database(), **told)
+    assert printed == session("ray")
 
 
 def test_what_lies_in_a_store_of_objects_is_fetched_by_the_nodes(
