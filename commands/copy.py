@@ -9,7 +9,14 @@ from pathlib import Path
 
 import click
 
-from nearshot.commands.common import INTERRUPTED, StoreLocation, json_option, reports_errors, stopping_politely
+from nearshot.commands.common import (
+    INTERRUPTED,
+    StoreLocation,
+    json_option,
+    own_file,
+    reports_errors,
+    stopping_politely,
+)
 from nearshot.progress import progress_bar
 from nearshot.schema.location import Location, is_address, shown_location
 
@@ -48,6 +55,19 @@ def copy_command(source: Location, target: Location, *, as_json: bool) -> None:
         if report.already:
             click.echo(f"  {report.already:,} of {report.contents:,} contents were there already")
         where = target if is_address(target) else Path(target).absolute()
+        if _has_keys(source):
+            click.echo("API keys are not copied: make them with `nearshot keys add NAME`")
         click.echo(f"next: export NEARSHOT_STORE={shlex.quote(shown_location(where))}")
     if report.interrupted:
         sys.exit(INTERRUPTED)
+
+
+def _has_keys(location: Location) -> bool:
+    """Tell whether a store has API keys of its own."""
+    if (file := own_file(location)) is not None:
+        return file.exists()
+    from nearshot.schema.api_keys import api_key_rows
+    from nearshot.schema.store import Store
+
+    with Store(location) as store, store.reading() as catalog:
+        return bool(api_key_rows(catalog))

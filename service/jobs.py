@@ -15,10 +15,10 @@ from nearshot.service.runs import Job, RunState
 def indexing(store: Store, roots: Sequence[AnyPath], options: IndexOptions, ready: Mapping[str, Backbone]) -> Job:
     """Index data directories one after another; the reports are those of `nearshot index --json`, by directory."""
 
-    def index(run: RunState, should_stop: Callable[[], bool]) -> None:
+    def index(run: RunState, should_stop: Callable[[], bool]) -> bool:
         for root in roots:
             if should_stop():
-                return
+                return False
             with run.part(str(root)):
                 own = IndexRun(store, root, options, should_stop=should_stop, ready=ready)
                 done, total, failed = run.done, run.total, run.failed
@@ -26,6 +26,9 @@ def indexing(store: Store, roots: Sequence[AnyPath], options: IndexOptions, read
                     run.total, run.done = total + progress.total, done + progress.done
                     run.failed = failed + progress.failed
                 run.reports[str(root)] = own.report.as_json()
+                if own.report.interrupted:
+                    return False
+        return True
 
     return index
 
@@ -33,7 +36,7 @@ def indexing(store: Store, roots: Sequence[AnyPath], options: IndexOptions, read
 def calibrating(store: Store, *, backbones: Sequence[str], categories: Sequence[str], false_accept: float) -> Job:
     """Calibrate; the reports are those of `nearshot calibrate --json`, by category, backbone and score."""
 
-    def calibrate(run: RunState, should_stop: Callable[[], bool]) -> None:
+    def calibrate(run: RunState, should_stop: Callable[[], bool]) -> bool:
         from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all  # which takes SciPy a while
         from nearshot.retriever.choose_backbone import choose_rows, choose_supported
         from nearshot.retriever.conformal import Aim, Aims
@@ -51,7 +54,8 @@ def calibrating(store: Store, *, backbones: Sequence[str], categories: Sequence[
             run.reports[f"{name}, tried" if isinstance(outcome, FusionTried) else name] = outcome.as_json()
             run.done = min(run.done + 1, run.total)
             if should_stop():
-                return
+                return False
+        return True
 
     return calibrate
 
@@ -59,13 +63,13 @@ def calibrating(store: Store, *, backbones: Sequence[str], categories: Sequence[
 def linting(store: Store, roots: Sequence[AnyPath], backbone: str | None) -> Job:
     """Find faults; the reports are those of `nearshot lint --json`, by data directory."""
 
-    def lint(run: RunState, should_stop: Callable[[], bool]) -> None:
+    def lint(run: RunState, should_stop: Callable[[], bool]) -> bool:
         from nearshot.evaluation.lint import as_json
         from nearshot.evaluation.lint import lint as find
 
         for root in roots:
             if should_stop():
-                return
+                return False
             with run.part(str(root)):
                 run.done = run.total = 0
 
@@ -73,5 +77,6 @@ def linting(store: Store, roots: Sequence[AnyPath], backbone: str | None) -> Job
                     run.done, run.total = done, total
 
                 run.reports[str(root)] = as_json(*find(store, root, backbone, told=told))
+        return True
 
     return lint

@@ -70,8 +70,8 @@ class RunState:
             self.errors[name] = "it failed; the service's log has the reason"
 
 
-Job: TypeAlias = Callable[[RunState, Callable[[], bool]], None]
-"""What a run does: it tells its state how far it is, and ends when it is asked to stop."""
+Job: TypeAlias = Callable[[RunState, Callable[[], bool]], bool]
+"""What a run does: it tells its state how far it is, and ends when it is asked to stop. True where it came to its end."""
 
 
 class Runs:
@@ -130,12 +130,18 @@ class Runs:
         done = threading.Event()
         telling = threading.Thread(target=self._tell, args=(run, done), name="telling", daemon=True)
         telling.start()
-        with run.part(run.kind):
-            job(run, self._stopping.is_set)
-        self._ended()
-        done.set()
-        telling.join()
-        state: State = "interrupted" if self.stopping else "failed" if run.errors else "finished"
+        whole = True
+        try:
+            with run.part(run.kind):
+                whole = job(run, self._stopping.is_set)
+            with run.part(run.kind):
+                self._ended()
+        finally:  # else it would be on for ever, and none could be begun beside it
+            done.set()
+            telling.join()
+            self._tell_end(run, "failed" if run.errors else "finished" if whole else "interrupted")
+
+    def _tell_end(self, run: RunState, state: State) -> None:
         told = run.as_told() | {"state": state}
         for _ in range(TRIES):
             try:

@@ -429,7 +429,7 @@ def test_commands_take_urls_and_show_them(
 
 
 def test_a_directory_moves_into_a_store_of_objects_and_back(
-    url: str, small: Path, nearshot: Callable[..., Outcome]
+    url: str, small: Path, nearshot: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert nearshot("index", small, "--backbone", "hog", "--no-captions").status == 0
     assert "is no directory" in nearshot("move", small, url).stderr
@@ -437,6 +437,18 @@ def test_a_directory_moves_into_a_store_of_objects_and_back(
     assert nearshot("move", small, url).stdout == f"6 images of {small} are at {url} now\n"
     report = json.loads(nearshot("index", url, "--backbone", "hog", "--no-captions", "--json").stdout)
     assert (report["changed"], report["backbones"]["hog"]["embedded"]) == (0, 0), report
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the network is away")
+
+    with monkeypatch.context() as patch:
+        there = path_of(url)
+        assert not isinstance(there, Path)
+        patch.setattr(there.fs, "info", refuse)
+        assert nearshot("move", small, url).stderr.startswith(f"nearshot: {small} is not indexed")
+        put(small, f"{url}-2")
+        told = nearshot("move", url, f"{url}-2")
+    assert (told.status, "cannot be reached: the network is away" in told.stderr) == (1, True)
     assert nearshot("move", url, small).status == 0
     shutil.rmtree(small)
     assert json.loads(nearshot("index", url, "--backbone", "hog", "--no-captions", "--json").stdout)["moved"] == 6

@@ -91,3 +91,14 @@ def wait_until(holds: Callable[[], bool], seconds: float = 5) -> None:
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_copy_of_a_store_says_that_it_has_no_keys(nearshot: Callable[..., Outcome], small: Path) -> None:
+    nearshot("index", small, "--backbone", "hog", "--no-captions")
+    assert "API keys" not in nearshot("copy", ".nearshot", "first").stdout
+    nearshot("keys", "add", "camera")
+    assert (
+        "API keys are not copied: make them with `nearshot keys add NAME`"
+        in nearshot("copy", ".nearshot", "other").stdout
+    )
+    assert not Path("other/keys.json").exists()
