@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from nearshot.retriever.policy import Policy, policy_in_force
 from nearshot.retriever.strangers import model_strangers
@@ -34,14 +35,18 @@ def set_policy(
     with store.writing() as editor:
         if (shots := _shots(editor, category)) == 0:
             raise UsageError(f"no category '{category}' has shots; run `nearshot index DATA`")
-        about = {
+        about: dict[str, Any] = {
             "fingerprint": backbone.fingerprint,
             "strangers": list(model_strangers(editor, backbone, category).hashes) if score == Score.LDA else [],
             "seen": {"revision": editor.revision(), "images": shots},
         }
+        digest = support_digest(editor, backbone, category)
         before = stored_calibrations(editor, backbone.id, score).get(category)
-        if before is not None:  # the model knows the strangers that it knew
-            about["strangers"] = before.about().get("strangers", [])
+        if before is not None:
+            known = before.about()
+            about["strangers"] = known.get("strangers", [])  # the model knows those that it knew
+            if "evidence" in known:  # which is as old as it was, whatever the policy
+                about["seen"], digest = known.get("seen"), before.support_digest
         now = policy_in_force(backbone, score, before)
         row = CalibrationRow(
             backbone.id,
@@ -50,7 +55,7 @@ def set_policy(
             now.threshold if threshold is None else threshold,
             now.margin_floor if margin_floor is None else margin_floor,
             json.dumps(about),
-            support_digest(editor, backbone, category),
+            digest,
             utc_now(),
         )
         put_by_hand(editor, row)

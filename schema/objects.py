@@ -31,6 +31,9 @@ QUERY = re.compile(r"\?[^\s\"']*")
 """What a URL says behind its path, which no user has named."""
 
 
+PAGE = 1000
+"""Objects that S3 lists with one request, at most."""
+
 PATIENCE: dict[str, dict[str, Any]] = {
     "s3": {
         "config_kwargs": {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 2, "mode": "standard"}}
@@ -64,14 +67,33 @@ def listing(directory: UPath) -> dict[str, FileState]:
 
     A thousand come with each request. An object whose name ends in a slash stands for a directory, and is passed over.
     """
-    with _telling(directory):
-        infos: dict[str, dict[str, Any]] = directory.fs.find(directory.path, detail=True)
     start = _start(directory)
-    return {
-        name.removeprefix(start): _state(info)
-        for name, info in infos.items()
-        if name.startswith(start) and info["type"] == "file" and not name.endswith("/")
-    }
+    with _telling(directory):
+        infos = _listed_s3(directory) if directory.protocol == "s3" else _listed(directory)
+        return {
+            name.removeprefix(start): _state(info)
+            for name, info in infos
+            if name.startswith(start) and not name.endswith("/")
+        }
+
+
+def _listed(directory: UPath) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every object below a directory, with what the listing says of it, all of which is in memory at once."""
+    infos: dict[str, dict[str, Any]] = directory.fs.find(directory.path, detail=True)
+    yield from ((name, info) for name, info in infos.items() if info["type"] == "file")
+
+
+def _listed_s3(directory: UPath) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same, a page at a time: of a million objects what S3 says of each would take 2 GB."""
+    bucket, prefix, _ = directory.fs.split_path(directory.path)
+    more: dict[str, str] = {}
+    while True:
+        page = directory.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=f"{prefix}/", MaxKeys=PAGE, **more)
+        for each in page.get("Contents", ()):
+            yield f"{bucket}/{each['Key']}", {**each, "size": each["Size"]}
+        if not page.get("IsTruncated"):
+            return
+        more = {"ContinuationToken": page["NextContinuationToken"]}
 
 
 def straight_in(directory: UPath) -> Straight:

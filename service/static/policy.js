@@ -93,6 +93,9 @@ function decide() {
   plot(least, lead, after);
 }
 
+/** An outcome without whose it is. */
+const shortly = (outcome) => outcome.replace(/^(known|strangers): /, "").replace(", of both", "");
+
 const number = (value) => make("td", { className: "number", textContent: value });
 
 function flipped(title, some) {
@@ -100,7 +103,7 @@ function flipped(title, some) {
   for (const { query, is } of some.slice(0, SHOWN)) {
     const lead = query.margin === null ? "" : `, lead ${query.margin.toFixed(3)}`;
     const line = (textContent) => make("div", { textContent });
-    const lines = [line(query.truth), line(`${is.split(/: |,/).at(is.startsWith("ambiguous") ? 0 : 1)}: ${query.nearest} ${query.score.toFixed(3)}${lead}`)];
+    const lines = [line(query.truth), line(`${shortly(is)}: ${query.nearest} ${query.score.toFixed(3)}${lead}`)];
     const image = { id: query.image_id, category: policy.category, label: query.truth, shot: null };
     list.append(tile(image, lines, () => queryLike(query.image_id)));
   }

@@ -13,7 +13,7 @@ import nearshot as door
 from nearshot.evaluation.evaluate import EvaluationOptions, evaluate
 from nearshot.evaluation.replay import ReplayOptions, replay
 from nearshot.evaluation.what_if import WhatIf, what_if
-from nearshot.indexer.feedback import reject
+from nearshot.indexer.feedback import add_shot, reject, undo
 from nearshot.indexer.verify import verify
 from nearshot.retriever.by_hand import set_policy, undo_policy
 from nearshot.retriever.calibrate import CalibrationOptions, calibrate_all
@@ -25,7 +25,7 @@ from nearshot.schema.calibrations import UNDONE_AT_MOST, CalibrationRow, all_cal
 from nearshot.schema.errors import UsageError
 from nearshot.schema.location import shown_location
 from nearshot.schema.store import Store
-from nearshot.schema.vocabulary import Score, Verdict
+from nearshot.schema.vocabulary import Action, Score, Verdict
 from tests.conftest import Outcome, run_index, save_crop
 
 pytestmark = pytest.mark.both_stores
@@ -145,6 +145,19 @@ def test_what_was_rejected_counts_as_query_answers_it(indexed: Store, labelled: 
     refused = [query for query in shown.queries if told[query.path] == Verdict.UNKNOWN]
     outcomes = shown.outcomes(shown.policy)
     assert outcomes.falsely_unknown + outcomes.correctly_unknown == len(refused)
+
+
+def test_what_calibration_found_is_as_stale_as_before(indexed: Store, labelled: Path) -> None:
+    list(calibrate_all(indexed, CalibrationOptions(every=True, aims=Aims({Aim.FALSE_ACCEPT: 0.4}))))
+    shown = seen(indexed, Score.MAX_SIM)
+    add_shot(indexed, labelled / "things/6.preprocessed/cat/2.png", "cat")
+    try:
+        options = QueryOptions(category="things", score=Score.MAX_SIM)
+        assert Retriever(indexed, options).searcher.stale == ["things"]
+        set_policy(indexed, shown.row, "things", Score.MAX_SIM, threshold=0.3)
+        assert Retriever(indexed, options).searcher.stale == ["things"]
+    finally:
+        undo(indexed, labelled / "things/6.preprocessed/cat/2.png", Action.LABEL)
 
 
 def test_without_a_calibration_there_is_the_prior_again_afterwards(indexed: Store) -> None:

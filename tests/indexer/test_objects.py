@@ -106,7 +106,10 @@ ODD = (
 
 
 @both
-def test_a_listing_comes_upon_what_a_walk_does_and_in_its_order(url: str, tmp_path: Path) -> None:
+def test_a_listing_comes_upon_what_a_walk_does_and_in_its_order(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "PAGE", 4)
     for name in ODD:
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / name).write_bytes(b"" if name.endswith("b-1.png") else name.encode())
@@ -198,7 +201,7 @@ def test_what_cannot_be_listed_is_not_gone(there: AnyPath, store: Store, monkeyp
         raise RuntimeError("the network is away\nand more")
 
     assert not isinstance(there, Path)
-    monkeypatch.setattr(there.fs, "find", refuse)
+    monkeypatch.setattr(there.fs, "call_s3", refuse)
     with pytest.raises(AwayError, match=r"s3://.*things cannot be reached: the network is away$"):
         run_index(store, there)
     monkeypatch.setattr(there.fs, "ls", refuse)
