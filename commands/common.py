@@ -22,7 +22,7 @@ from nearshot.backbones.limits import MAX_PIXELS
 from nearshot.schema.errors import NearshotError, UsageError
 from nearshot.schema.location import Location, is_address, shown_location
 from nearshot.schema.numbers import QUERY_NUMBERS
-from nearshot.schema.paths import is_object, is_url, path_of
+from nearshot.schema.paths import is_url, on_disk, path_of
 from nearshot.schema.vocabulary import Score
 
 if TYPE_CHECKING:
@@ -77,12 +77,9 @@ class FilePath(click.Path):
         if not is_url(value):
             return super().convert(value, param, ctx)
         try:
-            path = path_of(value)
+            return on_disk(value) if self._on_disk else path_of(value)
         except UsageError as error:
             self.fail(str(error), param, ctx)
-        if self._on_disk and is_object(path):
-            self.fail(f"{value} is on no disk, where this command works: copy it here, or mount it", param, ctx)
-        return path
 
 
 def number_option(name: str, flag: str | None = None, **more: Any) -> Callable[[Function], Function]:

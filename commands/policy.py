@@ -71,6 +71,7 @@ def policy_command(
     """
     from dataclasses import asdict, replace
 
+    from nearshot.evaluation.rules import rules_in_force
     from nearshot.evaluation.what_if import what_if
     from nearshot.retriever.by_hand import set_policy, undo_policy
     from nearshot.schema.store import Store
@@ -95,8 +96,8 @@ def policy_command(
             chosen = {"threshold": threshold, "margin_floor": margin_floor}
             policy = set_policy(store, before.row, category, before.score_by, **chosen)
         with store.reading() as catalog:
-            after = what_if(catalog, category, backbone=before.row.name, score=before.score_by)
-            alone = what_if(catalog, category).score_by if score else before.score_by
+            after = before.renewed(catalog)
+            alone = rules_in_force(catalog, before.row, None, category).score
     outcomes = {"before": before.outcomes(before.policy), "after": before.outcomes(policy)}
     if as_json:
         tried = {"threshold": policy.threshold, "margin_floor": policy.margin_floor, "tried": dry_run}

@@ -24,6 +24,7 @@ MOST = 100_000
 """Largest number of images that are placed; of more, every n-th."""
 
 AT_ONCE = 8192
+"""Vectors that are placed at once."""
 
 SEED = 0
 LEAST_FOR_UMAP = 8
@@ -101,12 +102,12 @@ def _pca(vectors: NDArray[np.float64]) -> tuple[Callable[[NDArray[np.float32]], 
     pca = PCA(n_components=kept, svd_solver=solver).fit(vectors)
     share = float(pca.explained_variance_ratio_.sum())
 
-    def place(others: NDArray[np.float32]) -> NDArray[np.float64]:
+    def transform(others: NDArray[np.float32]) -> NDArray[np.float64]:
         places = np.zeros((len(others), 2))
         places[:, :kept] = pca.transform(others.astype(np.float64))
         return places
 
-    return place, share if np.isfinite(share) else None
+    return transform, share if np.isfinite(share) else None
 
 
 def _umap(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], None]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nearshot.evaluation.outcomes import Outcomes, count_outcomes, predict
 from nearshot.evaluation.rules import rules_in_force
@@ -37,8 +38,7 @@ class Asked:
 
     def as_json(self) -> dict[str, Any]:
         """The object that `policy --json` prints."""
-        names = ("image_id", "path", "truth", "nearest", "score", "margin", "rejected")
-        return {name: getattr(self, name) for name in names}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,12 +54,17 @@ class WhatIf:
     origin: str
     queries: Sequence[Asked]
     standing: Standings
-    truth: np.typing.NDArray[np.int64]
-    rejected: np.typing.NDArray[np.bool_]
+    truth: NDArray[np.int64]
+    rejected: NDArray[np.bool_]
 
     def outcomes(self, policy: Policy) -> Outcomes:
         """What would become of them under a policy."""
         return count_outcomes(predict(self.standing, policy, self.rejected), self.truth)
+
+    def renewed(self, catalog: Catalog) -> WhatIf:
+        """The same under the policy that is in force now: how queries score does not hang on it."""
+        rules = rules_in_force(catalog, self.row, self.score_by, self.category)
+        return replace(self, policy=rules.policy, origin=origin_of(self.row.name, rules.calibration))
 
     def as_json(self) -> dict[str, Any]:
         """The object that `policy --json` prints of a category."""

@@ -23,7 +23,7 @@ from nearshot.schema.paths import (
     AnyPath,
     delete_file,
     is_directory,
-    is_there,
+    is_file,
     make_directories,
     named,
     path_of,
@@ -153,7 +153,7 @@ def _query_of(catalog: Catalog, sha256: str, category: str) -> int | None:
     placed = catalog.images_of(content.id) if content else []
     shown = catalog.shown([image.id for image in placed if image.category == category])
     queries = [
-        image_id for image_id, image in shown.items() if image.role == Role.QUERY and is_there(path_of(image.path))
+        image_id for image_id, image in shown.items() if image.role == Role.QUERY and is_file(path_of(image.path))
     ]
     return min(queries, default=None)
 

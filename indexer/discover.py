@@ -37,6 +37,8 @@ class Discovery:
         if isinstance(root, Path):
             if not root.is_dir():
                 raise UsageError(_no_directory(root))
+            if (root / SUPPORT_DIRECTORY).is_dir() or (root / QUERY_DIRECTORY).is_dir():
+                raise UsageError(_is_category(root))
             self._walk = Walk(str(root), self._remarks, follow_links=follow_links, raw=raw)
         else:
             from nearshot.indexer.listing import Listing
@@ -45,8 +47,8 @@ class Discovery:
         names = self._walk.top()
         if is_object(root) and not (names or self._remarks.breaches):
             raise UsageError(_no_directory(root))
-        if SUPPORT_DIRECTORY in names or QUERY_DIRECTORY in names:
-            raise UsageError(f"{root} is a category, not the data directory; give {named(resolved(root).parent)}")
+        if is_object(root) and (SUPPORT_DIRECTORY in names or QUERY_DIRECTORY in names):
+            raise UsageError(_is_category(root))
         if missing := sorted(set(categories) - set(names)):
             raise UsageError(f"no category '{missing[0]}' in {root}; there are {', '.join(names) or 'none'}")
         self.categories = [name for name in names if not categories or name in categories]
@@ -74,6 +76,10 @@ class Discovery:
     def hides(self, path: str) -> bool:
         """Tell whether a path lies in a directory that could not be read, so that its absence proves nothing."""
         return any(path.startswith(f"{directory}/") for directory in self.unread)
+
+
+def _is_category(root: AnyPath) -> str:
+    return f"{root} is a category, not the data directory; give {named(resolved(root).parent)}"
 
 
 def _no_directory(root: AnyPath) -> str:

@@ -15,7 +15,16 @@ from nearshot.schema.errors import AwayError, DecidedError, NearshotError, Usage
 from nearshot.schema.feedback import FeedbackRow, add_feedback, feedback_in_force, undo_feedback
 from nearshot.schema.files import read_indexed
 from nearshot.schema.intents import Intent, Planned, drop_intent, is_planned, plan, planned
-from nearshot.schema.paths import AnyPath, delete_file, is_directory, is_there, make_directories, names_in, path_of
+from nearshot.schema.paths import (
+    AnyPath,
+    delete_file,
+    is_directory,
+    is_file,
+    is_there,
+    make_directories,
+    names_in,
+    path_of,
+)
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Action, Role
 
@@ -166,7 +175,7 @@ def _refuse_decided(editor: Editor, named: _Named, image: AnyPath) -> None:
 
 def _where_it_lies_now(editor: Editor, shot: str, content_id: int) -> str:
     """The path of a shot, which its data directory may have taken along since."""
-    if is_there(path_of(shot)):
+    if is_file(path_of(shot)):
         return shot
     placed = (image for image in editor.images_of(content_id) if shot.endswith(f"/{image.path}"))
     return next((f"{image.root}/{image.path}" for image in placed), shot)

@@ -14,7 +14,7 @@ from nearshot.schema.errors import AwayError
 from nearshot.schema.feedback import add_feedback, undo_feedback
 from nearshot.schema.images import FoundImage
 from nearshot.schema.intents import Intent, Planned, drop_intent, planned
-from nearshot.schema.paths import AnyPath, delete_file, is_there, path_of, sha256_of, state_of, write_file
+from nearshot.schema.paths import AnyPath, delete_file, is_file, path_of, sha256_of, state_of, write_file
 from nearshot.schema.store import Store, utc_now
 from nearshot.schema.vocabulary import Action, Role
 
@@ -127,7 +127,7 @@ def take_away(editor: Editor, intent: Intent) -> bool:
     assert intent.content_id is not None
     placed = [image.id for image in editor.images_of(intent.content_id) if f"{image.root}/{image.path}" == intent.path]
     whole = is_whole(path, intent.sha256)
-    if whole or not is_there(path):
+    if whole or not is_file(path):
         editor.remove_images(placed)
     if whole:
         delete_file(path)

@@ -18,16 +18,13 @@ from nearshot.backbones.protocol import Prepared
 from nearshot.schema.disk import open_regular
 from nearshot.schema.errors import ImageError
 from nearshot.schema.images import NO_FILE, FileState, FoundImage
-from nearshot.schema.paths import AnyPath, path_of, read_file
+from nearshot.schema.paths import AT_ONCE, AnyPath, path_of, read_file
 from nearshot.schema.store import Store
 
 Result = TypeVar("Result")
 
 Read: TypeAlias = tuple[FileState, bytes]
 """A file's state and its bytes."""
-
-FETCHED_AT_ONCE = 16
-"""Objects that are on their way at once: each takes tens of milliseconds, and next to no work."""
 
 WAITING_BYTES = 4 << 20
 """An object of more is not fetched before it is its turn: sixteen wait for each thread or process that decodes."""
@@ -95,7 +92,7 @@ class Loader:
         """Read some files, one after the other; of objects, the next ones are fetched meanwhile."""
         if not any(isinstance(file, Listed) for file in files):
             return [self.load(file) for file in files]
-        fetched = in_order(_fetched_ahead, files, workers=FETCHED_AT_ONCE, ahead=FETCHED_AT_ONCE)
+        fetched = in_order(_fetched_ahead, files, workers=AT_ONCE, ahead=AT_ONCE)
         return [self.load(file) if read is None else _using(read, self._use) for file, read in fetched]
 
     def _use(self, state: FileState, data: bytes) -> Loaded:

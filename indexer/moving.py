@@ -8,14 +8,11 @@ from typing import Any
 from nearshot.backbones.in_order import in_order
 from nearshot.schema.catalog import Catalog
 from nearshot.schema.errors import AwayError, UsageError
-from nearshot.schema.paths import AnyPath, is_directory, named, resolved, state_of
+from nearshot.schema.paths import AT_ONCE, AnyPath, is_directory, named, resolved, state_of
 from nearshot.schema.store import Store
 
 LOOKED_AT = 1000
 """Images at most, evenly among all, that are looked for at the new place: enough to tell another directory."""
-
-
-LOOKED_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,5 +87,5 @@ def _count_missing(there: AnyPath, sample: list[tuple[str, int]]) -> int:
         except OSError:
             return False
 
-    looked_at = in_order(is_as_it_was, sample, workers=LOOKED_AT_ONCE, ahead=LOOKED_AT_ONCE)
+    looked_at = in_order(is_as_it_was, sample, workers=AT_ONCE, ahead=AT_ONCE)
     return sum(not same for _, same in looked_at)

@@ -25,9 +25,10 @@ from nearshot.backbones.protocol import Backbone
 from nearshot.backbones.resolve import resolve
 from nearshot.backbones.spec import parse_spec
 from nearshot.indexer.embed import Embedded, encode
-from nearshot.indexer.load import FETCHED_AT_ONCE, Listed, Loaded, Loader, Skipped, Source
+from nearshot.indexer.load import Listed, Loaded, Loader, Skipped, Source
 from nearshot.schema.catalog import BackboneRow
 from nearshot.schema.errors import NearshotError, WeightsError
+from nearshot.schema.paths import AT_ONCE
 from nearshot.schema.vocabulary import Precision
 
 MOST_TRIES = 3
@@ -98,7 +99,7 @@ class RayWorker:
         backbones = self._backbones
         loader = Loader(lambda name, image: prepare_safely(backbones[name], image), self._lacking, setup.max_pixels)
         fetches = any(isinstance(file, Listed) for file in files)
-        workers = max(setup.loading_threads, FETCHED_AT_ONCE if fetches else 1)
+        workers = max(setup.loading_threads, AT_ONCE if fetches else 1)
         loaded = in_order(loader.load, files, workers=workers, ahead=len(files))
         results = [result for _, result in loaded]
         pictures = {each.sha256: each.picture for each in results if isinstance(each, Loaded) and each.picture}

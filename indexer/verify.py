@@ -22,7 +22,7 @@ from nearshot.schema.errors import AwayError, StoreError
 from nearshot.schema.intents import Planned, planned
 from nearshot.schema.known_images import present_contents, present_ids
 from nearshot.schema.mirrors import forget_mirror
-from nearshot.schema.paths import AnyPath, is_directory, is_gone, is_object, path_of, sha256_of
+from nearshot.schema.paths import AT_ONCE, AnyPath, is_directory, is_gone, is_object, path_of, sha256_of
 from nearshot.schema.segment_cache import unreadable_files
 from nearshot.schema.segments import (
     broken_chains,
@@ -39,9 +39,6 @@ from nearshot.vectors.ann import check_ann
 from nearshot.vectors.chain import Chain
 from nearshot.vectors.segments import damage, open_segments, open_vectors, rewrite_segments
 from nearshot.vectors.sweeping import sweep
-
-OBJECTS_AT_ONCE = 16
-"""Objects that are read at once: each takes tens of milliseconds, and next to no work."""
 
 
 class Remedy(StrEnum):
@@ -129,7 +126,7 @@ def _check_files(catalog: Catalog, root_id: int, root: AnyPath, intact: set[int]
         yield Finding(str(root), f"cannot be reached ({reason}), with {number} images", Remedy.NONE)
         return
     contents = present_contents(catalog, root_id)
-    workers = OBJECTS_AT_ONCE if is_object(root) else 1
+    workers = AT_ONCE if is_object(root) else 1
     checked = in_order(lambda each: _file_problem(root / each[0], each[2]), contents, workers=workers, ahead=workers)
     for (path, content_id, _), problem in checked:
         if problem:

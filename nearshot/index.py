@@ -56,7 +56,7 @@ from nearshot.schema.errors import ImageError, UsageError, option
 from nearshot.schema.image_filter import ImageFilter
 from nearshot.schema.images import Shown
 from nearshot.schema.location import location_of
-from nearshot.schema.paths import AnyPath, path_of
+from nearshot.schema.paths import AnyPath, on_disk, path_of
 from nearshot.schema.store import Store
 from nearshot.schema.vocabulary import (
     Action,
@@ -334,7 +334,7 @@ class Index:
             follow_links=follow_links,
         )
         sheets = Path(preview) if preview is not None else None
-        run = CropRun(self._store, Path(data), options, preview=sheets, dry=dry_run)
+        run = CropRun(self._store, on_disk(data), options, preview=sheets, dry=dry_run)
         with progress_bar("cropping", "pictures", shown=progress) as advance:
             for done in run:
                 advance(done.done, done.total, done.failed)
@@ -621,7 +621,8 @@ class Index:
         else:
             chosen = {"threshold": threshold, "margin_floor": margin_floor}
             set_policy(self._store, shown.row, category, shown.score_by, **chosen)
-        return self.policy(category, backbone=shown.row.name, score=shown.score_by.value)
+        with self._store.reading() as catalog:
+            return shown.renewed(catalog)
 
     def evaluate(
         self,

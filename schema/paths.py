@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 AnyPath: TypeAlias = Union[Path, "UPath"]
 """A path on a disk, or that of an object."""
 
+AT_ONCE = 16
+"""Objects that are asked about, or on their way, at once: each takes tens of milliseconds, and next to no work."""
+
 EXTRAS = {"s3": "s3", "gs": "gs"}
 """The schemes of objects, and the extra of nearshot that each needs."""
 
@@ -92,6 +95,14 @@ def state_of(path: AnyPath) -> FileState:
     return objects.state_of(path)
 
 
+def on_disk(text: str | os.PathLike[str]) -> Path:
+    """The path on a disk that something names; UsageError for an object's."""
+    path = path_of(text)
+    if not isinstance(path, Path):
+        raise UsageError(f"{text} is on no disk, where this works: copy it here, or mount it")
+    return path
+
+
 def is_directory(path: AnyPath) -> bool:
     """Tell whether there is a directory: of objects, whether there is one below; OSError where that cannot be told."""
     if isinstance(path, Path):
@@ -107,6 +118,11 @@ def is_gone(directory: str) -> bool:
         return not is_directory(path_of(directory))
     except (OSError, UsageError):
         return False
+
+
+def is_file(path: AnyPath) -> bool:
+    """Tell whether there is a file, which a link may lead to; OSError where that cannot be told."""
+    return path.is_file() if isinstance(path, Path) else is_there(path)
 
 
 def is_there(path: AnyPath) -> bool:

@@ -39,8 +39,8 @@ async def new_policy(engine: EngineHere, work: SlowWorkHere, said: Annotated[mod
         else:
             chosen = {"threshold": said.threshold, "margin_floor": said.margin_floor}
             set_policy(engine.store, shown.row, said.category, shown.score_by, **chosen)
-        kept = said.model_copy(update={"backbone": shown.row.name, "score_by": shown.score_by})
-        return _what_if(engine, kept).as_json()
+        with engine.store.reading() as catalog:
+            return shown.renewed(catalog).as_json()
 
     answer = await work.do(say)
     engine.outdate()

@@ -144,7 +144,7 @@ function paint() {
   if (drawing) {
     pen.setLineDash([5, 4]);
     pen.beginPath();
-    drawing.forEach(([x, y], place) => (place ? pen.lineTo(x, y) : pen.moveTo(x, y)));
+    drawing.forEach(([x, y], number) => (number ? pen.lineTo(x, y) : pen.moveTo(x, y)));
     pen.closePath();
     pen.stroke();
     pen.setLineDash([]);
@@ -171,7 +171,7 @@ function mark(pen, number, x, y, size, hollow, soft) {
   else if (shape === "rect") pen.rect(x - size, y - size, 2 * size, 2 * size);
   else {
     const corners = shape === "diamond" ? [[0, -1], [1, 0], [0, 1], [-1, 0]] : [[0, -1], [1, 1], [-1, 1]];
-    corners.forEach(([dx, dy], place) => (place ? pen.lineTo(x + dx * size, y + dy * size) : pen.moveTo(x + dx * size, y + dy * size)));
+    corners.forEach(([dx, dy], corner) => (corner ? pen.lineTo(x + dx * size, y + dy * size) : pen.moveTo(x + dx * size, y + dy * size)));
     pen.closePath();
   }
   pen.fillStyle = pen.strokeStyle = COLOURS[number % COLOURS.length];
@@ -210,8 +210,8 @@ function swatch(number) {
 /** Whether a pixel lies within corners: how often a line to the right crosses their sides. */
 function within([x, y], corners) {
   let inside = false;
-  corners.forEach(([ax, ay], place) => {
-    const [bx, by] = corners[(place || corners.length) - 1];
+  corners.forEach(([ax, ay], corner) => {
+    const [bx, by] = corners[(corner || corners.length) - 1];
     if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) inside = !inside;
   });
   return inside;

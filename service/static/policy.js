@@ -1,6 +1,7 @@
 // The policy view: what threshold and margin do to every labelled query of a category, and keeping others by hand.
 
 import { askJson, form } from "./api.js";
+import { verdictOf } from "./decide.js";
 import { follow } from "./job.js";
 import { asking, at, fill, make, notHere, remember, restore } from "./page.js";
 import { queryLike } from "./query.js";
@@ -58,8 +59,9 @@ function reset() {
 /** What becomes of a query: the words of the table. */
 function outcomeOf(query, least, lead) {
   const known = query.truth !== "Unknown";
-  if (query.rejected || query.score < least) return known ? "known: refused" : "strangers: refused";
-  if (query.margin !== null && query.margin < lead) return "ambiguous, of both";
+  const verdict = verdictOf({ ...query, negative: query.rejected || null }, least, lead);
+  if (verdict === "ambiguous") return "ambiguous, of both";
+  if (verdict === "unknown") return known ? "known: refused" : "strangers: refused";
   if (!known) return "strangers: let in";
   return query.nearest === query.truth ? "known: right" : "known: wrong";
 }
@@ -81,7 +83,7 @@ function decide() {
       return make("tr", {}, make("th", { scope: "row", textContent: name }), number(was), number(is), number(change));
     }),
   );
-  const flips = policy.queries.map((query, place) => ({ query, was: before[place], is: after[place] })).filter((one) => one.was !== one.is);
+  const flips = policy.queries.map((query, number) => ({ query, was: before[number], is: after[number] })).filter((one) => one.was !== one.is);
   const kinds = {
     "Known images lost": flips.filter((one) => one.was === "known: right"),
     "Known images won": flips.filter((one) => one.is === "known: right"),
@@ -140,9 +142,9 @@ function plot(least, lead, outcomes) {
   pen.rotate(-Math.PI / 2);
   pen.fillText("lead", 0, 0);
   pen.restore();
-  policy.queries.forEach((query, place) => {
+  policy.queries.forEach((query, number) => {
     const [x, y] = [across(query.score), up(query.margin ?? margin.max)];
-    pen.strokeStyle = colour({ "known: right": "match", "strangers: refused": "match", "ambiguous, of both": "ambiguous" }[outcomes[place]] ?? "unknown");
+    pen.strokeStyle = colour({ "known: right": "match", "strangers: refused": "match", "ambiguous, of both": "ambiguous" }[outcomes[number]] ?? "unknown");
     pen.lineWidth = 2;
     pen.beginPath();
     if (query.truth === "Unknown") {
@@ -194,11 +196,11 @@ at("#policy-calibrate").addEventListener("click", () => {
     status: at("#policy-said"),
     running: (run) => `Calibrating ${category} by ${backbone}: ${run.done} of ${run.total || "some"} scores ...`,
     async ended(run) {
-      const found = Object.values(run.reports).filter((one) => one.score);
-      const missing = [...new Set(found.filter((one) => !one.calibrated).map((one) => one.missing))];
-      const done = found.filter((one) => one.calibrated).length;
+      const scores = Object.values(run.reports).filter((report) => report.score);
+      const missing = [...new Set(scores.filter((report) => !report.calibrated).map((report) => report.missing))];
+      const done = scores.filter((report) => report.calibrated).length;
       await show(new URLSearchParams(Object.entries(FIELDS).map(([name, one]) => [name, one.value])));
-      at("#policy-said").textContent = [done ? `${done} of ${found.length} scores are calibrated.` : "Nothing was changed.", ...missing, ...Object.values(run.errors)].join(" ");
+      at("#policy-said").textContent = [done ? `${done} of ${scores.length} scores are calibrated.` : "Nothing was changed.", ...missing, ...Object.values(run.errors)].join(" ");
     },
   });
 });

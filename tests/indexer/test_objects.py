@@ -477,11 +477,11 @@ def test_the_session_in_the_docs_is_what_is_printed(url: str, nearshot: Callable
         (("index", "file://host/data"), "names the machine host; give a path on this one"),
         (("index", f"s3://{BUCKET}/nothing"), "is not a directory; give the data directory that holds"),
         (("index", "s3://no-such-bucket/data"), "cannot be listed: there is no such object or bucket"),
-        (("crop", f"s3://{BUCKET}/data"), "is on no disk, where this command works: copy it here, or mount it"),
-        (("import", "folder", "here", f"s3://{BUCKET}/data"), "is on no disk, where this command works"),
+        (("crop", f"s3://{BUCKET}/data"), "is on no disk, where this works: copy it here, or mount it"),
+        (("import", "folder", "here", f"s3://{BUCKET}/data"), "is on no disk, where this works"),
         (("query", f"s3://{BUCKET}/nothing.png"), "there is no such object or bucket"),
-        (("evaluate", "--output", f"s3://{BUCKET}/report"), "is on no disk, where this command works"),
-        (("export", "--output", f"s3://{BUCKET}/all.csv"), "is on no disk, where this command works"),
+        (("evaluate", "--output", f"s3://{BUCKET}/report"), "is on no disk, where this works"),
+        (("export", "--output", f"s3://{BUCKET}/all.csv"), "is on no disk, where this works"),
         (
             ("index", "here", "--store", f"s3://{BUCKET}/store"),
             "is neither a directory nor the address of a PostgreSQL",
@@ -518,6 +518,8 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 def test_python_takes_urls(url: str, there: AnyPath, tmp_path: Path) -> None:
     with door.open(tmp_path / "own", create=True) as index:
         assert index.add(url, backbones=["hog"]).added == len(SMALL)
+        with pytest.raises(UsageError, match="is on no disk, where this works"):
+            index.crop(url)
         answer = index.query(f"{url}/things/6.preprocessed/cat/a.png", backbone="hog")
         assert answer.label == "cat"
         assert str(index.label(f"{url}/things/6.preprocessed/Unknown/b.png", "stars")) == (
