@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,11 +29,16 @@ def _file_option(function: Function) -> Function:
     return option(function)
 
 
-def _opened(location: Location) -> Store:
-    """The store whose own keys are meant: one without a directory to keep a file in."""
+@contextmanager
+def _kept(file: Path | None, location: Location) -> Iterator[Path | Store]:
+    """Where the keys are: in a file, or in a store that has no directory for one."""
     from nearshot.schema.store import Store
 
-    return Store(location)
+    if (own := file or own_file(location)) is not None:
+        yield own
+        return
+    with Store(location) as store:
+        yield store
 
 
 @click.group()
@@ -54,14 +60,11 @@ def keys(context: click.Context, store_location: Location) -> None:
 @reports_errors
 def add(name: str, file: Path | None, store_location: Location, *, write: bool) -> None:
     """Make a key, and print its secret: this once, for it is kept nowhere."""
-    from nearshot.service.keys import Access, add_key, add_stored_key
+    from nearshot.service.keys import Access, add_key
 
     scopes = [Access.READ, *([Access.WRITE] if write else [])]
-    if (kept := file or own_file(store_location)) is not None:
+    with _kept(file, store_location) as kept:
         click.echo(add_key(kept, name, scopes))
-        return
-    with _opened(store_location) as store:
-        click.echo(add_stored_key(store, name, scopes))
 
 
 @keys.command("list")
@@ -71,13 +74,10 @@ def add(name: str, file: Path | None, store_location: Location, *, write: bool) 
 @reports_errors
 def list_(file: Path | None, store_location: Location, *, as_json: bool) -> None:
     """List the keys: names, what they may do, and when they were made."""
-    from nearshot.service.keys import read_keys, stored_keys
+    from nearshot.service.keys import read_keys
 
-    if (kept := file or own_file(store_location)) is not None:
+    with _kept(file, store_location) as kept:
         every = read_keys(kept)
-    else:
-        with _opened(store_location) as store:
-            every = stored_keys(store)
     for key in every:
         key_fields = {"name": key.name, "scopes": list(key.scopes), "created": key.created}
         click.echo(json.dumps(key_fields) if as_json else f"{key.name}  {' '.join(key.scopes)}  {key.created}")
@@ -90,11 +90,8 @@ def list_(file: Path | None, store_location: Location, *, as_json: bool) -> None
 @reports_errors
 def revoke(name: str, file: Path | None, store_location: Location) -> None:
     """Take a key back: it is refused from now on."""
-    from nearshot.service.keys import revoke_key, revoke_stored_key
+    from nearshot.service.keys import revoke_key
 
-    if (kept := file or own_file(store_location)) is not None:
+    with _kept(file, store_location) as kept:
         revoke_key(kept, name)
-    else:
-        with _opened(store_location) as store:
-            revoke_stored_key(store, name)
     click.echo(f"revoked {name}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import delete, insert, select
 
 from nearshot.schema import tables
@@ -20,13 +22,9 @@ def api_key_rows(catalog: Catalog) -> list[ApiKeyRow]:
     return [(row.name, row.sha256, row.scopes, row.created) for row in catalog.connection.execute(query)]
 
 
-def put_api_key(editor: Editor, row: ApiKeyRow) -> None:
-    """Record a key, whose name is not taken."""
-    editor.connection.execute(
-        insert(tables.api_keys).values(dict(zip(("name", "sha256", "scopes", "created"), row, strict=True)))
-    )
-
-
-def drop_api_key(editor: Editor, name: str) -> bool:
-    """Forget a key; False where there is none of the name."""
-    return editor.connection.execute(delete(tables.api_keys).where(api_keys.name == name)).rowcount > 0
+def put_api_keys(editor: Editor, rows: Sequence[ApiKeyRow]) -> None:
+    """Record these keys in the place of all that there are."""
+    editor.connection.execute(delete(tables.api_keys))
+    if rows:
+        names = ("name", "sha256", "scopes", "created")
+        editor.connection.execute(insert(tables.api_keys), [dict(zip(names, row, strict=True)) for row in rows])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from nearshot.schema.api_keys import api_key_rows, drop_api_key, put_api_key
+from nearshot.schema.api_keys import api_key_rows, put_api_keys
 from nearshot.schema.disk import written_whole
 from nearshot.schema.errors import NearshotError, UsageError
 from nearshot.schema.store import Store, utc_now
@@ -41,10 +41,16 @@ class Key:
     created: str
 
 
-def read_keys(file: Path) -> list[Key]:
-    """The keys of a file. UsageError where it cannot be read, or is no such file."""
+def read_keys(kept: Path | Store) -> list[Key]:
+    """The keys of a file, or those that a store has. UsageError where a file cannot be read, or is no such file."""
+    if not isinstance(kept, Path):
+        with kept.reading() as catalog:
+            rows = api_key_rows(catalog)
+        return [
+            Key(name, sha256, tuple(map(Access, scopes.split())), created) for name, sha256, scopes, created in rows
+        ]
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
+        told = json.loads(kept.read_text(encoding="utf-8"))
         return [
             Key(
                 str(row["name"]),
@@ -52,12 +58,12 @@ def read_keys(file: Path) -> list[Key]:
                 tuple(map(Access, row["scopes"])),
                 str(row["created"]),
             )
-            for row in rows
+            for row in told
         ]
     except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}; make it with `nearshot keys add NAME`") from error
+        raise UsageError(f"cannot read {kept}: {error.strerror}; make it with `nearshot keys add NAME`") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{file} is not a file of API keys; make one with `nearshot keys add NAME`") from error
+        raise UsageError(f"{kept} is not a file of API keys; make one with `nearshot keys add NAME`") from error
 
 
 class KeyFile:
@@ -88,26 +94,6 @@ class KeyFile:
         return self._keys
 
 
-def add_key(file: Path, name: str, scopes: Sequence[Access]) -> str:
-    """Make a key, and return its secret, which is kept nowhere. UsageError for a name that is taken."""
-    secret = _new_secret()
-    with _alone(file):
-        keys = read_keys(file) if file.exists() else []
-        if any(key.name == name for key in keys):
-            raise UsageError(f"there is a key '{name}' already; revoke it, or take another name")
-        _write(file, [*keys, Key(name, _hash(secret), tuple(scopes), utc_now())])
-    return secret
-
-
-def revoke_key(file: Path, name: str) -> None:
-    """Take a key out of the file. UsageError where it has none of the name."""
-    with _alone(file):
-        keys = read_keys(file)
-        if all(key.name != name for key in keys):
-            raise UsageError(f"there is no key '{name}'; there are {', '.join(key.name for key in keys) or 'none'}")
-        _write(file, [key for key in keys if key.name != name])
-
-
 FOLLOWING_SECONDS = 0.5
 """How often services look which keys the store has."""
 
@@ -121,7 +107,7 @@ class StoredKeys:
     def __init__(self, store: Store) -> None:
         """Read them, and follow them; raises StoreError."""
         self._store = store
-        self._keys = stored_keys(store)
+        self._keys = read_keys(store)
         self._closing = threading.Event()
         self._following = threading.Thread(target=self._follow, name="keys", daemon=True)
         self._following.start()
@@ -138,32 +124,26 @@ class StoredKeys:
     def _follow(self) -> None:
         while not self._closing.wait(FOLLOWING_SECONDS):
             with suppress(NearshotError):
-                self._keys = stored_keys(self._store)
+                self._keys = read_keys(self._store)
 
 
-def stored_keys(store: Store) -> list[Key]:
-    """The keys that a store has, in the order of their names."""
-    with store.reading() as catalog:
-        rows = api_key_rows(catalog)
-    return [Key(name, sha256, tuple(map(Access, scopes.split())), created) for name, sha256, scopes, created in rows]
-
-
-def add_stored_key(store: Store, name: str, scopes: Sequence[Access]) -> str:
-    """Make a key in a store, and return its secret, which is kept nowhere. UsageError for a name that is taken."""
-    secret = _new_secret()
-    with store.writing() as editor:
-        if any(row[0] == name for row in api_key_rows(editor)):
+def add_key(kept: Path | Store, name: str, scopes: Sequence[Access]) -> str:
+    """Make a key in a file or a store, and return its secret, which is kept nowhere. UsageError for a name that is taken."""
+    secret = f"nearshot_{secrets.token_urlsafe(32)}"
+    with _changing(kept) as keys:
+        if any(key.name == name for key in keys):
             raise UsageError(f"there is a key '{name}' already; revoke it, or take another name")
-        put_api_key(editor, (name, _hash(secret), " ".join(scopes), utc_now()))
+        keys.append(Key(name, _hash(secret), tuple(scopes), utc_now()))
     return secret
 
 
-def revoke_stored_key(store: Store, name: str) -> None:
-    """Take a key out of a store. UsageError where it has none of the name."""
-    with store.writing() as editor:
-        names = [row[0] for row in api_key_rows(editor)]
-        if not drop_api_key(editor, name):
-            raise UsageError(f"there is no key '{name}'; there are {', '.join(names) or 'none'}")
+def revoke_key(kept: Path | Store, name: str) -> None:
+    """Take a key out of a file or a store. UsageError where it has none of the name."""
+    read_keys(kept)  # of a file that is not there nothing is made
+    with _changing(kept) as keys:
+        if all(key.name != name for key in keys):
+            raise UsageError(f"there is no key '{name}'; there are {', '.join(key.name for key in keys) or 'none'}")
+        keys[:] = [key for key in keys if key.name != name]
 
 
 def access_of(keys: Sequence[Key], secret: str) -> frozenset[Access]:
@@ -176,12 +156,23 @@ def access_of(keys: Sequence[Key], secret: str) -> frozenset[Access]:
     return scopes
 
 
-def _new_secret() -> str:
-    return f"nearshot_{secrets.token_urlsafe(32)}"
-
-
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@contextmanager
+def _changing(kept: Path | Store) -> Iterator[list[Key]]:
+    """The keys, to be changed; what is left of them at the end is written, whole, before anybody else may change them."""
+    if isinstance(kept, Path):
+        with _alone(kept):
+            keys = read_keys(kept) if kept.exists() else []
+            yield keys
+            _write(kept, keys)
+        return
+    with kept.writing() as editor:
+        keys = read_keys(kept)
+        yield keys
+        put_api_keys(editor, [(key.name, key.sha256, " ".join(key.scopes), key.created) for key in keys])
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from nearshot.service.keys import (
     add_key,
     read_keys,
     revoke_key,
-    stored_keys,
 )
 from tests.conftest import Outcome
 
@@ -71,14 +70,14 @@ def test_a_store_in_postgresql_has_keys_of_its_own_which_all_services_follow(
     listed = nearshot("keys", "list", "--json", *where).objects
     assert [(key["name"], key["scopes"]) for key in listed] == [("camera", ["read"]), ("desk", ["read", "write"])]
     assert "there is a key 'desk' already" in nearshot("keys", "add", "desk", *where).stderr
-    assert secret not in str(stored_keys(store))
+    assert secret not in str(read_keys(store))
     services = [StoredKeys(store), StoredKeys(store)]
     assert [access_of(keys(), writing) for keys in services] == [set(Access), set(Access)]
     assert nearshot("keys", "revoke", "camera", *where).stdout == "revoked camera\n"
     wait_until(lambda: not any(access_of(keys(), secret) for keys in services))
     assert "there is no key 'camera'; there are desk" in nearshot("keys", "revoke", "camera", *where).stderr
     with monkeypatch.context() as patch:  # while the database is away
-        patch.setattr("nearshot.service.keys.stored_keys", lambda _: (_ for _ in ()).throw(StoreError("away")))
+        patch.setattr("nearshot.service.keys.read_keys", lambda _: (_ for _ in ()).throw(StoreError("away")))
         time.sleep(1.2)
         assert access_of(services[0](), writing) == set(Access)
     for keys in services:
