@@ -25,6 +25,9 @@ from nearshot.schema.location import Location
 if TYPE_CHECKING:
     from nearshot.evaluation.outcomes import Outcomes
     from nearshot.evaluation.what_if import WhatIf
+    from nearshot.retriever.policy import Policy
+    from nearshot.schema.store import Store
+    from nearshot.schema.vocabulary import Score
 
 OUTCOMES = {
     "known: right": "correct",
@@ -38,7 +41,7 @@ OUTCOMES = {
 
 
 @click.command("policy")
-@click.argument("category", shell_complete=completion.categories)
+@click.argument("category", required=False, shell_complete=completion.categories)
 @click.option(
     "--backbone",
     shell_complete=completion.backbones,
@@ -53,7 +56,7 @@ OUTCOMES = {
 @store_option
 @reports_errors
 def policy_command(
-    category: str,
+    category: str | None,
     store_location: Location,
     *,
     backbone: str | None,
@@ -65,6 +68,8 @@ def policy_command(
     as_json: bool,
 ) -> None:
     """Show the threshold and margin of CATEGORY and what they do to its labelled queries, or set them by hand.
+
+    Without CATEGORY, those of all that have shots.
 
     What is set answers from then on, until it is taken back or `nearshot calibrate` finds another; nothing is promised of it.
     Labelled queries that are copies of shots do not count. With --json, the queries with their scores and leads, too.
@@ -82,9 +87,15 @@ def policy_command(
         raise UsageError("--undo takes back what was set: give it alone")
     if dry_run and not asked:
         raise UsageError("--dry-run is for a --threshold or a --margin")
+    chosen_score = Score(score) if score else None
     with Store(store_location) as store:
+        if category is None:
+            if asked or take_back:
+                raise UsageError("name the CATEGORY whose policy is meant; `nearshot policy` alone lists them")
+            _list(store, backbone, chosen_score, as_json=as_json)
+            return
         with store.reading() as catalog:
-            before = what_if(catalog, category, backbone=backbone, score=Score(score) if score else None)
+            before = what_if(catalog, category, backbone=backbone, score=chosen_score)
         policy = replace(
             before.policy,
             threshold=before.policy.threshold if threshold is None else threshold,
@@ -104,10 +115,7 @@ def policy_command(
         counted = {name: asdict(each) for name, each in outcomes.items()}
         click.echo(json.dumps({**after.as_json(), **tried, "outcomes": counted}))
         return
-    click.echo(
-        f"{printable(category)}, {before.row.name} by {before.score_by}: threshold {policy.threshold:g}, margin "
-        f"{policy.margin_floor:g} ({'tried: nothing is set' if dry_run else after.origin})"
-    )
+    click.echo(_in_words(before, policy, "tried: nothing is set" if dry_run else after.origin))
     changes = asked or take_back
     _print(outcomes["before"], outcomes["after"], changes=changes)
     if changes and not dry_run and alone != before.score_by:
@@ -115,6 +123,22 @@ def policy_command(
     if asked and not dry_run:
         command = f"nearshot policy {shlex.quote(category)} --undo{_named(before, backbone, score)}"
         click.echo(f"to take it back: {printable(command)}{naming_store(store_location)}")
+
+
+def _list(store: Store, backbone: str | None, score: Score | None, *, as_json: bool) -> None:
+    """Show the policies of all categories that have shots."""
+    from nearshot.evaluation.what_if import what_if
+    from nearshot.retriever.choose_backbone import choose_supported
+
+    with store.reading() as catalog:
+        for category in choose_supported(catalog, ()):
+            shown = what_if(catalog, category, backbone=backbone, score=score)
+            click.echo(json.dumps(shown.as_json()) if as_json else _in_words(shown, shown.policy, shown.origin))
+
+
+def _in_words(shown: WhatIf, policy: Policy, origin: str) -> str:
+    numbers = f"threshold {policy.threshold:g}, margin {policy.margin_floor:g}"
+    return f"{printable(shown.category)}, {shown.row.name} by {shown.score_by}: {numbers} ({origin})"
 
 
 def _named(shown: WhatIf, backbone: str | None, score: str | None) -> str:

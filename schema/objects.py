@@ -27,6 +27,11 @@ for library in ("aiobotocore", "botocore", "fsspec", "gcsfs", "s3fs"):
 
 ERRNOS = {FileNotFoundError: errno.ENOENT, FileExistsError: errno.EEXIST}
 WORDS = {errno.ENOENT: "there is no such object or bucket", errno.EEXIST: "there is one already"}
+HINTS = {
+    "NoCredentialsError": "; set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws configure`"
+}
+"""What to do about some of the libraries' errors, by their names."""
+
 QUERY = re.compile(r"\?[^\s\"']*")
 """What a URL says behind its path, which no user has named."""
 
@@ -195,4 +200,4 @@ def _telling(path: UPath) -> Iterator[None]:
         if number is not None:
             raise OSError(number, WORDS[number], str(path)) from error
         told = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise AwayError(str(path).rstrip("/"), QUERY.sub("", told)) from error
+        raise AwayError(str(path).rstrip("/"), QUERY.sub("", told) + HINTS.get(type(error).__name__, "")) from error

@@ -212,6 +212,10 @@ def test_the_command_tells_what_it_does_and_how_to_take_it_back(
     assert nearshot("policy", "things", "--undo", *where).status == 0
     assert "nobody has set a policy" in nearshot("policy", "things", "--undo", *where).stderr
     assert "give it alone" in nearshot("policy", "things", "--undo", "--margin", "0.1", *where).stderr
+    [line] = nearshot("policy", *where).stdout.splitlines()
+    assert line.startswith("things, hog by ")
+    assert [each["category"] for each in nearshot("policy", "--json", *where).objects] == ["things"]
+    assert "name the CATEGORY" in nearshot("policy", "--undo", *where).stderr
     assert "no category 'nothing' has shots" in nearshot("policy", "nothing", *where).stderr
     assert nearshot("policy", "things", "--threshold", "2", *where).status == 2
 

@@ -498,6 +498,18 @@ def test_a_url_that_leads_nowhere_is_told(
     assert told in outcome.stderr + outcome.stdout
 
 
+def test_without_credentials_it_says_where_they_are_looked_for(
+    url: str, nearshot: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(objects, "PATIENCE", {"s3": {"skip_instance_cache": True}})
+    outcome = nearshot("index", url, "--backbone", "hog")
+    assert (outcome.status, "set AWS_PROFILE or AWS_ACCESS_KEY_ID" in outcome.stderr) == (1, True), outcome.stderr
+
+
 def test_a_file_url_is_the_path_that_it_names(small: Path, store: Store) -> None:
     assert path_of(f"file://{str(small).replace('data', 'd%61ta')}") == small
     assert path_of(f"file://localhost{small}") == small
